@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench soak lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(INSTALLED) ## Make the virtual environment with everything pinned by hash
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Tidegate needs Python 3.11 or newer; name one: make install PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "Python's venv is missing: apt-get install python3-venv (or your system's package)"; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt \
+		|| { echo "A package could not be installed: see pip's message above; check the network or your pip mirror and run it again"; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 stops afterwards)
+	@$(BIN)/python -m deploy.examples.demo $(if $(DEMO_EXIT),--exit)
+
+test: install ## Run what CI runs: check, then every test on one real stack
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak"
+
+check: install ## Lint, format, types and unit tests: before every commit
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py -q
+
+bench: install ## Measure against the baselines; results as JSON in bench-results/
+	@$(BIN)/python -m tests.bench
+
+soak: install ## The long faults (SOAK_MINUTES=30)
+	@$(BIN)/python -m pytest tests/faults -m soak
+
+lock: install ## Pin every dependency anew (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
+		--python-version 3.11 --extra local --extra dev pyproject.toml --output-file requirements.txt
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
+		--python-version 3.11 pyproject.toml --output-file deploy/docker/requirements.txt
+
+clean: ## Remove the virtual environment and caches (the stack's data stays: tidegate down --purge)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""What an operator runs: the `tidegate` command, the embedded stack, examples and manifests."""

@@ -1,0 +1,1 @@
+"""HTTP to Kafka: checks events, produces them, answers once the broker has acknowledged."""

@@ -1,0 +1,1 @@
+"""Kafka to effects: one process per consumer group, each turning a record into exactly one effect."""

@@ -1,0 +1,80 @@
+"""
+Records to bytes and back, in Confluent's wire format: byte 0, schema id (4 bytes, big-endian), Avro body.
+
+Ids and schemas come from the registry file in the repository: nothing is asked over the network.
+"""
+
+import io
+import struct
+from typing import Any
+
+import msgspec
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+
+from schemas import registry
+from schemas.errors import Poison, Reason
+from schemas.events import EnvironmentCaptured, PayloadRef, Record, RunEvent, RunFinalized, RunStatus, TraceRecord
+
+FRAME = struct.Struct(">bI")  # magic byte and schema id
+MAGIC = 0
+
+_TYPES: dict[str, type[Record]] = {
+    f"tidegate.runs.{record.__name__}": record for record in (RunEvent, EnvironmentCaptured, RunFinalized, TraceRecord)
+}
+_LATEST = registry.last_released()
+_READER_SCHEMA = {name: parse_schema(dict(entry.schema)) for name, entry in _LATEST.items()}
+_WRITERS = {_TYPES[name]: (FRAME.pack(MAGIC, entry.id), _READER_SCHEMA[name]) for name, entry in _LATEST.items()}
+# Per id: the schema it was written with, the one to resolve it to (None: the same), the type to build.
+_READERS: dict[int, tuple[Any, Any, type[Record]]] = {
+    entry.id: (
+        parse_schema(dict(entry.schema)),
+        None if _LATEST[entry.record_name].id == entry.id else _READER_SCHEMA[entry.record_name],
+        _TYPES[entry.record_name],
+    )
+    for entry in registry.released()
+}
+
+
+def encode(record: Record) -> bytes:
+    """Return the framed bytes of *record*."""
+    frame, schema = _WRITERS[type(record)]
+    body = io.BytesIO()
+    body.write(frame)
+    fields = msgspec.structs.asdict(record)
+    if isinstance(reference := fields.get("payload_ref"), PayloadRef):
+        fields["payload_ref"] = msgspec.structs.asdict(reference)
+    schemaless_writer(body, schema, fields)
+    return body.getvalue()
+
+
+def decode(value: bytes | None) -> Record:
+    """
+    Return the record in *value*.
+
+    Raises:
+        Poison: no frame, an id that was never released, or a body that its schema does not describe.
+    """
+    if value is None or len(value) < FRAME.size:
+        raise Poison(Reason.UNDECODABLE, "shorter than the 5 bytes of magic byte and schema id")
+    magic, schema_id = FRAME.unpack_from(value)
+    if magic != MAGIC:
+        raise Poison(Reason.UNDECODABLE, f"magic byte is {magic}, not {MAGIC}")
+    if schema_id not in _READERS:
+        raise Poison(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} was never released")
+    writer, reader, record_type = _READERS[schema_id]
+    body = io.BytesIO(value)
+    body.seek(FRAME.size)
+    try:
+        fields: Any = schemaless_reader(body, writer, reader)
+    except Exception as error:
+        # fastavro names no error type of its own for a body that breaks the schema (EOFError, IndexError,
+        # ValueError, UnicodeDecodeError, OverflowError, ...): whatever it raises says that these bytes are not the record.
+        raise Poison(Reason.UNDECODABLE, f"no {record_type.__name__}: {type(error).__name__}: {error}") from error
+    if body.tell() != len(value):
+        raise Poison(Reason.UNDECODABLE, f"{len(value) - body.tell()} bytes follow the {record_type.__name__}")
+    if record_type is RunEvent:
+        if (reference := fields["payload_ref"]) is not None:
+            fields["payload_ref"] = PayloadRef(**reference)
+    elif "status" in fields:
+        fields["status"] = RunStatus(fields["status"])
+    return record_type(**fields)

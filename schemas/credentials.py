@@ -1,0 +1,224 @@
+"""
+The credentials file: tenants, their agents' signing secrets, API keys (hashed) and the gateway's own key.
+
+TOML, mode 0600. Processes re-read it when it changes; a file that cannot be used leaves the last good one in
+force. An API key is `tg_<id>_<secret>`: looked up by its id, compared by the SHA-256 of its secret in constant
+time. The secrets are random, so a slow password hash would add nothing.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tomli_w
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+
+KEY_SECRET_BYTES = 24  # 192 random bits
+KEY_ID_BYTES = 6
+RELOAD_AFTER_S = 1.0
+# What an unknown id is compared with, so that it takes the same time as a wrong secret.
+_NO_KEY_SHA256 = "0" * 64
+
+
+class CredentialsInvalid(ValueError):
+    """The credentials file cannot be used. Keep the last good one and tell a person."""
+
+
+class KeyRefused(ValueError):
+    """No valid key was presented. Answer 401; the text may be shown."""
+
+
+class Right(StrEnum):
+    """What a key may do."""
+
+    INGEST = "ingest"
+    READ = "read"
+    ADMIN = "admin"
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One agent of a tenant. With secrets it must sign its events, without it must not."""
+
+    secrets: list[str] = []
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tenant: its agents by id, and whether it takes unsigned records from direct producers."""
+
+    agents: dict[Name, Agent] = {}
+    allow_unsigned_direct: bool = False
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API key; `sha256` is the hex digest of its secret part, `agents` (if any) the only ones it speaks for."""
+
+    tenant: Name
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    rights: list[Right]
+    agents: list[Name] | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateways' own keys for the `gateway-mac` header: the first signs, all verify."""
+
+    mac_secrets: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who makes a request, and what it may do."""
+
+    key_id: str
+    tenant: str
+    rights: frozenset[Right]
+    agents: frozenset[str] | None  # None: every agent of the tenant
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    gateway: Gateway
+    tenants: dict[Name, Tenant] = {}
+    keys: dict[str, ApiKey] = {}
+
+    def authenticate(self, presented: str, *, now: datetime) -> Principal:
+        """
+        Return who *presented* belongs to.
+
+        Raises:
+            KeyRefused: malformed, unknown, wrong, expired or revoked; the answer does not say which.
+        """
+        scheme, _, rest = presented.partition("_")
+        key_id, _, secret = rest.partition("_")
+        key = self.keys.get(key_id)
+        digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+        matches = hmac.compare_digest(digest, key.sha256 if key else _NO_KEY_SHA256)
+        if scheme != "tg" or key is None or not matches or not _in_force(key, now) or key.tenant not in self.tenants:
+            raise KeyRefused("no valid API key was presented")
+        return Principal(
+            key_id=key_id,
+            tenant=key.tenant,
+            rights=frozenset(key.rights),
+            agents=None if key.agents is None else frozenset(key.agents),
+        )
+
+
+def _in_force(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
+
+
+def parse(text: str) -> Credentials:
+    """
+    Read the file's text.
+
+    Raises:
+        CredentialsInvalid: no TOML, an unknown field, or a value of the wrong kind; says which.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(text), Credentials)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise CredentialsInvalid(str(error)) from error
+
+
+def dump(credentials: Credentials) -> str:
+    """The file's text for *credentials*."""
+    return tomli_w.dumps(_without_none(msgspec.to_builtins(credentials, builtin_types=(datetime,))))
+
+
+def _without_none(value: Mapping[str, object]) -> dict[str, object]:
+    # TOML has no null: an absent field says the same.
+    return {
+        name: _without_none(member) if isinstance(member, dict) else member
+        for name, member in value.items()
+        if member is not None
+    }
+
+
+def write(path: Path, credentials: Credentials) -> None:
+    """Replace the file atomically, readable by its owner alone."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(dump(credentials))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def new_key(
+    *, tenant: str, rights: list[Right], agents: list[str] | None, now: datetime, expires_at: datetime | None = None
+) -> tuple[str, str, ApiKey]:
+    """Make an API key: its id, the whole key (to be shown once) and the entry to keep."""
+    key_id = secrets.token_hex(KEY_ID_BYTES)
+    secret = secrets.token_hex(KEY_SECRET_BYTES)
+    entry = ApiKey(
+        tenant=tenant,
+        sha256=hashlib.sha256(secret.encode()).hexdigest(),
+        rights=rights,
+        agents=agents,
+        created_at=now.astimezone(UTC),
+        expires_at=expires_at,
+    )
+    return key_id, f"tg_{key_id}_{secret}", entry
+
+
+def new_secret() -> str:
+    """A signing secret of 256 random bits."""
+    return secrets.token_hex(32)
+
+
+class CredentialsFile:
+    """The file as it is now: looked at again at most once in `RELOAD_AFTER_S`, parsed only when it changed."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Read the file once.
+
+        Raises:
+            CredentialsInvalid: it is missing or cannot be used. Do not start.
+        """
+        self.path = path
+        self.problem: str | None = None  # why the newest file is not in force; None while it is
+        self._looked_at_s = float("-inf")
+        self._stamp: tuple[int, int, int] | None = None
+        try:
+            self._current = self._read()
+        except OSError as error:
+            raise CredentialsInvalid(f"{path}: {error.strerror}") from error
+
+    def current(self, *, now_s: float) -> Credentials:
+        """The credentials in force; *now_s* is a monotonic clock's reading."""
+        if now_s - self._looked_at_s >= RELOAD_AFTER_S:
+            self._looked_at_s = now_s
+            try:
+                if self._stamp_now() != self._stamp:
+                    self._current = self._read()
+                    self.problem = None
+            except (OSError, CredentialsInvalid) as error:
+                self.problem = str(error)
+        return self._current
+
+    def _read(self) -> Credentials:
+        stamp = self._stamp_now()
+        credentials = parse(self.path.read_text())
+        self._stamp = stamp
+        return credentials
+
+    def _stamp_now(self) -> tuple[int, int, int]:
+        status = self.path.stat()
+        return status.st_mtime_ns, status.st_ino, status.st_size

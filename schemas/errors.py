@@ -1,0 +1,72 @@
+"""What can be wrong with input, named once: the codes a client sees and the reasons a record bears in the store."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The stable `code` of a problem document (RFC 9457); the gateway maps each to one HTTP status."""
+
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    BAD_REQUEST = "BAD_REQUEST"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    EVENT_INVALID = "TOON_VALIDATION_ERROR"
+    SEQUENCE_ERROR = "SEQUENCE_ERROR"
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    RUN_FINALIZED = "RUN_FINALIZED"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    BACKPRESSURE = "BACKPRESSURE"
+    LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class Reason(StrEnum):
+    """Why a record was not stored as an event; written to `rejected_events`, to dead letters and to metrics."""
+
+    UNDECODABLE = "undecodable"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    NUL_CHARACTER = "nul_character"
+    NOT_STORABLE = "not_storable"
+    KEY_MISMATCH = "key_mismatch"
+    INVALID_EVENT = "invalid_event"
+    UNKNOWN_TENANT = "unknown_tenant"
+    UNKNOWN_AGENT = "unknown_agent"
+    SIGNATURE_INVALID = "signature_invalid"
+    UNSIGNED_DIRECT = "unsigned_direct"
+    DIGEST_MISMATCH = "digest_mismatch"
+    CONFLICT = "conflict"
+    RUN_FINALIZED = "run_finalized"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong in a document: where (RFC 6901 pointer, "" is the whole) and what."""
+
+    pointer: str
+    detail: str
+
+
+class Invalid(ValueError):
+    """A document that parses but breaks rules. Never retry it unchanged."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        """Carry every fault, not only the first."""
+        super().__init__("; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults))
+        self.faults = faults
+
+
+class Poison(ValueError):
+    """A record that can never be stored. Dead-letter it with its bytes; never retry it."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """Name the reason for machines and the detail for people."""
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,74 @@
+"""The records of the runs, one frozen type per Avro schema; field meanings and units stand in `avsc/`."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class RunStatus(StrEnum):
+    """How a run ended, as its client says."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class PayloadRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a payload too large for the log is kept."""
+
+    key: str
+    size_bytes: int
+    sha256: bytes
+
+
+class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of one agent run; `payload` and `meta` are JSON texts as they were sent."""
+
+    tenant: str
+    run_id: str
+    seq: int
+    t: str
+    actor: str
+    type: str
+    agent_id: str
+    idempotency_key: str | None = None
+    payload: str | None
+    payload_ref: PayloadRef | None = None
+    meta: str
+    event_sha256: bytes
+
+
+class EnvironmentCaptured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run ran in; `environment` is the JSON text as it was sent."""
+
+    tenant: str
+    run_id: str
+    environment: str
+    environment_sha256: bytes
+    captured_at: datetime
+
+
+class RunFinalized(msgspec.Struct, frozen=True, kw_only=True):
+    """The run is over."""
+
+    tenant: str
+    run_id: str
+    status: RunStatus
+    event_count: int | None = None
+    finalized_at: datetime
+
+
+class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum of a finalized run; `document` is the whole of it as JSON text."""
+
+    tenant: str
+    run_id: str
+    status: RunStatus
+    event_count: int
+    chain_head: bytes
+    document: str
+
+
+RunRecord = RunEvent | EnvironmentCaptured | RunFinalized
+Record = RunRecord | TraceRecord

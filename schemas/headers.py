@@ -1,0 +1,52 @@
+"""
+The headers of a record: what a consumer may know without decoding the value, and what a dead letter tells.
+
+Values are UTF-8 text except `gateway-mac` (32 raw bytes). Dead letters bear Kafka Connect's
+`__connect.errors.*` headers, so that existing tools show them.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+EVENT_ID = "event-id"
+TENANT = "tenant"
+SEQ = "seq"
+TRACEPARENT = "traceparent"
+RECEIVED_AT = "received-at"
+GATEWAY_MAC = "gateway-mac"
+
+ORIGINAL_TOPIC = "original-topic"
+ORIGINAL_PARTITION = "original-partition"
+ORIGINAL_OFFSET = "original-offset"
+ATTEMPT = "attempt"
+FAILED_PART = "failed-part"
+ERROR_TOPIC = "__connect.errors.topic"
+ERROR_PARTITION = "__connect.errors.partition"
+ERROR_OFFSET = "__connect.errors.offset"
+ERROR_STAGE = "__connect.errors.stage"
+ERROR_CLASS = "__connect.errors.exception.class.name"
+ERROR_MESSAGE = "__connect.errors.exception.message"
+
+Headers = list[tuple[str, bytes]]
+
+
+def event_id(tenant: str, run_id: str, part: int | str) -> str:
+    """
+    The stable id of one record of a run: the same over retries and over duplicates in the log.
+
+    *part* is the seq of an event, `finalized` or `environment` for the other records.
+    """
+    # Lengths keep ("a", "bc") and ("ab", "c") apart.
+    message = f"{len(tenant)}:{tenant}{len(run_id)}:{run_id}{part}"
+    return f"evt_{hashlib.sha256(message.encode()).hexdigest()[:32]}"
+
+
+def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None:
+    """The first header called *name*, or None."""
+    return next((value for header, value in headers if header == name), None)
+
+
+def timestamp(moment: datetime) -> bytes:
+    """A moment as `received-at` bears it: RFC 3339, UTC, milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()

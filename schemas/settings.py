@@ -1,0 +1,109 @@
+"""
+Settings as typed, frozen sections, filled from a mapping such as the environment.
+
+Each process lists its settings as a dataclass whose fields are made by `setting`; the reference page is
+generated from the same declarations. Settings that several processes share stand here.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+Section = TypeVar("Section")
+
+
+class SettingsInvalid(ValueError):
+    """A setting is missing or cannot be read. Do not start; the text names each."""
+
+
+def setting(env: str, default: Any = MISSING, *, help: str, unit: str = "", secret: bool = False) -> Any:  # noqa: A002
+    """Declare one setting of a section; without a default the start stops when it is missing."""
+    metadata = {"env": env, "help": help, "unit": unit, "secret": secret}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Where the log is."""
+
+    bootstrap: str = setting("TIDEGATE_KAFKA", help="Kafka bootstrap servers, host:port, comma separated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsSettings:
+    """Who may do what."""
+
+    path: Path = setting("TIDEGATE_CREDENTIALS", help="The credentials file (TOML, mode 0600)")
+
+
+def load(section: type[Section], environ: Mapping[str, str]) -> Section:
+    """
+    Fill *section*, a dataclass of settings and of further sections.
+
+    Raises:
+        SettingsInvalid: names every missing and malformed setting, not only the first.
+    """
+    problems: list[str] = []
+    values = _load(section, environ, problems)
+    if problems:
+        raise SettingsInvalid("; ".join(problems))
+    return values
+
+
+def _load(section: type[Section], environ: Mapping[str, str], problems: list[str]) -> Section:
+    values: dict[str, Any] = {}
+    hints = get_type_hints(section)
+    for declared in dataclasses.fields(section):  # type: ignore[arg-type]  # sections are dataclasses
+        kind = hints[declared.name]
+        if dataclasses.is_dataclass(kind):
+            values[declared.name] = _load(kind, environ, problems)  # type: ignore[arg-type]
+            continue
+        name = declared.metadata["env"]
+        text = environ.get(name, "")
+        if text:
+            try:
+                values[declared.name] = _read(kind, text)
+            except ValueError:
+                problems.append(f"{name}={text!r} is no {getattr(kind, '__name__', kind)}")
+        elif declared.default is MISSING:
+            problems.append(f"{name} is missing ({declared.metadata['help']})")
+    return section(**values) if not problems else None  # type: ignore[return-value]  # load raises before it is used
+
+
+def _read(kind: Any, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1", "yes", "on")
+    if kind in (int, float, Path):
+        return kind(text)
+    return text
+
+
+def effective(section: Any) -> dict[str, str]:
+    """The values in force by setting name, secrets masked: what a process logs at its start."""
+    return {
+        declared.metadata["env"]: "***" if declared.metadata["secret"] else str(value)
+        for declared, value in _declared(section)
+    }
+
+
+def _declared(section: Any) -> Iterator[tuple[Field[Any], Any]]:
+    for declared in dataclasses.fields(section):
+        value = getattr(section, declared.name)
+        if dataclasses.is_dataclass(value):
+            yield from _declared(value)
+        else:
+            yield declared, value
+
+
+def declarations(section: type[Any]) -> Iterator[Field[Any]]:
+    """Every setting of *section* and of the sections in it, for the reference page."""
+    hints = get_type_hints(section)
+    for declared in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[declared.name]):
+            yield from declarations(hints[declared.name])
+        else:
+            yield declared

@@ -1,0 +1,167 @@
+"""
+JSON that keeps its meaning everywhere: RFC 8259 less what implementations disagree about.
+
+Refused: duplicate keys, NaN and Infinity, numbers that overflow to them, integers beyond 64 bits,
+NUL and lone surrogates in strings, nesting deeper than `DEPTH_MAX`.
+
+Why two passes: the first uses the C scanner with hooks that stop at the first suspect value, and
+nearly every document ends there; only a document at fault is decoded again to name each fault's place.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from schemas.errors import Fault, Invalid
+
+DEPTH_MAX = 64
+INT_DIGITS_MAX = 20  # digits and sign of -2**63
+INT_MIN = -(2**63)
+INT_MAX = 2**64 - 1
+FAULTS_MAX = 100  # an answer lists at most so many faults
+
+_SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+class NotJson(ValueError):
+    """The text is no JSON document at all. Never retry it."""
+
+
+class _Suspect(Exception):  # noqa: N818 - a signal between the two passes, never seen outside
+    """The first pass met something that the second has to place."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    detail: str
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object as it was written, duplicates included."""
+
+
+def decode(text: str) -> object:
+    """
+    Decode *text* into dicts, lists, str, int, float, bool and None.
+
+    Raises:
+        NotJson: the text does not parse.
+        Invalid: it parses but breaks a rule above; every fault is listed with its pointer.
+    """
+    try:
+        value = _scan(_FIRST_PASS, text)
+    except _Suspect:
+        raise Invalid(_place_faults(text)) from None
+    # Escapes can hide a NUL or a lone surrogate; deep nesting needs many brackets.
+    if _SUSPECT_ESCAPE.search(text) or text.count("[") + text.count("{") > DEPTH_MAX:
+        faults = _place_faults(text)
+        if faults:
+            raise Invalid(faults)
+    return value
+
+
+def _scan(decoder: json.JSONDecoder, text: str) -> object:
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise NotJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise Invalid([Fault(pointer="", detail=f"nested deeper than {DEPTH_MAX} levels")]) from None
+
+
+def _stop_at_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _Suspect
+    return members
+
+
+def _int_or_stop(digits: str) -> int:
+    if len(digits) > INT_DIGITS_MAX or not INT_MIN <= (value := int(digits)) <= INT_MAX:
+        raise _Suspect
+    return value
+
+
+def _float_or_stop(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise _Suspect
+    return value
+
+
+def _stop(_constant: str) -> NoReturn:
+    raise _Suspect
+
+
+def _int_or_wrong(digits: str) -> object:
+    try:
+        return _int_or_stop(digits)
+    except _Suspect:
+        return _Wrong("integer does not fit in 64 bits")
+
+
+def _float_or_wrong(text: str) -> object:
+    try:
+        return _float_or_stop(text)
+    except _Suspect:
+        return _Wrong("number overflows a double")
+
+
+_FIRST_PASS = json.JSONDecoder(
+    object_pairs_hook=_stop_at_duplicates, parse_int=_int_or_stop, parse_float=_float_or_stop, parse_constant=_stop
+)
+_SECOND_PASS = json.JSONDecoder(
+    object_pairs_hook=_Pairs,
+    parse_int=_int_or_wrong,
+    parse_float=_float_or_wrong,
+    parse_constant=lambda name: _Wrong(f"{name} is no JSON number"),
+)
+
+
+def _place_faults(text: str) -> list[Fault]:
+    faults: list[Fault] = []
+    for fault in _walk(_scan(_SECOND_PASS, text)):
+        faults.append(fault)
+        if len(faults) == FAULTS_MAX:
+            break
+    return faults
+
+
+def _walk(root: object) -> Iterator[Fault]:
+    # A stack, not recursion: the depth is the sender's choice.
+    pending: list[tuple[str, int, object]] = [("", 1, root)]
+    while pending:
+        pointer, depth, value = pending.pop()
+        if isinstance(value, _Wrong):
+            yield Fault(pointer=pointer, detail=value.detail)
+        elif isinstance(value, str):
+            yield from _string_faults(pointer, value)
+        elif isinstance(value, list) and depth > DEPTH_MAX:
+            yield Fault(pointer=pointer, detail=f"nested deeper than {DEPTH_MAX} levels")
+        elif isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for name, member in value:
+                place = f"{pointer}/{escape_pointer(name)}"
+                if name in seen:
+                    yield Fault(pointer=place, detail="duplicate key")
+                seen.add(name)
+                yield from _string_faults(place, name)
+                pending.append((place, depth + 1, member))
+        elif isinstance(value, list):
+            pending.extend((f"{pointer}/{index}", depth + 1, item) for index, item in enumerate(value))
+
+
+def _string_faults(pointer: str, value: str) -> Iterator[Fault]:
+    if "\0" in value:
+        yield Fault(pointer=pointer, detail="NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        yield Fault(pointer=pointer, detail="lone surrogate")
+
+
+def escape_pointer(name: str) -> str:
+    """Escape one member name for a JSON pointer (RFC 6901); what cannot be printed is shown escaped."""
+    shown = name.replace("~", "~0").replace("/", "~1")
+    return shown.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

@@ -1,0 +1,131 @@
+"""
+Every metric of every process, declared once: name, kind, labels and help.
+
+Dashboards, alerts and code refer to these declarations; a test holds the three together. No label bears a run
+id or a record key. Durations are in seconds, sizes in bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1, 5, 10, 50, 100, 250, 500, 1000, 2500, 5000)
+
+
+class Kind(Enum):
+    """How a metric moves."""
+
+    COUNTER = Counter
+    GAUGE = Gauge
+    HISTOGRAM = Histogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """The declaration of one metric."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = LATENCY_BUCKETS_S
+
+
+HTTP_REQUESTS = Metric(
+    name="tidegate_http_requests_total",
+    kind=Kind.COUNTER,
+    help="Requests answered, by route pattern and status",
+    labels=("method", "route", "status"),
+)
+HTTP_DURATION = Metric(
+    name="http_server_request_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From the request's head to the answer's last byte handed over",
+    labels=("method", "route"),
+)
+EVENTS_ACCEPTED = Metric(
+    name="tidegate_events_accepted_total",
+    kind=Kind.COUNTER,
+    help="Records that the broker acknowledged",
+    labels=("topic",),
+)
+EVENTS_REFUSED = Metric(
+    name="tidegate_events_refused_total", kind=Kind.COUNTER, help="Events refused at the door", labels=("code",)
+)
+PUBLISH_DURATION = Metric(
+    name="tidegate_publish_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From produce() to the delivery report",
+    labels=("topic",),
+)
+PUBLISH_IN_FLIGHT = Metric(
+    name="tidegate_publish_in_flight_records",
+    kind=Kind.GAUGE,
+    help="Records produced and not yet reported",
+)
+PUBLISH_FAILURES = Metric(
+    name="tidegate_publish_failures_total",
+    kind=Kind.COUNTER,
+    help="Delivery reports that bore an error",
+    labels=("topic", "error"),
+)
+RECORDS = Metric(
+    name="tidegate_records_total",
+    kind=Kind.COUNTER,
+    help="What became of each record that a group consumed",
+    labels=("topic", "group", "outcome", "reason"),
+)
+SLICE_RECORDS = Metric(
+    name="tidegate_slice_records",
+    kind=Kind.HISTOGRAM,
+    help="Records per slice of a partition",
+    labels=("group",),
+    buckets=BATCH_BUCKETS,
+)
+SLICE_DURATION = Metric(
+    name="tidegate_slice_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From the start of a slice to its effect being durable, retries included",
+    labels=("group",),
+)
+SLICE_RETRIES = Metric(
+    name="tidegate_slice_retries_total",
+    kind=Kind.COUNTER,
+    help="Attempts at a slice that failed for a transient reason",
+    labels=("group", "error"),
+)
+GROUP_COMMITTED = Metric(
+    name="tidegate_group_committed_offset",
+    kind=Kind.GAUGE,
+    help="Offset that this worker last committed",
+    labels=("topic", "group", "partition"),
+)
+GROUP_HEALTHY = Metric(
+    name="tidegate_group_healthy",
+    kind=Kind.GAUGE,
+    help="1 while every lane makes progress, 0 while one waits for what it needs",
+    labels=("group",),
+)
+
+ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
+class Telemetry:
+    """The instruments of one process, one for each declared metric that it asks for."""
+
+    def __init__(self, declared: Sequence[Metric] = ALL) -> None:
+        """Make an instrument for each of *declared* in a registry of its own."""
+        self.registry = CollectorRegistry()
+        self._instruments: dict[Metric, Any] = {metric: self._make(metric) for metric in declared}
+
+    def __getitem__(self, metric: Metric) -> Any:
+        """The instrument of *metric*: a prometheus_client Counter, Gauge or Histogram."""
+        return self._instruments[metric]
+
+    def _make(self, metric: Metric) -> Any:
+        more = {"buckets": metric.buckets} if metric.kind is Kind.HISTOGRAM else {}
+        return metric.kind.value(metric.name, metric.help, metric.labels, registry=self.registry, **more)
