@@ -21,6 +21,7 @@ DEPTH_MAX = 64
 INT_DIGITS_MAX = 20  # digits and sign of -2**63
 INT_MIN = -(2**63)
 INT_MAX = 2**64 - 1
+NUL_FAULT = "NUL character"
 FAULTS_MAX = 100  # an answer lists at most so many faults
 
 _SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -156,7 +157,7 @@ def _walk(root: object) -> Iterator[Fault]:
 
 def _string_faults(pointer: str, value: str) -> Iterator[Fault]:
     if "\0" in value:
-        yield Fault(pointer=pointer, detail="NUL character")
+        yield Fault(pointer=pointer, detail=NUL_FAULT)
     if any("\ud800" <= character <= "\udfff" for character in value):
         yield Fault(pointer=pointer, detail="lone surrogate")
 

@@ -13,9 +13,9 @@ from datetime import datetime
 from schemas import headers as header_names
 from schemas import strictjson
 from schemas.canonical import event_digest
-from schemas.credentials import Credentials
+from schemas.credentials import Agent, Credentials, Tenant
 from schemas.errors import Fault, Invalid, Poison, Reason
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
+from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.signature import event_signature_holds, record_mac_holds
 
 EVENT_BYTES_MAX = 10 * 1024 * 1024
@@ -37,6 +37,9 @@ class Rejection:
 
     reason: Reason
     detail: str
+
+
+_UNSIGNED_DIRECT = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="the tenant takes no unsigned direct records")
 
 
 def is_id(value: str) -> bool:
@@ -114,15 +117,19 @@ def _check_direct(record: RunRecord, credentials: Credentials) -> Rejection | No
         return Rejection(reason=Reason.UNKNOWN_TENANT, detail=f"no tenant {record.tenant!r}")
     if not is_id(record.run_id):
         return Rejection(reason=Reason.INVALID_EVENT, detail="/run_id: not [A-Za-z0-9._:-]{1,128}")
-    if isinstance(record, (RunFinalized, EnvironmentCaptured)):
-        # The API key authorises these; nothing in the record does.
-        if not tenant.allow_unsigned_direct:
-            return Rejection(reason=Reason.UNSIGNED_DIRECT, detail="the tenant takes no unsigned direct records")
-        return _environment_rejection(record) if isinstance(record, EnvironmentCaptured) else None
+    if isinstance(record, RunEvent):
+        return _check_direct_event(record, tenant)
+    # The API key authorises the other two; nothing in the record does.
+    if not tenant.allow_unsigned_direct:
+        return _UNSIGNED_DIRECT
+    return _environment_rejection(record) if isinstance(record, EnvironmentCaptured) else None
+
+
+def _check_direct_event(record: RunEvent, tenant: Tenant) -> Rejection | None:
     try:
         event = _event_of(record)
     except Invalid as error:
-        if any(fault.detail == "NUL character" for fault in error.faults):
+        if any(fault.detail == strictjson.NUL_FAULT for fault in error.faults):
             raise Poison(Reason.NUL_CHARACTER, str(error)) from error
         return Rejection(reason=Reason.INVALID_EVENT, detail=str(error))
     except strictjson.NotJson as error:
@@ -132,16 +139,21 @@ def _check_direct(record: RunRecord, credentials: Credentials) -> Rejection | No
     agent = tenant.agents.get(record.agent_id)
     if agent is None:
         return Rejection(reason=Reason.UNKNOWN_AGENT, detail=f"the tenant has no agent {record.agent_id!r}")
-    signature = event["meta"].get("signature")  # type: ignore[attr-defined]  # _event_of let only an object pass
-    if agent.secrets:
-        if not isinstance(signature, str) or not event_signature_holds(event, signature, agent.secrets):
-            return Rejection(reason=Reason.SIGNATURE_INVALID, detail="the signature is missing or does not verify")
-        return None
-    if signature is not None:
-        return Rejection(reason=Reason.SIGNATURE_INVALID, detail="an agent without a secret must not sign")
-    if not tenant.allow_unsigned_direct:
-        return Rejection(reason=Reason.UNSIGNED_DIRECT, detail="the tenant takes no unsigned direct records")
-    return None
+    detail = signature_fault(event, agent)
+    if detail is not None:
+        return Rejection(reason=Reason.SIGNATURE_INVALID, detail=detail)
+    return None if agent.secrets or tenant.allow_unsigned_direct else _UNSIGNED_DIRECT
+
+
+def signature_fault(event: Mapping[str, object], agent: Agent) -> str | None:
+    """What is wrong with the signature of a valid *event* that *agent* is to have sent; None if nothing is."""
+    meta: Mapping[str, object] = event["meta"]  # type: ignore[assignment]  # a valid event's meta is an object
+    signature = meta.get("signature")
+    if not agent.secrets:
+        return None if signature is None else "an agent without a secret must not sign"
+    if not isinstance(signature, str):
+        return "an agent with a secret must sign"
+    return None if event_signature_holds(event, signature, agent.secrets) else "the signature does not verify"
 
 
 def _event_of(record: RunEvent) -> dict[str, object]:
