@@ -68,7 +68,7 @@ def decode(value: bytes | None) -> Record:
         fields: Any = schemaless_reader(body, writer, reader)
     except Exception as error:
         # fastavro names no error type of its own for a body that breaks the schema (EOFError, IndexError,
-        # ValueError, UnicodeDecodeError, OverflowError, ...): whatever it raises says that these bytes are not the record.
+        # ValueError, UnicodeDecodeError, ...): whatever it raises says that these bytes are not the record.
         raise Poison(Reason.UNDECODABLE, f"no {record_type.__name__}: {type(error).__name__}: {error}") from error
     if body.tell() != len(value):
         raise Poison(Reason.UNDECODABLE, f"{len(value) - body.tell()} bytes follow the {record_type.__name__}")

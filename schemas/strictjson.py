@@ -31,7 +31,7 @@ class NotJson(ValueError):
     """The text is no JSON document at all. Never retry it."""
 
 
-class _Suspect(Exception):  # noqa: N818 - a signal between the two passes, never seen outside
+class _Suspect(Exception):
     """The first pass met something that the second has to place."""
 
 
