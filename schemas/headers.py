@@ -28,7 +28,7 @@ ERROR_STAGE = "__connect.errors.stage"
 ERROR_CLASS = "__connect.errors.exception.class.name"
 ERROR_MESSAGE = "__connect.errors.exception.message"
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, str | bytes]]
 
 
 def event_id(tenant: str, run_id: str, part: int | str) -> str:
@@ -44,7 +44,10 @@ def event_id(tenant: str, run_id: str, part: int | str) -> str:
 
 def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None:
     """The first header called *name*, or None."""
-    return next((value for header, value in headers if header == name), None)
+    for header, value in headers:
+        if header == name:
+            return value
+    return None
 
 
 def timestamp(moment: datetime) -> bytes:

@@ -111,13 +111,22 @@ GROUP_HEALTHY = Metric(
     labels=("group",),
 )
 
-ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+OF_GATEWAY = (
+    HTTP_REQUESTS,
+    HTTP_DURATION,
+    EVENTS_ACCEPTED,
+    EVENTS_REFUSED,
+    PUBLISH_DURATION,
+    PUBLISH_IN_FLIGHT,
+    PUBLISH_FAILURES,
+)
+OF_PROCESSORS = (RECORDS, SLICE_RECORDS, SLICE_DURATION, SLICE_RETRIES, GROUP_COMMITTED, GROUP_HEALTHY)
 
 
 class Telemetry:
-    """The instruments of one process, one for each declared metric that it asks for."""
+    """The instruments of one process, one for each metric that it is given."""
 
-    def __init__(self, declared: Sequence[Metric] = ALL) -> None:
+    def __init__(self, declared: Sequence[Metric]) -> None:
         """Make an instrument for each of *declared* in a registry of its own."""
         self.registry = CollectorRegistry()
         self._instruments: dict[Metric, Any] = {metric: self._make(metric) for metric in declared}

@@ -6,7 +6,7 @@ A record that bears a `gateway-mac` of ours was checked at the door: schema and 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -99,16 +99,16 @@ def check_record(
 
 
 def _bears_nul(record: RunRecord) -> bool:
+    texts: tuple[str, ...] = (record.tenant, record.run_id)
     if isinstance(record, RunEvent):
-        texts: Iterable[str | None] = (
-            record.payload, record.meta, record.tenant, record.run_id, record.t, record.actor,
-            record.type, record.agent_id, record.idempotency_key,
+        # Joined: one search instead of nine, for every record of the log.
+        texts = (
+            record.payload or "", record.meta, record.tenant, record.run_id, record.t, record.actor,
+            record.type, record.agent_id, record.idempotency_key or "",
         )  # fmt: skip
     elif isinstance(record, EnvironmentCaptured):
         texts = (record.environment, record.tenant, record.run_id)
-    else:
-        texts = (record.tenant, record.run_id)
-    return any(text is not None and "\0" in text for text in texts)
+    return "\0" in "".join(texts)
 
 
 def _check_direct(record: RunRecord, credentials: Credentials) -> Rejection | None:

@@ -1,0 +1,25 @@
+"""Settings of the processors."""
+
+from dataclasses import dataclass
+
+from schemas.settings import CredentialsSettings, KafkaSettings, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementSettings:
+    """Where probes and metrics are served."""
+
+    host: str = setting("TIDEGATE_MANAGEMENT_HOST", "127.0.0.1", help="Address of probes and metrics")
+    port: int = setting("TIDEGATE_MANAGEMENT_PORT", 9081, help="Port of probes and metrics")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistenceSettings:
+    """Everything that the persistence process is told."""
+
+    kafka: KafkaSettings
+    credentials: CredentialsSettings
+    management: ManagementSettings
+    postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_write", secret=True)
+    connections_max: int = setting("TIDEGATE_PERSISTENCE_CONNECTIONS", 4, help="Connections to Postgres")
+    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

@@ -1,0 +1,141 @@
+"""
+What each arriving record of a slice is to the store: new, seen before, or against the rules. Pure.
+
+Records are judged in log order against what the store knows and against those before them in the slice, so that the
+first record of a (run, seq) wins and nothing after a finalization is taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from processors.runtime.errors import Unsettled
+from processors.runtime.outcomes import Arrival, Outcome, Tally
+from schemas.errors import Reason
+from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
+from schemas.validity import Rejection
+
+# Plain tuples, since one of each is made for every record.
+RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
+Place = tuple[int, int]  # partition, offset; the topic is the group's source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalization:
+    """That a run is closed, how, and by which record."""
+
+    status: RunStatus
+    place: Place
+
+
+@dataclass(slots=True, kw_only=True)
+class Known:
+    """What the store already holds that bears on a slice."""
+
+    finalized: dict[RunKey, Finalization] = field(default_factory=dict)
+    sha256: dict[tuple[str, str, int], bytes] = field(default_factory=dict)  # by tenant, run_id, seq
+    seq: dict[tuple[str, str, str], int] = field(default_factory=dict)  # by tenant, run_id, idempotency key
+    at: dict[Place, tuple[str, str, int, bytes]] = field(default_factory=dict)  # tenant, run_id, seq, sha256
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdicts:
+    """The slice, sorted by what is to be written."""
+
+    events: list[Arrival] = field(default_factory=list)
+    environments: dict[RunKey, Arrival] = field(default_factory=dict)  # the last of each run
+    finalizations: dict[RunKey, Arrival] = field(default_factory=dict)
+    duplicates: list[Arrival] = field(default_factory=list)
+    rejected: list[tuple[Arrival, Rejection]] = field(default_factory=list)
+    traces_again: set[RunKey] = field(default_factory=set)  # redelivered finalizations: their trace may not be out
+    tally: Tally = field(default_factory=Tally)
+
+
+def place_of(arrival: Arrival) -> Place:
+    """Where *arrival* stands in the log."""
+    return arrival.raw.partition, arrival.raw.offset
+
+
+def run_of(arrival: Arrival) -> RunKey:
+    """The run that *arrival* belongs to."""
+    return arrival.record.tenant, arrival.record.run_id
+
+
+def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
+    """
+    Sort *arrivals* by what they are; *known* grows with the events taken.
+
+    Raises:
+        Unsettled: a place in the log holds another event than the one stored from it.
+    """
+    verdicts = Verdicts()
+    for arrival in arrivals:
+        if arrival.rejection is not None:
+            _reject(verdicts, arrival, arrival.rejection)
+        elif isinstance(arrival.record, RunEvent):
+            _judge_event(verdicts, arrival, arrival.record, known)
+        elif isinstance(arrival.record, EnvironmentCaptured):
+            verdicts.environments[run_of(arrival)] = arrival
+        else:
+            _judge_finalization(verdicts, arrival, arrival.record, known)
+    verdicts.tally[Outcome.DONE, None] += len(verdicts.events) + len(verdicts.finalizations)
+    verdicts.tally[Outcome.DONE, None] += sum(isinstance(each.record, EnvironmentCaptured) for each in arrivals)
+    verdicts.tally[Outcome.DUPLICATE, None] += len(verdicts.duplicates)
+    return verdicts
+
+
+def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
+    if known.at and _seen_here(arrival, event, known):
+        verdicts.tally[Outcome.REDELIVERY, None] += 1
+        return
+    identity = event.tenant, event.run_id, event.seq
+    stored = known.sha256.get(identity)
+    if stored is not None:
+        if stored == event.event_sha256:
+            verdicts.duplicates.append(arrival)
+        else:
+            detail = f"seq {event.seq} has other content"
+            _reject(verdicts, arrival, Rejection(reason=Reason.CONFLICT, detail=detail))
+        return
+    if known.finalized and (event.tenant, event.run_id) in known.finalized:
+        _reject(verdicts, arrival, Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before"))
+        return
+    if event.idempotency_key is not None:
+        taken_by = known.seq.setdefault((event.tenant, event.run_id, event.idempotency_key), event.seq)
+        if taken_by != event.seq:
+            detail = f"idempotency key of seq {taken_by}"
+            _reject(verdicts, arrival, Rejection(reason=Reason.CONFLICT, detail=detail))
+            return
+    known.sha256[identity] = event.event_sha256
+    verdicts.events.append(arrival)
+
+
+def _seen_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
+    here = known.at.get(place_of(arrival))
+    if here is not None and here != (event.tenant, event.run_id, event.seq, event.event_sha256):
+        raise Unsettled(
+            f"{arrival.raw.topic}/{arrival.raw.partition}/{arrival.raw.offset} was stored as seq {here[2]} of run "
+            f"{here[1]}, and now holds another event: the topic was created anew over old tables"
+        )
+    return here is not None
+
+
+def _judge_finalization(verdicts: Verdicts, arrival: Arrival, record: RunFinalized, known: Known) -> None:
+    run = run_of(arrival)
+    place = place_of(arrival)
+    earlier = known.finalized.get(run)
+    if earlier is None:
+        known.finalized[run] = Finalization(status=record.status, place=place)
+        verdicts.finalizations[run] = arrival
+    elif earlier.place == place:
+        verdicts.traces_again.add(run)
+        verdicts.tally[Outcome.REDELIVERY, None] += 1
+    elif earlier.status == record.status:
+        verdicts.duplicates.append(arrival)
+    else:
+        detail = f"the run was finalized as {earlier.status} before"
+        _reject(verdicts, arrival, Rejection(reason=Reason.CONFLICT, detail=detail))
+
+
+def _reject(verdicts: Verdicts, arrival: Arrival, rejection: Rejection) -> None:
+    verdicts.rejected.append((arrival, rejection))
+    verdicts.tally[Outcome.REJECTED, rejection.reason] += 1

@@ -1,0 +1,42 @@
+"""One fetched slice of a partition: what our transport hands to Faust as a single event."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Partition(NamedTuple):
+    """A topic partition."""
+
+    topic: str
+    partition: int
+
+
+class RawRecord(Protocol):
+    """A record as aiokafka gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # milliseconds since the epoch
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Batch:
+    """Consecutive records of one partition, and whether their effects are durable."""
+
+    __slots__ = ("end_offset", "finished", "partition", "records", "size_bytes")
+
+    def __init__(self, partition: Partition, records: Sequence[RawRecord]) -> None:
+        """Take a non-empty slice, in log order."""
+        self.partition = partition
+        self.records = records
+        self.end_offset = records[-1].offset + 1
+        self.size_bytes = sum(len(record.value or b"") for record in records)
+        self.finished = False
+
+    @classmethod
+    def from_data(cls, value: Any, *, preferred_type: Any = None) -> Any:  # noqa: ARG003 - Faust's signature
+        """Let Faust pass the batch through its model layer unchanged."""
+        return value

@@ -1,0 +1,137 @@
+"""
+The loop that every processor shares: decode, judge, hand to the processor, and settle whatever it answers.
+
+A slice is finished only when each of its records has an outcome that is durable. A record that can never be handled is
+found by halving the slice, written to the dead-letter topic with its bytes, and its neighbours go on in order.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+
+import structlog
+
+from processors.runtime.backoff import delay_s
+from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.dead_letters import LogWriter, Outgoing, dead_letter
+from processors.runtime.errors import Transient
+from processors.runtime.health import Health
+from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
+from schemas import codec, telemetry
+from schemas.credentials import CredentialsFile
+from schemas.errors import Poison, Reason
+from schemas.events import TraceRecord
+from schemas.topics import Group
+from schemas.validity import check_record
+
+log = structlog.get_logger()
+
+
+class Delivery:
+    """Brings slices of one group's source to their effect."""
+
+    def __init__(
+        self,
+        group: Group,
+        handler: Handler,
+        *,
+        dead_letters: LogWriter,
+        credentials: CredentialsFile,
+        instruments: telemetry.Telemetry,
+        health: Health,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Hand decoded records of *group* to *handler*."""
+        self._group = group
+        self._handler = handler
+        self._dead_letters = dead_letters
+        self._credentials = credentials
+        self._health = health
+        self._sleep = sleep
+        self._records = instruments[telemetry.RECORDS]
+        self._retries = instruments[telemetry.SLICE_RETRIES]
+        self._slice_records = instruments[telemetry.SLICE_RECORDS].labels(group.name)
+        self._slice_duration = instruments[telemetry.SLICE_DURATION].labels(group.name)
+
+    async def deliver(self, batch: Batch) -> None:
+        """Bring every record of *batch* to a durable outcome; waits as long as that takes."""
+        started_s = monotonic()
+        arrivals: list[Arrival] = []
+        for raw in batch.records:
+            try:
+                arrivals.append(self._admit(raw))
+            except Poison as poison:
+                await self._bury(batch.partition, raw, poison)
+        await self._settle(batch.partition, arrivals)
+        self._slice_records.observe(len(batch.records))
+        self._slice_duration.observe(monotonic() - started_s)
+
+    def _admit(self, raw: RawRecord) -> Arrival:
+        record = codec.decode(raw.value)
+        if isinstance(record, TraceRecord):
+            raise Poison(Reason.UNKNOWN_SCHEMA, f"a TraceRecord does not belong on {raw.topic}")
+        rejection = check_record(
+            record,
+            topic=raw.topic,
+            key=raw.key,
+            value=raw.value or b"",
+            headers=raw.headers,
+            credentials=self._credentials.current(now_s=monotonic()),
+        )
+        return Arrival(raw, record, rejection)
+
+    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
+        # Halves are worked off front first, so that the order of the log is the order of effects.
+        waiting = [arrivals] if arrivals else []
+        while waiting:
+            part = waiting.pop()
+            try:
+                tally = await self._until_possible(partition, lambda part=part: self._handler(part))  # type: ignore[misc]
+            except Poison as poison:
+                if len(part) == 1:
+                    await self._bury(partition, part[0].raw, poison)
+                else:
+                    middle = len(part) // 2
+                    waiting += [part[middle:], part[:middle]]
+            else:
+                self._count(tally)
+
+    async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
+        letter = dead_letter(raw, poison, group=self._group)
+        await self._until_possible(partition, lambda: self._write_dead_letter(letter))
+        self._count(Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
+        log.warning(
+            "record dead-lettered",
+            topic=raw.topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            reason=poison.reason,
+            detail=poison.detail,
+        )
+
+    async def _write_dead_letter(self, letter: Outgoing) -> Tally:
+        await self._dead_letters.write(self._group.dead_letters, [letter])
+        return Tally()
+
+    async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[Tally]]) -> Tally:
+        failures = 0
+        while True:
+            try:
+                tally = await attempt()
+            except Transient as reason:
+                failures += 1
+                self._retries.labels(self._group.name, type(reason.__cause__ or reason).__name__).inc()
+                self._health.waits(partition, str(reason))
+                if failures == 1:
+                    log.warning("lane waits", partition=partition.partition, reason=str(reason))
+                await self._sleep(delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
+            else:
+                if failures:
+                    self._health.goes_on(partition)
+                    log.warning("lane goes on", partition=partition.partition, attempts=failures + 1)
+                return tally
+
+    def _count(self, tally: Tally) -> None:
+        for (outcome, reason), count in tally.items():
+            self._records.labels(self._group.source.name, self._group.name, outcome, reason or "").inc(count)

@@ -1,0 +1,9 @@
+"""Why a slice was not settled, named after what the loop does next. `schemas.errors.Poison` is the third kind."""
+
+
+class Transient(Exception):
+    """What the effect needs is away. Wait with backoff and try the same slice again; drop nothing."""
+
+
+class Unsettled(Exception):
+    """Nothing here can settle it: a bug, or a state of the log that a person must look at. End the process."""

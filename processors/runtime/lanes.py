@@ -1,0 +1,71 @@
+"""
+One task per partition, each working through its batches in order.
+
+So one partition's backoff does not stall the others, and a partition's records take effect in log order.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from processors.runtime.batch import Batch, Partition
+
+Work = Callable[[Batch], Awaitable[None]]
+
+
+class Lanes:
+    """The lanes of the partitions that this worker holds."""
+
+    def __init__(
+        self, work: Work, *, finished: Callable[[Batch], None], fatal: Callable[[BaseException], None]
+    ) -> None:
+        """
+        Work each batch with *work*, then report it to *finished*.
+
+        An error that leaves *work* goes to *fatal*, which ends the process: a lane never skips a batch.
+        """
+        self._work = work
+        self._finished = finished
+        self._fatal = fatal
+        self._queues: dict[Partition, asyncio.Queue[Batch]] = {}
+        self._tasks: dict[Partition, asyncio.Task[None]] = {}
+
+    def dispatch(self, batch: Batch) -> None:
+        """Hand *batch* to its partition's lane. Bounded by `Progress.has_room`, which is asked before each fetch."""
+        if batch.partition not in self._tasks:
+            self._queues[batch.partition] = asyncio.Queue()
+            self._tasks[batch.partition] = asyncio.create_task(
+                self._run(self._queues[batch.partition]),
+                name=f"lane {batch.partition.topic}/{batch.partition.partition}",
+            )
+        self._queues[batch.partition].put_nowait(batch)
+
+    async def drain(self, partitions: Iterable[Partition], *, timeout_s: float) -> bool:
+        """Wait until the lanes of *partitions* have worked off what they hold; False if time ran out."""
+        waits = [asyncio.ensure_future(self._queues[each].join()) for each in partitions if each in self._queues]
+        if not waits:
+            return True
+        _, late = await asyncio.wait(waits, timeout=timeout_s)
+        for wait in late:
+            wait.cancel()
+        return not late
+
+    async def cancel(self, partitions: Iterable[Partition]) -> None:
+        """End the lanes of *partitions*; what they had not finished comes back with the next owner."""
+        tasks = [self._tasks.pop(each) for each in partitions if each in self._tasks]
+        for each in partitions:
+            self._queues.pop(each, None)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, queue: asyncio.Queue[Batch]) -> None:
+        while True:
+            batch = await queue.get()
+            try:
+                await self._work(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, going on would skip the batch
+                self._fatal(error)
+                return
+            self._finished(batch)
+            queue.task_done()

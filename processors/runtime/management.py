@@ -1,0 +1,37 @@
+"""The management port of a worker: /livez says that its loop turns, /readyz what it waits for, /metrics the rest."""
+
+import json
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from processors.runtime.health import Health
+from schemas import telemetry
+
+
+def create_management(health: Health, instruments: telemetry.Telemetry) -> web.Application:
+    """The application behind the management port."""
+
+    async def live(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
+    async def ready(_request: web.Request) -> web.Response:
+        status = health.status()
+        # Degraded is not unready: the worker holds its partitions and goes on by itself.
+        return web.Response(
+            status=503 if status == "starting" else 200,
+            text=json.dumps(
+                {
+                    "status": status,
+                    "waiting": {f"{each.topic}/{each.partition}": why for each, why in health.waiting.items()},
+                }
+            ),
+            content_type="application/json",
+        )
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(instruments.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", metrics)])
+    return app

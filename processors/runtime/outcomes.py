@@ -1,0 +1,46 @@
+"""What became of a record: every record that a group consumes ends in exactly one of these, and each is counted."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from processors.runtime.batch import RawRecord
+from schemas.errors import Reason
+from schemas.events import RunRecord
+from schemas.validity import Rejection
+
+
+class Outcome(StrEnum):
+    """What became of a record."""
+
+    DONE = "done"
+    DUPLICATE = "duplicate"  # the same content stands at another place in the log
+    REDELIVERY = "redelivery"  # this very place was handled before
+    REJECTED = "rejected"  # breaks a rule; kept with its bytes and the reason
+    DEAD_LETTER = "dead_letter"  # can never be handled; its bytes are in the dead-letter topic
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A record that decodes, with its place and what validity says of it (None: valid)."""
+
+    raw: RawRecord
+    record: RunRecord
+    rejection: Rejection | None
+
+
+# How often each (outcome, reason) came about; reason is None where the outcome needs none.
+Tally = Counter[tuple[Outcome, Reason | None]]
+
+Handler = Callable[[Sequence[Arrival]], Awaitable[Tally]]
+"""
+Bring about the effect of consecutive records of one partition, all of it or nothing.
+
+On return every effect is durable. Called again with the same records after a failure of any kind, so each effect must
+be harmless to repeat.
+
+Raises:
+    Transient: what it needs is away; nothing was done. The same records come again.
+    Poison: one of the records can never be handled; nothing was done. Smaller slices come until it is found.
+"""

@@ -1,0 +1,94 @@
+"""
+How far each partition has come: which batches are in work, and what may be committed.
+
+Pure: no clock, no loop, no broker. The committable offset is the end of the longest prefix of finished batches, so
+it never passes a record whose effect is not durable (P5), whatever order batches finish in.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from processors.runtime.batch import Batch, Partition
+
+BATCHES_MAX = 3  # unfinished batches of one partition: one in work, the next ready, one on its way
+BYTES_MAX = 32 * 1024 * 1024  # and their bytes; a single batch may exceed it
+
+
+@dataclass(slots=True)
+class _Assigned:
+    batches: deque[Batch] = field(default_factory=deque)
+    size_bytes: int = 0
+    reached: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
+
+
+class Progress:
+    """The partitions that this worker holds."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self._assigned: dict[Partition, _Assigned] = {}
+
+    def assign(self, partitions: Iterable[Partition]) -> None:
+        """Start anew for each of *partitions*."""
+        for partition in partitions:
+            self._assigned[partition] = _Assigned()
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Drop what is known of revoked *partitions*; a batch that finishes later counts for nothing."""
+        for partition in partitions:
+            self._assigned.pop(partition, None)
+
+    def has_room(self, partition: Partition) -> bool:
+        """Say whether another batch of *partition* may be fetched."""
+        held = self._assigned.get(partition)
+        return held is not None and len(held.batches) < BATCHES_MAX and held.size_bytes < BYTES_MAX
+
+    def open(self, batch: Batch) -> bool:
+        """Take *batch* in, in log order; False if its partition is not ours any more."""
+        held = self._assigned.get(batch.partition)
+        if held is None:
+            return False
+        held.batches.append(batch)
+        held.size_bytes += batch.size_bytes
+        return True
+
+    def finish(self, batch: Batch) -> None:
+        """Note that every effect of *batch* is durable."""
+        batch.finished = True
+        held = self._assigned.get(batch.partition)
+        if held is None:
+            return
+        while held.batches and held.batches[0].finished:
+            done = held.batches.popleft()
+            held.size_bytes -= done.size_bytes
+            held.reached = done.end_offset
+
+    def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
+        """
+        Note that the log holds nothing for us before *position* (transaction markers, compacted records).
+
+        Only for a partition with no batch open; else the prefix decides.
+        """
+        held = self._assigned.get(partition)
+        if held is not None and not held.batches and position > max(committed or 0, held.reached or 0):
+            held.reached = position
+
+    def to_commit(self) -> list[Partition]:
+        """The partitions whose finished prefix has grown since the last commit."""
+        return [partition for partition, held in self._assigned.items() if held.reached is not None]
+
+    def committable(self, partition: Partition) -> int | None:
+        """The next offset to commit, or None if there is nothing new."""
+        held = self._assigned.get(partition)
+        return None if held is None else held.reached
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Note that the broker has taken *offset*."""
+        held = self._assigned.get(partition)
+        if held is not None and held.reached == offset:
+            held.reached = None
+
+    def unfinished(self) -> int:
+        """How many batches are open in all partitions."""
+        return sum(len(held.batches) for held in self._assigned.values())

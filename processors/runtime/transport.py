@@ -1,0 +1,219 @@
+"""
+Faust with one event per fetched slice, and with offsets that are ours.
+
+Why: Faust's own acknowledgement loses messages when an agent raises or is cancelled, and one event per message costs
+most of the throughput. Here Faust does the group, the rebalance and the commit loop; `Progress` alone decides what is
+committed, and lanes do the work. This module is the one place that touches Faust's and aiokafka's private names; they
+are pinned exactly, and `tests/contract/test_faust_names.py` fails on the first that moves.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any
+
+import aiokafka
+import structlog
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
+from faust.types import TP, AppT, ConsumerMessage
+
+from processors.runtime.batch import Batch, Partition
+from processors.runtime.lanes import Lanes
+from processors.runtime.progress import Progress
+
+# A fetch that leaves some partitions out must end soon, for one of them may have room again.
+SHORT_FETCH_S = 0.05
+REVOKE_DRAIN_S = 8.0  # below the session timeout: the group waits for us
+STOP_DRAIN_S = 15.0
+COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocation
+
+log = structlog.get_logger()
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is untyped to us
+    """The consumer's own thread: reads committed records only."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust reads uncommitted records outside its own exactly-once mode and has no setting for it.
+        consumer._isolation_level = "read_committed"  # noqa: SLF001
+        return consumer
+
+
+class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer whose messages are batches."""
+
+    transport: "BatchTransport"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what Faust passes."""
+        super().__init__(*args, **kwargs)
+        self._epoch = 0  # grows with every revocation: a fetch that spans one is not to be trusted
+        self._room = asyncio.Event()
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def finished(self, batch: Batch) -> None:
+        """Note that *batch* is durable, and wake the fetch loop."""
+        self.transport.progress.finish(batch)
+        self._room.set()
+
+    # Fetching
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 - Faust's
+        """Fetch once and yield one message per partition, its value a `Batch`."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        epoch = self._epoch
+        wanted = {tp for tp in self._get_active_partitions() if self.transport.progress.has_room(Partition(*tp))}
+        if not wanted:
+            await self._wait_for_room(timeout)
+            return
+        if len(wanted) < len(self._get_active_partitions()):
+            timeout = SHORT_FETCH_S
+        fetched = await self._getmany(active_partitions=wanted, timeout=timeout)
+        slices = [(TP(tp.topic, tp.partition), records) for tp, records in (fetched or {}).items() if records]
+        if not slices and epoch == self._epoch and self.flow_active:
+            self._pass_by(wanted)
+        try:
+            while slices and epoch == self._epoch and self.flow_active and not self.should_stop:
+                tp, records = slices.pop()
+                batch = Batch(Partition(*tp), records)
+                if self.transport.progress.open(batch):
+                    yield tp, self._batch_message(tp, batch)
+        finally:
+            # What was fetched is handed on or will be fetched again; nothing is passed over.
+            for tp, records in slices:
+                self._rewind(tp, records[0].offset)
+
+    async def _wait_for_room(self, timeout_s: float) -> None:
+        self._room.clear()
+        if any(self.transport.progress.has_room(Partition(*tp)) for tp in self._get_active_partitions()):
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
+        except TimeoutError:
+            return
+
+    def _rewind(self, tp: TP, offset: int) -> None:
+        if tp in self.assignment():
+            self._thread.seek(tp, offset)
+
+    def _pass_by(self, partitions: Iterable[TP]) -> None:
+        # Between two fetches the position is what has been handed out, so it is safe to read here and nowhere else.
+        subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        for tp in partitions:
+            held = subscription and subscription.assignment.state_value(aiokafka.TopicPartition(*tp))
+            if held and held.has_valid_position:
+                self.transport.progress.pass_by(Partition(*tp), held.position, self._committed_offset[tp])
+
+    def _batch_message(self, tp: TP, batch: Batch) -> ConsumerMessage:
+        last = batch.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            0,
+            [],
+            None,
+            batch,
+            None,
+            0,
+            batch.size_bytes,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Keep no gaps: the offsets between two batches are inside them."""
+
+    # Committing
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for partition in self.transport.progress.to_commit():
+            tp = TP(*partition)
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.transport.progress.committable(Partition(*tp))
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:  # noqa: ARG002 - Faust's signature
+        # Faust compares with an offset that it moves on even when the commit failed.
+        return True
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002 - Faust's
+        if not await super()._commit_offsets(offsets, start_new_transaction):
+            return False
+        for tp, offset in offsets.items():
+            self.transport.progress.committed(Partition(*tp), offset)
+            self.transport.committed(Partition(*tp), offset)
+        return True
+
+    # Giving up partitions
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit what is in work, within bounds, before the group goes on without us."""
+        self.stop_flow()
+        await self._give_up(revoked, drain_s=REVOKE_DRAIN_S)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start anew: Faust seeks every assigned partition to its committed offset."""
+        self.transport.progress.assign(Partition(*tp) for tp in assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.transport.assigned(len(assigned))
+
+    async def on_stop(self) -> None:
+        """Finish and commit what is in work; Faust has stopped fetching by now."""
+        await self._give_up(self.assignment(), drain_s=STOP_DRAIN_S)
+        await super().on_stop()
+
+    async def _give_up(self, tps: Iterable[TP], *, drain_s: float) -> None:
+        self._epoch += 1
+        partitions = [Partition(*tp) for tp in tps]
+        lanes, progress = self.transport.lanes, self.transport.progress
+        if not await lanes.drain(partitions, timeout_s=drain_s):
+            log.warning("given up unfinished work", partitions=len(partitions), waited_s=drain_s)
+        try:
+            async with asyncio.timeout(COMMIT_S):
+                await self.commit()
+        except TimeoutError:
+            log.warning("offsets not committed before giving partitions up", waited_s=COMMIT_S)
+        await lanes.cancel(partitions)
+        progress.forget(partitions)
+
+
+class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
+    """Faust's Kafka transport with `BatchConsumer`; assign an instance to `app.transport`."""
+
+    Consumer = BatchConsumer
+
+    def __init__(self, app: AppT, *, lanes: Lanes, progress: Progress, observer: "Observer") -> None:
+        """Serve *app* with *lanes* that do the work and *progress* that says what is done."""
+        super().__init__(app.conf.broker_consumer, app)
+        self.lanes = lanes
+        self.progress = progress
+        self._observer = observer
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Tell the observer of a commit."""
+        self._observer.committed(partition, offset)
+
+    def assigned(self, count: int) -> None:
+        """Tell the observer of an assignment."""
+        self._observer.assigned(count)
+
+
+class Observer:
+    """What the outside may want to know of the transport; the base ignores it."""
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """The broker has taken *offset* of *partition*."""
+
+    def assigned(self, count: int) -> None:
+        """The group gave us *count* partitions."""

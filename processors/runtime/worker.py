@@ -1,0 +1,182 @@
+"""
+One process, one consumer group: a Faust app from its start to its exit code.
+
+0 after SIGTERM or SIGINT with all work drained and committed; 70 when something could not be settled: the committed
+offset then brings the work back to whoever takes the partitions over.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import structlog
+from aiohttp import web
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from processors.config import ManagementSettings
+from processors.runtime.batch import Batch, Partition
+from processors.runtime.delivery import Delivery
+from processors.runtime.health import Health
+from processors.runtime.lanes import Lanes
+from processors.runtime.management import create_management
+from processors.runtime.progress import Progress
+from processors.runtime.transport import BatchTransport, Observer
+from schemas import telemetry
+from schemas.topics import Group
+
+EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
+LEAVE_S = 2.0  # a quick leave spares the group the session timeout
+START_S = 60.0
+FETCH_RECORDS_MAX = 2000
+COMMIT_INTERVAL_S = 0.5
+GC_ALLOCATIONS = 100_000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GroupObserver(Observer):
+    group: Group
+    health: Health
+    instruments: telemetry.Telemetry
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        gauge = self.instruments[telemetry.GROUP_COMMITTED]
+        gauge.labels(partition.topic, self.group.name, str(partition.partition)).set(offset)
+
+    def assigned(self, count: int) -> None:
+        self.health.joined = True
+        self.health.waiting.clear()
+        log.info("partitions assigned", group=self.group.id, count=count)
+
+
+class Worker:
+    """Runs one group until it is told to stop or cannot go on."""
+
+    def __init__(
+        self, group: Group, *, bootstrap: str, delivery: Delivery, health: Health, instruments: telemetry.Telemetry
+    ) -> None:
+        """Wire Faust to *delivery*; nothing runs yet."""
+        self._group = group
+        self._health = health
+        self._instruments = instruments
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.app = _faust_app(group, bootstrap)
+        self._lanes = Lanes(delivery.deliver, finished=self._finished, fatal=self._fail)
+        self.app.transport = BatchTransport(
+            self.app,
+            lanes=self._lanes,
+            progress=Progress(),
+            observer=_GroupObserver(group=group, health=health, instruments=instruments),
+        )
+        source: Any = self.app.topic(group.source.name, value_type=Batch, key_type=bytes)
+        self.app.agent(source, name=f"{group.name}.{group.source.name}", concurrency=1)(self._dispatch)
+
+    async def _dispatch(self, stream: faust.StreamT[Batch]) -> None:
+        # The agent's body does nothing that can fail: an error here would make Faust skip the batch.
+        async for batch in stream:
+            self._lanes.dispatch(batch)
+
+    async def run(self, management: ManagementSettings) -> int:
+        """Run until a signal or a failure; return the exit code."""
+        stop = asyncio.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        # Millions of short-lived records and no cycles among them: collect rarely.
+        gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS)
+        runner = web.AppRunner(create_management(self._health, self._instruments), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, management.host, management.port).start()
+        try:
+            return await self._run(stop)
+        finally:
+            await runner.cleanup()
+
+    async def _run(self, stop: asyncio.Event) -> int:
+        stopped = asyncio.create_task(stop.wait())
+        crashed = asyncio.create_task(self._crash())
+        try:
+            async with asyncio.timeout(START_S):
+                await self.app.start()
+            ends: set[asyncio.Future[Any]] = {stopped, crashed, self._failure}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                await self.app.stop()
+                return 0
+            await (self._failure if self._failure.done() else crashed)
+        except Exception as error:
+            log.critical(_advice(error), group=self._group.id, error=repr(error), exc_info=error)
+        finally:
+            stopped.cancel()
+            crashed.cancel()
+        await self._leave()
+        return EXIT_UNSETTLED
+
+    async def _crash(self) -> None:
+        # Faust stops the whole app when a part of it crashes, and may then hang: we only want to know.
+        await self.app._crashed.wait()  # noqa: SLF001
+        raise self.app.crash_reason or RuntimeError("Faust crashed without a reason")
+
+    async def _leave(self) -> None:
+        consumer = getattr(getattr(self.app.consumer, "_thread", None), "_consumer", None)
+        coordinator = getattr(consumer, "_coordinator", None)
+        if coordinator is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self.app.consumer._thread.call_thread(coordinator.maybe_leave_group)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 - the session timeout does it then
+            log.warning("group not left", error=repr(error))
+
+    def _finished(self, batch: Batch) -> None:
+        self.app.consumer.finished(batch)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+
+def _faust_app(group: Group, bootstrap: str) -> faust.App:
+    return faust.App(
+        group.id,
+        broker=[f"kafka://{server.strip()}" for server in bootstrap.split(",")],
+        # A group without an offset, or whose offset has expired, stops instead of skipping.
+        consumer_auto_offset_reset="none",
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_max_poll_records=FETCH_RECORDS_MAX,
+        broker_max_poll_interval=86_400.0,  # Faust fetches in a thread; a lane that waits for Postgres is no failure
+        broker_session_timeout=15.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=30.0,
+        consumer_max_fetch_size=group.source.record_bytes_max + 1024 * 1024,
+        stream_buffer_maxsize=4096,  # batches; Progress bounds what can be in flight far below it
+        stream_wait_empty=False,
+        processing_guarantee="at_least_once",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        store="memory://",
+        value_serializer="raw",
+        key_serializer="raw",
+    )
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, NoOffsetForPartitionError):
+        return "the group has no committed offset: `tidegate topics create` sets it for new groups"
+    if isinstance(error, OffsetOutOfRangeError):
+        return (
+            "records that this group has not processed have expired from the log; see `tidegate lag` before you reset"
+        )
+    return "worker cannot go on; its committed offsets bring the work back"
+
+
+def end_process(code: int) -> None:
+    """Leave at once: Faust's threads may be blocked and must not hold a failed process up."""
+    os._exit(code)
