@@ -1,0 +1,84 @@
+"""Valid things to start a test from; each test changes the one part it is about."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas import codec, headers
+from schemas.canonical import event_digest
+from schemas.credentials import Agent, Credentials, Gateway, Tenant
+from schemas.events import Record, RunEvent
+from schemas.signature import record_mac, sign_event
+
+TENANT = "demo"
+RUN = "run-1"
+SECRET = "agent-secret"
+MAC_SECRET = "gateway-secret"
+TOPIC = "run.events"
+
+
+def event(seq: int = 1, *, run_id: str = RUN, **changes: Any) -> dict[str, Any]:
+    """An event as a client sends it."""
+    meta = {"run_id": run_id, "agent_id": "plain-agent"} | changes.pop("meta", {})
+    base = {
+        "seq": seq,
+        "t": "2025-12-05T10:00:00Z",
+        "actor": "agent",
+        "type": "reasoning",
+        "payload": {"text": f"thought {seq}"},
+        "meta": meta,
+    }
+    return base | changes
+
+
+def signed(given: dict[str, Any], *, agent_id: str = "demo-agent", secret: str = SECRET) -> dict[str, Any]:
+    """The same event, spoken and signed by an agent with a secret."""
+    unsigned = given | {"meta": given["meta"] | {"agent_id": agent_id}}
+    return unsigned | {"meta": unsigned["meta"] | {"signature": sign_event(unsigned, secret)}}
+
+
+def run_event(given: dict[str, Any] | None = None, *, tenant: str = TENANT, **changes: Any) -> RunEvent:
+    """The record of an event."""
+    source = given or event()
+    fields: dict[str, Any] = {
+        "tenant": tenant,
+        "run_id": source["meta"]["run_id"],
+        "seq": source["seq"],
+        "t": source["t"],
+        "actor": source["actor"],
+        "type": source["type"],
+        "agent_id": str(source["meta"]["agent_id"]),
+        "idempotency_key": source["meta"].get("idempotency_key"),
+        "payload": json.dumps(source["payload"]),
+        "meta": json.dumps(source["meta"]),
+        "event_sha256": event_digest(source),
+    }
+    return RunEvent(**(fields | changes))
+
+
+def credentials(*, allow_unsigned_direct: bool = False) -> Credentials:
+    """One tenant with a signing and a plain agent."""
+    agents = {"demo-agent": Agent(secrets=[SECRET]), "plain-agent": Agent()}
+    tenant = Tenant(agents=agents, allow_unsigned_direct=allow_unsigned_direct)
+    return Credentials(gateway=Gateway(mac_secrets=[MAC_SECRET]), tenants={TENANT: tenant})
+
+
+@dataclass(kw_only=True)
+class Raw:
+    """A record as it comes from the log."""
+
+    topic: str = TOPIC
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 1_764_928_800_000
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+
+def raw(record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True) -> Raw:
+    """The record in the log, with the gateway's mac if it came through a gateway."""
+    key, value = record.run_id.encode(), codec.encode(record)
+    mac = record_mac(MAC_SECRET, topic=TOPIC, key=key, tenant=record.tenant, value=value)
+    proof: list[tuple[str, bytes | None]] = [(headers.GATEWAY_MAC, mac)] if checked else []
+    return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof)

@@ -1,0 +1,83 @@
+"""The sum of a run."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from processors.persistence.trace import CHAIN_START, StoredEvent, Trace
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stored(seq: int, kind: str = "reasoning", payload: Any = None, *, after_s: float = 0.0) -> StoredEvent:
+    return StoredEvent(
+        seq=seq,
+        type=kind,
+        actor="agent",
+        happened_at=START + timedelta(seconds=after_s),
+        payload=json.dumps(payload),
+        event_sha256=bytes([seq % 256]) * 32,
+    )
+
+
+def document(*events: StoredEvent, declared: int | None = None) -> dict[str, Any]:
+    trace = Trace()
+    for each in events:
+        trace.add(each)
+    text = trace.document(status="succeeded", declared_event_count=declared, duplicates=1, rejected=2)
+    return dict(json.loads(text))
+
+
+def test_the_chain_binds_content_and_number() -> None:
+    trace = Trace()
+    trace.add(stored(1))
+    trace.add(stored(2))
+    first = hashlib.sha256(CHAIN_START + b"\0\0\0\0\0\0\0\x01" + b"\x01" * 32).digest()
+    assert trace.chain_head == hashlib.sha256(first + b"\0\0\0\0\0\0\0\x02" + b"\x02" * 32).digest()
+
+
+def test_a_run_in_one_piece_is_complete() -> None:
+    given = document(stored(1), stored(2, after_s=3), declared=2)
+    assert given["complete"]
+    assert (given["event_count"], given["duration_s"]) == (2, 3.0)
+    assert (given["duplicates"], given["rejected"]) == (1, 2)
+    assert given["types"] == {"reasoning": 2}
+
+
+def test_gaps_are_counted_and_listed() -> None:
+    given = document(stored(2), stored(5))
+    assert given["missing"] == {"count": 3, "ranges": [[1, 1], [3, 4]]}
+    assert not given["complete"]
+
+
+def test_fewer_events_than_declared_are_incomplete() -> None:
+    assert not document(stored(1), declared=2)["complete"]
+
+
+def test_a_call_and_its_result_give_a_latency() -> None:
+    given = document(
+        stored(1, "tool_call", {"call_id": "a"}),
+        stored(2, "tool_call", {"call_id": "b"}),
+        stored(3, "tool_result", {"call_id": "a"}, after_s=1.5),
+        stored(4, "error", {"text": "no"}),
+    )
+    assert given["tool_calls"] == {"count": 2, "answered": 1, "latency_max_s": 1.5, "latency_sum_s": 1.5}
+    assert given["errors"] == 1
+
+
+def test_tokens_are_summed_by_name() -> None:
+    given = document(
+        stored(1, payload={"usage": {"input": 3, "model": "x"}}), stored(2, payload={"usage": {"input": 4}})
+    )
+    assert given["tokens"] == {"input": 7}
+
+
+def test_an_empty_run_has_a_record_too() -> None:
+    given = document()
+    assert (given["event_count"], given["duration_s"], given["chain_head"]) == (0, None, "00" * 32)
+
+
+def test_any_payload_can_be_summed() -> None:
+    for payload in (None, 1, "x", [1], {"usage": 5}, {"usage": {"n": True}}, {"call_id": 7}):
+        document(stored(1, "tool_call", payload), stored(2, "tool_result", payload))

@@ -1,0 +1,143 @@
+"""What an arriving record is to the store."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from processors.persistence.verdicts import Finalization, Known, judge
+from processors.runtime.errors import Unsettled
+from processors.runtime.outcomes import Arrival, Outcome
+from schemas.errors import Reason
+from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
+from schemas.validity import Rejection
+from tests.builders import event, raw, run_event
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def arrival(record: Any, offset: int, rejection: Rejection | None = None) -> Arrival:
+    return Arrival(raw(record, offset=offset), record, rejection)
+
+
+def finalized(status: RunStatus = RunStatus.SUCCEEDED) -> Record:
+    return RunFinalized(tenant="demo", run_id="run-1", status=status, finalized_at=NOW)
+
+
+def stored(*seqs: int) -> Known:
+    """A store that holds these events, event n from offset n."""
+    known = Known()
+    for seq in seqs:
+        record = run_event(event(seq))
+        known.sha256["demo", "run-1", seq] = record.event_sha256
+        known.at[0, seq] = ("demo", "run-1", seq, record.event_sha256)
+    return known
+
+
+def test_new_events_are_taken_in_log_order() -> None:
+    arrivals = [arrival(run_event(event(seq)), seq) for seq in (1, 2, 3)]
+    verdicts = judge(arrivals, Known())
+    assert verdicts.events == arrivals
+    assert verdicts.tally[Outcome.DONE, None] == 3
+
+
+def test_a_record_from_a_known_place_is_a_redelivery() -> None:
+    verdicts = judge([arrival(run_event(event(1)), 1), arrival(run_event(event(2)), 2)], stored(1))
+    assert verdicts.tally == {(Outcome.REDELIVERY, None): 1, (Outcome.DONE, None): 1}
+
+
+@pytest.mark.parametrize("known", [Known(), stored(1)], ids=["in the slice", "in the store"])
+def test_the_same_content_at_another_place_is_a_duplicate(known: Known) -> None:
+    first = [] if known.at else [arrival(run_event(event(1)), 1)]
+    again = arrival(run_event(event(1)), 9)
+    verdicts = judge([*first, again], known)
+    assert verdicts.duplicates == [again]
+    assert verdicts.events == first
+
+
+def test_other_content_under_a_taken_seq_is_a_conflict() -> None:
+    verdicts = judge([arrival(run_event(event(1, payload="other")), 9)], stored(1))
+    assert verdicts.rejected[0][1].reason is Reason.CONFLICT
+
+
+def test_a_taken_idempotency_key_is_a_conflict_in_its_run_alone() -> None:
+    keyed = {"idempotency_key": "k"}
+    arrivals = [
+        arrival(run_event(event(1, meta=keyed)), 1),
+        arrival(run_event(event(2, meta=keyed)), 2),
+        arrival(run_event(event(1, run_id="run-2", meta=keyed)), 3),
+    ]
+    verdicts = judge(arrivals, Known())
+    assert verdicts.events == [arrivals[0], arrivals[2]]
+    assert verdicts.rejected[0][1].reason is Reason.CONFLICT
+
+
+def test_one_tenants_run_is_not_anothers() -> None:
+    arrivals = [arrival(run_event(), 1), arrival(run_event(tenant="other"), 2)]
+    assert judge(arrivals, Known()).events == arrivals
+
+
+def test_nothing_is_taken_after_a_finalization() -> None:
+    late = arrival(run_event(event(2)), 3)
+    verdicts = judge([arrival(run_event(event(1)), 1), arrival(finalized(), 2), late], Known())
+    assert [each.record.seq for each in verdicts.events] == [1]  # type: ignore[union-attr]
+    assert verdicts.rejected == [(late, Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before"))]
+
+
+def test_a_duplicate_is_one_even_after_a_finalization() -> None:
+    known = stored(1)
+    known.finalized["demo", "run-1"] = Finalization(status=RunStatus.SUCCEEDED, place=(0, 2))
+    assert len(judge([arrival(run_event(event(1)), 9)], known).duplicates) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "offset", "outcome"),
+    [
+        (RunStatus.SUCCEEDED, 2, (Outcome.REDELIVERY, None)),
+        (RunStatus.SUCCEEDED, 9, (Outcome.DUPLICATE, None)),
+        (RunStatus.FAILED, 9, (Outcome.REJECTED, Reason.CONFLICT)),
+    ],
+)
+def test_a_run_is_finalized_once(status: RunStatus, offset: int, outcome: Any) -> None:
+    known = Known(finalized={("demo", "run-1"): Finalization(status=RunStatus.SUCCEEDED, place=(0, 2))})
+    verdicts = judge([arrival(finalized(status), offset)], known)
+    assert verdicts.tally[outcome] == 1
+    assert not verdicts.finalizations
+    assert bool(verdicts.traces_again) == (outcome[0] is Outcome.REDELIVERY)
+
+
+def test_the_last_environment_of_a_slice_is_kept() -> None:
+    def captured(text: str) -> Record:
+        return EnvironmentCaptured(
+            tenant="demo", run_id="run-1", environment=text, environment_sha256=bytes(32), captured_at=NOW
+        )
+
+    last = arrival(captured('{"n": 2}'), 2)
+    verdicts = judge([arrival(captured('{"n": 1}'), 1), last], Known())
+    assert verdicts.environments == {("demo", "run-1"): last}
+    assert verdicts.tally[Outcome.DONE, None] == 2
+
+
+def test_a_rejected_record_keeps_its_reason() -> None:
+    rejection = Rejection(reason=Reason.SIGNATURE_INVALID, detail="no")
+    given = arrival(run_event(), 1, rejection)
+    verdicts = judge([given], Known())
+    assert verdicts.rejected == [(given, rejection)]
+    assert not verdicts.events
+
+
+def test_another_event_at_a_stored_place_stops_everything() -> None:
+    """The topic was made anew over old tables: dropping the new events as redeliveries would lose them."""
+    with pytest.raises(Unsettled, match="created anew"):
+        judge([arrival(run_event(event(5)), 1)], stored(1))
+
+
+def test_every_record_has_exactly_one_outcome() -> None:
+    keyed = {"idempotency_key": "k"}
+    arrivals = [
+        arrival(run_event(event(1, meta=keyed)), 1), arrival(run_event(event(1, meta=keyed)), 2),
+        arrival(run_event(event(1)), 3), arrival(run_event(event(2, meta=keyed)), 4), arrival(finalized(), 5),
+        arrival(finalized(), 6), arrival(run_event(event(3)), 7),
+        arrival(run_event(event(4)), 8, Rejection(reason=Reason.UNSIGNED_DIRECT, detail="")),
+    ]  # fmt: skip
+    assert judge(arrivals, Known()).tally.total() == len(arrivals)

@@ -1,0 +1,182 @@
+"""The loop that settles every record of a slice."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.runtime.batch import Batch, Partition
+from processors.runtime.dead_letters import Outgoing
+from processors.runtime.delivery import Delivery
+from processors.runtime.errors import Transient
+from processors.runtime.health import Health
+from processors.runtime.outcomes import Arrival, Outcome, Tally
+from schemas import credentials as credentials_file
+from schemas import headers, telemetry
+from schemas.credentials import CredentialsFile
+from schemas.errors import Poison, Reason
+from schemas.topics import PERSISTENCE, Topic
+from tests.builders import Raw, credentials, event, raw, run_event
+
+TP = Partition("run.events", 0)
+
+
+class Store:
+    """Stores what it is given, less what the test makes it refuse."""
+
+    def __init__(self, *, poison_seqs: Sequence[int] = (), failures: int = 0) -> None:
+        self.seqs: list[int] = []
+        self.calls: list[int] = []
+        self.poison_seqs = poison_seqs
+        self.failures = failures
+
+    async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+        self.calls.append(len(arrivals))
+        if self.failures:
+            self.failures -= 1
+            raise Transient("Postgres is away")
+        seqs = [arrival.record.seq for arrival in arrivals]  # type: ignore[union-attr]  # events only in these tests
+        if set(seqs) & set(self.poison_seqs):
+            raise Poison(Reason.NOT_STORABLE, "22P05")
+        self.seqs += seqs
+        return Tally({(Outcome.DONE, None): len(seqs)})
+
+
+class Writer:
+    """Takes dead letters, after a number of failures."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.letters: list[Outgoing] = []
+        self.failures = failures
+
+    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+        assert topic == PERSISTENCE.dead_letters
+        if self.failures:
+            self.failures -= 1
+            raise Transient("broker is away")
+        self.letters += records
+
+
+class Loop:
+    """A delivery over fakes, with the waits it made."""
+
+    def __init__(self, tmp_path: Path, store: Store, writer: Writer | None = None) -> None:
+        path = tmp_path / "credentials.toml"
+        credentials_file.write(path, credentials())
+        self.waits_s: list[float] = []
+        self.writer = writer or Writer()
+        self.health = Health()
+        self.instruments = telemetry.Telemetry(telemetry.OF_PROCESSORS)
+        self.delivery = Delivery(
+            PERSISTENCE,
+            store.append,
+            dead_letters=self.writer,  # type: ignore[arg-type]  # a fake of the same shape
+            credentials=CredentialsFile(path),
+            instruments=self.instruments,
+            health=self.health,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits_s.append(seconds)
+        await asyncio.sleep(0)
+
+    def counted(self, outcome: Outcome, reason: str = "") -> float:
+        labels = {"topic": "run.events", "group": "persistence", "outcome": outcome, "reason": reason}
+        return self.instruments.registry.get_sample_value("tidegate_records_total", labels) or 0.0
+
+
+def events(count: int) -> list[Any]:
+    return [raw(run_event(event(seq)), offset=seq) for seq in range(1, count + 1)]
+
+
+async def test_a_slice_is_stored_at_once_and_in_order(tmp_path: Path) -> None:
+    store = Store()
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, events(100)))
+    assert store.calls == [100]
+    assert store.seqs == list(range(1, 101))
+    assert loop.counted(Outcome.DONE) == 100
+
+
+async def test_a_store_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    store = Store(failures=30)
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, events(3)))
+    assert store.seqs == [1, 2, 3]
+    assert loop.writer.letters == []
+    assert len(loop.waits_s) == 30
+    assert max(loop.waits_s) <= 5.0
+    assert loop.health.waiting == {}
+
+
+@pytest.mark.parametrize("poison", [[1], [5], [10], [1, 2], [4, 9], list(range(1, 11))], ids=str)
+async def test_poison_is_found_and_its_neighbours_are_stored_in_order(tmp_path: Path, poison: list[int]) -> None:
+    store = Store(poison_seqs=poison)
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, events(10)))
+    assert store.seqs == [seq for seq in range(1, 11) if seq not in poison]
+    offsets = [dict(letter.headers)[headers.ORIGINAL_OFFSET] for letter in loop.writer.letters]
+    assert offsets == [str(seq).encode() for seq in poison]
+    assert loop.counted(Outcome.DEAD_LETTER, "not_storable") == len(poison)
+
+
+async def test_what_does_not_decode_is_dead_lettered_with_its_bytes(tmp_path: Path) -> None:
+    store = Store()
+    loop = Loop(tmp_path, store)
+    bad = Raw(key=b"k", value=b"no avro", offset=7, headers=[("tenant", b"x"), ("empty", None)])
+    await loop.delivery.deliver(Batch(TP, [*events(2), bad, *events(4)[3:]]))
+    (letter,) = loop.writer.letters
+    assert (letter.key, letter.value) == (b"k", b"no avro")
+    sent = dict(letter.headers)
+    assert sent["tenant"] == b"x"
+    assert sent[headers.ORIGINAL_TOPIC] == b"run.events"
+    assert sent[headers.ORIGINAL_PARTITION] == b"0"
+    assert sent[headers.ORIGINAL_OFFSET] == b"7"
+    assert sent[headers.FAILED_PART] == b"persistence"
+    assert sent[headers.ERROR_CLASS] == b"undecodable"
+    assert store.seqs == [1, 2, 4]
+
+
+async def test_a_dead_letter_that_is_not_acknowledged_is_written_again_not_dropped(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, Store(), Writer(failures=5))
+    await loop.delivery.deliver(Batch(TP, [Raw(value=b"bad")]))
+    assert len(loop.writer.letters) == 1
+    assert len(loop.waits_s) == 5
+
+
+async def test_a_slice_of_poison_alone_reaches_no_store(tmp_path: Path) -> None:
+    store = Store()
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, [Raw(value=b"bad"), Raw(value=None)]))
+    assert store.calls == []
+    assert len(loop.writer.letters) == 2
+
+
+async def test_a_record_that_breaks_a_rule_goes_to_the_store_with_its_reason(tmp_path: Path) -> None:
+    seen: list[Arrival] = []
+
+    class Keeping(Store):
+        async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+            seen.extend(arrivals)
+            return Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
+
+    loop = Loop(tmp_path, Keeping())
+    await loop.delivery.deliver(Batch(TP, [raw(run_event(), checked=False)]))
+    (arrival,) = seen
+    assert arrival.rejection is not None
+    assert arrival.rejection.reason is Reason.UNSIGNED_DIRECT
+    assert loop.counted(Outcome.REJECTED, "unsigned_direct") == 1
+
+
+async def test_an_error_without_a_meaning_leaves_the_loop(tmp_path: Path) -> None:
+    """Only the lane may see it: it ends the process, and the committed offset brings the slice back."""
+
+    class Broken(Store):
+        async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Loop(tmp_path, Broken()).delivery.deliver(Batch(TP, events(1)))

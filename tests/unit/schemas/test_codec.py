@@ -1,0 +1,104 @@
+"""The wire format: golden bytes, round trips, and what is refused."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import codec, registry
+from schemas.errors import Poison, Reason
+from schemas.events import EnvironmentCaptured, PayloadRef, Record, RunEvent, RunFinalized, RunStatus, TraceRecord
+from tests.builders import run_event
+
+AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
+DIGEST = bytes(range(32))
+
+# Written by hand from the Avro specification: what these bytes mean must never change.
+GOLDEN: list[tuple[Record, str]] = [
+    (
+        RunEvent(
+            tenant="demo", run_id="r", seq=1, t="2025-12-05T10:00:00Z", actor="agent", type="error", agent_id="7",
+            idempotency_key="k", payload="{}", meta="{}", event_sha256=DIGEST,
+        ),
+        "00" "00000001"
+        "08" + b"demo".hex() + "02" + b"r".hex() + "02" "28" + b"2025-12-05T10:00:00Z".hex() + "0a" + b"agent".hex()
+        + "0a" + b"error".hex() + "02" + b"7".hex() + "02" "02" + b"k".hex() + "02" "04" + b"{}".hex() + "00"
+        "04" + b"{}".hex() + DIGEST.hex(),
+    ),
+    (
+        EnvironmentCaptured(tenant="demo", run_id="r", environment="{}", environment_sha256=DIGEST, captured_at=AT),
+        "00" "00000002" "08" + b"demo".hex() + "02" + b"r".hex() + "04" + b"{}".hex() + DIGEST.hex() + "8094a2dfdd66",
+    ),
+    (
+        RunFinalized(tenant="demo", run_id="r", status=RunStatus.FAILED, event_count=3, finalized_at=AT),
+        "00" "00000003" "08" + b"demo".hex() + "02" + b"r".hex() + "02" "02" "06" "8094a2dfdd66",
+    ),
+    (
+        TraceRecord(
+            tenant="demo", run_id="r", status=RunStatus.SUCCEEDED, event_count=3, chain_head=DIGEST, document="{}"
+        ),
+        "00" "00000004" "08" + b"demo".hex() + "02" + b"r".hex() + "00" "06" + DIGEST.hex() + "04" + b"{}".hex(),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=lambda value: type(value).__name__)
+def test_a_record_has_its_golden_bytes(record: Record, golden: str) -> None:
+    assert codec.encode(record).hex() == golden
+    assert codec.decode(bytes.fromhex(golden)) == record
+
+
+def test_a_reference_to_a_large_payload_survives() -> None:
+    record = run_event(payload=None, payload_ref=PayloadRef(key="demo/r/ab", size_bytes=200_000, sha256=DIGEST))
+    assert codec.decode(codec.encode(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, Reason.UNDECODABLE),
+        (b"", Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00", Reason.UNDECODABLE),
+        (b"\x01" + codec.encode(run_event())[1:], Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00\x63" + codec.encode(run_event())[5:], Reason.UNKNOWN_SCHEMA),
+        (codec.encode(run_event())[:-1], Reason.UNDECODABLE),
+        (codec.encode(run_event()) + b"\x00", Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00\x01" + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" * 9, Reason.UNDECODABLE),
+    ],
+    ids=["null", "empty", "short", "magic", "schema id", "cut", "trailing", "absurd length"],
+)
+def test_what_is_no_record_is_poison_and_says_why(value: bytes | None, reason: Reason) -> None:
+    with pytest.raises(Poison) as caught:
+        codec.decode(value)
+    assert caught.value.reason is reason
+    assert caught.value.detail
+
+
+@given(st.binary(max_size=300))
+def test_random_bodies_are_records_or_poison(body: bytes) -> None:
+    for schema_id in (1, 2, 3, 4):
+        try:
+            codec.decode(b"\x00" + schema_id.to_bytes(4, "big") + body)
+        except Poison:
+            continue
+
+
+def test_every_schema_is_the_one_last_released() -> None:
+    """A changed .avsc needs a new entry in registry.json; released ones never change."""
+    released = {name: entry.schema for name, entry in registry.last_released().items()}
+    assert registry.working() == released
+
+
+def test_ids_are_unique_and_versions_grow_by_one() -> None:
+    entries = registry.released()
+    assert [entry.id for entry in entries] == sorted({entry.id for entry in entries})
+    for subject in {entry.subject for entry in entries}:
+        versions = [entry.version for entry in entries if entry.subject == subject]
+        assert versions == list(range(1, len(versions) + 1))
+
+
+def test_every_field_is_documented() -> None:
+    for name, schema in registry.working().items():
+        assert schema["doc"]
+        assert all(field["doc"] for field in schema["fields"]), name  # type: ignore[attr-defined]

@@ -1,0 +1,86 @@
+"""Topics, headers, settings, migrations and metrics: the small declarations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from schemas import headers, migrations, settings, telemetry, topics
+from schemas.settings import KafkaSettings, SettingsInvalid, setting
+
+
+def test_topics_are_named_once_and_within_kafkas_rules() -> None:
+    names = [topic.name for topic in topics.all_topics()]
+    assert len(names) == len(set(names))
+    assert all(name.replace(".", "").replace("-", "").isalnum() and len(name) <= 249 for name in names)
+    assert names == ["run.events", "run.traces", "run.events.persistence.dlq"]
+
+
+def test_a_dead_letter_fits_where_its_record_fitted() -> None:
+    assert topics.PERSISTENCE.dead_letters.record_bytes_max > topics.RUN_EVENTS.record_bytes_max
+
+
+def test_a_topic_states_its_broker_settings() -> None:
+    assert topics.RUN_TRACES.broker_config()["cleanup.policy"] == "compact"
+    assert topics.RUN_EVENTS.broker_config()["retention.ms"] == str(7 * 24 * 3600 * 1000)
+
+
+def test_an_event_id_depends_on_every_part_and_its_boundary() -> None:
+    ids = {
+        headers.event_id("a", "bc", 1), headers.event_id("ab", "c", 1), headers.event_id("a", "bc", 11),
+        headers.event_id("a", "bc1", 1), headers.event_id("a", "bc", "finalized"),
+    }  # fmt: skip
+    assert len(ids) == 5
+    assert headers.event_id("a", "bc", 1) == headers.event_id("a", "bc", 1)
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    steps = migrations.migrations()
+    assert [step.version for step in steps] == list(range(1, len(steps) + 1))
+    assert migrations.newest_version() == len(steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    kafka: KafkaSettings
+    count: int = setting("X_COUNT", 5, help="how many")
+    folder: Path = setting("X_FOLDER", Path("/tmp"), help="where")
+    ratio: float = setting("X_RATIO", 0.5, help="share")
+    quiet: bool = setting("X_QUIET", False, help="say less")
+    password: str = setting("X_PASSWORD", "none", help="hidden", secret=True)
+
+
+def test_settings_come_from_the_environment_or_their_default() -> None:
+    given = {"TIDEGATE_KAFKA": "k:1", "X_COUNT": "7", "X_QUIET": "yes", "X_PASSWORD": "p", "OTHER": "1"}
+    loaded = settings.load(Example, given)
+    assert (loaded.kafka.bootstrap, loaded.count, loaded.ratio, loaded.quiet) == ("k:1", 7, 0.5, True)
+    assert settings.effective(loaded)["X_PASSWORD"] == "***"
+
+
+def test_every_wrong_setting_is_named() -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        settings.load(Example, {"X_COUNT": "many", "X_QUIET": "perhaps"})
+    assert all(name in str(caught.value) for name in ("TIDEGATE_KAFKA", "X_COUNT", "X_QUIET"))
+
+
+def test_an_empty_setting_is_an_absent_one() -> None:
+    assert settings.load(Example, {"TIDEGATE_KAFKA": "k", "X_COUNT": ""}).count == 5
+
+
+def test_every_setting_explains_itself() -> None:
+    assert all(each.metadata["help"] for each in settings.declarations(Example))
+
+
+def test_metrics_follow_the_naming_rules() -> None:
+    declared = (*telemetry.OF_GATEWAY, *telemetry.OF_PROCESSORS)
+    assert len({metric.name for metric in declared}) == len(declared)
+    for metric in declared:
+        assert metric.help
+        assert metric.name.endswith("_total") == (metric.kind is telemetry.Kind.COUNTER)
+        assert not {"run_id", "key"} & set(metric.labels)
+
+
+def test_an_undeclared_metric_cannot_be_used() -> None:
+    instruments = telemetry.Telemetry(telemetry.OF_GATEWAY)
+    with pytest.raises(KeyError):
+        instruments[telemetry.SLICE_RECORDS]
