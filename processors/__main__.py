@@ -4,11 +4,12 @@ import asyncio
 import logging
 import os
 import sys
+from typing import NoReturn
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
-from processors.app import PROCESSORS
+from processors.app import PROCESSORS, Processor
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
 from schemas.credentials import CredentialsInvalid
@@ -26,10 +27,14 @@ def main() -> int:
     _configure_logging(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
     log = structlog.get_logger()
     try:
-        return asyncio.run(PROCESSORS[sys.argv[1]](os.environ))
+        asyncio.run(_run(PROCESSORS[sys.argv[1]]))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
         log.critical("not started", processor=sys.argv[1], reason=str(error))
         return EXIT_CONFIGURATION
+
+
+async def _run(processor: Processor) -> NoReturn:
+    end_process(await processor(os.environ))
 
 
 def _configure_logging(level: str) -> None:
@@ -50,4 +55,4 @@ def _configure_logging(level: str) -> None:
 
 
 if __name__ == "__main__":
-    end_process(main())
+    sys.exit(main())

@@ -60,18 +60,17 @@ KNOWN_EVENTS = """
         SELECT * FROM unnest(
             %(tenants)s::text[], %(runs)s::text[], %(seqs)s::bigint[], %(keys)s::text[], %(offsets)s::bigint[]
         ) AS arrived (tenant_id, run_id, seq, idempotency_key, kafka_offset)
+    ), places AS (
+        SELECT kafka_partition, stored.kafka_offset
+        FROM trace_events stored JOIN arrived USING (tenant_id, run_id, seq)
+        UNION
+        SELECT kafka_partition, stored.kafka_offset
+        FROM trace_events stored JOIN arrived USING (tenant_id, run_id, idempotency_key)
+        UNION
+        SELECT %(partition)s, kafka_offset FROM arrived
     )
     SELECT tenant_id, run_id, seq, idempotency_key, event_sha256, kafka_partition, kafka_offset
-    FROM trace_events JOIN arrived USING (tenant_id, run_id, seq)
-    UNION
-    SELECT stored.tenant_id, stored.run_id, stored.seq, stored.idempotency_key, event_sha256, kafka_partition,
-        stored.kafka_offset
-    FROM trace_events stored JOIN arrived USING (tenant_id, run_id, idempotency_key)
-    UNION
-    SELECT stored.tenant_id, stored.run_id, stored.seq, stored.idempotency_key, event_sha256, kafka_partition,
-        stored.kafka_offset
-    FROM trace_events stored JOIN arrived ON stored.kafka_partition = %(partition)s
-        AND stored.kafka_offset = arrived.kafka_offset
+    FROM trace_events JOIN places USING (kafka_partition, kafka_offset)
 """
 
 COPY_EVENTS = """

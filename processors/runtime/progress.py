@@ -89,6 +89,6 @@ class Progress:
         if held is not None and held.reached == offset:
             held.reached = None
 
-    def unfinished(self) -> int:
-        """How many batches are open in all partitions."""
-        return sum(len(held.batches) for held in self._assigned.values())
+    def settled(self) -> bool:
+        """Say whether nothing is open and nothing waits to be committed."""
+        return not any(held.batches or held.reached is not None for held in self._assigned.values())

@@ -25,7 +25,7 @@ from processors.runtime.progress import Progress
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.
 SHORT_FETCH_S = 0.05
 REVOKE_DRAIN_S = 8.0  # below the session timeout: the group waits for us
-STOP_DRAIN_S = 15.0
+STOP_DRAIN_S = 12.0
 COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocation
 
 log = structlog.get_logger()

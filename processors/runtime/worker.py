@@ -9,8 +9,9 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 import structlog
@@ -31,6 +32,7 @@ from schemas.topics import Group
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 LEAVE_S = 2.0  # a quick leave spares the group the session timeout
 START_S = 60.0
+STOP_S = 18.0  # the lanes' drain and a commit fit in; supervisors wait 30 s before they kill
 FETCH_RECORDS_MAX = 2000
 COMMIT_INTERVAL_S = 0.5
 GC_ALLOCATIONS = 100_000
@@ -66,11 +68,12 @@ class Worker:
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, bootstrap)
+        self._progress = Progress()
         self._lanes = Lanes(delivery.deliver, finished=self._finished, fatal=self._fail)
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,
-            progress=Progress(),
+            progress=self._progress,
             observer=_GroupObserver(group=group, health=health, instruments=instruments),
         )
         source: Any = self.app.topic(group.source.name, value_type=Batch, key_type=bytes)
@@ -106,8 +109,7 @@ class Worker:
             ends: set[asyncio.Future[Any]] = {stopped, crashed, self._failure}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if stopped.done():
-                await self.app.stop()
-                return 0
+                return await self._stop()
             await (self._failure if self._failure.done() else crashed)
         except Exception as error:
             log.critical(_advice(error), group=self._group.id, error=repr(error), exc_info=error)
@@ -116,6 +118,15 @@ class Worker:
             crashed.cancel()
         await self._leave()
         return EXIT_UNSETTLED
+
+    async def _stop(self) -> int:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.app.stop()
+        except TimeoutError:
+            # Faust waits for a rebalance that waits for a dead member: nothing of ours is lost by leaving it.
+            log.warning("stopped without waiting for the group", waited_s=STOP_S)
+        return 0 if self._progress.settled() else EXIT_UNSETTLED
 
     async def _crash(self) -> None:
         # Faust stops the whole app when a part of it crashes, and may then hang: we only want to know.
@@ -150,8 +161,8 @@ def _faust_app(group: Group, bootstrap: str) -> faust.App:
         broker_commit_interval=COMMIT_INTERVAL_S,
         broker_max_poll_records=FETCH_RECORDS_MAX,
         broker_max_poll_interval=86_400.0,  # Faust fetches in a thread; a lane that waits for Postgres is no failure
-        broker_session_timeout=15.0,
-        broker_heartbeat_interval=3.0,
+        broker_session_timeout=10.0,  # how long the partitions of a killed worker lie still
+        broker_heartbeat_interval=2.0,
         broker_rebalance_timeout=30.0,
         broker_request_timeout=30.0,
         consumer_max_fetch_size=group.source.record_bytes_max + 1024 * 1024,
@@ -177,6 +188,7 @@ def _advice(error: BaseException) -> str:
     return "worker cannot go on; its committed offsets bring the work back"
 
 
-def end_process(code: int) -> None:
-    """Leave at once: Faust's threads may be blocked and must not hold a failed process up."""
+def end_process(code: int) -> NoReturn:
+    """Leave at once, from inside the loop: tasks and threads of Faust that ignore their end must not hold us up."""
+    sys.stderr.flush()
     os._exit(code)

@@ -7,7 +7,7 @@ import pytest
 
 from processors.persistence.verdicts import Finalization, Known, judge
 from processors.runtime.errors import Unsettled
-from processors.runtime.outcomes import Arrival, Outcome
+from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Reason
 from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
 from schemas.validity import Rejection
@@ -43,7 +43,7 @@ def test_new_events_are_taken_in_log_order() -> None:
 
 def test_a_record_from_a_known_place_is_a_redelivery() -> None:
     verdicts = judge([arrival(run_event(event(1)), 1), arrival(run_event(event(2)), 2)], stored(1))
-    assert verdicts.tally == {(Outcome.REDELIVERY, None): 1, (Outcome.DONE, None): 1}
+    assert verdicts.tally == Tally({(Outcome.REDELIVERY, None): 1, (Outcome.DONE, None): 1})
 
 
 @pytest.mark.parametrize("known", [Known(), stored(1)], ids=["in the slice", "in the store"])

@@ -121,6 +121,18 @@ def test_it_does_not_go_back() -> None:
     assert progress.to_commit() == []
 
 
+def test_it_is_settled_once_all_is_finished_and_committed() -> None:
+    progress = assigned()
+    assert progress.settled()
+    only = batch(0)
+    progress.open(only)
+    assert not progress.settled()
+    progress.finish(only)
+    assert not progress.settled()
+    progress.committed(TP, 1)
+    assert progress.settled()
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Batches open in log order, finish in any order, commits fail or not, partitions come and go."""
 

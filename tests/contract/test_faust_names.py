@@ -1,0 +1,98 @@
+"""
+The private names of Faust, mode and aiokafka that `processors/runtime` stands on.
+
+They are pinned exactly; this suite says at the first upgrade which of them moved or changed its shape.
+"""
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import faust.streams
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import subscription_state
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust.transport.consumer import Consumer as BaseConsumer
+from faust.transport.consumer import ThreadDelegateConsumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import ConsumerMessage
+from mode import Service
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"), [("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0")]
+)
+def test_the_versions_are_those_that_were_read(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+def parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "expected"),
+    [
+        (AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (AIOKafkaConsumerThread, "_ensure_consumer", ["self"]),
+        (AIOKafkaConsumerThread, "seek", ["self", "partition", "offset"]),
+        (AIOKafkaConsumerThread, "call_thread", ["self", "fun", "args", "kwargs"]),
+        (Consumer, "_new_consumer_thread", ["self"]),
+        (BaseConsumer, "getmany", ["self", "timeout"]),
+        (ThreadDelegateConsumer, "_getmany", ["self", "active_partitions", "timeout"]),
+        (BaseConsumer, "_get_active_partitions", ["self"]),
+        (BaseConsumer, "_add_gap", ["self", "tp", "offset_from", "offset_to"]),
+        (BaseConsumer, "_filter_tps_with_pending_acks", ["self", "topics"]),
+        (BaseConsumer, "_new_offset", ["self", "tp"]),
+        (BaseConsumer, "_should_commit", ["self", "tp", "offset"]),
+        (BaseConsumer, "_commit_offsets", ["self", "offsets", "start_new_transaction"]),
+        (BaseConsumer, "on_partitions_revoked", ["self", "revoked"]),
+        (BaseConsumer, "on_partitions_assigned", ["self", "assigned", "generation_id"]),
+        (BaseConsumer, "on_stop", ["self"]),
+        (BaseConsumer, "commit", ["self", "topics", "start_new_transaction"]),
+        (BaseConsumer, "stop_flow", ["self"]),
+        (ThreadDelegateConsumer, "assignment", ["self"]),
+        (Transport, "__init__", ["self", "args", "kwargs"]),
+        (GroupCoordinator, "maybe_leave_group", ["self"]),
+    ],
+)
+def test_a_method_that_we_replace_or_call_has_its_shape(owner: type, name: str, expected: list[str]) -> None:
+    assert parameters(getattr(owner, name)) == expected
+
+
+def test_the_commit_loop_asks_what_we_replace() -> None:
+    """`_commit_tps` goes through the three methods that answer for our offsets."""
+    commit = inspect.getsource(BaseConsumer.force_commit) + inspect.getsource(BaseConsumer._commit_tps)
+    commit += inspect.getsource(BaseConsumer._filter_committable_offsets)
+    for name in ("_filter_tps_with_pending_acks", "_new_offset", "_should_commit", "_commit_offsets"):
+        assert f"self.{name}(" in commit
+
+
+def test_a_message_is_built_from_these_fields() -> None:
+    fields = parameters(ConsumerMessage.__init__)
+    assert fields[:13] == [
+        "self", "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
+        "serialized_key_size", "serialized_value_size", "tp",
+    ]  # fmt: skip
+    assert "generation_id" in fields
+
+
+def test_aiokafka_reads_its_isolation_level_at_start() -> None:
+    assert "self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_a_position_can_be_read() -> None:
+    state = subscription_state.TopicPartitionState
+    assert {"has_valid_position", "position"} <= set(dir(state))
+    assert hasattr(subscription_state.Assignment, "state_value")
+    assert hasattr(subscription_state.SubscriptionState, "subscription")
+
+
+def test_a_crash_is_known_by_its_event() -> None:
+    assert "self._crashed.set()" in inspect.getsource(Service.crash) + inspect.getsource(Service._crash)
+
+
+def test_streams_are_the_compiled_ones() -> None:
+    """The pure Python path acknowledges events of an old generation unprocessed."""
+    assert faust.streams._CStreamIterator is not None
