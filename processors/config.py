@@ -2,15 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.settings import CredentialsSettings, KafkaSettings, setting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagementSettings:
-    """Where probes and metrics are served."""
-
-    host: str = setting("TIDEGATE_MANAGEMENT_HOST", "127.0.0.1", help="Address of probes and metrics")
-    port: int = setting("TIDEGATE_MANAGEMENT_PORT", 9081, help="Port of probes and metrics")
+from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """
 The headers of a record: what a consumer may know without decoding the value, and what a dead letter tells.
 
-Values are UTF-8 text except `gateway-mac` (32 raw bytes). Dead letters bear Kafka Connect's
+Values are text. Dead letters bear Kafka Connect's
 `__connect.errors.*` headers, so that existing tools show them.
 """
 

@@ -38,6 +38,14 @@ class CredentialsSettings:
     path: Path = setting("TIDEGATE_CREDENTIALS", help="The credentials file (TOML, mode 0600)")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementSettings:
+    """Where a process serves its probes and metrics."""
+
+    host: str = setting("TIDEGATE_MANAGEMENT_HOST", "127.0.0.1", help="Address of probes and metrics")
+    port: int = setting("TIDEGATE_MANAGEMENT_PORT", 9080, help="Port of probes and metrics")
+
+
 def load(section: type[Section], environ: Mapping[str, str]) -> Section:
     """
     Fill *section*, a dataclass of settings and of further sections.

@@ -24,12 +24,13 @@ def event_signature_holds(event: Mapping[str, object], signature: str, secrets: 
 
 def record_mac(secret: str, *, topic: str, key: bytes, tenant: str, value: bytes) -> bytes:
     """
-    The `gateway-mac` header: proof that a gateway of ours checked this record.
+    The `gateway-mac` header, as hex: proof that a gateway of ours checked this record.
 
     Each part is framed by its length, so that no two different records share one message.
     """
     lengths = b"%d/%d/%d/" % (len(topic), len(key), len(tenant.encode()))
-    return hmac.digest(secret.encode(), b"".join((lengths, topic.encode(), key, tenant.encode(), value)), "sha256")
+    message = b"".join((lengths, topic.encode(), key, tenant.encode(), value))
+    return hmac.digest(secret.encode(), message, "sha256").hex().encode()
 
 
 def record_mac_holds(mac: bytes, secrets: Sequence[str], *, topic: str, key: bytes, tenant: str, value: bytes) -> bool:

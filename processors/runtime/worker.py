@@ -18,7 +18,6 @@ import structlog
 from aiohttp import web
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from processors.config import ManagementSettings
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
@@ -27,6 +26,7 @@ from processors.runtime.management import create_management
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
 from schemas import telemetry
+from schemas.settings import ManagementSettings
 from schemas.topics import Group
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
@@ -152,8 +152,13 @@ class Worker:
             self._failure.set_exception(error)
 
 
+class _App(faust.App):  # type: ignore[misc]  # Faust is untyped to us
+    def _create_directories(self) -> None:
+        """Make none: we keep no tables, and the working folder may be read-only."""
+
+
 def _faust_app(group: Group, bootstrap: str) -> faust.App:
-    return faust.App(
+    return _App(
         group.id,
         broker=[f"kafka://{server.strip()}" for server in bootstrap.split(",")],
         # A group without an offset, or whose offset has expired, stops instead of skipping.

@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust import App
 from faust.transport.consumer import Consumer as BaseConsumer
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
@@ -39,6 +40,7 @@ def parameters(function: Any) -> list[str]:
         (AIOKafkaConsumerThread, "seek", ["self", "partition", "offset"]),
         (AIOKafkaConsumerThread, "call_thread", ["self", "fun", "args", "kwargs"]),
         (Consumer, "_new_consumer_thread", ["self"]),
+        (App, "_create_directories", ["self"]),
         (BaseConsumer, "getmany", ["self", "timeout"]),
         (ThreadDelegateConsumer, "_getmany", ["self", "active_partitions", "timeout"]),
         (BaseConsumer, "_get_active_partitions", ["self"]),

@@ -1,0 +1,52 @@
+"""Does it answer? Each question is asked once and takes a few seconds at most."""
+
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
+
+import psycopg
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+TIMEOUT_S = 2.0
+
+
+def admin_client(bootstrap: str) -> AdminClient:
+    """A client of Kafka's admin API that leaves it to us to say what is wrong."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """What is wrong, out of the exception that carries it."""
+    [found] = error.args
+    assert isinstance(found, KafkaError)
+    return found
+
+
+def kafka_answers(bootstrap: str) -> bool:
+    """Whether a broker gives metadata."""
+    try:
+        return bool(admin_client(bootstrap).list_topics(timeout=TIMEOUT_S).brokers)
+    except KafkaException:
+        return False
+
+
+def postgres_answers(dsn: str) -> bool:
+    """Whether a session can be opened."""
+    try:
+        psycopg.connect(dsn, connect_timeout=round(TIMEOUT_S)).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def is_ready(management: str) -> bool:
+    """Whether the process behind the *management* URL answers /readyz with 200."""
+    address = urlsplit(management)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200  # noqa: PLR2004  the one status that says ready
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,163 @@
+"""
+The topics and the groups' first offsets, as `schemas.topics` declares them.
+
+Why first offsets: a group without one stops instead of guessing where to begin (a guess skips records or repeats
+them). So what makes a topic also says where each known group begins: at the oldest record there is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from deploy.admin.reach import admin_client, kafka_error
+from deploy.errors import Failed, NotReachable
+from schemas.topics import GROUPS, Group, all_topics
+
+Answer = TypeVar("Answer")
+
+PARTITIONS = 8
+REPLICATION = 1
+TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 5.0
+RETRY_S = 0.1
+# A group's coordinator answers so until it has read its log; on a new cluster that is made by the first question.
+COORDINATOR_STARTS = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,  # noqa: SLF001  the library's own name of its codes
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+    }
+)
+
+
+def create(bootstrap: str, *, partitions: int = PARTITIONS, replication: int = REPLICATION) -> list[str]:
+    """
+    Create the declared topics that are missing; return their names.
+
+    A topic that is there is left as it is: the partitions of a live topic never change.
+
+    Raises:
+        NotReachable: no broker answers.
+        Failed: the broker refuses one; says why.
+    """
+    admin = admin_client(bootstrap)
+    found = existing(admin)
+    missing = [topic for topic in all_topics() if topic.name not in found]
+    if not missing:
+        return []
+    requested = admin.create_topics(
+        [
+            NewTopic(
+                topic.name,
+                num_partitions=topic.partitions or partitions,
+                replication_factor=replication,
+                config=topic.broker_config(),
+            )
+            for topic in missing
+        ],
+        operation_timeout=TIMEOUT_S,
+    )
+    for name, created in requested.items():
+        try:
+            created.result(TIMEOUT_S)
+        except KafkaException as error:
+            if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one created it meanwhile
+                raise Failed(f"topic {name} cannot be created: {kafka_error(error).str()}") from error
+    return [topic.name for topic in missing]
+
+
+def existing(admin: AdminClient) -> dict[str, int]:
+    """
+    The topics of the cluster, each with its number of partitions.
+
+    Raises:
+        NotReachable: no broker answers.
+    """
+    try:
+        found = admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
+    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def commit_first_offsets(bootstrap: str) -> dict[str, int]:
+    """Commit the oldest offset for each partition where a known group has none; return how many, by group id."""
+    done = {}
+    for group in GROUPS:
+        lacking = [place for place in committed(bootstrap, group) if place.offset < 0]
+        if lacking:
+            oldest = offsets(admin_client(bootstrap), lacking, OffsetSpec.earliest())
+            first = [TopicPartition(place.topic, place.partition, oldest[place.partition]) for place in lacking]
+            with speaker(bootstrap, group) as consumer:
+                _settle(partial(consumer.commit, offsets=first, asynchronous=False))
+            done[group.id] = len(first)
+    return done
+
+
+def committed(bootstrap: str, group: Group) -> list[TopicPartition]:
+    """
+    What *group* has committed for each partition of its source; a negative offset says nothing.
+
+    Raises:
+        Failed: its source does not exist.
+        NotReachable: no broker answers.
+    """
+    count = existing(admin_client(bootstrap)).get(group.source.name, 0)
+    if not count:
+        raise Failed(f"topic {group.source.name} does not exist: run `tidegate topics create`")
+    places = [TopicPartition(group.source.name, partition) for partition in range(count)]
+    with speaker(bootstrap, group) as consumer:
+        return _settle(partial(consumer.committed, places, timeout=REQUEST_TIMEOUT_S))
+
+
+@contextmanager
+def speaker(bootstrap: str, group: Group) -> Iterator[Consumer]:
+    """
+    Speak for *group* without joining it.
+
+    Why a consumer: librdkafka's admin calls on groups crash the process now and then while the group's
+    coordinator starts (2.16), which is when `tidegate up` asks.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group.id,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # of a place that has expired: the oldest record that is left
+            "log_level": 0,
+            "error_cb": lambda _error: None,
+        }
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def offsets(admin: AdminClient, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    """The offset that *spec* stands for in each of *places*, all of one topic, by partition."""
+    # A place that bears an offset is no key for the client.
+    asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+    answers: Mapping[TopicPartition, Any] = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+    try:
+        return {place.partition: answer.result(TIMEOUT_S).offset for place, answer in answers.items()}
+    except KafkaException as error:
+        raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
+
+
+def _settle(ask: Callable[[], Answer]) -> Answer:
+    deadline_s = monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if kafka_error(error).code() not in COORDINATOR_STARTS or monotonic() > deadline_s:
+                raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
+            sleep(RETRY_S)

@@ -1,0 +1,59 @@
+"""
+Where a command finds what it works on: settings first, then the `stack.json` of `--dir`.
+
+TIDEGATE_KAFKA, TIDEGATE_POSTGRES, TIDEGATE_GATEWAY and TIDEGATE_API_KEY each replace one address, so that the
+same commands serve an existing deployment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deploy.errors import NotReachable
+from deploy.local import stack_file
+
+Address = Literal["kafka", "postgres", "gateway", "api_key", "agent_id", "agent_secret"]
+
+SETTINGS: Mapping[Address, str] = {
+    "kafka": "TIDEGATE_KAFKA",
+    "postgres": "TIDEGATE_POSTGRES",
+    "gateway": "TIDEGATE_GATEWAY",
+    "api_key": "TIDEGATE_API_KEY",
+    "agent_id": "TIDEGATE_AGENT_ID",
+    "agent_secret": "TIDEGATE_AGENT_SECRET",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """What is known; None where neither a setting nor a running stack says it."""
+
+    folder: Path
+    kafka: str | None
+    postgres: str | None
+    gateway: str | None
+    api_key: str | None
+    agent_id: str | None
+    agent_secret: str | None
+
+    def need(self, name: Address) -> str:
+        """
+        The address called *name*.
+
+        Raises:
+            NotReachable: it is not known; the text says how to make it known.
+        """
+        value: str | None = getattr(self, name)
+        if value is None:
+            raise NotReachable(f"no stack runs in {self.folder}: start one with `tidegate up` or set {SETTINGS[name]}")
+        return value
+
+
+def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
+    """The addresses in force for a command that was given `--dir` *folder*."""
+    stack = stack_file.read(folder)
+    found: dict[Address, str | None] = {
+        name: environ.get(variable) or (getattr(stack, name) if stack else None) for name, variable in SETTINGS.items()
+    }
+    return Addresses(folder=folder, **found)

@@ -1,0 +1,33 @@
+"""The composition of the `tidegate` command and its exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from deploy.cli import config, doctor, keys, lag, migrate, schemas, send, stack, tail, topics
+from deploy.errors import Failed
+
+HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
+COMMANDS = (stack, doctor, send, tail, lag, topics, schemas, keys, migrate, config)
+
+
+def build() -> typer.Typer:
+    """The command with every group registered."""
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+    for group in COMMANDS:
+        group.register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point of `tidegate`."""
+    try:
+        build()()
+    except Failed as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""`tidegate lag`: how far each group is behind."""
+
+import dataclasses
+import os
+from contextlib import suppress
+from time import sleep
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from deploy.admin.lag import PartitionLag, measure
+from deploy.cli import addresses
+from deploy.cli.options import DEFAULT_DIR, Dir, Json
+from deploy.cli.output import console, print_json, table
+
+WATCH_INTERVAL_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("lag")(lag)
+
+
+def lag(
+    folder: Dir = DEFAULT_DIR,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show each group's lag by partition, in records and in seconds since the first one that waits."""
+    bootstrap = addresses.read(folder, os.environ).need("kafka")
+    if as_json or not watch:
+        _print(measure(bootstrap), as_json=as_json)
+    with suppress(KeyboardInterrupt):
+        if watch and as_json:
+            while True:
+                sleep(WATCH_INTERVAL_S)
+                _print(measure(bootstrap), as_json=True)
+        if watch:
+            with Live(_drawn(measure(bootstrap)), console=console, auto_refresh=False) as live:
+                while True:
+                    sleep(WATCH_INTERVAL_S)
+                    live.update(_drawn(measure(bootstrap)), refresh=True)
+
+
+def _print(partitions: list[PartitionLag], *, as_json: bool) -> None:
+    if as_json:
+        print_json([dataclasses.asdict(partition) for partition in partitions])
+    else:
+        console.print(_drawn(partitions))
+
+
+def _drawn(partitions: list[PartitionLag]) -> Table:
+    columns = [field.name for field in dataclasses.fields(PartitionLag)]
+    return table(columns, (dataclasses.astuple(partition) for partition in partitions))

@@ -1,0 +1,60 @@
+"""`tidegate schemas list|show|check`: the records' Avro schemas, from the registry file in the code."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from deploy.cli.options import Json
+from deploy.cli.output import print_json, print_rows
+from deploy.errors import Failed
+from schemas import registry
+from schemas.compatibility import incompatibilities
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    group = typer.Typer(no_args_is_help=True, help="The records' Avro schemas.")
+    group.command("list")(list_schemas)
+    group.command("show")(show)
+    group.command("check")(check)
+    app.add_typer(group, name="schemas")
+
+
+def list_schemas(*, as_json: Json = False) -> None:
+    """List every released version."""
+    rows = [
+        {"id": entry.id, "subject": entry.subject, "version": entry.version, "record": entry.record_name}
+        for entry in registry.released()
+    ]
+    print_rows(rows, as_json=as_json)
+
+
+def show(name: Annotated[str, typer.Argument(help="A schema id, a subject, or a record's full name.")]) -> None:
+    """Print one schema as JSON: of a subject or a record the newest version."""
+    for entry in reversed(registry.released()):
+        if name in (str(entry.id), entry.subject, entry.record_name):
+            print_json(entry.schema)
+            return
+    raise Failed(f"no schema {name}; `tidegate schemas list` names them")
+
+
+def check(*, as_json: Json = False) -> None:
+    """Say whether the schemas as they are now may be released: new readers must read old records."""
+    released = registry.last_released()
+    rows = [
+        {"record": name, "state": _state(schema, released.get(name))} for name, schema in registry.working().items()
+    ]
+    print_rows(rows, as_json=as_json)
+    if any(row["state"].startswith("incompatible") for row in rows):
+        raise Failed("a changed schema cannot read the records of its last released version")
+
+
+def _state(schema: Mapping[str, object], released: registry.Released | None) -> str:
+    if released is None:
+        return "new, not released"
+    if schema == released.schema:
+        return f"as released (id {released.id})"
+    if faults := incompatibilities(schema, released.schema):
+        return f"incompatible with id {released.id}: {'; '.join(faults)}"
+    return f"changed since id {released.id}, compatible, not released"

@@ -1,0 +1,144 @@
+"""`tidegate send`: produces events over HTTP, made up or from a file, and says what became of them."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy.cli import addresses, options
+from deploy.cli.output import console, print_json, table
+from deploy.errors import Failed, NotReachable
+from deploy.load.events import Listed, MadeUp, NotAnEvent, Source, read_file
+from deploy.load.ledger import Ledger
+from deploy.load.tally import Tally
+from deploy.load.worker import Budget, work
+from deploy.local.development import PLAIN_AGENT
+from gateway.client import Bounds
+from gateway.client.delivery import Delivery
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to *app*."""
+    app.command()(send)
+
+
+def send(
+    *,
+    folder: options.Dir = options.DEFAULT_DIR,
+    url: Annotated[str | None, typer.Option(help="Gateway; without it, the stack's.")] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Events per second and worker; 0: as fast as answers come.")] = 0,
+    burst: Annotated[int, typer.Option(min=0, help="Events in all; 0: until stopped.")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Requests in flight at once.")] = 4,
+    runs: Annotated[int, typer.Option(min=1, help="Runs that the events are spread over.")] = 20,
+    size: Annotated[int, typer.Option(min=0, help="Bytes of text in each payload.")] = 200,
+    sign: Annotated[bool, typer.Option("--sign", help="Sign with the agent's secret.")] = False,
+    agent: Annotated[
+        str | None, typer.Option(help=f"Who speaks; {PLAIN_AGENT}, or with --sign the stack's agent.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Events as JSON lines.")] = None,
+    retry_for: Annotated[float, typer.Option(min=0, help="Seconds to go on with an event that is not taken.")] = 30,
+    ledger: Annotated[Path | None, typer.Option(help="Append each event's outcome, synced, as JSON lines.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Send events: each run in order, each event after the answer to the one before."""
+    known = addresses.read(folder, os.environ)
+    secret = known.need("agent_secret") if sign else None
+    agent_id = agent or (known.need("agent_id") if sign else PLAIN_AGENT)
+    bounds = Bounds(give_up_after_s=retry_for)
+    delivery = Delivery(url or known.need("gateway"), api_key=known.need("api_key"), bounds=bounds)
+    if file is None:
+        total = burst or None
+        workers = min(workers, runs)
+        shares = [runs // workers + (worker < runs % workers) for worker in range(workers)]
+        sources: list[Source] = [
+            MadeUp(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size) for share in shares
+        ]
+    else:
+        try:
+            listed = read_file(file, secret=secret)
+        except NotAnEvent as error:
+            raise Failed(str(error)) from error
+        total = sum(len(run) for run in listed)
+        sources = [Listed(listed[worker::workers]) for worker in range(workers)]
+    with Ledger(ledger) as lines, _progress(shown=console.is_terminal and not as_json) as progress:
+        bar = progress.add_task("sending", total=total)
+        load = _Load(sources=sources, delivery=delivery, rate_per_s=rate, ledger=lines)
+        summary = asyncio.run(load.run(total, on_settled=lambda: progress.advance(bar)))
+    print_json(summary) if as_json else _show(summary)
+    _exit(summary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    sources: Sequence[Source]
+    delivery: Delivery
+    rate_per_s: float
+    ledger: Ledger
+
+    async def run(self, total: int | None, *, on_settled: Callable[[], None]) -> dict[str, Any]:
+        """Let the workers send until all is sent or a signal asks them to finish what they have in hand."""
+        tally = Tally()
+        budget = Budget(left=total, stop=asyncio.Event())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, budget.stop.set)
+        began_s = time.monotonic()
+        async with self.delivery, asyncio.TaskGroup() as group:
+            for source in self.sources:
+                group.create_task(
+                    work(
+                        source,
+                        delivery=self.delivery,
+                        budget=budget,
+                        rate_per_s=self.rate_per_s,
+                        tally=tally,
+                        ledger=self.ledger,
+                        on_settled=on_settled,
+                    )
+                )
+        tally.unsent = budget.left or 0
+        return tally.summary(time.monotonic() - began_s)
+
+
+def _progress(*, shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not shown)
+
+
+def _show(summary: dict[str, Any]) -> None:
+    errors = ", ".join(f"{code} {count}" for code, count in summary["errors"].items())
+    latency = ", ".join(f"{name} {value} ms" for name, value in summary["latency_ms"].items())
+    rows = [
+        ("sent", summary["sent"]),
+        ("accepted (202)", summary["accepted"]),
+        ("  of these duplicates", summary["duplicates"]),
+        ("refused", summary["refused"]),
+        ("in doubt", summary["in_doubt"]),
+        ("not sent", summary["unsent"]),
+        ("backpressure (429)", summary["backpressure"]),
+        ("errors by code", errors or None),
+        ("duration", f"{summary['duration_s']} s"),
+        ("throughput", f"{summary['accepted_per_s']} accepted/s"),
+        ("latency", latency or None),
+    ]
+    console.print(table(("", ""), rows))
+
+
+def _exit(summary: dict[str, Any]) -> None:
+    """
+    Say by the exit code whether everything was accepted.
+
+    Raises:
+        Failed: something was not.
+        NotReachable: nothing was, for want of a connection.
+    """
+    if not summary["accepted"] and set(summary["errors"]) == {"CONNECTION"}:
+        raise NotReachable("the gateway does not answer: is the stack up?")
+    if summary["accepted"] < summary["sent"] or summary["unsent"]:
+        raise Failed("not every event was accepted")

@@ -1,0 +1,98 @@
+"""`tidegate topics list|create|describe`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType
+
+from deploy.admin import topics
+from deploy.admin.reach import admin_client
+from deploy.cli import addresses
+from deploy.cli.options import DEFAULT_DIR, Dir, Json
+from deploy.cli.output import console, print_json, print_rows, table
+from deploy.errors import Failed
+from schemas.topics import all_topics, find_topic
+
+SHOWN_CONFIG = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    group = typer.Typer(no_args_is_help=True, help="Kafka's topics, as the code declares them.")
+    group.command("list")(list_topics)
+    group.command("create")(create)
+    group.command("describe")(describe)
+    app.add_typer(group, name="topics")
+
+
+def list_topics(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
+    """List the declared topics and whether the cluster has them."""
+    found = topics.existing(admin_client(_bootstrap(folder)))
+    rows = [
+        {
+            "topic": topic.name,
+            "partitions": found.get(topic.name),
+            "key": topic.key,
+            "records": ", ".join(record.__name__ for record in topic.records),
+        }
+        for topic in all_topics()
+    ]
+    print_rows(rows, as_json=as_json)
+
+
+def create(
+    folder: Dir = DEFAULT_DIR,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of each topic that does not fix its number; never changed later.")
+    ] = topics.PARTITIONS,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = topics.REPLICATION,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Create the topics that are missing and commit each group's first offset where it has none."""
+    bootstrap = _bootstrap(folder)
+    created = topics.create(bootstrap, partitions=partitions, replication=replication)
+    offsets = topics.commit_first_offsets(bootstrap)
+    if as_json:
+        print_json({"created": created, "first_offsets": offsets})
+        return
+    console.print("\n".join(f"created {name}" for name in created) or "every topic is there")
+    for group, count in offsets.items():
+        console.print(f"{group} begins at the oldest record of {count} partitions")
+
+
+def describe(
+    name: Annotated[str, typer.Argument(help="A declared topic.")], folder: Dir = DEFAULT_DIR, *, as_json: Json = False
+) -> None:
+    """Show one topic: what it carries, its settings in the cluster and the offsets of its partitions."""
+    topic = find_topic(name)
+    if topic is None:
+        raise Failed(f"no topic {name} is declared; `tidegate topics list` names them")
+    admin = admin_client(_bootstrap(folder))
+    count = topics.existing(admin).get(name)
+    if count is None:
+        raise Failed(f"topic {name} does not exist: run `tidegate topics create`")
+    [config] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+    in_force = config.result(topics.TIMEOUT_S)
+    places = [TopicPartition(name, partition) for partition in range(count)]
+    first = topics.offsets(admin, places, OffsetSpec.earliest())
+    end = topics.offsets(admin, places, OffsetSpec.latest())
+    settings = {setting: in_force[setting].value for setting in SHOWN_CONFIG}
+    partitions = [
+        {"partition": partition, "first offset": first[partition], "end offset": end[partition]}
+        for partition in range(count)
+    ]
+    if as_json:
+        records = [record.__name__ for record in topic.records]
+        print_json({"topic": name, "key": topic.key, "records": records, "config": settings, "partitions": partitions})
+        return
+    console.print(f"{name}: {', '.join(record.__name__ for record in topic.records)} by {topic.key}")
+    console.print(table(("setting", "value"), settings.items()))
+    print_rows(partitions, as_json=False)
+
+
+def _bootstrap(folder: Path) -> str:
+    return addresses.read(folder, os.environ).need("kafka")

@@ -1,0 +1,1 @@
+"""A real agent that reports what it does, and a demonstration of every part with it."""

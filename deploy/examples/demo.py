@@ -1,0 +1,163 @@
+"""
+The way of an event, shown: the stack is started, an agent answers questions, and every event is found again.
+
+    python -m deploy.examples.demo [--exit] [--dir .tidegate]
+
+Ends with 0 only if every event of every run is in Postgres, once and in order.
+"""
+
+import argparse
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+
+from deploy.errors import Failed
+from deploy.examples import scenes
+from deploy.examples.agent import HARBOUR, Passage, answer
+from deploy.examples.proof import Diary, differences, read_rows
+from deploy.local import lock, stack_file
+from deploy.local.stack_file import Stack
+from gateway.client import TidegateClient, Undelivered
+
+QUESTIONS = (
+    "When did the ice close the harbour, and when was it open again?",
+    "Which ship ran aground in the storm of November 1911?",
+    "How high was the water on the day of the flood in January 1910?",
+    "What does a ship of 250 tons pay a day at the quay?",
+    "What does the pilot say of the rock Kråkan north of the mole?",
+)
+STORED_TIMEOUT_S = 60.0
+POLL_S = 0.2
+READ_FIELDS = ("seq", "type", "actor", "payload")
+
+
+def main() -> None:
+    """Run the demonstration."""
+    parser = argparse.ArgumentParser(description="Start the stack, run an agent through it, show what became of it.")
+    parser.add_argument("--exit", action="store_true", help="stop when it has been shown instead of at Ctrl-C")
+    parser.add_argument("--dir", type=Path, default=Path(".tidegate"), help="folder of the stack")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else scenes.WIDTH)
+    try:
+        with _running(options.dir) as stack:
+            faults = asyncio.run(_run(stack, console))
+            scenes.addresses(console, stack, options.dir)
+            if not options.exit:
+                console.print("\nThis stays until Ctrl-C.")
+                with suppress(KeyboardInterrupt):
+                    scenes.stay(console, stack)
+    except (Failed, Undelivered, TimeoutError) as error:
+        sys.exit(f"the demonstration failed: {error or 'not every event was stored in time'}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    sys.exit(1 if faults else 0)
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Stack]:
+    """The stack in *folder*: the one that runs there, or one that lives as long as the demonstration."""
+    if lock.supervisor(folder):
+        yield _ready(folder)
+        return
+    try:
+        _tidegate("up", "--detach", folder=folder)
+        yield _ready(folder)
+    finally:
+        if lock.supervisor(folder):
+            _tidegate("down", folder=folder)
+
+
+def _ready(folder: Path) -> Stack:
+    stack = stack_file.read(folder)
+    if stack is None:
+        raise Failed(f"the stack in {folder} is still starting: try again when `tidegate status` shows it")
+    return stack
+
+
+def _tidegate(*words: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "deploy.cli.app", *words, "--dir", str(folder)]
+    if subprocess.run(command, check=False).returncode:
+        raise Failed(f"`tidegate {words[0]}` did not succeed")
+
+
+async def _run(stack: Stack, console: Console) -> list[str]:
+    """Everything between the stack's start and its end; returns what is wrong."""
+    console.rule(f"[bold]{len(QUESTIONS)} runs of one agent, at once, signed", align="left")
+    async with TidegateClient(
+        stack.gateway, api_key=stack.api_key, agent_id=stack.agent_id, secret=stack.agent_secret
+    ) as client:
+        told = await asyncio.gather(*(_ask(client, question) for question in QUESTIONS))
+    began_s = time.monotonic()
+    for question, (_, passages) in zip(QUESTIONS, told, strict=True):
+        scenes.answered(console, question, passages)
+    diaries = [diary for diary, _ in told]
+    scenes.receipts(console, diaries)
+    async with aiohttp.ClientSession(stack.gateway, headers={"X-API-Key": stack.api_key}) as session:
+        read = [await _read_back(session, diary) for diary in diaries]
+        waited_s = time.monotonic() - began_s
+        trace = await _until_found(session, f"/api/runs/{diaries[0].run.id}/trace")
+    rows = await asyncio.to_thread(read_rows, stack.postgres, [diary.run.id for diary in diaries])
+    faults = []
+    for diary, events in zip(diaries, read, strict=True):
+        own = [row for row in rows if row.run_id == diary.run.id]
+        faults += [f"run {diary.run.id}: {fault}" for fault in differences(diary.told, diary.receipts, events, own)]
+    scenes.rows(console, diaries[-1], [row for row in rows if row.run_id == diaries[-1].run.id])
+    scenes.verdict(console, faults, row_count=len(rows), run_count=len(diaries), waited_s=waited_s)
+    scenes.trace(console, QUESTIONS[0], trace)
+    await asyncio.to_thread(scenes.lag, console, stack.kafka)
+    return faults
+
+
+async def _ask(client: TidegateClient, question: str) -> tuple[Diary, Sequence[Passage]]:
+    async with client.run() as run:
+        diary = Diary(run)
+        passages = await answer(question, HARBOUR, diary)
+    return diary, passages
+
+
+async def _read_back(session: aiohttp.ClientSession, diary: Diary) -> list[dict[str, Any]]:
+    """The run's events as the gateway reads them from the store, once it has as many as were told."""
+    async with asyncio.timeout(STORED_TIMEOUT_S):
+        while True:
+            events = await _events(session, diary.run.id)
+            if len(events) >= len(diary.told):
+                return [{name: event[name] for name in READ_FIELDS} for event in events]
+            await asyncio.sleep(POLL_S)
+
+
+async def _events(session: aiohttp.ClientSession, run_id: str) -> list[Mapping[str, Any]]:
+    events: list[Mapping[str, Any]] = []
+    query: dict[str, str] = {}
+    while True:
+        async with session.get(f"/api/runs/{run_id}/events", params=query) as response:
+            if response.status != 200:  # noqa: PLR2004  # not stored yet
+                return events
+            page = await response.json()
+        events += page["events"]
+        if page["next_cursor"] is None:
+            return events
+        query["cursor"] = page["next_cursor"]
+
+
+async def _until_found(session: aiohttp.ClientSession, path: str) -> dict[str, Any]:
+    async with asyncio.timeout(STORED_TIMEOUT_S):
+        while True:
+            async with session.get(path) as response:
+                if response.status == 200:  # noqa: PLR2004
+                    document: dict[str, Any] = await response.json()
+                    return document
+            await asyncio.sleep(POLL_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What the demonstration prints, scene by scene."""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from deploy.admin.lag import measure
+from deploy.cli.output import masked, table
+from deploy.cli.tail import kcat
+from deploy.examples.agent import NOTHING_FOUND, Passage
+from deploy.examples.proof import Diary, Row
+from deploy.local.development import PLAIN_AGENT
+from deploy.local.stack_file import NAME, Stack
+from deploy.log.reading import Edge
+from schemas.topics import RUN_EVENTS
+
+WIDTH = 120  # columns where there is no terminal to ask
+PAYLOAD_CHARACTERS_MAX = 72
+LAG_TIMEOUT_S = 15.0
+LAG_EVERY_S = 1.0
+
+
+def answered(console: Console, question: str, passages: Sequence[Passage]) -> None:
+    """A question and the answer that was found."""
+    console.print(f"\n[bold]{question}")
+    for passage in passages[:1]:
+        console.print(f"{passage.text} [dim]({passage.file}, line {passage.line})", markup=True)
+    if not passages:
+        console.print(NOTHING_FOUND)
+
+
+def receipts(console: Console, diaries: Sequence[Diary]) -> None:
+    """What the gateway promised for each run."""
+    _title(console, "Receipts: each event was answered 202 once it was in the log")
+    rows = [
+        (diary.run.id, diary.run.accepted_count, diary.run.dropped_count, diary.receipts[0], diary.receipts[-1])
+        for diary in diaries
+    ]
+    console.print(table(("run", "accepted", "dropped", "first receipt", "last receipt"), rows))
+
+
+def rows(console: Console, diary: Diary, stored: Sequence[Row]) -> None:
+    """One run as Postgres has it, in the order of the log."""
+    _title(console, f"Postgres: the rows of run {diary.run.id} in the order of the log")
+    payloads = [json.dumps(event.payload, ensure_ascii=False) for event in diary.told]
+    shown = [
+        (row.seq, row.actor, row.type, _cut(payload), row.wal_id)
+        for row, payload in zip(stored, payloads, strict=False)  # a difference is told by the verdict
+    ]
+    console.print(table(("seq", "actor", "type", "payload", "place in the log"), shown))
+
+
+def verdict(console: Console, faults: Sequence[str], *, row_count: int, run_count: int, waited_s: float) -> None:
+    """Whether everything is there."""
+    console.print()
+    for fault in faults:
+        console.print(fault, style="red", markup=False)
+    if not faults:
+        console.print(
+            f"Verified: the {row_count} events of {run_count} runs are in Postgres, each once, in order and unchanged, "
+            f"at the places of their receipts ({waited_s:.1f} s after the last answer).",
+            style="green",
+        )
+
+
+def trace(console: Console, question: str, document: Mapping[str, object]) -> None:
+    """The trace record of one finalized run."""
+    _title(console, f"The trace record of the first run ({question})")
+    console.print_json(json.dumps(document))
+
+
+def lag(console: Console, bootstrap: str) -> None:
+    """How far each group is behind, once it has had time to commit."""
+    _title(console, "Lag: what each consumer group has still to do")
+    deadline_s = time.monotonic() + LAG_TIMEOUT_S
+    while any(partition.records for partition in measure(bootstrap)) and time.monotonic() < deadline_s:
+        time.sleep(LAG_EVERY_S)
+    console.print(_lag(bootstrap))
+
+
+def addresses(console: Console, stack: Stack, folder: Path) -> None:
+    """Where to look, and what to try."""
+    _title(console, f"Where to look (with secrets: {folder / NAME})")
+    places = [("gateway", stack.gateway), ("API page", f"{stack.gateway}/docs")]
+    places += [(f"{name} metrics", f"{url}/metrics") for name, url in stack.management.items()]
+    places += [("Kafka", stack.kafka), ("Postgres", masked(stack.postgres))]
+    for name, place in places:
+        _line(console, f"{name:<20} {place}")
+    _title(console, "The same events by kcat, or decoded: tidegate tail run.events --from beginning")
+    begin = Edge.BEGINNING
+    _line(console, kcat(stack.kafka, RUN_EVENTS.name, begin, run_id=None, count=None, follow=False))
+    _title(console, "Send one event yourself")
+    _line(console, curl(stack))
+
+
+def curl(stack: Stack) -> str:
+    """A command that sends the first event of a new run, unsigned."""
+    run_id = f"hello-{secrets.token_hex(3)}"
+    event = {
+        "seq": 1,
+        "t": "2025-12-05T10:00:00Z",
+        "actor": "user",
+        "type": "message",
+        "payload": {"text": "hello"},
+        "meta": {"run_id": run_id, "agent_id": PLAIN_AGENT},
+    }
+    return (
+        f"curl -i {stack.gateway}/api/runs/{run_id}/events/ -H 'X-API-Key: {stack.api_key}' "
+        f"-H 'Content-Type: application/json' -d '{json.dumps(event)}'"
+    )
+
+
+def stay(console: Console, stack: Stack) -> None:
+    """Stay until Ctrl-C; on a terminal the lag is kept up to date."""
+    pause = Event()
+    if not console.is_terminal:
+        pause.wait()
+    with Live(_lag(stack.kafka), console=console, auto_refresh=False, transient=True) as live:
+        while not pause.wait(LAG_EVERY_S):
+            live.update(_lag(stack.kafka), refresh=True)
+
+
+def _lag(bootstrap: str) -> Table:
+    rows = [(one.group, one.topic, one.partition, one.committed, one.end, one.records) for one in measure(bootstrap)]
+    return table(("group", "topic", "partition", "committed", "end", "lag"), rows)
+
+
+def _title(console: Console, text: str) -> None:
+    console.print()
+    console.rule(f"[bold]{text}", align="left")
+
+
+def _line(console: Console, text: str) -> None:
+    """A line to be copied: not wrapped, not coloured."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= PAYLOAD_CHARACTERS_MAX else f"{text[: PAYLOAD_CHARACTERS_MAX - 1]}…"

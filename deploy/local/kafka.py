@@ -1,0 +1,91 @@
+"""One Kafka node that is broker and controller at once (KRaft), with its data in the stack's folder."""
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy.admin.reach import kafka_answers
+from deploy.errors import Failed
+from deploy.local import jars, java, ports
+from deploy.local.program import Program
+from schemas.topics import RECORD_BYTES_MAX, all_topics
+
+HEAP_MIB = 384
+FORMAT_TIMEOUT_S = 60
+
+
+def prepare(
+    folder: Path,
+    *,
+    port: int,
+    controller_port: int,
+    cache: Path,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Program:
+    """
+    Make what a start needs (jars, settings, a formatted log folder) and say how to start it.
+
+    Raises:
+        Failed: no Java, no jars, or the log folder cannot be formatted.
+    """
+    folder.mkdir(exist_ok=True)
+    properties = folder / "server.properties"
+    text = server_properties(data=folder / "data", port=port, controller_port=controller_port)
+    properties.write_text(text, encoding="latin-1", errors="backslashreplace")  # what Java reads there
+    run = (
+        str(java.find(environ)),
+        f"-Xmx{HEAP_MIB}m",
+        f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
+        "-cp",
+        ":".join(str(path) for path in jars.class_path(cache, say, jars=jars.pinned())),
+    )
+    if not (folder / "data" / "meta.properties").exists():
+        _format(run, properties)
+    return Program(
+        name="kafka",
+        command=(*run, "kafka.Kafka", str(properties)),
+        # The port first: a client that finds it closed waits before it tries again.
+        is_ready=lambda: ports.is_taken(port) and kafka_answers(f"127.0.0.1:{port}"),
+    )
+
+
+def server_properties(*, data: Path, port: int, controller_port: int) -> str:
+    """The broker's settings file."""
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": "0",
+        "message.max.bytes": str(max(RECORD_BYTES_MAX, *(topic.record_bytes_max for topic in all_topics()))),
+        # One node cannot hold more than one copy; few partitions, for a quick start.
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _format(run: tuple[str, ...], properties: Path) -> None:
+    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    done = subprocess.run(
+        [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(properties)],
+        capture_output=True,
+        text=True,
+        timeout=FORMAT_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise Failed(f"kafka: its log folder {properties.parent} cannot be formatted: {' '.join(last)}")

@@ -1,0 +1,50 @@
+"""The log files of the stack's processes: `<dir>/logs/NAME.log`, and what grew too large in `NAME.log.1`."""
+
+import os
+from collections import deque
+from collections.abc import Generator
+from pathlib import Path
+from time import sleep
+from typing import BinaryIO
+
+FOLDER = "logs"
+LOG_BYTES_MAX = 10 * 1024 * 1024
+TAIL_BYTES = 4096
+FOLLOW_POLL_S = 0.2
+
+
+def path(folder: Path, name: str) -> Path:
+    """The log of the process called *name*; the supervisor's own is `up`."""
+    return folder / "up.log" if name == "up" else folder / FOLDER / f"{name}.log"
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open *path* for appending; one that has grown large becomes `<path>.1` first."""
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_name(f"{path.name}.1"))
+    return path.open("ab")
+
+
+def last_line(path: Path) -> str:
+    """The last line of *path* that is not blank."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it logged nothing")
+
+
+def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, None]:
+    """The last lines of *path*; with *follow* also what is written from then on, over rotations, without end."""
+    file = path.open(errors="replace")
+    try:
+        yield "".join(deque(file, lines_max))
+        while follow:
+            if text := file.read():
+                yield text
+            elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                file.close()
+                file = path.open(errors="replace")
+            else:
+                sleep(FOLLOW_POLL_S)
+    finally:
+        file.close()

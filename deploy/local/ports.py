@@ -1,0 +1,67 @@
+"""Which loopback ports the stack listens on: the known ones where they are free, others where not."""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+HOST = "127.0.0.1"
+CONNECT_TIMEOUT_S = 1.0
+# Below the range that systems hand out to outgoing connections, so that a port stays free while a process that
+# listens on it starts again.
+AUTO_FIRST = 20_000
+AUTO_LAST = 32_000
+AUTO_ATTEMPTS_MAX = 1_000
+
+
+class Choice(StrEnum):
+    """What `--ports` may say."""
+
+    DEFAULT = "default"
+    AUTO = "auto"
+
+
+def can_listen(port: int) -> bool:
+    """Whether a server could listen on *port* now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closed connections do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def is_taken(port: int) -> bool:
+    """Whether someone listens on *port*."""
+    try:
+        socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def choose(
+    defaults: Mapping[str, int],
+    choice: Choice,
+    say: Callable[[str], None],
+    is_free: Callable[[int], bool] = can_listen,
+) -> dict[str, int]:
+    """A free port for each name: its default if that is wanted and free, else any other."""
+    chosen: dict[str, int] = {}
+    for name, default in defaults.items():
+        if choice is Choice.DEFAULT and is_free(default):
+            chosen[name] = default
+            continue
+        chosen[name] = _any_free(is_free, {*defaults.values(), *chosen.values()})
+        if choice is Choice.DEFAULT:
+            say(f"port {default} is taken: {name} listens on {chosen[name]}")
+    return chosen
+
+
+def _any_free(is_free: Callable[[int], bool], taken: set[int]) -> int:
+    for _ in range(AUTO_ATTEMPTS_MAX):
+        port = AUTO_FIRST + secrets.randbelow(AUTO_LAST - AUTO_FIRST)
+        if port not in taken and is_free(port):
+            return port
+    raise OSError(f"no free port found between {AUTO_FIRST} and {AUTO_LAST}")

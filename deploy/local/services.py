@@ -1,0 +1,60 @@
+"""Tidegate's own processes, in the order in which they start. A new one is a line here."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.admin.reach import is_ready
+from deploy.local.ports import HOST
+from deploy.local.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One process and what it may do in Postgres."""
+
+    name: str
+    arguments: tuple[str, ...]  # of `python -m`
+    database_role: str
+
+    @property
+    def login(self) -> str:
+        """Its login role in Postgres."""
+        return f"tidegate_{self.name}"
+
+
+SERVICES = (
+    Service(name="gateway", arguments=("gateway",), database_role="tidegate_read"),
+    Service(name="persistence", arguments=("processors", "persistence"), database_role="tidegate_write"),
+)
+
+GATEWAY_PORT = 8080
+MANAGEMENT_PORT_FIRST = 9080
+MANAGEMENT_PORTS = {service.name: MANAGEMENT_PORT_FIRST + place for place, service in enumerate(SERVICES)}
+
+
+def settings(
+    *, kafka: str, postgres: str, credentials: Path, gateway_port: int, management_port: int
+) -> dict[str, str]:
+    """The settings of one service of the stack."""
+    return {
+        "TIDEGATE_KAFKA": kafka,
+        "TIDEGATE_POSTGRES": postgres,
+        "TIDEGATE_CREDENTIALS": str(credentials),
+        "TIDEGATE_GATEWAY_HOST": HOST,
+        "TIDEGATE_GATEWAY_PORT": str(gateway_port),
+        "TIDEGATE_MANAGEMENT_HOST": HOST,
+        "TIDEGATE_MANAGEMENT_PORT": str(management_port),
+    }
+
+
+def program(service: Service, settings: dict[str, str]) -> Program:
+    """How to run *service* with *settings*."""
+    management = f"http://{HOST}:{settings['TIDEGATE_MANAGEMENT_PORT']}"
+    return Program(
+        name=service.name,
+        # -P: a folder called gateway where `up` is called is not ours.
+        command=(sys.executable, "-P", "-m", *service.arguments),
+        environment=settings,
+        is_ready=lambda: is_ready(management),
+    )

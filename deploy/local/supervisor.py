@@ -1,0 +1,202 @@
+"""The life of an embedded stack: start everything in order, keep it running, stop it in reverse."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from time import monotonic
+from typing import Any, TypeVar
+
+import msgspec
+
+from deploy.admin import migrate, topics
+from deploy.admin.reach import kafka_answers, postgres_answers
+from deploy.errors import Failed, NotReachable
+from deploy.local import development, folders, kafka, lock, logs, ports, postgres, services, settings_file, stack_file
+from deploy.local.child import Child
+from deploy.local.development import Development
+from deploy.local.ports import HOST, Choice
+from deploy.local.program import Program
+from deploy.local.services import SERVICES, Service
+from deploy.local.stack_file import RunningProcess, Stack
+
+Result = TypeVar("Result")
+
+START_TIMEOUT_S = 120.0
+KAFKA_PORTS = {"kafka": 9092, "kafka controller": 9093}
+POSTGRES_PORTS = {"postgres": 5432}
+SERVICE_PORTS = {
+    "gateway": services.GATEWAY_PORT,
+    **{f"{name} management": port for name, port in services.MANAGEMENT_PORTS.items()},
+}
+DEFAULT_PORTS = {**KAFKA_PORTS, **POSTGRES_PORTS, **SERVICE_PORTS}
+
+
+class Supervisor:
+    """One stack in one folder."""
+
+    def __init__(self, folder: Path, *, choice: Choice, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+        """Describe the stack; `run` starts it. TIDEGATE_KAFKA and TIDEGATE_POSTGRES replace its own servers."""
+        self._folder = folder.absolute()
+        self._kafka_given = environ.get("TIDEGATE_KAFKA")
+        self._postgres_given = environ.get("TIDEGATE_POSTGRES")
+        self._choice = choice
+        self._environ = environ
+        self._say = say
+        self._children: list[Child] = []  # in the order of their start
+        self._stack: Stack | None = None  # None until everything is ready
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """
+        Start everything, call *on_ready*, and stay until SIGINT or SIGTERM; then stop everything.
+
+        Raises:
+            Failed: the folder has a stack already, or something does not start.
+        """
+        (self._folder / logs.FOLDER).mkdir(parents=True, exist_ok=True)
+        with lock.hold(self._folder) as keep_open:
+            stack_file.remove(self._folder)
+            life = asyncio.create_task(self._live(keep_open, on_ready))
+            for number in (SIGINT, SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, life.cancel)
+            try:
+                await asyncio.wait((life,))
+            finally:
+                await self._stop()
+            if not life.cancelled():
+                life.result()
+
+    async def _live(self, keep_open: int, on_ready: Callable[[], None]) -> None:
+        began_s = monotonic()
+        chosen = ports.choose(
+            {
+                **({} if self._kafka_given else KAFKA_PORTS),
+                **({} if self._postgres_given else POSTGRES_PORTS),
+                **SERVICE_PORTS,
+            },
+            self._choice,
+            self._say,
+        )
+        made = development.prepare(
+            self._folder, logins=[postgres.OWNER, *(service.login for service in SERVICES)], now=datetime.now(UTC)
+        )
+        log, database = await _together(
+            self._start_kafka(chosen, keep_open), self._start_postgres(chosen, made, keep_open)
+        )
+        await self._start_services(chosen, made, keep_open, kafka=log)
+        self._stack = Stack(
+            gateway=f"http://{HOST}:{chosen['gateway']}",
+            management={service.name: f"http://{HOST}:{chosen[f'{service.name} management']}" for service in SERVICES},
+            kafka=log,
+            postgres=database,
+            api_key=made.api_key,
+            agent_id=development.SIGNING_AGENT,
+            agent_secret=made.agent_secret,
+            processes=[],
+        )
+        self._tell()
+        self._say(f"ready in {monotonic() - began_s:.1f} s: {self._stack.gateway} (`tidegate status` shows the rest)")
+        on_ready()
+        await asyncio.gather(*(child.kept() for child in self._children))
+
+    async def _start_kafka(self, chosen: Mapping[str, int], keep_open: int) -> str:
+        if self._kafka_given:
+            bootstrap = self._kafka_given
+            if not await asyncio.to_thread(kafka_answers, bootstrap):
+                raise NotReachable(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)")
+        else:
+            bootstrap = f"{HOST}:{chosen['kafka']}"
+            program = await asyncio.to_thread(
+                kafka.prepare,
+                self._folder / "kafka",
+                port=chosen["kafka"],
+                controller_port=chosen["kafka controller"],
+                cache=folders.cache(self._environ),
+                environ=self._environ,
+                say=self._say,
+            )
+            await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
+        await asyncio.to_thread(topics.create, bootstrap)
+        await asyncio.to_thread(topics.commit_first_offsets, bootstrap)
+        self._say(f"kafka is ready at {bootstrap}")
+        return bootstrap
+
+    async def _start_postgres(self, chosen: Mapping[str, int], made: Development, keep_open: int) -> str:
+        if self._postgres_given:
+            owner = self._postgres_given
+            if not await asyncio.to_thread(postgres_answers, owner):
+                raise NotReachable("no Postgres answers at the address in TIDEGATE_POSTGRES")
+            await asyncio.to_thread(migrate.apply, owner)
+            return owner
+        port, password = chosen["postgres"], made.postgres_passwords[postgres.OWNER]
+        program = await asyncio.to_thread(postgres.prepare, self._folder / "postgres", port=port, password=password)
+        await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
+        await asyncio.to_thread(postgres.create_database, port=port, password=password)
+        owner = postgres.dsn(port=port, user=postgres.OWNER, password=password)
+        await asyncio.to_thread(migrate.apply, owner)
+        for service in SERVICES:
+            await asyncio.to_thread(
+                postgres.create_login,
+                owner,
+                user=service.login,
+                password=made.postgres_passwords[service.login],
+                member_of=service.database_role,
+            )
+        self._say(f"postgres is ready at {HOST}:{port}")
+        return owner
+
+    async def _start_services(
+        self, chosen: Mapping[str, int], made: Development, keep_open: int, *, kafka: str
+    ) -> None:
+        def settings(service: Service) -> dict[str, str]:
+            return services.settings(
+                kafka=kafka,
+                postgres=self._postgres_given
+                or postgres.dsn(
+                    port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
+                ),
+                credentials=self._folder / development.CREDENTIALS,
+                gateway_port=chosen["gateway"],
+                management_port=chosen[f"{service.name} management"],
+            )
+
+        by_service = {service.name: settings(service) for service in SERVICES}
+        settings_file.write(self._folder, by_service, self._environ)
+        children = [self._child(services.program(service, by_service[service.name]), keep_open) for service in SERVICES]
+        await _together(*(child.start(timeout_s=START_TIMEOUT_S) for child in children))
+
+    def _child(self, program: Program, keep_open: int) -> Child:
+        child = Child(
+            program,
+            log=logs.path(self._folder, program.name),
+            keep_open=keep_open,
+            say=self._say,
+            on_start=self._tell,
+        )
+        self._children.append(child)
+        return child
+
+    def _tell(self) -> None:
+        """Make `stack.json` true; until everything is ready there is none."""
+        if self._stack:
+            processes = [
+                RunningProcess(name=child.program.name, pid=child.pid, log=str(child.log)) for child in self._children
+            ]
+            stack_file.write(self._folder, msgspec.structs.replace(self._stack, processes=processes))
+
+    async def _stop(self) -> None:
+        for child in reversed(self._children):
+            await child.stop()
+        stack_file.remove(self._folder)
+        self._say("stopped")
+
+
+async def _together(*starts: Coroutine[Any, Any, Result]) -> list[Result]:
+    """Run *starts* side by side; when one fails the others are cancelled and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(start) for start in starts]
+    except* Failed as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,1 @@
+"""Reading the log for people: from where, which records, and what they say."""

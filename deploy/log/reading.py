@@ -1,0 +1,157 @@
+"""
+Records of one topic from a place on, without a consumer group: nothing is committed, nobody is rebalanced.
+
+Records of one partition come in order; partitions are mixed as they arrive.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from deploy.errors import Failed, NotReachable
+from schemas.topics import RECORD_BYTES_MAX
+
+TIMEOUT_S = 10.0
+POLL_S = 0.5
+
+
+class Edge(Enum):
+    """One end of the log."""
+
+    BEGINNING = "beginning"
+    END = "end"
+
+
+Start = Edge | int | datetime  # an int is an offset, meant for each partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """One record as the broker has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None  # None: the record bears none
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def parse_start(text: str) -> Start:
+    """
+    Read what `--from` may be.
+
+    Raises:
+        ValueError: neither beginning, end, an offset nor a time with its offset from UTC.
+    """
+    if text in (edge.value for edge in Edge):
+        return Edge(text)
+    if text.isdecimal():
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
+
+
+def records(bootstrap: str, topic: str, start: Start, *, follow: bool) -> Iterator[Raw]:
+    """
+    The records of *topic* from *start* on: up to what is there now, or with *follow* without end.
+
+    Raises:
+        NotReachable: no broker answers.
+        Failed: there is no such topic, or what was asked for could not be read.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "tidegate.tail",  # the library asks for one; nothing joins it
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": False,
+            "fetch.message.max.bytes": RECORD_BYTES_MAX,
+            "allow.auto.create.topics": False,
+            "log_level": 0,
+            "error_cb": lambda _error: None,  # a broker that is away for a while is none; the library reconnects
+        }
+    )
+    with closing(consumer):
+        try:
+            places = _places(consumer, topic, start)
+            consumer.assign([place for place, _ in places])
+            unread = {place.partition: end for place, end in places if place.offset < end}
+            yield from _poll(consumer) if follow else _poll_until(consumer, unread)
+        except KafkaException as error:
+            raise Failed(f"{topic} cannot be read: {error.args[0]}") from error
+
+
+def _places(consumer: Consumer, topic: str, start: Start) -> list[tuple[TopicPartition, int]]:
+    """Where to begin in each partition, and where it ends now."""
+    try:
+        known = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+    except KafkaException as error:
+        raise NotReachable(f"Kafka does not answer: {error.args[0]}") from error
+    if known.error is not None:
+        raise Failed(f"no topic {topic}: `tidegate topics list` shows what there is")
+    partitions = [TopicPartition(topic, partition) for partition in sorted(known.partitions)]
+    bounds = {one.partition: consumer.get_watermark_offsets(one, timeout=TIMEOUT_S) for one in partitions}
+    since: Mapping[int, int] = {}
+    if isinstance(start, datetime):
+        moment_ms = int(start.timestamp() * 1000)
+        asked = [TopicPartition(topic, one.partition, moment_ms) for one in partitions]
+        since = {one.partition: one.offset for one in consumer.offsets_for_times(asked, timeout=TIMEOUT_S)}
+    places = []
+    for partition, (low, high) in bounds.items():
+        if isinstance(start, Edge):
+            offset = low if start is Edge.BEGINNING else high
+        else:
+            wanted = start if isinstance(start, int) else since[partition]
+            offset = high if wanted < 0 else min(max(wanted, low), high)  # negative: nothing is that young
+        places.append((TopicPartition(topic, partition, offset), high))
+    return places
+
+
+def _poll(consumer: Consumer) -> Iterator[Raw]:
+    while True:
+        if (message := consumer.poll(POLL_S)) is not None:
+            yield _raw(message)
+
+
+def _poll_until(consumer: Consumer, unread: dict[int, int]) -> Iterator[Raw]:
+    """Read on until each partition's position has reached its end, which may be no record (a marker, say)."""
+    while unread:
+        if (message := consumer.poll(POLL_S)) is not None:
+            raw = _raw(message)
+            if raw.offset < unread.get(raw.partition, 0):
+                yield raw
+        # Negative until the first record of a partition has come.
+        reached = {place.partition: place.offset for place in consumer.position(consumer.assignment())}
+        unread = {partition: end for partition, end in unread.items() if reached[partition] < end}
+
+
+def _raw(message: Message) -> Raw:
+    if (error := message.error()) is not None:
+        raise KafkaException(error)
+    kind, timestamp_ms = message.timestamp()
+    return Raw(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+        key=message.key(),
+        value=message.value(),
+        headers=list(message.headers() or []),
+    )

@@ -1,0 +1,103 @@
+"""What a record says: decoded and checked as a processor would, or why it cannot be."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from deploy.log.reading import Raw
+from schemas import headers as header_names
+from schemas.codec import decode
+from schemas.credentials import Credentials
+from schemas.errors import Poison
+from schemas.events import Record, RunEvent, TraceRecord
+from schemas.validity import check_record
+
+HEX_HEAD_BYTES = 32
+RAW_HEADERS = frozenset({header_names.GATEWAY_MAC})  # bytes that are no text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One record for people and programs."""
+
+    raw: Raw
+    record: Record | None  # None: undecodable
+    verified: bool | None  # None: nothing was checked (no credentials, or a record that bears no proof)
+    problem: str | None  # why it does not decode or does not hold
+
+    @property
+    def wal_id(self) -> str:
+        """Its place in the log."""
+        return f"{self.raw.topic}/{self.raw.partition}/{self.raw.offset}"
+
+    def document(self) -> dict[str, object]:
+        """The whole of it as JSON shows it."""
+        moment = self.raw.timestamp_ms
+        value = self.raw.value
+        return {
+            "wal_id": self.wal_id,
+            "timestamp": None if moment is None else datetime.fromtimestamp(moment / 1000, UTC).isoformat(),
+            "key": _text(self.raw.key),
+            "headers": {
+                name: value.hex() if value is not None and name in RAW_HEADERS else _text(value)
+                for name, value in self.raw.headers
+            },
+            "verified": self.verified,
+            "problem": self.problem,
+            "record": None if self.record is None else {"name": type(self.record).__name__, **_fields(self.record)},
+            "hex_head": value[:HEX_HEAD_BYTES].hex() if self.record is None and value is not None else None,
+        }
+
+    def line(self) -> str:
+        """One line: place, proof, and what it says."""
+        mark = {True: "verified", False: "INVALID", None: "-"}[self.verified]
+        text = f"{self.wal_id:<22} {mark:<9} {_summary(self)}" + (f"  [{self.problem}]" if self.problem else "")
+        # Whoever may produce to a topic writes on this terminal: nothing that steers it gets through.
+        return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+
+
+def show(raw: Raw, credentials: Credentials | None) -> Shown:
+    """Decode *raw* and check it against *credentials*, if there are any."""
+    try:
+        record = decode(raw.value)
+    except Poison as poison:
+        return Shown(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
+    if credentials is None or isinstance(record, TraceRecord) or raw.value is None:
+        return Shown(raw=raw, record=record, verified=None, problem=None)
+    # A dead letter's proof was made for the topic that it comes from.
+    origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
+    try:
+        rejection = check_record(
+            record,
+            topic=raw.topic if origin is None else origin.decode("utf-8", "replace"),
+            key=raw.key,
+            value=raw.value,
+            headers=raw.headers,
+            credentials=credentials,
+        )
+    except Poison as poison:
+        return Shown(raw=raw, record=record, verified=False, problem=f"{poison.reason}: {poison.detail}")
+    problem = None if rejection is None else f"{rejection.reason}: {rejection.detail}"
+    return Shown(raw=raw, record=record, verified=rejection is None, problem=problem)
+
+
+def _summary(shown: Shown) -> str:
+    record = shown.record
+    if record is None:
+        return f"undecodable {(shown.raw.value or b'')[:HEX_HEAD_BYTES].hex(' ')}"
+    if isinstance(record, RunEvent):
+        return f"{record.run_id} #{record.seq} {record.actor} {record.type} {record.payload or record.payload_ref}"
+    rest = {name: value for name, value in _fields(record).items() if name not in ("tenant", "run_id")}
+    return f"{record.run_id} {type(record).__name__} {msgspec.json.encode(rest).decode()}"
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """A record's fields, digests as hex."""
+    fields: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")

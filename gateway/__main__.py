@@ -1,0 +1,96 @@
+"""`python -m gateway`: read the settings, check what must be there, serve until told to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.context import Readiness
+from gateway.keyring import KeyRing
+from gateway.logs import log_as_json
+from gateway.publisher import ConfluentPublisher
+from gateway.queries.postgres import PostgresRunStore
+from gateway.routes import PROBES, ROUTES
+from gateway.startup import CannotStart, check_tables, check_topics
+from schemas.credentials import CredentialsFile, CredentialsInvalid
+from schemas.settings import SettingsInvalid, effective, load
+from schemas.telemetry import OF_GATEWAY, Telemetry
+
+EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
+IN_FLIGHT_WAIT_S = 15.0
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    log_as_json("INFO")
+    try:
+        settings = load(Settings, os.environ)
+        log_as_json(settings.log_level)
+        uvloop.run(serve(settings))
+    except (SettingsInvalid, CredentialsInvalid, CannotStart) as error:
+        log.critical("not started", reason=str(error))
+        return EXIT_CONFIGURATION
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """
+    Serve until told to stop; then end readiness, finish what is in flight, and flush.
+
+    Raises:
+        CredentialsInvalid, CannotStart: the text says what to do.
+    """
+    log.info("starting", **effective(settings))
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    keys = KeyRing(CredentialsFile(settings.credentials.path))
+    telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
+    publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
+    store = PostgresRunStore(settings.postgres)
+    # Blocks, so on a thread.
+    await asyncio.to_thread(check_topics, settings.kafka.bootstrap)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(store)
+        await check_tables(store)
+        await stack.enter_async_context(publisher)
+        for routes, place in ((PROBES, settings.management), (ROUTES, settings.api)):
+            server = create_app(
+                routes=routes,
+                publisher=publisher,
+                store=store,
+                credentials=keys.current,
+                clock=lambda: datetime.now(UTC),
+                telemetry=telemetry,
+                readiness=readiness,
+            )
+            await _listen(stack, server, place.host, place.port)
+        log.info("serving", api=f"http://{settings.api.host}:{settings.api.port}")
+        await told_to_stop.wait()
+        readiness.accepting = False
+        log.info("stopping")
+    log.info("stopped")
+
+
+async def _listen(stack: AsyncExitStack, server: web.Server, host: str, port: int) -> None:
+    runner = web.ServerRunner(server, shutdown_timeout=IN_FLIGHT_WAIT_S)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

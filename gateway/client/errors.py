@@ -1,0 +1,50 @@
+"""What can become of a request other than a receipt, named after what its sender does next."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.client.run import Dropped
+
+SHOWN_MAX = 10
+
+
+class Refused(Exception):
+    """
+    The gateway does not take this request and never will. Mend it; do not send it again as it is.
+
+    If `in_doubt`, an earlier attempt had no answer and may have been taken all the same.
+    """
+
+    def __init__(self, *, status: int, code: str, detail: str) -> None:
+        """Carry the problem document's `code` and `detail`."""
+        super().__init__(f"{code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.in_doubt = False
+
+
+class SendAgainLater(Exception):
+    """Not taken now, or not known to be. Send the very same again, under the same key, after a pause."""
+
+    def __init__(self, *, code: str, detail: str, retry_after_s: float = 0.0, in_doubt: bool) -> None:
+        """Say whether the gateway may have taken it after all (*in_doubt*) or surely has not."""
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.in_doubt = in_doubt
+
+
+class Undelivered(Exception):
+    """Part of a run did not arrive. What did is safe; send the rest as a new run, or tell a person."""
+
+    def __init__(self, run_id: str, dropped: Sequence["Dropped"], count: int) -> None:
+        """List what was dropped; *count* may exceed the list."""
+        shown = "; ".join(f"{one.type}: {one.code}: {one.detail}" for one in dropped[:SHOWN_MAX])
+        more = f"; and {count - SHOWN_MAX} more" if count > SHOWN_MAX else ""
+        super().__init__(f"run {run_id}: {count} not delivered: {shown}{more}")
+        self.run_id = run_id
+        self.dropped = tuple(dropped)
+        self.count = count

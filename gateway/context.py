@@ -1,0 +1,51 @@
+"""What handlers are given: one call, with the parts of the application that it may need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from aiohttp import web
+
+from gateway.intake.records import Stamp
+from gateway.publisher import Publisher
+from gateway.queries.runs import RunStore
+from schemas.credentials import Credentials, Principal
+from schemas.telemetry import Telemetry
+
+Clock = Callable[[], datetime]
+
+# Who calls a route that needs no key.
+NOBODY = Principal(key_id="", tenant="", rights=frozenset(), agents=frozenset())
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether this process means to take requests; not once it is told to stop."""
+
+    accepting: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the application is made of."""
+
+    publisher: Publisher
+    store: RunStore
+    credentials: Callable[[], Credentials]
+    clock: Clock
+    telemetry: Telemetry
+    readiness: Readiness
+    openapi: bytes
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One admitted request."""
+
+    request: web.BaseRequest
+    parts: Parts
+    run_id: str  # from the path; "" where it names none
+    principal: Principal
+    credentials: Credentials  # in force when the request came
+    stamp: Stamp
+    body_bytes_max: int

@@ -1,0 +1,93 @@
+"""What every request passes, before and after its handler: route, size, key; metrics, and the problem document."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from gateway.body import too_large
+from gateway.context import NOBODY, Call, Parts
+from gateway.errors import problem_of
+from gateway.intake.access import authenticate, require
+from gateway.intake.records import Stamp
+from gateway.problems import problem_response
+from gateway.router import Router
+from gateway.routes import Route
+from gateway.trace import trace_id_of, traceparent_of
+from schemas.errors import ErrorCode
+from schemas.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Telemetry
+
+log = structlog.get_logger()
+
+
+class Edge:
+    """The function that aiohttp's server calls for each request."""
+
+    def __init__(self, routes: Sequence[Route], parts: Parts) -> None:
+        """Serve *routes*."""
+        self._router = Router(routes)
+        self._parts = parts
+        self._instruments = {route: _Instruments(parts.telemetry, route.method, route.path) for route in routes}
+        self._unmatched = _Instruments(parts.telemetry, "", "unmatched")
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer *request*, whatever comes."""
+        started_s = time.perf_counter()
+        traceparent = traceparent_of(request.headers.get("traceparent"))
+        instruments = self._unmatched
+        try:
+            route, run_id = self._router.find(request.method, request.path)
+            instruments = self._instruments[route]
+            response = await route.handler(self._admit(request, route, run_id, traceparent))
+        except ConnectionError:  # the client is gone: there is nobody to answer
+            raise
+        except Exception as error:  # noqa: BLE001  # the one place where errors turn into answers
+            response = self._refuse(request, error, trace_id_of(traceparent))
+        instruments.record(response.status, started_s)
+        return response
+
+    def _admit(self, request: web.BaseRequest, route: Route, run_id: str, traceparent: str) -> Call:
+        bytes_max = route.body.bytes_max if route.body is not None else 0
+        if (request.content_length or 0) > bytes_max:
+            raise too_large(bytes_max)
+        credentials, now = self._parts.credentials(), self._parts.clock()
+        principal = NOBODY
+        if route.right is not None:
+            principal = authenticate(request.headers, credentials, now=now)
+            require(principal, route.right)
+        return Call(
+            request=request,
+            parts=self._parts,
+            run_id=run_id,
+            principal=principal,
+            credentials=credentials,
+            stamp=Stamp(received_at=now, traceparent=traceparent, mac_secret=credentials.gateway.mac_secrets[0]),
+            body_bytes_max=bytes_max,
+        )
+
+    def _refuse(self, request: web.BaseRequest, error: Exception, trace_id: str) -> web.Response:
+        problem = problem_of(error)
+        if problem.code is ErrorCode.INTERNAL_ERROR:
+            log.error("request failed", trace_id=trace_id, method=request.method, path=request.path, exc_info=error)
+        if request.method in ("POST", "PUT"):
+            self._parts.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
+        return problem_response(problem, instance=request.path, trace_id=trace_id)
+
+
+class _Instruments:
+    """The metrics of one route, looked up once."""
+
+    def __init__(self, telemetry: Telemetry, method: str, pattern: str) -> None:
+        self._requests = telemetry[HTTP_REQUESTS]
+        self._labels = (method, pattern)
+        self._duration = telemetry[HTTP_DURATION].labels(method, pattern)
+        self._by_status: dict[int, Any] = {}
+
+    def record(self, status: int, started_s: float) -> None:
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._requests.labels(*self._labels, str(status))
+        counter.inc()
+        self._duration.observe(time.perf_counter() - started_s)

@@ -1,0 +1,170 @@
+"""
+What can go wrong with a request, and how each shows: one problem document (RFC 9457) per code, decided here.
+
+Leaves raise; the edge asks `problem_of` and answers. Errors of the contract (`Invalid`, `NotJson`,
+`KeyRefused`) are mapped here too, so no handler catches anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schemas.credentials import KeyRefused
+from schemas.errors import ErrorCode, Fault, Invalid
+from schemas.strictjson import NotJson
+
+RETRY_AFTER_S = 1
+
+STATUS: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.BAD_REQUEST: (400, "The request cannot be understood"),
+    ErrorCode.UNAUTHENTICATED: (401, "No valid API key"),
+    ErrorCode.FORBIDDEN: (403, "Not allowed for this key"),
+    ErrorCode.SIGNATURE_INVALID: (403, "The event's signature is missing, wrong or not allowed"),
+    ErrorCode.NOT_FOUND: (404, "No such thing"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "Not a method of this path"),
+    ErrorCode.REQUEST_TIMEOUT: (408, "The body did not arrive in time"),
+    ErrorCode.SEQUENCE_ERROR: (409, "Not the next event of the run"),
+    ErrorCode.IDEMPOTENCY_CONFLICT: (409, "The same key or number with other content"),
+    ErrorCode.RUN_FINALIZED: (409, "The run is closed"),
+    ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Not a format that is taken here"),
+    ErrorCode.EVENT_INVALID: (422, "The body breaks a rule"),
+    ErrorCode.RATE_LIMIT_EXCEEDED: (429, "Too many requests"),
+    ErrorCode.BACKPRESSURE: (429, "Too much is waiting for the log"),
+    ErrorCode.INTERNAL_ERROR: (500, "An error of ours"),
+    ErrorCode.LOG_UNAVAILABLE: (503, "The log does not acknowledge"),
+    ErrorCode.STORE_UNAVAILABLE: (503, "The store cannot be read"),
+}
+
+
+class Refused(Exception):
+    """A request that is not carried out; each subclass says what the client does next."""
+
+    code: ClassVar[ErrorCode]
+    retry_after_s: ClassVar[int | None] = None
+
+
+class BadQuery(Refused):
+    """A query parameter cannot be used. Correct it."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class BadBody(Refused):
+    """The body's framing is broken. Send it again whole."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class Forbidden(Refused):
+    """The key lacks the right or the agent. Use another key."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class SignatureInvalid(Refused):
+    """The event is not signed as its agent must. Sign it anew."""
+
+    code = ErrorCode.SIGNATURE_INVALID
+
+
+class NotFound(Refused):
+    """The tenant has nothing of that name (yet)."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class MethodNotAllowed(Refused):
+    """The path has no such method. Use one of `allowed`."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        """Name the methods that the path has."""
+        super().__init__(f"this path has {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class BodyTimeout(Refused):
+    """The body came too slowly. Send it again."""
+
+    code = ErrorCode.REQUEST_TIMEOUT
+
+
+class EventTooLarge(Refused):
+    """Over the limit of the route or of the topic. Never retry."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class UnsupportedMediaType(Refused):
+    """Not JSON, or encoded. Send plain JSON."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+class QueueFull(Refused):
+    """The producer's queue is at its bound. Nothing was written; retry later."""
+
+    code = ErrorCode.BACKPRESSURE
+    retry_after_s = RETRY_AFTER_S
+
+
+class LogUnavailable(Refused):
+    """No acknowledgement: the record may or may not have been written. Retry the same event later."""
+
+    code = ErrorCode.LOG_UNAVAILABLE
+    retry_after_s = RETRY_AFTER_S
+
+
+class StoreUnavailable(Refused):
+    """Nothing can be read now; ingestion goes on. Retry later."""
+
+    code = ErrorCode.STORE_UNAVAILABLE
+    retry_after_s = RETRY_AFTER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """How an error shows to the client."""
+
+    code: ErrorCode
+    status: int
+    detail: str
+    faults: Sequence[Fault] = ()
+    headers: Sequence[tuple[str, str]] = ()
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that *error* shows as; an error of ours tells nothing of itself."""
+    match error:
+        case MethodNotAllowed():
+            problem = _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
+        case Refused():
+            retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
+            problem = _problem(error.code, str(error), headers=retry)
+        case Invalid():
+            problem = _problem(ErrorCode.EVENT_INVALID, _count(error.faults), faults=error.faults)
+        case NotJson():
+            faults = [Fault(pointer="", detail=str(error))]
+            problem = _problem(ErrorCode.EVENT_INVALID, "the body is no JSON document", faults=faults, status=400)
+        case KeyRefused():
+            problem = _problem(ErrorCode.UNAUTHENTICATED, str(error), headers=[("WWW-Authenticate", "Bearer")])
+        case _:
+            problem = _problem(ErrorCode.INTERNAL_ERROR, "it is logged under this trace_id")
+    return problem
+
+
+def _problem(
+    code: ErrorCode,
+    detail: str,
+    *,
+    status: int | None = None,
+    faults: Sequence[Fault] = (),
+    headers: Sequence[tuple[str, str]] = (),
+) -> Problem:
+    return Problem(code=code, status=status or STATUS[code][0], detail=detail, faults=faults, headers=headers)
+
+
+def _count(faults: Sequence[Fault]) -> str:
+    return f"{len(faults)} faults" if len(faults) > 1 else "1 fault"

@@ -1,0 +1,1 @@
+"""The HTTP functions, one file per resource."""

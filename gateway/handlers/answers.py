@@ -1,0 +1,74 @@
+"""Answers: their types, and their bytes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+from multidict import CIMultiDict
+
+from gateway.errors import NotFound
+from gateway.queries.runs import EventView, RunView
+
+Thing = TypeVar("Thing")
+WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
+Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
+
+_HEADERS = CIMultiDict({"Content-Type": "application/json"})
+_ENCODER = msgspec.json.Encoder()
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The record is in the log."""
+
+    status: Literal["accepted"] = "accepted"
+    wal_id: WalId
+
+
+class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The event is in the log."""
+
+    status: Literal["accepted"] = "accepted"
+    wal_id: WalId
+    seq: int
+
+
+class RunPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the tenant's runs, the newest first."""
+
+    runs: Sequence[RunView]
+    next_cursor: Cursor
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of a run's events, by seq."""
+
+    events: Sequence[EventView]
+    next_cursor: Cursor
+
+
+def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
+    """Answer with *document* as JSON."""
+    return answer_text(_ENCODER.encode(document), status=status)
+
+
+def answer_text(body: bytes, *, status: int = 200) -> web.Response:
+    """Answer with a JSON text as it is."""
+    return web.Response(body=body, status=status, headers=_HEADERS.copy())
+
+
+def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Response:
+    """Answer with a page; `Link` (RFC 8288) names the next one."""
+    response = answer(document)
+    if document.next_cursor is not None:
+        target = request.rel_url.update_query(cursor=document.next_cursor)
+        response.headers["Link"] = f'<{target}>; rel="next"'
+    return response
+
+
+def found(thing: Thing | None, what: str) -> Thing:
+    """Return *thing*. Raises NotFound where the tenant has none."""
+    if thing is None:
+        raise NotFound(f"no such {what}")
+    return thing

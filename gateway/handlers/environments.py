@@ -1,0 +1,36 @@
+"""What a run ran in: captured, and shown."""
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from gateway.body import read_json_body
+from gateway.context import Call
+from gateway.handlers.answers import Accepted, answer, found
+from gateway.intake.documents import check_run_id, parse_environment
+from gateway.intake.records import seal
+from schemas.events import EnvironmentCaptured
+
+
+async def capture_environment(call: Call) -> web.Response:
+    """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
+    run_id = check_run_id(call.run_id)
+    # On a thread: a snapshot may be large, and there is one a run.
+    text, canonical = await asyncio.to_thread(parse_environment, await read_json_body(call))
+    record = EnvironmentCaptured(
+        tenant=call.principal.tenant,
+        run_id=run_id,
+        environment=text,
+        environment_sha256=hashlib.sha256(canonical).digest(),
+        captured_at=call.stamp.received_at,
+    )
+    receipt = await call.parts.publisher.publish(seal(record, part="environment", stamp=call.stamp))
+    return answer(Accepted(wal_id=receipt.wal_id), status=202)
+
+
+async def show_environment(call: Call) -> web.Response:
+    """The newest capture of a run's environment."""
+    run_id = check_run_id(call.run_id)
+    environment = await call.parts.store.environment(call.principal.tenant, run_id)
+    return answer(found(environment, "environment of a run"))

@@ -1,0 +1,63 @@
+"""Events of a run: taken in, and read back."""
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.body import read_json_body
+from gateway.context import Call
+from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page
+from gateway.intake.access import check_signature, speaker
+from gateway.intake.documents import check_run_id, parse_event
+from gateway.intake.records import Outgoing, seal
+from gateway.paging import read_limit, read_seq_cursor, read_word, seq_cursor
+from gateway.queries.runs import EventFilter
+from schemas.events import RunEvent
+from schemas.validity import agent_id_of
+
+# A larger body is judged on a thread: 10 MiB take up to a second.
+INLINE_BYTES_MAX = 64 * 1024
+
+
+async def accept_event(call: Call) -> web.Response:
+    """Accept one event; 202 promises that it is in the log, not that it is processed."""
+    run_id = check_run_id(call.run_id)
+    body = await read_json_body(call)
+    if len(body) > INLINE_BYTES_MAX:
+        seq, record = await asyncio.to_thread(_admit, body, run_id, call)
+    else:
+        seq, record = _admit(body, run_id, call)
+    receipt = await call.parts.publisher.publish(record)
+    return answer(EventAccepted(wal_id=receipt.wal_id, seq=seq), status=202)
+
+
+async def list_events(call: Call) -> web.Response:
+    """A page of a run's events by seq."""
+    tenant, run_id = call.principal.tenant, check_run_id(call.run_id)
+    admitted = EventFilter(type=read_word(call.request.query, "type"), actor=read_word(call.request.query, "actor"))
+    after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
+    events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
+    if not events:
+        found(await call.parts.store.run(tenant, run_id), "run")
+    return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
+
+
+def _admit(body: bytes, run_id: str, call: Call) -> tuple[int, Outgoing]:
+    parsed = parse_event(body, run_id=run_id)
+    document, meta = parsed.document, parsed.document["meta"]
+    agent_id = agent_id_of(meta)
+    check_signature(document, speaker(agent_id, call.principal, call.credentials))
+    event = RunEvent(
+        tenant=call.principal.tenant,
+        run_id=run_id,
+        seq=document["seq"],
+        t=document["t"],
+        actor=document["actor"],
+        type=document["type"],
+        agent_id=agent_id,
+        idempotency_key=meta.get("idempotency_key"),
+        payload=parsed.payload,
+        meta=parsed.meta,
+        event_sha256=parsed.sha256,
+    )
+    return event.seq, seal(event, part=event.seq, stamp=call.stamp)

@@ -1,0 +1,54 @@
+"""Runs: listed, shown, closed; and the trace record of a closed one."""
+
+from aiohttp import web
+
+from gateway.body import read_json_body
+from gateway.context import Call
+from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page
+from gateway.intake.documents import check_run_id, parse_finalization
+from gateway.intake.records import seal
+from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
+from gateway.queries.runs import RunFilter
+from schemas.events import RunFinalized
+
+
+async def list_runs(call: Call) -> web.Response:
+    """A page of the tenant's runs, the newest first."""
+    query = call.request.query
+    admitted = RunFilter(
+        agent=read_agent(query),
+        status=read_status(query),
+        started_from=read_time(query, "from"),
+        started_before=read_time(query, "to"),
+    )
+    after, limit = read_run_cursor(query), read_limit(query)
+    runs, more = await call.parts.store.runs(call.principal.tenant, admitted, after=after, limit=limit)
+    return page(call.request, RunPage(runs=runs, next_cursor=run_cursor(runs[-1]) if more else None))
+
+
+async def show_run(call: Call) -> web.Response:
+    """One run."""
+    run_id = check_run_id(call.run_id)
+    return answer(found(await call.parts.store.run(call.principal.tenant, run_id), "run"))
+
+
+async def show_trace(call: Call) -> web.Response:
+    """The trace record, once the run is finalized and its events are stored."""
+    run_id = check_run_id(call.run_id)
+    trace = await call.parts.store.trace(call.principal.tenant, run_id)
+    return answer_text(found(trace, "trace record (yet)").encode())
+
+
+async def finalize_run(call: Call) -> web.Response:
+    """Close a run; what follows in the log is rejected. Authorised by the key alone."""
+    run_id = check_run_id(call.run_id)
+    body = parse_finalization(await read_json_body(call))
+    record = RunFinalized(
+        tenant=call.principal.tenant,
+        run_id=run_id,
+        status=body.status,
+        event_count=body.event_count,
+        finalized_at=call.stamp.received_at,
+    )
+    receipt = await call.parts.publisher.publish(seal(record, part="finalized", stamp=call.stamp))
+    return answer(Accepted(wal_id=receipt.wal_id), status=202)

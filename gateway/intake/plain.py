@@ -1,0 +1,43 @@
+"""
+The short way for plain bodies: decoded and brought into canonical form by msgspec, ten times as fast as the
+strict decoder and the RFC 8785 writer, which remain the judges of everything else.
+
+A body is plain if it is provably the same either way. No backslash: then no string holds a quote, NUL or
+surrogate, and quotes count keys and strings, so that equal counts before and after show that no duplicate key
+was dropped. No deep nesting. No number that doubles, 64 bits or the two notations could treat differently. No
+character beyond U+FFFF, which UTF-8 and UTF-16 sort differently.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from schemas.strictjson import DEPTH_MAX
+
+_DECODE = msgspec.json.Decoder().decode
+_ENCODE = msgspec.json.Encoder(order="sorted").encode
+# In compact JSON a number follows one of these; within a string the same only sends a body the long way.
+# Refused: 19 digits, an integral double, a double below 1e-4, an exponent.
+_DOUBTFUL_NUMBER = re.compile(rb"[:,\[]-?[0-9](?:[0-9]{18}|[0-9]*\.0[,}\]]|\.0000|[0-9.]*[eE])")
+_FOUR_BYTE_CHARACTER = re.compile(rb"[\xf0-\xf4]")
+
+
+def read_plain(body: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """The document in *body* and the form that is signed and digested; None where the long way has to judge."""
+    if b"\\" in body or body.count(b"[") + body.count(b"{") > DEPTH_MAX:
+        return None
+    try:
+        document = _DECODE(body)
+        canonical = _ENCODE(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(document, dict) or canonical.count(b'"') != body.count(b'"'):
+        return None
+    if _DOUBTFUL_NUMBER.search(canonical) or (not canonical.isascii() and _FOUR_BYTE_CHARACTER.search(canonical)):
+        return None
+    meta = document.get("meta")
+    if isinstance(meta, dict) and "signature" in meta:
+        unsigned = {name: value for name, value in meta.items() if name != "signature"}
+        canonical = _ENCODE({**document, "meta": unsigned})
+    return document, canonical

@@ -1,0 +1,64 @@
+"""Logs: one JSON object a line on stderr, those of libraries included."""
+
+import logging
+import sys
+
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+
+from schemas.settings import SettingsInvalid
+
+SELDOM_S = 10.0
+
+_SHARED = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    # Locals can hold payloads and secrets.
+    structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+)
+_JSON = structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+class Seldom(logging.Filter):
+    """Passes one line in `SELDOM_S`."""
+
+    def __init__(self) -> None:
+        """Pass the first line."""
+        super().__init__()
+        self._passed_at_s = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether *record* is written."""
+        is_due = record.created - self._passed_at_s >= SELDOM_S
+        if is_due:
+            self._passed_at_s = record.created
+        return is_due
+
+
+def log_as_json(level: str) -> None:
+    """
+    Configure logging for this process; *level* is the least severe that is written.
+
+    Raises:
+        SettingsInvalid: there is no such level.
+    """
+    if level.upper() not in logging.getLevelNamesMapping():
+        raise SettingsInvalid(f"TIDEGATE_LOG_LEVEL={level!r} is none of DEBUG, INFO, WARNING, ERROR")
+    structlog.configure(
+        processors=[*_SHARED, _JSON],
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_SHARED],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _JSON],
+        )
+    )
+    # Libraries speak of normal work at INFO.
+    library_level = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
+    logging.basicConfig(level=library_level, handlers=[handler], force=True)
+    # Every attempt to connect would be told; the store and the publisher tell once that theirs is away.
+    for library in ("psycopg.pool", "librdkafka"):
+        logging.getLogger(library).addFilter(Seldom())

@@ -1,0 +1,128 @@
+"""The OpenAPI 3.1 document, generated from the route table and the types; nothing of it is written by hand."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.errors import STATUS
+from gateway.problems import ProblemDocument
+from gateway.routes import Parameter, Route
+from schemas.errors import ErrorCode
+
+_REF = "#/components/schemas/{name}"
+_EXAMPLE_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
+    """The document as JSON."""
+    types = [route.answer for route in routes if route.answer] + [route.body.type for route in routes if route.body]
+    shown, components = msgspec.json.schema_components([*types, ProblemDocument], ref_template=_REF)
+    schemas = dict(zip([repr(type_) for type_ in types], shown, strict=False))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tidegate",
+            "version": version,
+            "summary": "Takes events over HTTP and keeps every one it has accepted.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "responses": {code.value: _problem(code) for code in STATUS},
+            "securitySchemes": {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+    return msgspec.json.encode(document)
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    summary = inspect.getdoc(route.handler) or ""
+    operation: dict[str, Any] = {
+        "operationId": getattr(route.handler, "__name__", route.path),
+        "summary": summary,
+        "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
+        + [_query_parameter(parameter) for parameter in route.query],
+        "responses": {str(route.status): _answer(route, schemas), **_problems(route.refusals)},
+    }
+    if route.right is not None:
+        operation["security"] = [{"apiKey": []}, {"bearer": []}]
+        operation["description"] = f"Needs a key with the right `{route.right.value}`."
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "description": f"At most {route.body.bytes_max} bytes.",
+            "content": {"application/json": {"schema": schemas[repr(route.body.type)]}},
+        }
+    return operation
+
+
+def _answer(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Accepted" if route.status == 202 else "OK"}  # noqa: PLR2004
+    if route.answer is not None:
+        answer["content"] = {"application/json": {"schema": schemas[repr(route.answer)]}}
+    return answer
+
+
+def _problems(codes: Sequence[ErrorCode]) -> dict[str, Any]:
+    by_status: dict[str, list[ErrorCode]] = {}
+    for code in codes:
+        by_status.setdefault(str(STATUS[code][0]), []).append(code)
+    return {
+        status: {"$ref": f"#/components/responses/{shared[0].value}"} if len(shared) == 1 else _either(shared)
+        for status, shared in sorted(by_status.items())
+    }
+
+
+def _either(codes: Sequence[ErrorCode]) -> dict[str, Any]:
+    examples = {code.value: {"value": _example(code)} for code in codes}
+    content = {"schema": {"$ref": _REF.format(name="ProblemDocument")}, "examples": examples}
+    return {
+        "description": "; ".join(STATUS[code][1] for code in codes),
+        "content": {"application/problem+json": content},
+    }
+
+
+def _problem(code: ErrorCode) -> dict[str, Any]:
+    content = {"schema": {"$ref": _REF.format(name="ProblemDocument")}, "example": _example(code)}
+    return {"description": STATUS[code][1], "content": {"application/problem+json": content}}
+
+
+def _example(code: ErrorCode) -> dict[str, Any]:
+    status, title = STATUS[code]
+    example: dict[str, Any] = {
+        "type": f"/docs#{code.value}",
+        "title": title,
+        "status": status,
+        "code": code.value,
+        "detail": title,
+        "instance": "/api/runs/run-1/events",
+        "trace_id": _EXAMPLE_TRACE_ID,
+    }
+    if code is ErrorCode.EVENT_INVALID:
+        example["detail"] = "1 fault"
+        example["errors"] = [{"pointer": "/seq", "detail": "an integer from 1"}]
+    return example
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "schema": msgspec.json.schema(parameter.type),
+    }

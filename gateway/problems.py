@@ -1,0 +1,38 @@
+"""How an error shows: the problem document (RFC 9457)."""
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from gateway.errors import STATUS, Problem
+from schemas.errors import ErrorCode, Fault
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was not carried out (RFC 9457). Act on `code`, which is stable."""
+
+    type: str
+    title: str
+    status: int
+    code: ErrorCode
+    detail: str
+    instance: str
+    trace_id: str
+    errors: Sequence[Fault] = ()
+
+
+def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.Response:
+    """The answer that shows *problem*."""
+    document = ProblemDocument(
+        type=f"/docs#{problem.code.value}",
+        title=STATUS[problem.code][1],
+        status=problem.status,
+        code=problem.code,
+        detail=problem.detail,
+        instance=instance,
+        trace_id=trace_id,
+        errors=problem.faults,
+    )
+    headers = {"Content-Type": "application/problem+json", **dict(problem.headers)}
+    return web.Response(body=msgspec.json.encode(document), status=problem.status, headers=headers)

@@ -1,0 +1,1 @@
+"""Reads from the tables that persistence writes; the only place in the gateway that knows psycopg."""

@@ -1,0 +1,241 @@
+"""
+`RunStore` on Postgres.
+
+Every statement names the tenant. Statements are read-only by the session's setting, bounded in time, and each
+wait for a connection is bounded, so that a Postgres outage costs a reader two seconds and an ingester nothing.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import msgspec
+import psycopg
+import structlog
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from gateway.errors import StoreUnavailable
+from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from schemas.migrations import APPLIED_VERSION, newest_version
+from schemas.topics import RUN_EVENTS
+
+CONNECTIONS_MAX = 8
+CONNECTION_WAIT_S = 2.0
+CONNECT_TIMEOUT_S = 2
+STATEMENT_TIMEOUT_MS = 5000
+PAGE_BYTES_MAX = 8 * 1024 * 1024  # a page ends after the event that passes it
+
+Connection = psycopg.AsyncConnection[dict[str, Any]]
+
+log = structlog.get_logger()
+
+# The index runs_newest serves this order; a row comparison resumes after the last run shown.
+LIST_RUNS = """
+    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at
+    FROM runs
+    WHERE tenant_id = %(tenant)s
+      AND (%(agent)s::text IS NULL OR agent_id = %(agent)s)
+      AND (%(status)s::text IS NULL OR status = %(status)s)
+      AND (%(started_from)s::timestamptz IS NULL OR started_at >= %(started_from)s)
+      AND (%(started_before)s::timestamptz IS NULL OR started_at < %(started_before)s)
+      AND (%(after_run)s::text IS NULL OR (started_at, run_id) < (%(after_started)s, %(after_run)s))
+    ORDER BY started_at DESC, run_id DESC
+    LIMIT %(limit)s
+"""
+
+ONE_RUN = """
+    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at
+    FROM runs
+    WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
+"""
+
+# Documents leave as text: decoding and encoding them again would change their numbers.
+LIST_EVENTS = """
+    SELECT seq, t, actor, type, agent_id, payload::text, payload_ref::text, meta::text,
+           encode(event_sha256, 'hex') AS event_sha256, kafka_partition, kafka_offset, received_at, stored_at
+    FROM trace_events
+    WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s AND seq > %(after_seq)s
+      AND (%(type)s::text IS NULL OR type = %(type)s)
+      AND (%(actor)s::text IS NULL OR actor = %(actor)s)
+    ORDER BY seq
+    LIMIT %(limit)s
+"""
+
+ENVIRONMENT = """
+    SELECT run_id, environment::text, encode(environment_sha256, 'hex') AS environment_sha256,
+           kafka_partition, kafka_offset, captured_at
+    FROM environment_snapshots
+    WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
+"""
+
+TRACE = "SELECT document::text FROM trace_records WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s"
+
+
+class PostgresRunStore:
+    """A pool of read-only connections; an async context manager that opens even while Postgres is away."""
+
+    def __init__(self, dsn: str) -> None:
+        """Prepare; nothing is opened before the context is entered."""
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "options": f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            },
+            min_size=1,
+            max_size=CONNECTIONS_MAX,
+            timeout=CONNECTION_WAIT_S,
+            check=AsyncConnectionPool.check_connection,  # a restarted Postgres must not fail the first read after it
+            open=False,
+            name="reads",
+        )
+        self._migrated = False
+        self._available = False
+
+    async def __aenter__(self) -> Self:
+        """Start connecting in the background."""
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    @property
+    def available(self) -> bool:
+        """Whether the last look succeeded."""
+        return self._available
+
+    async def check_tables(self) -> None:
+        """
+        Compare the tables' version with the code's.
+
+        Raises:
+            TablesNotMigrated: do not start.
+            StoreUnavailable: Postgres is away; the version is checked before the first read.
+        """
+        async with self._connection():
+            pass
+
+    async def runs(
+        self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
+    ) -> tuple[Sequence[RunView], bool]:
+        """At most *limit* runs, the newest first, and whether more follow."""
+        parameters = {
+            "tenant": tenant,
+            "agent": admitted.agent,
+            "status": admitted.status,
+            "started_from": admitted.started_from,
+            "started_before": admitted.started_before,
+            "after_started": after and after.started_at,
+            "after_run": after and after.run_id,
+            "limit": limit + 1,  # one more tells whether there is a next page
+        }
+        async with self._connection() as connection:
+            rows = await (await connection.execute(LIST_RUNS, parameters)).fetchall()
+        return [RunView(**row) for row in rows[:limit]], len(rows) > limit
+
+    async def run(self, tenant: str, run_id: str) -> RunView | None:
+        """One run; None if the tenant has no such run."""
+        row = await self._one(ONE_RUN, tenant, run_id)
+        return None if row is None else RunView(**row)
+
+    async def events(
+        self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
+    ) -> tuple[Sequence[EventView], bool]:
+        """At most *limit* events by seq, fewer where they are large, and whether more follow."""
+        parameters = {
+            "tenant": tenant,
+            "run_id": run_id,
+            "type": admitted.type,
+            "actor": admitted.actor,
+            "after_seq": after_seq,
+            "limit": limit + 1,
+        }
+        page: list[EventView] = []
+        size_bytes = 0
+        # Row by row: a page of the largest events must never be held whole.
+        async with self._connection() as connection, connection.cursor() as cursor:
+            async for row in cursor.stream(LIST_EVENTS, parameters):
+                if len(page) == limit or size_bytes > PAGE_BYTES_MAX:
+                    return page, True
+                size_bytes += len(row["payload"] or "") + len(row["meta"])
+                page.append(_event_view(row))
+        return page, False
+
+    async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
+        """The newest environment captured; None if there is none."""
+        row = await self._one(ENVIRONMENT, tenant, run_id)
+        if row is None:
+            return None
+        return EnvironmentView(
+            run_id=row["run_id"],
+            environment=msgspec.Raw(row["environment"]),
+            environment_sha256=row["environment_sha256"],
+            wal_id=_wal_id(row),
+            captured_at=row["captured_at"],
+        )
+
+    async def trace(self, tenant: str, run_id: str) -> str | None:
+        """The trace record's JSON text; None until the run is finalized and stored."""
+        row = await self._one(TRACE, tenant, run_id)
+        return None if row is None else str(row["document"])
+
+    async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
+        async with self._connection() as connection:
+            return await (await connection.execute(statement, {"tenant": tenant, "run_id": run_id})).fetchone()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as connection:
+                if not self._migrated:
+                    await _check_version(connection)
+                    self._migrated = True
+                yield connection
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            if self._available:
+                log.warning("the store is away", why=str(error))
+            self._available = False
+            raise StoreUnavailable("stored runs cannot be read now; events are still accepted") from error
+        self._available = True
+
+
+class TablesNotMigrated(StoreUnavailable):
+    """The tables are not of the version that this code reads. Run `tidegate migrate`."""
+
+
+async def _check_version(connection: Connection) -> None:
+    try:
+        row = await (await connection.execute(APPLIED_VERSION)).fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    applied = row and row["max"]
+    if applied != newest_version():
+        raise TablesNotMigrated(
+            f"the tables are at version {applied}, this gateway reads {newest_version()}: run `tidegate migrate`"
+        )
+
+
+def _event_view(row: Mapping[str, Any]) -> EventView:
+    return EventView(
+        seq=row["seq"],
+        t=row["t"],
+        actor=row["actor"],
+        type=row["type"],
+        agent_id=row["agent_id"],
+        payload=msgspec.Raw(row["payload"] or "null"),
+        payload_ref=msgspec.Raw(row["payload_ref"] or "null"),
+        meta=msgspec.Raw(row["meta"]),
+        event_sha256=row["event_sha256"],
+        wal_id=_wal_id(row),
+        received_at=row["received_at"],
+        stored_at=row["stored_at"],
+    )
+
+
+def _wal_id(row: Mapping[str, Any]) -> str:
+    return f"{RUN_EVENTS.name}/{row['kafka_partition']}/{row['kafka_offset']}"

@@ -1,0 +1,109 @@
+"""What can be read of runs: the port and its views. JSON that came from outside is handed on as the text it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+Status = Literal["open", "succeeded", "failed", "cancelled", "abandoned"]
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    run_id: str
+    agent_id: str | None
+    status: Status
+    event_count: int
+    last_seq: int
+    declared_event_count: int | None
+    started_at: datetime
+    updated_at: datetime
+    finalized_at: datetime | None
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored event; payload and meta are the JSON that was sent, numbers untouched."""
+
+    seq: int
+    t: str
+    actor: str
+    type: str
+    agent_id: str
+    payload: Annotated[msgspec.Raw, Meta(description="As it was sent; null only where payload_ref is set")]
+    payload_ref: Annotated[msgspec.Raw, Meta(description="Where a payload too large for the log is kept, or null")]
+    meta: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+    event_sha256: str
+    wal_id: str
+    received_at: datetime
+    stored_at: datetime
+
+
+class EnvironmentView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run ran in."""
+
+    run_id: str
+    environment: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+    environment_sha256: str
+    wal_id: str
+    captured_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list; None admits all."""
+
+    agent: str | None = None
+    status: str | None = None
+    started_from: datetime | None = None
+    started_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events of a run to list; None admits all."""
+
+    type: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """The place of a run in the list: where the next page goes on."""
+
+    started_at: datetime
+    run_id: str
+
+
+class RunStore(Protocol):
+    """
+    Reads of one tenant's runs. Each call is one consistent look.
+
+    Every method raises StoreUnavailable when Postgres is away, slow, or not migrated: answer 503.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether the last look succeeded."""
+
+    async def runs(
+        self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
+    ) -> tuple[Sequence[RunView], bool]:
+        """At most *limit* runs, the newest first, and whether more follow."""
+
+    async def run(self, tenant: str, run_id: str) -> RunView | None:
+        """One run; None if the tenant has no such run."""
+
+    async def events(
+        self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
+    ) -> tuple[Sequence[EventView], bool]:
+        """At most *limit* events by seq, fewer where they are large, and whether more follow."""
+
+    async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
+        """The newest environment captured; None if there is none."""
+
+    async def trace(self, tenant: str, run_id: str) -> str | None:
+        """The trace record's JSON text; None until the run is finalized and stored."""

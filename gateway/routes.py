@@ -1,0 +1,166 @@
+"""Every route, once: the router and the OpenAPI document are made from this table."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.context import Call
+from gateway.handlers import environments, events, operations, runs
+from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
+from gateway.intake.documents import EventBody, FinalizationBody
+from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.queries.runs import EnvironmentView, RunView, Status
+from schemas.credentials import Right
+from schemas.errors import ErrorCode
+from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+FINALIZATION_BYTES_MAX = 4 * 1024
+
+# What any route with a key, with a body, that writes, that reads can answer.
+_KEYED = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.EVENT_INVALID)
+_WRITES = (
+    *_KEYED,
+    ErrorCode.BAD_REQUEST,
+    ErrorCode.REQUEST_TIMEOUT,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+    ErrorCode.BACKPRESSURE,
+    ErrorCode.LOG_UNAVAILABLE,
+)
+_READS = (*_KEYED, ErrorCode.STORE_UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a route takes."""
+
+    type: Any
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One query parameter."""
+
+    name: str
+    type: Any
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Route:
+    """One method of one path. Its handler's docstring is its summary."""
+
+    method: str
+    path: str  # without the trailing slash, which is always optional
+    handler: Handler
+    answer: Any  # type of the answer's body; None: not JSON
+    status: int = 200
+    right: Right | None = None  # None: no key is needed
+    body: Body | None = None
+    query: tuple[Parameter, ...] = ()
+    refusals: tuple[ErrorCode, ...] = ()
+
+
+_PAGE = (
+    Parameter(name="limit", type=int, description=f"Entries a page, 1 to {LIMIT_MAX}; {LIMIT_DEFAULT} by default"),
+    Parameter(name="cursor", type=str, description="next_cursor of the page before"),
+)
+
+PROBES = (
+    Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
+    Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready),
+    Route(method="GET", path="/metrics", handler=operations.metrics, answer=None),
+)
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/events",
+        handler=events.accept_event,
+        answer=EventAccepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
+        refusals=(*_WRITES, ErrorCode.SIGNATURE_INVALID),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/events",
+        handler=events.list_events,
+        answer=EventPage,
+        right=Right.READ,
+        query=(
+            Parameter(name="type", type=str, description="Only events of this type"),
+            Parameter(name="actor", type=str, description="Only events of this actor"),
+            *_PAGE,
+        ),
+        refusals=(*_READS, ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/finalize",
+        handler=runs.finalize_run,
+        answer=Accepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
+        refusals=_WRITES,
+    ),
+    Route(
+        method="PUT",
+        path="/api/runs/{run_id}/environment",
+        handler=environments.capture_environment,
+        answer=Accepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=dict[str, Any], bytes_max=ENVIRONMENT_BYTES_MAX),
+        refusals=_WRITES,
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/environment",
+        handler=environments.show_environment,
+        answer=EnvironmentView,
+        right=Right.READ,
+        refusals=(*_READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/trace",
+        handler=runs.show_trace,
+        answer=dict[str, Any],
+        right=Right.READ,
+        refusals=(*_READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}",
+        handler=runs.show_run,
+        answer=RunView,
+        right=Right.READ,
+        refusals=(*_READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs",
+        handler=runs.list_runs,
+        answer=RunPage,
+        right=Right.READ,
+        query=(
+            Parameter(name="agent", type=str, description="Only runs of this agent"),
+            Parameter(name="status", type=Status, description="Only runs of this status"),
+            Parameter(name="from", type=str, description="Only runs started at this time (RFC 3339) or later"),
+            Parameter(name="to", type=str, description="Only runs started before this time (RFC 3339)"),
+            *_PAGE,
+        ),
+        refusals=(*_READS, ErrorCode.BAD_REQUEST),
+    ),
+    *PROBES,
+    Route(method="GET", path="/openapi.json", handler=operations.openapi, answer=dict[str, Any]),
+    Route(method="GET", path="/docs", handler=operations.docs, answer=None),
+)

@@ -1,0 +1,47 @@
+"""What must be there before the gateway serves. Only the log is needed: reads can wait for Postgres."""
+
+import structlog
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from gateway.errors import StoreUnavailable
+from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
+from schemas.topics import RUN_EVENTS
+
+KAFKA_WAIT_S = 10.0
+
+log = structlog.get_logger()
+
+
+class CannotStart(Exception):
+    """Something that the gateway needs is not there. Do not start; the text says what to do."""
+
+
+def check_topics(bootstrap: str) -> None:
+    """
+    See that the topics are there. Blocks for up to `KAFKA_WAIT_S`.
+
+    Raises:
+        CannotStart: they are not, or no broker answers.
+    """
+    try:
+        present = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=KAFKA_WAIT_S).topics
+    except KafkaException as error:
+        raise CannotStart(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)") from error
+    if RUN_EVENTS.name not in present:
+        raise CannotStart(f"the topic {RUN_EVENTS.name} is not there: run `tidegate topics create`")
+
+
+async def check_tables(store: PostgresRunStore) -> None:
+    """
+    See that the tables are migrated, or leave that to the first read while Postgres is away.
+
+    Raises:
+        CannotStart: they are not.
+    """
+    try:
+        await store.check_tables()
+    except TablesNotMigrated as error:
+        raise CannotStart(str(error)) from error
+    except StoreUnavailable as error:
+        log.warning("started without the store", why=str(error.__cause__))

@@ -1,0 +1,21 @@
+"""Fixtures that every suite may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import RunningStack, TidegateFailed, running, tidegate
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The one stack of a test run. A test that kills a process waits until it is ready again."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    try:
+        with running(folder) as started:
+            yield started
+    except TidegateFailed as failure:
+        pytest.fail(f"{failure}\n--- {folder / 'up.log'}\n{(folder / 'up.log').read_text()}", pytrace=False)
+    finally:
+        tidegate("down", "--purge", "--dir", str(folder))

@@ -1,0 +1,80 @@
+"""One suite over the real publisher and its fake, so that the fake may stand in for it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from gateway.intake.records import Outgoing
+from gateway.publisher import ConfluentPublisher, Publisher, Receipt
+from schemas.telemetry import OF_GATEWAY, Telemetry
+from schemas.topics import RUN_EVENTS
+from tests.fakes import RecordingPublisher
+from tests.stack import RunningStack
+
+READY_TIMEOUT_S = 30
+
+
+def outgoing(number: int, *, key: str) -> Outgoing:
+    # No Avro on purpose: persistence dead-letters it, and no row stays behind.
+    return Outgoing(
+        topic=RUN_EVENTS.name, key=key.encode(), value=b"contract %d" % number, headers=[("seq", b"%d" % number)]
+    )
+
+
+@asynccontextmanager
+async def connected(stack: RunningStack) -> AsyncIterator[ConfluentPublisher]:
+    async with ConfluentPublisher(stack.addresses.kafka, telemetry=Telemetry(OF_GATEWAY)) as real:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while not real.ready:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+        yield real
+
+
+@pytest.fixture(params=["fake", "real"])
+async def publisher(request: pytest.FixtureRequest) -> AsyncIterator[Publisher]:
+    """Each of the two."""
+    if request.param == "fake":
+        yield RecordingPublisher()
+        return
+    async with connected(request.getfixturevalue("stack")) as real:
+        yield real
+
+
+async def test_a_receipt_names_the_topic_and_a_place_of_its_own(publisher: Publisher) -> None:
+    key = secrets.token_hex(8)
+    receipts = await asyncio.gather(*(publisher.publish(outgoing(number, key=key)) for number in range(20)))
+    assert {receipt.topic for receipt in receipts} == {RUN_EVENTS.name}
+    assert len({receipt.wal_id for receipt in receipts}) == len(receipts)
+
+
+async def test_records_of_one_key_keep_their_order(publisher: Publisher) -> None:
+    key = secrets.token_hex(8)
+    receipts = await asyncio.gather(*(publisher.publish(outgoing(number, key=key)) for number in range(20)))
+    assert len({receipt.partition for receipt in receipts}) == 1
+    assert [receipt.offset for receipt in receipts] == sorted(receipt.offset for receipt in receipts)
+
+
+async def test_it_is_ready_once_it_can_publish(publisher: Publisher) -> None:
+    await publisher.publish(outgoing(1, key=secrets.token_hex(8)))
+    assert publisher.ready
+
+
+async def test_the_record_lies_where_the_receipt_says(stack: RunningStack) -> None:
+    """Key, value and headers are in the log, unchanged."""
+    record = outgoing(1, key=secrets.token_hex(8))
+    async with connected(stack) as real:
+        receipt = await real.publish(record)
+    assert _read(stack.addresses.kafka, receipt) == (record.key, record.value, record.headers)
+
+
+def _read(bootstrap: str, receipt: Receipt) -> tuple[object, ...]:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "contract", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(receipt.topic, receipt.partition, receipt.offset)])
+    message = consumer.poll(READY_TIMEOUT_S)
+    consumer.close()
+    assert message is not None
+    return message.key(), message.value(), message.headers()

@@ -1,0 +1,46 @@
+"""The log files of the stack's processes."""
+
+from contextlib import closing
+from pathlib import Path
+
+from deploy.local import logs
+
+
+def test_the_last_line_is_the_last_one_that_says_something(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("first\nthe reason \n\n  \n")
+    assert logs.last_line(path) == "the reason"
+
+
+def test_an_empty_log_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.touch()
+    assert logs.last_line(path) == "it logged nothing"
+
+
+def test_a_large_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * (logs.LOG_BYTES_MAX + 1))
+    with logs.open_log(path) as log:
+        log.write(b"new\n")
+    assert path.read_bytes() == b"new\n"
+    assert (tmp_path / "a.log.1").stat().st_size == logs.LOG_BYTES_MAX + 1
+
+
+def test_the_last_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("1\n2\n3\n")
+    assert list(logs.read(path, lines_max=2, follow=False)) == ["2\n3\n"]
+
+
+def test_what_is_written_later_is_followed_into_the_next_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("before\n")
+    with closing(logs.read(path, lines_max=9, follow=True)) as followed:
+        assert next(followed) == "before\n"
+        with path.open("a") as log:
+            log.write("after\n")
+        assert next(followed) == "after\n"
+        (tmp_path / "new").write_text("rotated\n")
+        (tmp_path / "new").rename(path)
+        assert next(followed) == "rotated\n"

@@ -1,0 +1,96 @@
+"""What tail says of a record: decoded, verified, or why not."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from deploy.log.reading import Edge, Raw, Start, parse_start
+from deploy.log.showing import show
+from schemas import codec, headers
+from schemas.credentials import Credentials, Gateway
+from schemas.events import RunFinalized, RunStatus
+from schemas.signature import record_mac
+
+SECRET = "gateway's own"
+CREDENTIALS = Credentials(gateway=Gateway(mac_secrets=[SECRET]))
+RECORD = RunFinalized(
+    tenant="demo", run_id="r-1", status=RunStatus.SUCCEEDED, finalized_at=datetime(2025, 12, 5, tzinfo=UTC)
+)
+VALUE = codec.encode(RECORD)
+MAC = record_mac(SECRET, topic="run.events", key=b"r-1", tenant="demo", value=VALUE)
+
+
+def raw(value: bytes | None = VALUE, *, topic: str = "run.events", **more: bytes) -> Raw:
+    bare = [(name.replace("_", "-"), text) for name, text in more.items()]
+    return Raw(topic=topic, partition=3, offset=42, timestamp_ms=0, key=b"r-1", value=value, headers=list(bare))
+
+
+def test_a_record_with_our_mac_is_verified() -> None:
+    shown = show(raw(gateway_mac=MAC), CREDENTIALS)
+    assert (shown.verified, shown.problem, shown.wal_id) == (True, None, "run.events/3/42")
+    assert "r-1 RunFinalized" in shown.line()
+
+
+def test_a_record_without_proof_is_not() -> None:
+    shown = show(raw(), CREDENTIALS)
+    assert shown.verified is False
+    assert "unknown_tenant" in shown.line()
+
+
+def test_a_dead_letter_is_verified_against_the_topic_it_comes_from() -> None:
+    dead = raw(topic="run.events.persistence.dlq", gateway_mac=MAC, original_topic=b"run.events")
+    assert headers.ORIGINAL_TOPIC == "original-topic"
+    assert show(dead, CREDENTIALS).verified is True
+
+
+def test_nothing_is_claimed_without_credentials() -> None:
+    assert show(raw(gateway_mac=MAC), None).verified is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(b"\1\2\3\4\5\6", "undecodable"), (b"\0\0\0\xff\xff\0", "unknown_schema")]
+)
+def test_an_undecodable_record_is_shown_with_its_reason_and_first_bytes(value: bytes, reason: str) -> None:
+    shown = show(raw(value), CREDENTIALS)
+    assert value.hex(" ") in shown.line()
+    assert reason in shown.line()
+    assert shown.document()["hex_head"] == value.hex()
+
+
+def test_nothing_in_a_record_steers_the_terminal() -> None:
+    steering = RunFinalized(
+        tenant="demo", run_id="r\x1b[2J\n", status=RunStatus.SUCCEEDED, finalized_at=RECORD.finalized_at
+    )
+    assert "r\\u001b[2J\\u000a RunFinalized" in show(raw(codec.encode(steering)), CREDENTIALS).line()
+
+
+def test_a_record_as_json_has_readable_fields() -> None:
+    document = show(raw(gateway_mac=MAC), CREDENTIALS).document()
+    assert document["record"] == {
+        "name": "RunFinalized",
+        "tenant": "demo",
+        "run_id": "r-1",
+        "status": "succeeded",
+        "event_count": None,
+        "finalized_at": "2025-12-05T00:00:00Z",
+    }
+    assert document["headers"] == {"gateway-mac": MAC.hex()}
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("beginning", Edge.BEGINNING),
+        ("end", Edge.END),
+        ("17", 17),
+        ("2025-12-05T10:00:00Z", datetime(2025, 12, 5, 10, tzinfo=UTC)),
+    ],
+)
+def test_from_takes_an_edge_an_offset_or_a_time(text: str, start: Start) -> None:
+    assert parse_start(text) == start
+
+
+@pytest.mark.parametrize("text", ["middle", "-1", "2025-12-05T10:00:00"])
+def test_from_takes_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_start(text)

@@ -1,0 +1,18 @@
+import pytest
+
+from gateway.client.bounds import JITTER, Bounds
+
+BOUNDS = Bounds(pause_first_s=0.1, pause_max_s=5.0)
+
+
+@pytest.mark.parametrize(("attempt", "least_s"), [(0, 0.1), (1, 0.2), (3, 0.8), (6, 5.0), (10_000, 5.0)])
+def test_pauses_double_up_to_their_bound(attempt: int, least_s: float) -> None:
+    assert least_s <= BOUNDS.pause_s(attempt, 0.0) <= least_s * (1 + JITTER)
+
+
+def test_a_pause_is_never_shorter_than_the_gateway_asked_for() -> None:
+    assert 7.0 <= BOUNDS.pause_s(0, 7.0) <= 7.0 * (1 + JITTER)
+
+
+def test_pauses_differ_so_that_clients_do_not_return_together() -> None:
+    assert len({BOUNDS.pause_s(0, 1.0) for _ in range(10)}) > 1

@@ -1,0 +1,83 @@
+"""A gateway on a free port, with fakes behind it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+
+from gateway.app import create_app
+from gateway.context import Readiness
+from schemas.credentials import ApiKey, Right, Tenant, new_key
+from schemas.telemetry import OF_GATEWAY, Telemetry
+from tests import builders
+from tests.fakes import MemoryRunStore, RecordingPublisher
+
+NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """The gateway under test, what stands behind it, and the keys to it."""
+
+    client: ClientSession
+    port: int
+    publisher: RecordingPublisher
+    store: MemoryRunStore
+    telemetry: Telemetry
+    readiness: Readiness
+    keys: dict[str, str]
+
+    def headers(self, key: str = "all", **more: str) -> dict[str, str]:
+        """Headers that show the key called *key*."""
+        return {"X-API-Key": self.keys[key], **more}
+
+
+def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
+    shown, kept = {}, {}
+    for name, tenant, rights, agents in (
+        ("all", builders.TENANT, list(Right), None),
+        ("writer", builders.TENANT, [Right.INGEST], None),
+        ("reader", builders.TENANT, [Right.READ], None),
+        ("plain-only", builders.TENANT, list(Right), ["plain-agent"]),
+        ("stranger", "other", list(Right), None),
+    ):
+        key_id, shown[name], kept_key = new_key(tenant=tenant, rights=rights, agents=agents, now=NOW)
+        kept[key_id] = kept_key
+    return shown, kept
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """A gateway that answers on a free port."""
+    shown, kept = _keys()
+    base = builders.credentials()
+    credentials = msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()})
+    publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
+    readiness = Readiness()
+    server = create_app(
+        publisher=publisher,
+        store=store,
+        credentials=lambda: credentials,
+        clock=lambda: NOW,
+        telemetry=telemetry,
+        readiness=readiness,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    async with ClientSession(f"http://127.0.0.1:{port}") as client:
+        yield Served(
+            client=client,
+            port=port,
+            publisher=publisher,
+            store=store,
+            telemetry=telemetry,
+            readiness=readiness,
+            keys=shown,
+        )
+    await runner.cleanup()

@@ -1,0 +1,119 @@
+"""Keys, rights, tenants and paths, over every route of the table."""
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.routes import ROUTES, Route
+from schemas.credentials import Right
+from tests import builders
+from tests.unit.gateway.conftest import Served
+
+KEYED = [route for route in ROUTES if route.right is not None]
+
+
+def name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def url(route: Route) -> str:
+    return route.path.replace("{run_id}", builders.RUN)
+
+
+@pytest.mark.parametrize("route", KEYED, ids=name)
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "tg_a_b"}, {"Authorization": "Basic x"}], ids=str)
+async def test_without_a_valid_key_it_is_401(served: Served, route: Route, headers: dict[str, str]) -> None:
+    async with served.client.request(route.method, url(route), headers=headers) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (401, "UNAUTHENTICATED")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("route", KEYED, ids=name)
+async def test_without_the_right_it_is_403(served: Served, route: Route) -> None:
+    key = "writer" if route.right is Right.READ else "reader"
+    async with served.client.request(route.method, url(route), headers=served.headers(key)) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in KEYED if "{run_id}" in route.path and route.method == "GET"], ids=name
+)
+async def test_another_tenants_run_is_404(served: Served, route: Route) -> None:
+    async with served.client.request(route.method, url(route), headers=served.headers("stranger")) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("route", [route for route in KEYED if route.method == "GET"], ids=name)
+async def test_a_store_that_is_away_is_503_and_ingestion_goes_on(served: Served, route: Route) -> None:
+    served.store.failure = StoreUnavailable("away")
+    async with served.client.request(route.method, url(route), headers=served.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (503, "STORE_UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "1"
+    async with served.client.post(url(KEYED[0]), json=builders.event(), headers=served.headers()) as answer:
+        assert answer.status == 202
+    async with served.client.get("/readyz") as answer:
+        assert (answer.status, await answer.json()) == (200, {"ready": True, "log": True, "store": False})
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name)
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_trailing_slash_does_not_matter(served: Served, route: Route, slash: str) -> None:
+    async with served.client.request(route.method, url(route) + slash, headers=served.headers()) as answer:
+        assert answer.status != 405
+        assert answer.status != 404 or "no such path" not in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("DELETE", f"/api/runs/{builders.RUN}/events", 405, "GET, POST"),
+        ("GET", "/nowhere", 404, None),
+        ("GET", "/", 404, None),
+        ("GET", "/api", 404, None),
+        ("GET", "/api//runs", 404, None),
+        ("GET", "/api/runs//events", 404, None),
+    ],
+)
+async def test_other_paths_and_methods_are_problems_too(
+    served: Served, method: str, path: str, status: int, allow: str | None
+) -> None:
+    async with served.client.request(method, path) as answer:
+        assert (answer.status, answer.headers.get("Allow"), answer.content_type) == (
+            status,
+            allow,
+            "application/problem+json",
+        )
+
+
+async def test_a_bearer_token_is_a_key(served: Served) -> None:
+    async with served.client.get("/api/runs", headers={"Authorization": f"bearer {served.keys['all']}"}) as answer:
+        assert answer.status == 200
+
+
+async def test_a_key_speaks_for_its_agents_alone(served: Served) -> None:
+    events = f"/api/runs/{builders.RUN}/events"
+    for event, status in ((builders.event(), 202), (builders.signed(builders.event()), 403)):
+        async with served.client.post(events, json=event, headers=served.headers("plain-only")) as answer:
+            assert answer.status == status
+
+
+async def test_a_stopping_gateway_is_not_ready_but_lives(served: Served) -> None:
+    served.readiness.accepting = False
+    async with served.client.get("/readyz") as ready, served.client.get("/livez") as alive:
+        assert (ready.status, alive.status) == (503, 200)
+
+
+async def test_a_log_that_is_away_is_not_ready(served: Served) -> None:
+    served.publisher.ready = False
+    async with served.client.get("/readyz") as answer:
+        assert (answer.status, await answer.json()) == (503, {"ready": False, "log": False, "store": True})
+
+
+async def test_requests_are_counted_by_pattern(served: Served) -> None:
+    """No run id becomes a label."""
+    for _ in range(2):
+        async with served.client.get(f"/api/runs/{builders.RUN}", headers=served.headers()):
+            pass
+    async with served.client.get("/metrics") as answer:
+        text = await answer.text()
+    assert 'tidegate_http_requests_total{method="GET",route="/api/runs/{run_id}",status="404"} 2.0' in text
+    assert builders.RUN not in text

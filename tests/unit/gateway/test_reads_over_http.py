@@ -1,0 +1,119 @@
+"""Reads: pages, cursors, filters, and JSON that comes back as it was sent."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
+from tests import builders
+from tests.unit.gateway.conftest import NOW, Served
+
+VERBATIM = '{ "a" : 1.00, "b": 1e5 }'
+
+
+def run(run_id: str = builders.RUN, minutes: int = 0) -> RunView:
+    return RunView(
+        run_id=run_id,
+        agent_id="plain-agent",
+        status="open",
+        event_count=1,
+        last_seq=1,
+        declared_event_count=None,
+        started_at=NOW + timedelta(minutes=minutes, microseconds=7),
+        updated_at=NOW,
+        finalized_at=None,
+    )
+
+
+def stored(seq: int) -> EventView:
+    return EventView(
+        seq=seq,
+        t="2025-12-05T10:00:00Z",
+        actor="agent",
+        type="reasoning",
+        agent_id="plain-agent",
+        payload=msgspec.Raw(VERBATIM),
+        payload_ref=msgspec.Raw("null"),
+        meta=msgspec.Raw(VERBATIM),
+        event_sha256="00",
+        wal_id=f"run.events/0/{seq}",
+        received_at=NOW,
+        stored_at=NOW,
+    )
+
+
+async def test_pages_of_runs_follow_each_other(served: Served) -> None:
+    """`next_cursor` and `Link` lead through every run once."""
+    served.store.stored_runs = [run(f"run-{number}", -number) for number in range(5)]
+    seen, target = [], "/api/runs?limit=2&status=open&agent=plain-agent"
+    while target:
+        async with served.client.get(target, headers=served.headers()) as answer:
+            page = await answer.json()
+            assert answer.status == 200
+            assert (page["next_cursor"] is None) == ("next" not in answer.links)
+            target = answer.links["next"]["url"].path_qs if "next" in answer.links else ""
+        seen += [one["run_id"] for one in page["runs"]]
+    assert seen == [f"run-{number}" for number in range(5)]
+    assert {look[0] for look in served.store.looks} == {RunFilter(agent="plain-agent", status="open")}
+    assert served.store.looks[1][1].started_at == served.store.stored_runs[1].started_at  # type: ignore[attr-defined]
+
+
+async def test_pages_of_events_follow_each_other(served: Served) -> None:
+    served.store.stored_runs = [run()]
+    served.store.stored_events = {builders.RUN: [stored(seq) for seq in (1, 2, 5)]}
+    url = f"/api/runs/{builders.RUN}/events"
+    async with served.client.get(f"{url}?limit=2&type=a.b&actor=tool", headers=served.headers()) as answer:
+        page = await answer.json()
+    assert [event["seq"] for event in page["events"]] == [1, 2]
+    async with served.client.get(url, params={"cursor": page["next_cursor"]}, headers=served.headers()) as answer:
+        last = await answer.json()
+    assert ([event["seq"] for event in last["events"]], last["next_cursor"]) == ([5], None)
+    assert served.store.looks[0] == (EventFilter(type="a.b", actor="tool"), 0)
+
+
+async def test_documents_come_back_as_they_were_sent(served: Served) -> None:
+    served.store.stored_runs = [run()]
+    served.store.stored_events = {builders.RUN: [stored(1)]}
+    served.store.environments = {
+        builders.RUN: EnvironmentView(
+            run_id=builders.RUN,
+            environment=msgspec.Raw(VERBATIM),
+            environment_sha256="00",
+            wal_id="run.events/0/0",
+            captured_at=NOW,
+        )
+    }
+    served.store.traces = {builders.RUN: VERBATIM}
+    texts = []
+    for part in ("events", "environment", "trace"):
+        async with served.client.get(f"/api/runs/{builders.RUN}/{part}", headers=served.headers()) as answer:
+            texts.append(await answer.text())
+    assert f'"payload":{VERBATIM},' in texts[0]
+    assert f'"meta":{VERBATIM},' in texts[0]
+    assert f'"environment":{VERBATIM},' in texts[1]
+    assert texts[2] == VERBATIM
+
+
+async def test_a_run_without_events_is_an_empty_page(served: Served) -> None:
+    served.store.stored_runs = [run()]
+    async with served.client.get(f"/api/runs/{builders.RUN}/events", headers=served.headers()) as answer:
+        assert (answer.status, await answer.json()) == (200, {"events": [], "next_cursor": None})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=501", "limit=x", "limit=%C2%B2", "limit=99999999999", "cursor=x", "cursor=bnVsbA",
+        "cursor=%00", "status=done", "agent=%00", "from=yesterday", "to=2025-12-05T10:00:00", "cursor=WyIyMDI1IiwieCJd",
+    ],
+)  # fmt: skip
+async def test_a_query_that_cannot_be_used_is_400(served: Served, query: str) -> None:
+    async with served.client.get(f"/api/runs?{query}", headers=served.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("query", ["type=A", "actor=%00", "cursor=Wy0xXQ", "cursor=WzFlMzBd", "cursor=W10"])
+async def test_a_query_of_events_that_cannot_be_used_is_400(served: Served, query: str) -> None:
+    async with served.client.get(f"/api/runs/{builders.RUN}/events?{query}", headers=served.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "BAD_REQUEST")
