@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak lock clean
+.PHONY: help install demo test check bench soak lock clean tools
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,15 +27,25 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 stops afterwards)
 	@$(BIN)/python -m deploy.examples.demo $(if $(DEMO_EXIT),--exit)
 
-test: install ## Run what CI runs: check, then every test on one real stack
+test: install tools ## Run what CI runs: check, then every test on one real stack
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak"
+
+# Programs of the operating system that only tests use. CI installs them; elsewhere their tests are skipped.
+TOOLS := kcat
+tools:
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$(CI)" != true ]; then echo "Not installed, so some tests are skipped:$$missing"; exit 0; fi; \
+	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	$$root apt-get update -qq && $$root apt-get install -y -qq $$missing >/dev/null \
+		|| { echo "apt-get could not install:$$missing"; exit 1; }
 
 check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py -q
+	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet
 
 bench: install ## Measure against the baselines; results as JSON in bench-results/
 	@$(BIN)/python -m tests.bench

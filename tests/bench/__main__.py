@@ -1,0 +1,135 @@
+"""
+`make bench`: Tidegate against its baselines, on one stack, in one run.
+
+Absolute figures say little on a shared machine; the ratios are what is kept. Rounds of baseline and subject alternate,
+so that a slow minute hits both. Results go to bench-results/ as JSON.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench import persistence
+from tests.stack import RunningStack, running, tidegate
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))
+RECORDS = int(os.environ.get("BENCH_RECORDS", "200000"))
+CONNECTIONS = 64
+QUIET_SHARE = 20  # the latency is taken at a twentieth of the full load
+
+
+def load(url: str, api_key: str, *, connections: int = CONNECTIONS, pause_s: float = 0.0) -> dict[str, Any]:
+    """Put load on *url* from a process of its own."""
+    arguments = ["--url", url, "--api-key", api_key, "--connections", str(connections), "--seconds", str(SECONDS)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load", *arguments, "--pause", str(pause_s)],
+        check=True, stdout=subprocess.PIPE, timeout=SECONDS + 60,
+    )  # fmt: skip
+    return dict(json.loads(done.stdout))
+
+
+@contextmanager
+def bare_handler() -> Iterator[str]:
+    """The baseline server; yields its address."""
+    server = subprocess.Popen([sys.executable, "-m", "tests.bench.bare_handler"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def single_posts(stack: RunningStack) -> dict[str, Any]:
+    """Single POSTs with 64 connections, then the latency at a twentieth of that load."""
+    gateway, api_key = stack.addresses.gateway, stack.addresses.api_key
+    with bare_handler() as bare:
+        load(gateway, api_key)  # warm up: connections to the broker, code paths
+        full = alternate(lambda: load(bare, api_key), lambda: load(gateway, api_key))
+        per_s = {name: median(each["answered"] / each["seconds"] for each in rounds) for name, rounds in full.items()}
+        # Four connections, each pausing so long that together they come to a twentieth of the gateway's full load.
+        connections = 4
+        pause_s = connections * QUIET_SHARE / per_s["tidegate"]
+        quiet = alternate(
+            lambda: load(bare, api_key, connections=connections, pause_s=pause_s),
+            lambda: load(gateway, api_key, connections=connections, pause_s=pause_s),
+        )
+    latency_ms = {name: median(each["median_s"] for each in rounds) * 1000 for name, rounds in quiet.items()}
+    return {
+        "baseline": "bare aiohttp handler that reads the body and answers 202",
+        "per_s": per_s,
+        "ratio": per_s["tidegate"] / per_s["baseline"],
+        "refused": sum(each["refused"] for each in full["tidegate"]),
+        "quiet_median_ms": latency_ms,
+        "quiet_median_above_baseline_ms": latency_ms["tidegate"] - latency_ms["baseline"],
+        "rss_mib": rss_mib(stack, "gateway"),
+    }
+
+
+def alternate(baseline: Callable[[], Any], subject: Callable[[], Any]) -> dict[str, list[Any]]:
+    """Run both, turn by turn."""
+    rounds: dict[str, list[Any]] = {"baseline": [], "tidegate": []}
+    for _ in range(ROUNDS):
+        rounds["baseline"].append(baseline())
+        rounds["tidegate"].append(subject())
+    return rounds
+
+
+def persisted_rows(stack: RunningStack) -> dict[str, Any]:
+    """Rows a second from the log into Postgres, one process."""
+    rounds: dict[str, list[float]] = {"baseline": [], "tidegate": []}
+    for number in range(ROUNDS):
+        produced = persistence.produce(stack, RECORDS, tag=f"bench{number}")
+        rounds["tidegate"].append(persistence.tidegate_rows_per_s(stack, produced))
+        rounds["baseline"].append(persistence.bare_rows_per_s(stack, produced))
+    per_s = {name: median(values) for name, values in rounds.items()}
+    return {
+        "baseline": "confluent consume + fastavro + COPY loop into a table of the same columns and keys",
+        "per_s": per_s,
+        "rounds": rounds,
+        "ratio": per_s["tidegate"] / per_s["baseline"],
+        "rss_mib": rss_mib(stack, "persistence"),
+    }
+
+
+def rss_mib(stack: RunningStack, name: str) -> float:
+    """Resident memory of a process, at its highest."""
+    status = Path(f"/proc/{stack.process(name).pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    """Run every benchmark and write its result."""
+    result: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "rounds": ROUNDS,
+    }
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
+    try:
+        with running(folder) as stack:
+            for name, bench in (("single_post", single_posts), ("persistence", persisted_rows)):
+                result[name] = bench(stack)
+                print(json.dumps({name: result[name]}, indent=2), flush=True)
+    finally:
+        tidegate("down", "--purge", "--dir", str(folder))
+    results = Path("bench-results")
+    results.mkdir(exist_ok=True)
+    path = results / f"{result['at'].replace(':', '')}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

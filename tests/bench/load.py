@@ -1,0 +1,130 @@
+"""
+A load client: N connections, each with a run of its own, each event sent when the one before it was answered.
+
+Run as a process of its own, so that it takes the other core. It speaks HTTP/1.1 by hand: a client library would cost
+more than the server under test. Prints one JSON line: answered, refused, seconds, latencies.
+"""
+
+import argparse
+import asyncio
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+SEQ_WIDTH = 10  # JSON allows blanks before a number: every body has the same length
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of the load; latencies in seconds."""
+
+    answered: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    median_s: float = 0.0
+    p99_s: float = 0.0
+    _latencies_s: list[float] = field(default_factory=list)
+
+    def close(self, seconds: float) -> None:
+        ordered = sorted(self._latencies_s) or [0.0]
+        self.seconds = seconds
+        self.median_s = ordered[len(ordered) // 2]
+        self.p99_s = ordered[int(len(ordered) * 0.99)]
+
+
+class Connection(asyncio.Protocol):
+    """Sends one run's events over one connection, as long as `running`."""
+
+    running = True
+
+    def __init__(self, host: str, arguments: argparse.Namespace, result: Result) -> None:
+        run_id = f"bench-{secrets.token_hex(8)}"
+        event = {
+            "t": "2026-01-01T00:00:00Z",
+            "actor": "agent",
+            "type": "reasoning",
+            "payload": {"text": "x" * arguments.size},
+            "meta": {"run_id": run_id, "agent_id": arguments.agent},
+        }
+        self._rest = json.dumps(event)[1:].encode()
+        length = len(b'{"seq":' + b" " * SEQ_WIDTH + b"," + self._rest)
+        self._head = (
+            f"POST /api/runs/{run_id}/events/ HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {arguments.api_key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        ).encode()
+        self._pause_s = arguments.pause
+        self._result = result
+        self._seq = 0
+        self._sent_at = 0.0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        # One small answer to one request: it comes in one piece on loopback.
+        self._result._latencies_s.append(perf_counter() - self._sent_at)
+        if data.startswith(b"HTTP/1.1 202"):
+            self._result.answered += 1
+        else:
+            self._result.refused += 1
+        if not self.running:
+            return
+        if self._pause_s:
+            asyncio.get_running_loop().call_later(self._pause_s, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        self._seq += 1
+        self._sent_at = perf_counter()
+        self._transport.write(b'%s{"seq":%*d,%s' % (self._head, SEQ_WIDTH, self._seq, self._rest))
+
+
+async def load(arguments: argparse.Namespace) -> Result:
+    """Send for the given time and return what came of it."""
+    address = urlsplit(arguments.url)
+    result = Result()
+    loop = asyncio.get_running_loop()
+    transports = []
+    for _ in range(arguments.connections):
+        transport, _ = await loop.create_connection(
+            lambda: Connection(address.netloc, arguments, result),
+            address.hostname,
+            address.port,
+        )
+        transports.append(transport)
+    started = perf_counter()
+    await asyncio.sleep(arguments.seconds)
+    result.close(perf_counter() - started)
+    Connection.running = False
+    await asyncio.sleep(0.5)
+    for transport in transports:
+        transport.close()
+    return result
+
+
+def main() -> None:
+    """Read the command line, load, print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--api-key", default="none")
+    parser.add_argument("--agent", default="plain-agent")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--size", type=int, default=200, help="bytes of payload text")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between an answer and the next event")
+    result = asdict(uvloop.run(load(parser.parse_args())))
+    del result["_latencies_s"]
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What the README says, run as a stranger would run it."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Settings
+from processors.config import PersistenceSettings
+from schemas.settings import declarations
+from tests.stack import RunningStack
+from tests.tools import need
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+# What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
+ELSEWHERE = ("make ", "tidegate up", "docker compose")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for named, text in fenced if named == language]
+
+
+def commands() -> Iterator[str]:
+    """Every command of the README; one may go over several lines."""
+    for block in blocks(""):
+        for command in re.split(r"\n(?=\S)", block.strip()):
+            if re.match(r"(make|tidegate|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
+                yield command
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(list(commands())) > 10
+    assert len(blocks("python")) == 1
+
+
+@pytest.fixture
+def folder(stack: RunningStack, tmp_path: Path) -> Path:
+    """A folder that looks like the checkout of a stranger whose stack is up."""
+    (tmp_path / ".tidegate").symlink_to(stack.folder)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    return tmp_path
+
+
+@pytest.fixture
+def environment(stack: RunningStack) -> dict[str, str]:
+    known = stack.addresses
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GATEWAY": known.gateway,
+        "KEY": known.api_key,
+        "KAFKA": known.kafka,
+    }
+
+
+def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
+    for command in commands():
+        if command.startswith(ELSEWHERE):
+            continue
+        if command.startswith("kcat"):
+            need("kcat")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if command.startswith("curl"):
+            assert "202 Accepted" in done.stdout
+
+
+def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
+    known = stack.addresses
+    given = f"url, key, secret = {known.gateway!r}, {known.api_key!r}, {known.agent_secret!r}"
+    imports, body = blocks("python")[0].split("\n\n", 1)
+    program = (
+        f"import asyncio\n{imports}\n{given}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_every_setting_is_listed_as_it_is_declared() -> None:
+    rows = {}
+    for process, section in (("gateway", Settings), ("persistence", PersistenceSettings)):
+        for each in declarations(section):
+            known = each.metadata
+            default = "" if each.default is each.default_factory else each.default
+            rows.setdefault((known["env"], f"`{default}`" if default != "" else "required", known["help"]), []).append(
+                process
+            )
+    table = [
+        f"| `{env}` | {default} | {help_} ({', '.join(of)}) |" for (env, default, help_), of in sorted(rows.items())
+    ]
+    assert "\n".join(table) in README, "\n".join(["README needs these rows:", *table])

@@ -1,0 +1,192 @@
+"""From the log to the tables, on the real stack."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from schemas import codec, headers, topics
+from schemas.events import TraceRecord
+from tests.builders import event, run_event, signed
+from tests.stack import RunningStack, wait_until
+from tests.tools import need
+
+STORED_WITHIN_S = 30.0
+
+
+@pytest.fixture
+def database(stack: RunningStack) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(stack.addresses.postgres, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def run_id() -> str:
+    return f"test-{token_hex(8)}"
+
+
+async def post(stack: RunningStack, path: str, body: Any, *, method: str = "POST") -> dict[str, Any]:
+    """Send *body* and return the answer, which must be 202."""
+    url = f"{stack.addresses.gateway}/api/runs/{path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url, json=body, headers={"X-API-Key": stack.addresses.api_key}) as response,
+    ):
+        answer = await response.json()
+        assert response.status == 202, answer
+        return dict(answer)
+
+
+def wait_for(database: psycopg.Connection[Any], query: str, *parameters: Any, count: int) -> list[tuple[Any, ...]]:
+    """Wait until *query* has *count* rows."""
+    rows: list[tuple[Any, ...]] = []
+
+    def enough() -> bool:
+        rows[:] = database.execute(query, parameters).fetchall()  # type: ignore[call-overload]  # a constant of the test
+        return len(rows) >= count
+
+    wait_until(enough, timeout_s=STORED_WITHIN_S, what=f"{count} rows")
+    return rows
+
+
+def place(answer: dict[str, Any]) -> tuple[int, int]:
+    _, partition, offset = answer["wal_id"].rsplit("/", 2)
+    return int(partition), int(offset)
+
+
+def kcat_produce(stack: RunningStack, run_id: str, partition: int, value: bytes, folder: Path) -> None:
+    path = folder / token_hex(4)
+    path.write_bytes(value)
+    arguments = ["-P", "-b", stack.addresses.kafka, "-t", "run.events", "-p", str(partition), "-k", run_id, str(path)]
+    subprocess.run([need("kcat"), *arguments], check=True, timeout=30)
+
+
+def dead_letters(stack: RunningStack, partition: int) -> dict[int, Message]:
+    """The dead letters of one partition of run.events, by their original offset."""
+    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test", "enable.partition.eof": False})
+    topic = topics.PERSISTENCE.dead_letters.name
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
+    consumer.assign([TopicPartition(topic, 0, low)])
+    messages = consumer.consume(high - low, 30)
+    consumer.close()
+    found = {}
+    for message in messages:
+        bears = dict(message.headers() or [])
+        if bears[headers.ORIGINAL_PARTITION] == str(partition).encode():
+            found[int(bears[headers.ORIGINAL_OFFSET])] = message
+    return found
+
+
+async def test_events_are_stored_as_they_were_sent(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    given = event(run_id=run_id, payload={"big": 9007199254740993, "text": 'Ω \u2028 \\ "\t'}, meta={"note": [1.5]})
+    answer = await post(stack, f"{run_id}/events/", given)
+    query = (
+        "SELECT payload::text, meta::text, t, actor, kafka_partition, kafka_offset FROM trace_events WHERE run_id = %s"
+    )
+    ((payload, meta, t, actor, *at),) = wait_for(database, query, run_id, count=1)
+    assert json.loads(payload) == given["payload"]
+    assert json.loads(meta) == given["meta"]
+    assert (t, actor) == (given["t"], given["actor"])
+    assert tuple(at) == place(answer)
+
+
+async def test_poison_between_good_events_is_dead_lettered_and_its_neighbours_are_stored_in_order(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
+) -> None:
+    partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
+    good = codec.encode(run_event(event(9, run_id=run_id)))
+    nul = codec.encode(run_event(event(9, run_id=run_id), payload='{"text": "a\0b"}'))
+    poison = {b"\x00\x00\x00\x00\x01no avro": b"undecodable", b"\x00\x00\x00\x03\xe7" + good[5:]: b"unknown_schema"}
+    for seq, value in enumerate([*poison, nul], start=2):
+        kcat_produce(stack, run_id, partition, value, tmp_path)
+        await post(stack, f"{run_id}/events/", event(seq, run_id=run_id))
+    query = "SELECT seq FROM trace_events WHERE run_id = %s ORDER BY kafka_offset"
+    assert wait_for(database, query, run_id, count=4) == [(1,), (2,), (3,), (4,)]
+    expected = poison | {nul: b"nul_character"}
+    wait_until(
+        lambda: set(expected) <= {letter.value() for letter in dead_letters(stack, partition).values()},
+        timeout_s=STORED_WITHIN_S,
+        what="the dead letters",
+    )
+    for letter in dead_letters(stack, partition).values():
+        if letter.value() in expected:
+            bears = dict(letter.headers() or [])
+            assert letter.key() == run_id.encode()
+            assert bears[headers.ERROR_CLASS] == expected[letter.value()]
+            assert bears[headers.ERROR_MESSAGE]
+            assert bears[headers.ORIGINAL_TOPIC] == b"run.events"
+
+
+async def test_a_signed_direct_record_is_stored_and_a_forged_one_is_kept_with_its_reason(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
+) -> None:
+    partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
+    secret = stack.addresses.agent_secret
+    kcat_produce(
+        stack, run_id, partition, codec.encode(run_event(signed(event(2, run_id=run_id), secret=secret))), tmp_path
+    )
+    forged = codec.encode(run_event(signed(event(3, run_id=run_id), secret="wrong")))
+    kcat_produce(stack, run_id, partition, forged, tmp_path)
+    query = "SELECT seq FROM trace_events WHERE run_id = %s ORDER BY seq"
+    assert wait_for(database, query, run_id, count=2) == [(1,), (2,)]
+    rejected = "SELECT seq, reason, value FROM rejected_events WHERE run_id = %s"
+    assert wait_for(database, rejected, run_id, count=1) == [(3, "signature_invalid", forged)]
+
+
+async def test_the_same_event_twice_is_one_row_and_one_duplicate(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
+) -> None:
+    partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
+    again = codec.encode(run_event(signed(event(2, run_id=run_id), secret=stack.addresses.agent_secret)))
+    kcat_produce(stack, run_id, partition, again, tmp_path)
+    kcat_produce(stack, run_id, partition, again, tmp_path)
+    assert len(wait_for(database, "SELECT seq FROM duplicate_events WHERE run_id = %s", run_id, count=1)) == 1
+    assert len(wait_for(database, "SELECT seq FROM trace_events WHERE run_id = %s", run_id, count=2)) == 2
+
+
+async def test_a_finalized_run_has_its_trace_record_in_the_table_and_on_the_topic(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    calls = [("tool_call", {"call_id": "c1"}), ("tool_result", {"call_id": "c1"}), ("error", {"text": "no"})]
+    for seq, (kind, payload) in enumerate(calls, start=1):
+        await post(stack, f"{run_id}/events/", event(seq, run_id=run_id, type=kind, payload=payload))
+    await post(stack, f"{run_id}/environment", {"python": "3.11"}, method="PUT")
+    await post(stack, f"{run_id}/finalize", {"status": "succeeded", "event_count": 3})
+    query = "SELECT document::text, chain_head FROM trace_records WHERE run_id = %s"
+    ((document, chain_head),) = wait_for(database, query, run_id, count=1)
+    summary = json.loads(document)
+    assert summary["complete"]
+    assert (summary["event_count"], summary["errors"], summary["tool_calls"]["answered"]) == (3, 1, 1)
+    run = database.execute("SELECT status, event_count, last_seq FROM runs WHERE run_id = %s", (run_id,)).fetchone()
+    assert run == ("succeeded", 3, 3)
+    assert wait_for(database, "SELECT environment FROM environment_snapshots WHERE run_id = %s", run_id, count=1)
+    published: list[TraceRecord] = []
+    wait_until(
+        lambda: bool(published.extend(traces_of(stack, run_id)) or published),
+        timeout_s=STORED_WITHIN_S,
+        what="the trace record on run.traces",
+    )
+    assert published[0].chain_head == chain_head
+    assert published[0].document == document
+
+
+def traces_of(stack: RunningStack, run_id: str) -> list[TraceRecord]:
+    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test"})
+    topic = topics.RUN_TRACES.name
+    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+    found = []
+    for partition in partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        consumer.assign([TopicPartition(topic, partition, low)])
+        found += [codec.decode(message.value()) for message in consumer.consume(high - low, 30)]
+    consumer.close()
+    return [trace for trace in found if isinstance(trace, TraceRecord) and trace.run_id == run_id]

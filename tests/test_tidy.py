@@ -1,0 +1,163 @@
+"""The rules of the house that a tool can hold: who imports whom, names, and what the repository must not carry."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOP = {"gateway", "processors", "schemas", "deploy", "tests"}
+ROOT_FILES = {
+    "docker-compose.yml", "pyproject.toml", "README.md", "Makefile", "LICENSE", "CHANGELOG.md", "requirements.txt",
+}  # fmt: skip
+
+# What each package may import of the others.
+ALLOWED = {
+    "schemas": {"schemas"},
+    "gateway": {"gateway", "schemas"},
+    "processors": {"processors", "schemas"},
+    "deploy": {"deploy", "schemas", "gateway.client"},
+}
+VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
+
+
+def tracked() -> list[Path]:
+    """Every file that git tracks, or would track."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+FILES = tracked()
+MODULES = [path for path in FILES if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ALLOWED]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names that a module imports, of ours."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in TOP)
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in allowed)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
+    package, *rest = path.relative_to(ROOT).parts
+    allowed = ALLOWED[package]
+    if (package, rest[0]) == ("gateway", "client"):
+        allowed = {"gateway.client", "schemas"}
+    wrong = [name for name in imports(path) if not within(name, allowed)]
+    assert wrong == []
+
+
+def test_features_of_the_processors_know_nothing_of_each_other() -> None:
+    folders = (path.parent for path in (ROOT / "processors").glob("*/__init__.py"))
+    features = {folder.name for folder in folders} - {"runtime"}
+    for path in MODULES:
+        parts = path.relative_to(ROOT).parts
+        if parts[0] != "processors" or parts[1] not in (*features, "runtime"):
+            continue
+        others = {f"processors.{each}" for each in features if each != parts[1]}
+        assert not [name for name in imports(path) if within(name, others)], path
+
+
+def test_only_the_composition_is_not_imported() -> None:
+    composition = {"gateway.app", "processors.app", "gateway.__main__", "processors.__main__"}
+    for path in MODULES:
+        if path.name not in ("__main__.py", "app.py"):
+            assert not [name for name in imports(path) if within(name, composition)], path
+
+
+def test_modules_know_only_the_packages_that_are_theirs() -> None:
+    """The stores keep psycopg, the runtime keeps Faust, the codec keeps fastavro."""
+    owners = {
+        "psycopg": ("gateway/queries/", "processors/persistence/store.py", "deploy/"),
+        "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
+        "fastavro": ("schemas/codec.py",),
+    }
+    for path in MODULES:
+        name = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            found = (
+                [module]
+                if module
+                else [each.name for each in getattr(node, "names", []) if isinstance(node, ast.Import)]
+            )
+            for package, places in owners.items():
+                if any(each.split(".")[0] == package for each in found):
+                    assert name.startswith(places), f"{name} imports {package}"
+
+
+def test_names_say_what_a_thing_is() -> None:
+    for path in FILES:
+        for part in path.relative_to(ROOT).with_suffix("").parts:
+            assert not VAGUE.search(part), path
+
+
+def test_the_top_level_is_the_one_agreed() -> None:
+    for path in FILES:
+        first, *rest = path.relative_to(ROOT).parts
+        assert first in (TOP if rest else ROOT_FILES) or first.startswith("."), path
+
+
+def test_faust_is_never_asked_to_take() -> None:
+    """Its buffered iteration loses messages when an agent raises or stops."""
+    forbidden = re.compile(r"\.take\(|noack_take|exactly_once|pause_partitions\(|\bpickle\b")
+    for path in MODULES:
+        if path.relative_to(ROOT).parts[0] != "processors":
+            continue
+        found = [line for line in path.read_text().splitlines() if forbidden.search(line)]
+        assert not found, path
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    secret = re.compile(r"secret|sha256_of_key|signature|\bmac\b")
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare) and any(isinstance(each, ast.Eq | ast.NotEq) for each in node.ops):
+                sides = [node.left, *node.comparators]
+                names = [side.id if isinstance(side, ast.Name) else getattr(side, "attr", "") for side in sides]
+                assert not [name for name in names if secret.search(name)], f"{path}:{node.lineno}"
+
+
+def test_sql_is_never_put_together_from_values() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("execute", "executemany", "copy"):
+                assert not (node.args and isinstance(node.args[0], ast.JoinedStr | ast.BinOp)), f"{path}:{node.lineno}"
+
+
+def test_nothing_of_a_machine_or_a_registry_is_carried() -> None:
+    patterns = re.compile(
+        r"(?:^|[^\w.])/(?:work|root|farm)/|https?://[^ \"]+/(?:simple|maven2|packages/[0-9a-f]{2})|https?://registry\.",
+        re.MULTILINE,
+    )
+    for path in FILES:
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        assert not patterns.search(text), path
+
+
+def test_every_requirement_is_pinned_by_version_and_hash() -> None:
+    for name in ("requirements.txt", "deploy/docker/requirements.txt"):
+        entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())
+        assert entries
+        for entry in entries:
+            assert re.match(r"[\w.\[\],-]+==\S+", entry), entry
+            assert "--hash=sha256:" in entry, entry
