@@ -15,12 +15,12 @@ from gateway.app import create_app
 from gateway.config import Settings
 from gateway.context import Readiness
 from gateway.keyring import KeyRing
-from gateway.logs import log_as_json
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import PROBES, ROUTES
 from gateway.startup import CannotStart, check_tables, check_topics
 from schemas.credentials import CredentialsFile, CredentialsInvalid
+from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
 

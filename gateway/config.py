@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.settings import CredentialsSettings, KafkaSettings, setting
+from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,14 +11,6 @@ class ApiSettings:
 
     host: str = setting("TIDEGATE_GATEWAY_HOST", "127.0.0.1", help="Address of the API")
     port: int = setting("TIDEGATE_GATEWAY_PORT", 8080, help="Port of the API")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagementSettings:
-    """Where probes and metrics are served."""
-
-    host: str = setting("TIDEGATE_MANAGEMENT_HOST", "127.0.0.1", help="Address of probes and metrics")
-    port: int = setting("TIDEGATE_MANAGEMENT_PORT", 9080, help="Port of probes and metrics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,17 @@
 """`python -m processors NAME`: run one processor until SIGTERM."""
 
 import asyncio
-import logging
 import os
 import sys
 from typing import NoReturn
 
 import structlog
-from structlog.tracebacks import ExceptionDictTransformer
 
 from processors.app import PROCESSORS, Processor
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
 from schemas.credentials import CredentialsInvalid
+from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid
 
 EXIT_USAGE = 2
@@ -24,9 +23,9 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in PROCESSORS:  # noqa: PLR2004 - the program and one name
         print(f"usage: python -m processors {'|'.join(PROCESSORS)}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
-    _configure_logging(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
     log = structlog.get_logger()
     try:
+        log_as_json(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
         asyncio.run(_run(PROCESSORS[sys.argv[1]]))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
         log.critical("not started", processor=sys.argv[1], reason=str(error))
@@ -35,23 +34,6 @@ def main() -> int:
 
 async def _run(processor: Processor) -> NoReturn:
     end_process(await processor(os.environ))
-
-
-def _configure_logging(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Locals can hold payloads and secrets.
-            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-    # Faust, mode and aiokafka speak of normal work at INFO.
-    logging.basicConfig(level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), stream=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Respons
     return response
 
 
-def found(thing: Thing | None, what: str) -> Thing:
-    """Return *thing*. Raises NotFound where the tenant has none."""
+def found(thing: Thing | None, otherwise: str) -> Thing:
+    """Return *thing*. Raises NotFound, which says *otherwise*, where the tenant has none."""
     if thing is None:
-        raise NotFound(f"no such {what}")
+        raise NotFound(otherwise)
     return thing

@@ -33,4 +33,4 @@ async def show_environment(call: Call) -> web.Response:
     """The newest capture of a run's environment."""
     run_id = check_run_id(call.run_id)
     environment = await call.parts.store.environment(call.principal.tenant, run_id)
-    return answer(found(environment, "environment of a run"))
+    return answer(found(environment, "no environment: no such run, or none was captured and stored yet"))

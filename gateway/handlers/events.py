@@ -38,7 +38,7 @@ async def list_events(call: Call) -> web.Response:
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
     events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
     if not events:
-        found(await call.parts.store.run(tenant, run_id), "run")
+        found(await call.parts.store.run(tenant, run_id), "no such run")
     return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
 
 

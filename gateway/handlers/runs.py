@@ -29,14 +29,14 @@ async def list_runs(call: Call) -> web.Response:
 async def show_run(call: Call) -> web.Response:
     """One run."""
     run_id = check_run_id(call.run_id)
-    return answer(found(await call.parts.store.run(call.principal.tenant, run_id), "run"))
+    return answer(found(await call.parts.store.run(call.principal.tenant, run_id), "no such run"))
 
 
 async def show_trace(call: Call) -> web.Response:
     """The trace record, once the run is finalized and its events are stored."""
     run_id = check_run_id(call.run_id)
     trace = await call.parts.store.trace(call.principal.tenant, run_id)
-    return answer_text(found(trace, "trace record (yet)").encode())
+    return answer_text(found(trace, "no trace record: no such run, or it is not finalized and stored yet").encode())
 
 
 async def finalize_run(call: Call) -> web.Response:

@@ -1,8 +1,11 @@
 """The gateway on the running stack: an event's way to the store and back, and what it does without its neighbours."""
 
 import json
+import os
 import secrets
 import signal
+import subprocess
+import sys
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -135,3 +138,28 @@ def test_sigterm_loses_no_answer_and_no_secret_is_logged(stack: RunningStack) ->
     assert '"event": "stopped"' in log
     assert stack.addresses.api_key not in log
     assert stack.addresses.agent_secret not in log
+
+
+def test_it_does_not_start_without_what_it_needs(stack: RunningStack) -> None:
+    """One line says what to do, and the exit code that it is the configuration."""
+    settings = json.loads((stack.folder / "settings.json").read_text())["gateway"]
+    environ = {**os.environ, **settings, "TIDEGATE_GATEWAY_PORT": "0", "TIDEGATE_MANAGEMENT_PORT": "0"}
+    for change, said in (
+        ({"TIDEGATE_KAFKA": ""}, "TIDEGATE_KAFKA is missing"),
+        ({"TIDEGATE_CREDENTIALS": "/nowhere"}, "/nowhere: No such file"),
+        ({"TIDEGATE_LOG_LEVEL": "loud"}, "TIDEGATE_LOG_LEVEL='loud'"),
+        ({"TIDEGATE_GATEWAY_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway"],
+            env={**environ, **change},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 78
+        last = json.loads(done.stderr.splitlines()[-1])
+        assert (last["event"], last["level"]) == ("not started", "critical")
+        assert said in last["reason"]
+        assert "Traceback" not in done.stderr

@@ -235,3 +235,13 @@ async def test_an_environment_is_an_object_of_bounded_size(served: Served, body:
 async def _metrics(served: Served) -> bytes:
     async with served.client.get("/metrics") as answer:
         return await answer.read()
+
+
+async def test_broken_framing_is_400(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    head = f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nX-API-Key: {served.keys['all']}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+    await writer.drain()
+    writer.write(b"zz\r\nnonsense\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, those of libraries included."""
+"""Logs, alike in every process: one JSON object a line on stderr, those of libraries included."""
 
 import logging
 import sys
