@@ -22,18 +22,20 @@ def event_signature_holds(event: Mapping[str, object], signature: str, secrets: 
     return any(matches)
 
 
-def record_mac(secret: str, *, topic: str, key: bytes, tenant: str, value: bytes) -> bytes:
+def record_mac(secret: str, *, topic: str, key: bytes, tenant: bytes, value: bytes) -> bytes:
     """
     The `gateway-mac` header, as hex: proof that a gateway of ours checked this record.
 
     Each part is framed by its length, so that no two different records share one message.
     """
-    lengths = b"%d/%d/%d/" % (len(topic), len(key), len(tenant.encode()))
-    message = b"".join((lengths, topic.encode(), key, tenant.encode(), value))
+    lengths = b"%d/%d/%d/" % (len(topic), len(key), len(tenant))
+    message = b"".join((lengths, topic.encode(), key, tenant, value))
     return hmac.digest(secret.encode(), message, "sha256").hex().encode()
 
 
-def record_mac_holds(mac: bytes, secrets: Sequence[str], *, topic: str, key: bytes, tenant: str, value: bytes) -> bool:
+def record_mac_holds(
+    mac: bytes, secrets: Sequence[str], *, topic: str, key: bytes, tenant: bytes, value: bytes
+) -> bool:
     """Say whether *mac* was made with one of the gateway's *secrets*."""
     for secret in secrets:
         if hmac.compare_digest(record_mac(secret, topic=topic, key=key, tenant=tenant, value=value), mac):

@@ -86,16 +86,27 @@ def check_record(
     Raises:
         Poison: it holds a NUL, which no text column can keep.
     """
+    sealed = is_sealed(topic=topic, key=key, value=value, headers=dict(headers), credentials=credentials)
+    return check_content(record, key=key, sealed=sealed, credentials=credentials)
+
+
+def is_sealed(
+    *, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes | None], credentials: Credentials
+) -> bool:
+    """Say whether a gateway of ours vouches for these bytes, their key and the tenant in the headers."""
+    mac, tenant = headers.get(header_names.GATEWAY_MAC), headers.get(header_names.TENANT)
+    if mac is None or tenant is None or key is None:
+        return False
+    return record_mac_holds(mac, credentials.gateway.mac_secrets, topic=topic, key=key, tenant=tenant, value=value)
+
+
+def check_content(record: RunRecord, *, key: bytes | None, sealed: bool, credentials: Credentials) -> Rejection | None:
+    """Judge what a record says, given whether it is sealed; see `check_record`."""
     if _bears_nul(record):
         raise Poison(Reason.NUL_CHARACTER, "a text field holds a NUL character")
     if key != record.run_id.encode():
         return Rejection(reason=Reason.KEY_MISMATCH, detail="the record's key is not its run_id")
-    mac = header_names.find(headers, header_names.GATEWAY_MAC)
-    if mac is not None and record_mac_holds(
-        mac, credentials.gateway.mac_secrets, topic=topic, key=key, tenant=record.tenant, value=value
-    ):
-        return None
-    return _check_direct(record, credentials)
+    return None if sealed else _check_direct(record, credentials)
 
 
 def _bears_nul(record: RunRecord) -> bool:

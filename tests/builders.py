@@ -79,6 +79,6 @@ class Raw:
 def raw(record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True) -> Raw:
     """The record in the log, with the gateway's mac if it came through a gateway."""
     key, value = record.run_id.encode(), codec.encode(record)
-    mac = record_mac(MAC_SECRET, topic=TOPIC, key=key, tenant=record.tenant, value=value)
-    proof: list[tuple[str, bytes | None]] = [(headers.GATEWAY_MAC, mac)] if checked else []
-    return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof)
+    mac = record_mac(MAC_SECRET, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
+    proof: list[tuple[str, bytes | None]] = [(headers.TENANT, record.tenant.encode()), (headers.GATEWAY_MAC, mac)]
+    return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof if checked else [])

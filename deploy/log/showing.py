@@ -15,7 +15,6 @@ from schemas.events import Record, RunEvent, TraceRecord
 from schemas.validity import check_record
 
 HEX_HEAD_BYTES = 32
-RAW_HEADERS = frozenset({header_names.GATEWAY_MAC})  # bytes that are no text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +39,7 @@ class Shown:
             "wal_id": self.wal_id,
             "timestamp": None if moment is None else datetime.fromtimestamp(moment / 1000, UTC).isoformat(),
             "key": _text(self.raw.key),
-            "headers": {
-                name: value.hex() if value is not None and name in RAW_HEADERS else _text(value)
-                for name, value in self.raw.headers
-            },
+            "headers": {name: _text(value) for name, value in self.raw.headers},
             "verified": self.verified,
             "problem": self.problem,
             "record": None if self.record is None else {"name": type(self.record).__name__, **_fields(self.record)},

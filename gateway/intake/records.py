@@ -41,7 +41,7 @@ def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
         (headers.RECEIVED_AT, headers.timestamp(stamp.received_at)),
         (
             headers.GATEWAY_MAC,
-            record_mac(stamp.mac_secret, topic=topic, key=key, tenant=record.tenant, value=value),
+            record_mac(stamp.mac_secret, topic=topic, key=key, tenant=record.tenant.encode(), value=value),
         ),
     ]
     if isinstance(record, RunEvent):

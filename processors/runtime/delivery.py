@@ -18,12 +18,11 @@ from processors.runtime.dead_letters import LogWriter, Outgoing, dead_letter
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
 from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
-from schemas import codec, telemetry
+from processors.runtime.reading import read
+from schemas import telemetry
 from schemas.credentials import CredentialsFile
-from schemas.errors import Poison, Reason
-from schemas.events import TraceRecord
+from schemas.errors import Poison
 from schemas.topics import Group
-from schemas.validity import check_record
 
 log = structlog.get_logger()
 
@@ -57,29 +56,12 @@ class Delivery:
     async def deliver(self, batch: Batch) -> None:
         """Bring every record of *batch* to a durable outcome; waits as long as that takes."""
         started_s = monotonic()
-        arrivals: list[Arrival] = []
-        for raw in batch.records:
-            try:
-                arrivals.append(self._admit(raw))
-            except Poison as poison:
-                await self._bury(batch.partition, raw, poison)
+        arrivals, poisoned = read(batch.records, self._credentials.current(now_s=started_s))
+        for raw, poison in poisoned:
+            await self._bury(batch.partition, raw, poison)
         await self._settle(batch.partition, arrivals)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
-
-    def _admit(self, raw: RawRecord) -> Arrival:
-        record = codec.decode(raw.value)
-        if isinstance(record, TraceRecord):
-            raise Poison(Reason.UNKNOWN_SCHEMA, f"a TraceRecord does not belong on {raw.topic}")
-        rejection = check_record(
-            record,
-            topic=raw.topic,
-            key=raw.key,
-            value=raw.value or b"",
-            headers=raw.headers,
-            credentials=self._credentials.current(now_s=monotonic()),
-        )
-        return Arrival(raw, record, rejection)
 
     async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
         # Halves are worked off front first, so that the order of the log is the order of effects.

@@ -58,7 +58,7 @@ def produce(stack: RunningStack, count: int, *, tag: str) -> Produced:
                         (headers.RECEIVED_AT, "2026-01-01T00:00:00.000Z"),
                         (
                             headers.GATEWAY_MAC,
-                            record_mac(mac_secret, topic=topic, key=key, tenant=record.tenant, value=value),
+                            record_mac(mac_secret, topic=topic, key=key, tenant=record.tenant.encode(), value=value),
                         ),
                     ],
                 )

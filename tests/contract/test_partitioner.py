@@ -7,15 +7,15 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.producer import producer_config
-from tests.stack import Stack
+from tests.stack import RunningStack
 
 KEYS = 1000
 PARTITIONS = 12
 
 
-def test_a_thousand_keys_map_alike_in_both_clients(stack: Stack) -> None:
+def test_a_thousand_keys_map_alike_in_both_clients(stack: RunningStack) -> None:
     topic = f"test.partitioner.{random.randrange(10**9)}"
-    admin = AdminClient({"bootstrap.servers": stack.kafka})
+    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
     keys = [f"run-{random.getrandbits(64):x}".encode() for _ in range(KEYS)]
     placed: dict[bytes, int] = {}
@@ -24,7 +24,7 @@ def test_a_thousand_keys_map_alike_in_both_clients(stack: Stack) -> None:
         assert error is None
         placed[message.key() or b""] = message.partition()  # type: ignore[assignment,index]
 
-    producer = Producer(producer_config(stack.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
     for key in keys:
         producer.produce(topic, key=key, value=b"", on_delivery=report)
     assert producer.flush(30) == 0

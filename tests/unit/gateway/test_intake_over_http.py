@@ -40,7 +40,12 @@ async def test_an_event_becomes_one_record_and_its_receipt(served: Served) -> No
         headers.RECEIVED_AT: headers.timestamp(NOW),
     }
     assert record_mac_holds(
-        mac, [builders.MAC_SECRET], topic=record.topic, key=record.key, tenant=builders.TENANT, value=record.value
+        mac,
+        [builders.MAC_SECRET],
+        topic=record.topic,
+        key=record.key,
+        tenant=builders.TENANT.encode(),
+        value=record.value,
     )
 
 

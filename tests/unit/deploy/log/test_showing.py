@@ -17,7 +17,7 @@ RECORD = RunFinalized(
     tenant="demo", run_id="r-1", status=RunStatus.SUCCEEDED, finalized_at=datetime(2025, 12, 5, tzinfo=UTC)
 )
 VALUE = codec.encode(RECORD)
-MAC = record_mac(SECRET, topic="run.events", key=b"r-1", tenant="demo", value=VALUE)
+MAC = record_mac(SECRET, topic="run.events", key=b"r-1", tenant=b"demo", value=VALUE)
 
 
 def raw(value: bytes | None = VALUE, *, topic: str = "run.events", **more: bytes) -> Raw:
@@ -26,7 +26,7 @@ def raw(value: bytes | None = VALUE, *, topic: str = "run.events", **more: bytes
 
 
 def test_a_record_with_our_mac_is_verified() -> None:
-    shown = show(raw(gateway_mac=MAC), CREDENTIALS)
+    shown = show(raw(tenant=b"demo", gateway_mac=MAC), CREDENTIALS)
     assert (shown.verified, shown.problem, shown.wal_id) == (True, None, "run.events/3/42")
     assert "r-1 RunFinalized" in shown.line()
 
@@ -38,13 +38,13 @@ def test_a_record_without_proof_is_not() -> None:
 
 
 def test_a_dead_letter_is_verified_against_the_topic_it_comes_from() -> None:
-    dead = raw(topic="run.events.persistence.dlq", gateway_mac=MAC, original_topic=b"run.events")
+    dead = raw(topic="run.events.persistence.dlq", tenant=b"demo", gateway_mac=MAC, original_topic=b"run.events")
     assert headers.ORIGINAL_TOPIC == "original-topic"
     assert show(dead, CREDENTIALS).verified is True
 
 
 def test_nothing_is_claimed_without_credentials() -> None:
-    assert show(raw(gateway_mac=MAC), None).verified is None
+    assert show(raw(tenant=b"demo", gateway_mac=MAC), None).verified is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_nothing_in_a_record_steers_the_terminal() -> None:
 
 
 def test_a_record_as_json_has_readable_fields() -> None:
-    document = show(raw(gateway_mac=MAC), CREDENTIALS).document()
+    document = show(raw(tenant=b"demo", gateway_mac=MAC), CREDENTIALS).document()
     assert document["record"] == {
         "name": "RunFinalized",
         "tenant": "demo",
@@ -74,7 +74,7 @@ def test_a_record_as_json_has_readable_fields() -> None:
         "event_count": None,
         "finalized_at": "2025-12-05T00:00:00Z",
     }
-    assert document["headers"] == {"gateway-mac": MAC.hex()}
+    assert document["headers"] == {"tenant": "demo", "gateway-mac": MAC.decode()}
 
 
 @pytest.mark.parametrize(
