@@ -8,6 +8,7 @@ from typing import NoReturn
 import structlog
 
 from processors.app import PROCESSORS, Processor
+from processors.runtime import failpoints
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
 from schemas.credentials import CredentialsInvalid
@@ -26,6 +27,7 @@ def main() -> int:
     log = structlog.get_logger()
     try:
         log_as_json(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
+        failpoints.arm(os.environ.get("TIDEGATE_FAILPOINT", ""))
         asyncio.run(_run(PROCESSORS[sys.argv[1]]))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
         log.critical("not started", processor=sys.argv[1], reason=str(error))

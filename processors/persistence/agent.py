@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from processors.persistence.store import EventStore
 from processors.runtime.dead_letters import LogWriter, Outgoing
+from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from schemas import codec, headers
 from schemas.topics import RUN_TRACES
@@ -15,6 +16,7 @@ def persistence(store: EventStore, log: LogWriter) -> Handler:
     async def persist(arrivals: Sequence[Arrival]) -> Tally:
         appended = await store.append(arrivals)
         if appended.traces:
+            reach(Failpoint.BEFORE_TRACE)
             await log.write(
                 RUN_TRACES,
                 [

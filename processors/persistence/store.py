@@ -28,6 +28,7 @@ from processors.persistence.verdicts import (
     run_of,
 )
 from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Tally
 from schemas import headers, migrations
 from schemas.errors import Poison, Reason
@@ -200,6 +201,7 @@ class EventStore:
             return await self._append(arrivals, look_up=True)
 
     async def _append(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Appended:
+        reach(Failpoint.BEFORE_TX)
         try:
             async with self._transaction() as connection, connection.cursor() as cursor:
                 known = Known(finalized=await _lock_runs(cursor, arrivals))
@@ -211,6 +213,7 @@ class EventStore:
                 await _write(cursor, verdicts)
                 traces = [await _finalize(connection, each) for each in verdicts.finalizations.values()]
                 traces += [await _stored_trace(cursor, run) for run in verdicts.traces_again]
+                reach(Failpoint.BEFORE_COMMIT)
         except errors.UniqueViolation as error:
             if look_up:
                 # Another worker wrote these rows since we looked: it took the partition over. Look again later.

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.errors import Transient
+from processors.runtime.failpoints import Failpoint, reach
 from schemas import headers
 from schemas.errors import Poison, Reason
 from schemas.producer import producer_config
@@ -66,6 +67,7 @@ class LogWriter:
                 self._producer.poll(0)
         except (BufferError, KafkaException) as error:
             raise Transient(f"{topic}: {error}") from error
+        reach(Failpoint.BEFORE_DLQ_ACK)
         self._producer.flush(ACKNOWLEDGED_WITHIN_S)
         if acknowledged != len(records):
             raise Transient(f"{topic}: {failures[0] if failures else 'no acknowledgement'}")

@@ -16,6 +16,7 @@ from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.dead_letters import LogWriter, Outgoing, dead_letter
 from processors.runtime.errors import Transient
+from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
 from processors.runtime.reading import read
@@ -60,6 +61,7 @@ class Delivery:
         for raw, poison in poisoned:
             await self._bury(batch.partition, raw, poison)
         await self._settle(batch.partition, arrivals)
+        reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
 

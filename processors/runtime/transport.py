@@ -19,6 +19,7 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP, AppT, ConsumerMessage
 
 from processors.runtime.batch import Batch, Partition
+from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
 
@@ -75,7 +76,9 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             timeout = SHORT_FETCH_S
         fetched = await self._getmany(active_partitions=wanted, timeout=timeout)
         slices = [(TP(tp.topic, tp.partition), records) for tp, records in (fetched or {}).items() if records]
-        if not slices and epoch == self._epoch and self.flow_active:
+        if slices:
+            reach(Failpoint.AFTER_POLL)
+        elif epoch == self._epoch and self.flow_active:
             self._pass_by(wanted)
         try:
             while slices and epoch == self._epoch and self.flow_active and not self.should_stop:
@@ -149,6 +152,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002 - Faust's
         if not await super()._commit_offsets(offsets, start_new_transaction):
             return False
+        reach(Failpoint.AFTER_OFFSET)
         for tp, offset in offsets.items():
             self.transport.progress.committed(Partition(*tp), offset)
             self.transport.committed(Partition(*tp), offset)

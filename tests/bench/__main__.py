@@ -8,6 +8,7 @@ so that a slow minute hits both. Results go to bench-results/ as JSON.
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,9 +40,10 @@ def load(url: str, api_key: str, *, connections: int = CONNECTIONS, pause_s: flo
 
 
 @contextmanager
-def bare_handler() -> Iterator[str]:
+def bare_handler(loop: str = "asyncio") -> Iterator[str]:
     """The baseline server; yields its address."""
-    server = subprocess.Popen([sys.executable, "-m", "tests.bench.bare_handler"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.bench.bare_handler", loop]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
@@ -53,22 +55,28 @@ def bare_handler() -> Iterator[str]:
 def single_posts(stack: RunningStack) -> dict[str, Any]:
     """Single POSTs with 64 connections, then the latency at a twentieth of that load."""
     gateway, api_key = stack.addresses.gateway, stack.addresses.api_key
-    with bare_handler() as bare:
+    with bare_handler() as bare, bare_handler("uvloop") as bare_uvloop, stopped(stack, "persistence"):
         load(gateway, api_key)  # warm up: connections to the broker, code paths
-        full = alternate(lambda: load(bare, api_key), lambda: load(gateway, api_key))
+        full = alternate(
+            baseline=lambda: load(bare, api_key),
+            baseline_uvloop=lambda: load(bare_uvloop, api_key),
+            tidegate=lambda: load(gateway, api_key),
+        )
         per_s = {name: median(each["answered"] / each["seconds"] for each in rounds) for name, rounds in full.items()}
         # Four connections, each pausing so long that together they come to a twentieth of the gateway's full load.
         connections = 4
         pause_s = connections * QUIET_SHARE / per_s["tidegate"]
         quiet = alternate(
-            lambda: load(bare, api_key, connections=connections, pause_s=pause_s),
-            lambda: load(gateway, api_key, connections=connections, pause_s=pause_s),
+            baseline=lambda: load(bare, api_key, connections=connections, pause_s=pause_s),
+            tidegate=lambda: load(gateway, api_key, connections=connections, pause_s=pause_s),
         )
     latency_ms = {name: median(each["median_s"] for each in rounds) * 1000 for name, rounds in quiet.items()}
     return {
-        "baseline": "bare aiohttp handler that reads the body and answers 202",
+        "baseline": "bare aiohttp handler that reads the body and answers 202, on asyncio's loop; the same on uvloop",
+        "conditions": "gateway and broker running, persistence held still",
         "per_s": per_s,
         "ratio": per_s["tidegate"] / per_s["baseline"],
+        "ratio_uvloop": per_s["tidegate"] / per_s["baseline_uvloop"],
         "refused": sum(each["refused"] for each in full["tidegate"]),
         "quiet_median_ms": latency_ms,
         "quiet_median_above_baseline_ms": latency_ms["tidegate"] - latency_ms["baseline"],
@@ -76,12 +84,22 @@ def single_posts(stack: RunningStack) -> dict[str, Any]:
     }
 
 
-def alternate(baseline: Callable[[], Any], subject: Callable[[], Any]) -> dict[str, list[Any]]:
-    """Run both, turn by turn."""
-    rounds: dict[str, list[Any]] = {"baseline": [], "tidegate": []}
+@contextmanager
+def stopped(stack: RunningStack, name: str) -> Iterator[None]:
+    """Hold a process still: on two cores it would take its share of what is measured."""
+    os.kill(stack.process(name).pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(stack.process(name).pid, signal.SIGCONT)
+
+
+def alternate(**measures: Callable[[], Any]) -> dict[str, list[Any]]:
+    """Take each measure in turn, as often as there are rounds."""
+    rounds: dict[str, list[Any]] = {name: [] for name in measures}
     for _ in range(ROUNDS):
-        rounds["baseline"].append(baseline())
-        rounds["tidegate"].append(subject())
+        for name, measure in measures.items():
+            rounds[name].append(measure())
     return rounds
 
 

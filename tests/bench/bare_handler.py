@@ -1,6 +1,11 @@
-"""The baseline of the gateway: an aiohttp handler that reads the body and answers 202. Prints its address."""
+"""
+The baseline of the gateway: an aiohttp handler that reads the body and answers 202. Prints its address.
+
+On asyncio's own loop, as aiohttp runs by itself, or on uvloop, as our gateway does.
+"""
 
 import asyncio
+import sys
 
 import uvloop
 from aiohttp import web
@@ -26,4 +31,7 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    if sys.argv[1:] == ["uvloop"]:
+        uvloop.run(serve())
+    else:
+        asyncio.run(serve())
