@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from time import monotonic
 
 import structlog
 import uvloop
@@ -15,7 +16,8 @@ from aiohttp import web
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.context import Readiness
-from gateway.keyring import KeyRing
+from gateway.log.followers import CommittedOffsets, GroupFollower
+from gateway.log.reader import LogReader
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import PROBES, ROUTES
@@ -24,6 +26,7 @@ from schemas.credentials import CredentialsFile, CredentialsInvalid
 from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
+from schemas.topics import GROUPS
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0
@@ -56,7 +59,7 @@ async def serve(settings: Settings) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    keys = KeyRing(CredentialsFile(settings.credentials.path))
+    credentials = CredentialsFile(settings.credentials.path)
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
     publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
@@ -66,13 +69,22 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(store)
         await check_tables(store)
         await stack.enter_async_context(publisher)
+        log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
+        followers = {
+            group.name: await stack.enter_async_context(
+                GroupFollower(CommittedOffsets(settings.kafka.bootstrap, group), clock=_now)
+            )
+            for group in GROUPS
+        }
         for routes, place in ((PROBES, settings.management), (ROUTES, settings.api)):
             server = create_app(
                 routes=routes,
                 publisher=publisher,
                 store=store,
-                credentials=keys.current,
-                clock=lambda: datetime.now(UTC),
+                log=log_reader,
+                followers=followers,
+                credentials=lambda: credentials.current(now_s=monotonic()),
+                clock=_now,
                 telemetry=telemetry,
                 readiness=readiness,
             )
@@ -85,6 +97,10 @@ async def serve(settings: Settings) -> None:
         readiness.accepting = False
         log.info("stopping")
     log.info("stopped")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _listen(stack: AsyncExitStack, server: web.Server, host: str, port: int) -> None:

@@ -1,15 +1,19 @@
 """Composition: an HTTP server made from what it is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from aiohttp import web, web_response
 
 from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Log
 from gateway.openapi import openapi_document
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
+from gateway.receipts.receipts import Receipts
+from gateway.receipts.survey import Survey
 from gateway.routes import ROUTES, Route
 from schemas.credentials import Credentials
 from schemas.telemetry import Telemetry
@@ -21,6 +25,8 @@ def create_app(
     *,
     publisher: Publisher,
     store: RunStore,
+    log: Log,
+    followers: Mapping[str, GroupFollower],
     credentials: Callable[[], Credentials],
     clock: Clock,
     telemetry: Telemetry,
@@ -31,6 +37,9 @@ def create_app(
     parts = Parts(
         publisher=publisher,
         store=store,
+        receipts=Receipts(log=log, store=store, followers=followers, clock=clock),
+        survey=Survey(log=log, followers=followers, publisher=publisher, clock=clock),
+        followers=followers,
         credentials=credentials,
         clock=clock,
         telemetry=telemetry,

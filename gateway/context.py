@@ -1,6 +1,6 @@
 """What handlers are given: one call, with the parts of the application that it may need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,8 +8,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.intake.records import Stamp
+from gateway.log.followers import GroupFollower
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
+from gateway.receipts.receipts import Receipts
+from gateway.receipts.survey import Survey
 from schemas.credentials import Credentials, Principal
 from schemas.telemetry import Telemetry
 
@@ -32,6 +35,9 @@ class Parts:
 
     publisher: Publisher
     store: RunStore
+    receipts: Receipts
+    survey: Survey
+    followers: Mapping[str, GroupFollower]  # by group name
     credentials: Callable[[], Credentials]
     clock: Clock
     telemetry: Telemetry
@@ -44,7 +50,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     request: web.BaseRequest
     parts: Parts
-    run_id: str  # from the path; "" where it names none
+    run_id: str  # from the path; "" where it names none; of a receipt's path it is the wal_id
     principal: Principal
     credentials: Credentials  # in force when the request came
     stamp: Stamp

@@ -115,7 +115,9 @@ def _example(code: ErrorCode) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+    schema: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+    if name in ("partition", "offset"):
+        schema = {"type": "integer", "minimum": 0}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 

@@ -56,6 +56,10 @@ class Publisher(Protocol):
     def ready(self) -> bool:
         """Whether a record published now would be taken, as far as is known."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many records were handed over and are not reported yet."""
+
     async def publish(self, record: Outgoing) -> Receipt:
         """
         Append *record* to its topic and wait for the broker's acknowledgement.
@@ -134,6 +138,11 @@ class ConfluentPublisher:
     def ready(self) -> bool:
         """Whether a record published now would be taken, as far as is known."""
         return not self._away
+
+    @property
+    def in_flight(self) -> int:
+        """How many records were handed over and are not reported yet."""
+        return len(self._polled.producer)
 
     async def publish(self, record: Outgoing) -> Receipt:
         """Append *record*; see `Publisher.publish`."""

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.errors import MethodNotAllowed, NotFound
 from gateway.routes import Route
 
-_NAME = "{run_id}"
+_NAMED = "{}"
 
 
 class Router:
@@ -23,29 +23,30 @@ class Router:
         for route in routes:
             node = self._root
             for segment in route.path[1:].split("/"):
-                node = node.setdefault(segment, {})
+                node = node.setdefault(_NAMED if segment.startswith("{") else segment, {})
             node.setdefault("", {})[route.method] = route  # no segment is empty
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """
-        Return the route, and the run that the path names ("" if none).
+        Return the route, and what the path names: a run_id, a wal_id, or nothing ("").
 
         Raises:
             NotFound: no route has this path.
             MethodNotAllowed: none of them has this method.
         """
         node = self._root
-        run_id = ""
+        named: list[str] = []
         for segment in path.removesuffix("/")[1:].split("/"):
             if segment in node and segment:
                 node = node[segment]
-            elif _NAME in node and segment:
-                node, run_id = node[_NAME], segment
+            elif _NAMED in node and segment:
+                node = node[_NAMED]
+                named.append(segment)
             else:
                 raise NotFound("no such path")
         methods: dict[str, Route] = node.get("", {})
         if method in methods:
-            return methods[method], run_id
+            return methods[method], "/".join(named)
         if methods:
             raise MethodNotAllowed(sorted(methods))
         raise NotFound("no such path")

@@ -7,11 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from gateway.context import Call
-from gateway.handlers import environments, events, operations, runs
+from gateway.handlers import environments, events, operations, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.queries.runs import EnvironmentView, RunView, Status
+from gateway.receipts.views import WalReceipt, WalStatus
 from schemas.credentials import Right
 from schemas.errors import ErrorCode
 from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
@@ -20,7 +21,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 FINALIZATION_BYTES_MAX = 4 * 1024
 
-# What any route with a key, with a body, that writes, that reads can answer.
+# What any route with a key, with a body, that writes, that reads, that looks into the log can answer.
 _KEYED = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.EVENT_INVALID)
 _WRITES = (
     *_KEYED,
@@ -32,6 +33,7 @@ _WRITES = (
     ErrorCode.LOG_UNAVAILABLE,
 )
 _READS = (*_KEYED, ErrorCode.STORE_UNAVAILABLE)
+_LOOKS = (*_KEYED, ErrorCode.BACKPRESSURE, ErrorCode.LOG_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,15 @@ _PAGE = (
     Parameter(name="cursor", type=str, description="next_cursor of the page before"),
 )
 
+_WAIT = (
+    Parameter(
+        name="wait",
+        type=str,
+        description=f"Hold the answer until this group ({', '.join(waiting.NAMES)}) has committed past the record, "
+        f"{waiting.WAIT_MAX_S:g} s at most; `waited` in the answer says whether it has",
+    ),
+)
+
 PROBES = (
     Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
     Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready),
@@ -86,6 +97,7 @@ ROUTES = (
         status=202,
         right=Right.INGEST,
         body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
+        query=_WAIT,
         refusals=(*_WRITES, ErrorCode.SIGNATURE_INVALID),
     ),
     Route(
@@ -109,6 +121,7 @@ ROUTES = (
         status=202,
         right=Right.INGEST,
         body=Body(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
+        query=_WAIT,
         refusals=_WRITES,
     ),
     Route(
@@ -119,6 +132,7 @@ ROUTES = (
         status=202,
         right=Right.INGEST,
         body=Body(type=dict[str, Any], bytes_max=ENVIRONMENT_BYTES_MAX),
+        query=_WAIT,
         refusals=_WRITES,
     ),
     Route(
@@ -159,6 +173,22 @@ ROUTES = (
             *_PAGE,
         ),
         refusals=(*_READS, ErrorCode.BAD_REQUEST),
+    ),
+    Route(
+        method="GET",
+        path="/api/wal/status",
+        handler=wal.show_status,
+        answer=WalStatus,
+        right=Right.READ,
+        refusals=_LOOKS,
+    ),
+    Route(
+        method="GET",
+        path="/api/wal/{topic}/{partition}/{offset}",
+        handler=wal.show_receipt,
+        answer=WalReceipt,
+        right=Right.READ,
+        refusals=(*_LOOKS, ErrorCode.NOT_FOUND),
     ),
     *PROBES,
     Route(method="GET", path="/openapi.json", handler=operations.openapi, answer=dict[str, Any]),

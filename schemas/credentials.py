@@ -20,11 +20,12 @@ from typing import Annotated
 import msgspec
 import tomli_w
 
+from schemas.watched import WatchedFile
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 
 KEY_SECRET_BYTES = 24  # 192 random bits
 KEY_ID_BYTES = 6
-RELOAD_AFTER_S = 1.0
 # What an unknown id is compared with, so that it takes the same time as a wrong secret.
 _NO_KEY_SHA256 = "0" * 64
 
@@ -182,8 +183,8 @@ def new_secret() -> str:
     return secrets.token_hex(32)
 
 
-class CredentialsFile:
-    """The file as it is now: looked at again at most once in `RELOAD_AFTER_S`, parsed only when it changed."""
+class CredentialsFile(WatchedFile[Credentials]):
+    """The file as it is now."""
 
     def __init__(self, path: Path) -> None:
         """
@@ -192,33 +193,7 @@ class CredentialsFile:
         Raises:
             CredentialsInvalid: it is missing or cannot be used. Do not start.
         """
-        self.path = path
-        self.problem: str | None = None  # why the newest file is not in force; None while it is
-        self._looked_at_s = float("-inf")
-        self._stamp: tuple[int, int, int] | None = None
         try:
-            self._current = self._read()
+            super().__init__(path, parse)
         except OSError as error:
             raise CredentialsInvalid(f"{path}: {error.strerror}") from error
-
-    def current(self, *, now_s: float) -> Credentials:
-        """The credentials in force; *now_s* is a monotonic clock's reading."""
-        if now_s - self._looked_at_s >= RELOAD_AFTER_S:
-            self._looked_at_s = now_s
-            try:
-                if self._stamp_now() != self._stamp:
-                    self._current = self._read()
-                    self.problem = None
-            except (OSError, CredentialsInvalid) as error:
-                self.problem = str(error)
-        return self._current
-
-    def _read(self) -> Credentials:
-        stamp = self._stamp_now()
-        credentials = parse(self.path.read_text())
-        self._stamp = stamp
-        return credentials
-
-    def _stamp_now(self) -> tuple[int, int, int]:
-        status = self.path.stat()
-        return status.st_mtime_ns, status.st_ino, status.st_size

@@ -85,6 +85,8 @@ def _read(kind: Any, text: str) -> Any:
         if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
             raise ValueError(text)
         return text.lower() in ("true", "1", "yes", "on")
+    if kind == Path | None:
+        return Path(text)
     if kind in (int, float, Path):
         return kind(text)
     return text

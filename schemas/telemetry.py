@@ -104,6 +104,12 @@ GROUP_COMMITTED = Metric(
     help="Offset that this worker last committed",
     labels=("topic", "group", "partition"),
 )
+GROUP_HALTED_LANES = Metric(
+    name="tidegate_group_halted_lanes",
+    kind=Kind.GAUGE,
+    help="Lanes that the dead-letter limit has stopped: look at the dead letters, then mend or raise the limit",
+    labels=("group",),
+)
 GROUP_HEALTHY = Metric(
     name="tidegate_group_healthy",
     kind=Kind.GAUGE,
@@ -120,7 +126,15 @@ OF_GATEWAY = (
     PUBLISH_IN_FLIGHT,
     PUBLISH_FAILURES,
 )
-OF_PROCESSORS = (RECORDS, SLICE_RECORDS, SLICE_DURATION, SLICE_RETRIES, GROUP_COMMITTED, GROUP_HEALTHY)
+OF_PROCESSORS = (
+    RECORDS,
+    SLICE_RECORDS,
+    SLICE_DURATION,
+    SLICE_RETRIES,
+    GROUP_COMMITTED,
+    GROUP_HALTED_LANES,
+    GROUP_HEALTHY,
+)
 
 
 class Telemetry:

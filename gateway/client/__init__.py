@@ -10,7 +10,7 @@ It needs `schemas` and nothing else of Tidegate.
 
 from gateway.client.bounds import Bounds
 from gateway.client.client import TidegateClient
-from gateway.client.errors import Refused, SendAgainLater, Undelivered
-from gateway.client.run import Accepted, Dropped, Run
+from gateway.client.errors import Dropped, Refused, SendAgainLater, Undelivered
+from gateway.client.run import Accepted, Run
 
 __all__ = ["Accepted", "Bounds", "Dropped", "Refused", "Run", "SendAgainLater", "TidegateClient", "Undelivered"]

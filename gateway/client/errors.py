@@ -1,12 +1,18 @@
 """What can become of a request other than a receipt, named after what its sender does next."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gateway.client.run import Dropped
+from dataclasses import dataclass
 
 SHOWN_MAX = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """What was not delivered, and why; `type` is an event's type, or `environment` or `finalize`."""
+
+    type: str
+    code: str
+    detail: str
 
 
 class Refused(Exception):
@@ -40,7 +46,7 @@ class SendAgainLater(Exception):
 class Undelivered(Exception):
     """Part of a run did not arrive. What did is safe; send the rest as a new run, or tell a person."""
 
-    def __init__(self, run_id: str, dropped: Sequence["Dropped"], count: int) -> None:
+    def __init__(self, run_id: str, dropped: Sequence[Dropped], count: int) -> None:
         """List what was dropped; *count* may exceed the list."""
         shown = "; ".join(f"{one.type}: {one.code}: {one.detail}" for one in dropped[:SHOWN_MAX])
         more = f"; and {count - SHOWN_MAX} more" if count > SHOWN_MAX else ""

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from gateway.client.bounds import Bounds
 from gateway.client.delivery import Delivery, Receipt, Request
-from gateway.client.errors import Refused, SendAgainLater, Undelivered
+from gateway.client.errors import Dropped, Refused, SendAgainLater, Undelivered
 from schemas import strictjson
 from schemas.errors import Fault, Invalid
 from schemas.events import RunStatus
@@ -44,15 +44,6 @@ class Accepted:
     type: str
     wal_id: str
     duplicate: bool  # an earlier attempt had put it there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
-    """What was not delivered, and why; `type` is an event's type, or `environment` or `finalize`."""
-
-    type: str
-    code: str
-    detail: str
 
 
 class Run:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from multidict import CIMultiDict
 
 from gateway.errors import NotFound
@@ -13,6 +13,7 @@ from gateway.queries.runs import EventView, RunView
 
 Thing = TypeVar("Thing")
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
+Waited = Annotated[bool, Meta(description="With ?wait: whether the group has committed past the record")]
 Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
 
 _HEADERS = CIMultiDict({"Content-Type": "application/json"})
@@ -24,6 +25,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Literal["accepted"] = "accepted"
     wal_id: WalId
+    waited: Waited | UnsetType = UNSET
 
 
 class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,7 @@ class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["accepted"] = "accepted"
     wal_id: WalId
     seq: int
+    waited: Waited | UnsetType = UNSET
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):

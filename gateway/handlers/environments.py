@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.body import read_json_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, answer, found
+from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id, parse_environment
 from gateway.intake.records import seal
 from schemas.events import EnvironmentCaptured
@@ -15,7 +16,7 @@ from schemas.events import EnvironmentCaptured
 
 async def capture_environment(call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
-    run_id = check_run_id(call.run_id)
+    run_id, group = check_run_id(call.run_id), read_wait(call.request)
     # On a thread: a snapshot may be large, and there is one a run.
     text, canonical = await asyncio.to_thread(parse_environment, await read_json_body(call))
     record = EnvironmentCaptured(
@@ -26,7 +27,8 @@ async def capture_environment(call: Call) -> web.Response:
         captured_at=call.stamp.received_at,
     )
     receipt = await call.parts.publisher.publish(seal(record, part="environment", stamp=call.stamp))
-    return answer(Accepted(wal_id=receipt.wal_id), status=202)
+    waited = await wait_past(call, group, receipt)
+    return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
 
 
 async def show_environment(call: Call) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.body import read_json_body
 from gateway.context import Call
 from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page
+from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.access import check_signature, speaker
 from gateway.intake.documents import check_run_id, parse_event
 from gateway.intake.records import Outgoing, seal
@@ -21,14 +22,15 @@ INLINE_BYTES_MAX = 64 * 1024
 
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
-    run_id = check_run_id(call.run_id)
+    run_id, group = check_run_id(call.run_id), read_wait(call.request)
     body = await read_json_body(call)
     if len(body) > INLINE_BYTES_MAX:
         seq, record = await asyncio.to_thread(_admit, body, run_id, call)
     else:
         seq, record = _admit(body, run_id, call)
     receipt = await call.parts.publisher.publish(record)
-    return answer(EventAccepted(wal_id=receipt.wal_id, seq=seq), status=202)
+    waited = await wait_past(call, group, receipt)
+    return answer(EventAccepted(wal_id=receipt.wal_id, seq=seq, waited=waited), status=202)
 
 
 async def list_events(call: Call) -> web.Response:

@@ -5,6 +5,7 @@ from aiohttp import web
 from gateway.body import read_json_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page
+from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id, parse_finalization
 from gateway.intake.records import seal
 from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
@@ -41,7 +42,7 @@ async def show_trace(call: Call) -> web.Response:
 
 async def finalize_run(call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
-    run_id = check_run_id(call.run_id)
+    run_id, group = check_run_id(call.run_id), read_wait(call.request)
     body = parse_finalization(await read_json_body(call))
     record = RunFinalized(
         tenant=call.principal.tenant,
@@ -51,4 +52,5 @@ async def finalize_run(call: Call) -> web.Response:
         finalized_at=call.stamp.received_at,
     )
     receipt = await call.parts.publisher.publish(seal(record, part="finalized", stamp=call.stamp))
-    return answer(Accepted(wal_id=receipt.wal_id), status=202)
+    waited = await wait_past(call, group, receipt)
+    return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)

@@ -16,7 +16,10 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
+from gateway.publisher import Receipt
+from gateway.queries.outcomes import OUTCOME, effect
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from gateway.receipts.views import Effect
 from schemas.migrations import APPLIED_VERSION, newest_version
 from schemas.topics import RUN_EVENTS
 
@@ -183,6 +186,19 @@ class PostgresRunStore:
         """The trace record's JSON text; None until the run is finalized and stored."""
         row = await self._one(TRACE, tenant, run_id)
         return None if row is None else str(row["document"])
+
+    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
+        """What the record at *place* came to; None if the tenant has nothing from there."""
+        parameters = {
+            "tenant": tenant,
+            "partition": place.partition,
+            "offset": place.offset,
+            "run_id": run_id,
+            "environment": environment,
+        }
+        async with self._connection() as connection:
+            row = await (await connection.execute(OUTCOME, parameters)).fetchone()
+        return None if row is None else effect(row, place)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
         async with self._connection() as connection:

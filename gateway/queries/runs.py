@@ -8,6 +8,9 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
+from gateway.publisher import Receipt
+from gateway.receipts.views import Effect
+
 Status = Literal["open", "succeeded", "failed", "cancelled", "abandoned"]
 
 
@@ -107,3 +110,10 @@ class RunStore(Protocol):
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The trace record's JSON text; None until the run is finalized and stored."""
+
+    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
+        """
+        What the record at *place* came to; None if the tenant has nothing from there.
+
+        Its run, and that it is an environment, are said where they are known.
+        """

@@ -10,10 +10,11 @@ from aiohttp import ClientSession, web
 
 from gateway.app import create_app
 from gateway.context import Readiness
+from gateway.log.followers import GroupFollower
 from schemas.credentials import ApiKey, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests import builders
-from tests.fakes import MemoryRunStore, RecordingPublisher
+from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 
@@ -26,6 +27,8 @@ class Served:
     port: int
     publisher: RecordingPublisher
     store: MemoryRunStore
+    log: MemoryLog
+    committed: MemoryCommitted
     telemetry: Telemetry
     readiness: Readiness
     keys: dict[str, str]
@@ -56,10 +59,13 @@ async def served() -> AsyncIterator[Served]:
     base = builders.credentials()
     credentials = msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()})
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
-    readiness = Readiness()
+    readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
+    follower = GroupFollower(committed, clock=lambda: NOW)
     server = create_app(
         publisher=publisher,
         store=store,
+        log=log,
+        followers={"persistence": follower},
         credentials=lambda: credentials,
         clock=lambda: NOW,
         telemetry=telemetry,
@@ -70,12 +76,14 @@ async def served() -> AsyncIterator[Served]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with ClientSession(f"http://127.0.0.1:{port}") as client:
+    async with follower, ClientSession(f"http://127.0.0.1:{port}") as client:
         yield Served(
             client=client,
             port=port,
             publisher=publisher,
             store=store,
+            log=log,
+            committed=committed,
             telemetry=telemetry,
             readiness=readiness,
             keys=shown,

@@ -5,6 +5,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.routes import ROUTES, Route
 from schemas.credentials import Right
+from schemas.errors import ErrorCode
 from tests import builders
 from tests.unit.gateway.conftest import Served
 
@@ -16,7 +17,8 @@ def name(route: Route) -> str:
 
 
 def url(route: Route) -> str:
-    return route.path.replace("{run_id}", builders.RUN)
+    path = route.path.replace("{run_id}", builders.RUN)
+    return path.replace("{topic}/{partition}/{offset}", "run.events/0/0")
 
 
 @pytest.mark.parametrize("route", KEYED, ids=name)
@@ -42,7 +44,7 @@ async def test_another_tenants_run_is_404(served: Served, route: Route) -> None:
         assert (answer.status, (await answer.json())["code"]) == (404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("route", [route for route in KEYED if route.method == "GET"], ids=name)
+@pytest.mark.parametrize("route", [route for route in KEYED if ErrorCode.STORE_UNAVAILABLE in route.refusals], ids=name)
 async def test_a_store_that_is_away_is_503_and_ingestion_goes_on(served: Served, route: Route) -> None:
     served.store.failure = StoreUnavailable("away")
     async with served.client.request(route.method, url(route), headers=served.headers()) as answer:

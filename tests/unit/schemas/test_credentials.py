@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
 from schemas import credentials as credentials_file
 from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid, KeyRefused, Right, new_key
@@ -70,6 +71,19 @@ def test_a_change_is_seen_and_a_bad_file_changes_nothing(tmp_path: Path) -> None
     credentials_file.write(path, credentials())
     assert file.current(now_s=40) == credentials()
     assert file.problem is None
+
+
+def test_a_bad_file_is_told_of_once(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    credentials_file.write(path, credentials())
+    file = CredentialsFile(path)
+    path.write_text("nonsense")
+    with structlog.testing.capture_logs() as told:
+        for now_s in (10, 20, 30):
+            file.current(now_s=now_s)
+        credentials_file.write(path, credentials())
+        file.current(now_s=40)
+    assert [line["log_level"] for line in told] == ["error", "warning"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""
+How far a group has come: one task asks for its committed offsets, for all who want to know or wait.
+
+It asks once a second, so that it can tell when each partition last went on, and more often while requests wait.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Protocol, Self
+
+from confluent_kafka import TopicPartition
+
+from gateway.errors import LogUnavailable
+from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.thread import ClientThread
+from gateway.publisher import Receipt
+from schemas.topics import Group
+
+IDLE_EVERY_S = 1.0
+BUSY_EVERY_S = 0.1
+STALE_S = 5.0
+WAITERS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a group is on one partition."""
+
+    committed: int | None  # None: nowhere, it has no first offset
+    moved_at: datetime | None  # when this gateway last saw it go on; None: not since it started
+
+
+class Committed(Protocol):
+    """The committed offsets of one group. Its methods block, and raise KafkaException."""
+
+    def read(self) -> Mapping[int, int | None]:
+        """The committed offset of each partition of the group's source; None where there is none."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class GroupFollower:
+    """Follows one group; an async context manager."""
+
+    def __init__(self, committed: Committed, *, clock: Callable[[], datetime], waiters_max: int = WAITERS_MAX) -> None:
+        """Prepare; the context asks a first time, and goes on."""
+        self._committed = committed
+        self._clock = clock
+        self._waiters_max = waiters_max
+        self._thread = ClientThread("kafka-committed")
+        self._seen: dict[int, Progress] = {}
+        self._seen_at_s: float | None = None
+        self._waiters: dict[asyncio.Future[None], tuple[int, int]] = {}  # partition, offset
+        self._wanted = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Ask, and go on asking."""
+        await self._ask()
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop asking; who still waits is told in its time."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._thread.close(self._committed.close)
+
+    def progress(self) -> Mapping[int, Progress]:
+        """
+        Where the group is on each partition, a second old at most while Kafka answers.
+
+        Raises:
+            LogUnavailable: it has not answered for a while.
+        """
+        if self._seen_at_s is None or monotonic() - self._seen_at_s > STALE_S:
+            raise LogUnavailable("Kafka does not tell what the group has committed")
+        return self._seen
+
+    async def wait_past(self, place: Receipt, *, timeout_s: float) -> bool:
+        """Wait until the group has committed past *place*; False after *timeout_s*, or at once if too many wait."""
+        if len(self._waiters) >= self._waiters_max:
+            return False
+        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[passed] = place.partition, place.offset
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await passed
+        except TimeoutError:
+            return False
+        finally:
+            del self._waiters[passed]
+        return True
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_EVERY_S):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            await self._ask()
+            while self._waiters:
+                await asyncio.sleep(BUSY_EVERY_S)
+                await self._ask()
+
+    async def _ask(self) -> None:
+        with suppress(LogUnavailable):  # `progress` says so once it lasts
+            self._note(await self._thread.run(self._committed.read))
+
+    def _note(self, committed: Mapping[int, int | None]) -> None:
+        now, before = self._clock(), self._seen
+        self._seen_at_s = monotonic()
+        self._seen = {partition: _moved(before.get(partition), offset, now) for partition, offset in committed.items()}
+        for passed, (partition, offset) in self._waiters.items():
+            if not passed.done() and (committed.get(partition) or 0) > offset:
+                passed.set_result(None)
+
+
+class CommittedOffsets:
+    """`Committed` of a group, asked through a consumer that speaks for it without joining it."""
+
+    def __init__(self, bootstrap: str, group: Group) -> None:
+        """Connect in the background."""
+        self._topic = group.source.name
+        self._consumer = looking_consumer(bootstrap, group_id=group.id)
+        self._places: list[TopicPartition] = []
+
+    def read(self) -> Mapping[int, int | None]:
+        """See `Committed.read`."""
+        if not self._places:  # the partitions of a live topic never change
+            partitions = self._consumer.list_topics(self._topic, timeout=REQUEST_S).topics[self._topic].partitions
+            self._places = [TopicPartition(self._topic, partition) for partition in partitions]
+        places = self._consumer.committed(self._places, timeout=REQUEST_S)
+        return {place.partition: place.offset if place.offset >= 0 else None for place in places}
+
+    def close(self) -> None:
+        """See `Committed.close`."""
+        self._consumer.close()
+
+
+def _moved(before: Progress | None, committed: int | None, now: datetime) -> Progress:
+    if before is None:
+        return Progress(committed=committed, moved_at=None)
+    return before if before.committed == committed else Progress(committed=committed, moved_at=now)

@@ -1,0 +1,249 @@
+"""
+The log, read at a place: one record, the ends of a topic, a dead letter, who is in a group.
+
+Every look is bounded in time, and one thread serves them all, so that asking cannot load Kafka.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any, Protocol, Self
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from gateway.errors import LogUnavailable
+from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.thread import ClientThread
+from gateway.publisher import Receipt
+from schemas import headers
+from schemas.topics import Group
+
+LOOK_S = 2.0
+# A dead letter bears its worker's clock, its record the gateway's.
+CLOCK_SKEW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """One record as the broker has it."""
+
+    place: Receipt
+    written_at: datetime | None  # None: it bears no time
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edges:
+    """What one partition holds: offsets from `first`, below `end`."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A place that was written to."""
+
+    edges: Edges
+    record: LogRecord | None  # None: expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """A look through dead letters."""
+
+    letter: LogRecord | None
+    complete: bool  # False: it was not found in the time there was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Who works for a group."""
+
+    state: str  # Kafka's word: Stable, Empty, PreparingRebalance, ...
+    members: int
+
+
+class Log(Protocol):
+    """
+    The port to the log's reading side.
+
+    Every method raises QueueFull where too many look already (answer 429), and LogUnavailable where Kafka
+    does not answer in time (answer 503).
+    """
+
+    async def look(self, place: Receipt) -> Look | None:
+        """What is at *place*; None if there is no such topic or partition, or nothing was written there (yet)."""
+
+    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """Search the dead letters of *group* for the record of *place*, from *written_at* on, for a bounded time."""
+
+    async def edges(self, topic: str) -> Mapping[int, Edges]:
+        """The edges of each partition; empty if there is no such topic."""
+
+    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+        """When the first record at or after each of *places* was written, as far as could be read in time."""
+
+    async def membership(self, group: Group) -> Membership | None:
+        """Who works for *group*; None while its coordinator does not say."""
+
+
+class LogReader:
+    """`Log` on a consumer that joins no group; an async context manager."""
+
+    def __init__(self, bootstrap: str) -> None:
+        """Connect in the background."""
+        self._thread = ClientThread("kafka-look")
+        self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be waited for."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close behind the look that still runs."""
+        await self._thread.close(self._consumer.close)
+
+    async def look(self, place: Receipt) -> Look | None:
+        """See `Log.look`."""
+        return await self._thread.run(self._look, place)
+
+    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """See `Log.dead_letter`."""
+        return await self._thread.run(self._search, group.dead_letters.name, place, written_at)
+
+    async def edges(self, topic: str) -> Mapping[int, Edges]:
+        """See `Log.edges`."""
+        return await self._thread.run(self._edges, topic)
+
+    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+        """See `Log.written_at`."""
+        return await self._thread.run(self._written_at, places) if places else {}
+
+    async def membership(self, group: Group) -> Membership | None:
+        """See `Log.membership`."""
+        return await self._thread.run(self._membership, group.id)
+
+    def _look(self, place: Receipt) -> Look | None:
+        if place.partition not in self._partitions(place.topic):
+            return None
+        edges = self._edges_of(place.topic, place.partition)
+        if place.offset >= edges.end:
+            return None
+        if place.offset < edges.first:
+            return Look(edges=edges, record=None)
+        self._consumer.assign([_partition(place)])
+        try:
+            record = self._next(monotonic() + LOOK_S)
+        finally:
+            self._consumer.unassign()
+        # An offset that a transaction's marker took, or that compaction left empty, is no record's.
+        return Look(edges=edges, record=record) if record is not None and record.place == place else None
+
+    def _search(self, topic: str, place: Receipt, written_at: datetime | None) -> Search:
+        deadline_s = monotonic() + LOOK_S
+        start = TopicPartition(topic, 0, OFFSET_BEGINNING)  # dead letters have one partition
+        if written_at is not None:
+            earliest_ms = round((written_at - CLOCK_SKEW).timestamp() * 1000)
+            [start] = self._consumer.offsets_for_times([TopicPartition(topic, 0, earliest_ms)], timeout=REQUEST_S)
+        self._consumer.assign([start])
+        try:
+            while (letter := self._next(deadline_s)) is not None:
+                if _comes_from(letter, place):
+                    return Search(letter=letter, complete=True)
+        except LogUnavailable:
+            return Search(letter=None, complete=False)
+        finally:
+            self._consumer.unassign()
+        return Search(letter=None, complete=True)
+
+    def _written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+        wanted = {(place.topic, place.partition): place for place in places}
+        found: dict[Receipt, datetime] = {}
+        deadline_s = monotonic() + LOOK_S
+        self._consumer.assign([_partition(place) for place in places])
+        try:
+            while len(found) < len(places) and (message := self._poll(deadline_s)) is not None:
+                place = wanted[message.topic() or "", message.partition() or 0]
+                moment = _written_at(message)
+                if message.error() is None and place not in found and moment is not None:
+                    found[place] = moment
+                    self._consumer.pause([_partition(place)])
+        finally:
+            self._consumer.resume(self._consumer.assignment())  # a pause would outlive the assignment
+            self._consumer.unassign()
+        return found
+
+    def _membership(self, group_id: str) -> Membership | None:
+        # Why this call, old as it is: describe_consumer_groups aborts the process when the broker dies meanwhile
+        # (librdkafka 2.16, "Assertion `eonce->refcnt > 0' failed").
+        described: Any = self._admin.list_groups(group_id, timeout=REQUEST_S)
+        return next((Membership(state=each.state, members=len(each.members)) for each in described), None)
+
+    def _partitions(self, topic: str) -> Sequence[int]:
+        return list(self._consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
+
+    def _edges(self, topic: str) -> Mapping[int, Edges]:
+        return {partition: self._edges_of(topic, partition) for partition in self._partitions(topic)}
+
+    def _edges_of(self, topic: str, partition: int) -> Edges:
+        # None stands for a timeout in some releases of the client and not in others: then it unpacks to an error.
+        first, end = self._consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=REQUEST_S, cached=False
+        )
+        return Edges(first=first, end=end)
+
+    def _next(self, deadline_s: float) -> LogRecord | None:
+        """The next record of what is assigned, None at its end. Raises LogUnavailable after *deadline_s*."""
+        message = self._poll(deadline_s)
+        if message is None:
+            raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
+        return None if message.error() is not None else _record(message)
+
+    def _poll(self, deadline_s: float) -> Message | None:
+        """The next message or end of a partition; None after *deadline_s*."""
+        message = self._consumer.poll(max(0.0, deadline_s - monotonic()))
+        error = None if message is None else message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+            raise KafkaException(error)
+        return message
+
+
+def _partition(place: Receipt) -> TopicPartition:
+    return TopicPartition(place.topic, place.partition, place.offset)
+
+
+def _record(message: Message) -> LogRecord:
+    return LogRecord(
+        place=Receipt(message.topic() or "", message.partition() or 0, message.offset() or 0),
+        written_at=_written_at(message),
+        key=message.key(),
+        value=message.value(),
+        headers=message.headers() or (),
+    )
+
+
+def _written_at(message: Message) -> datetime | None:
+    kind, moment_ms = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(moment_ms / 1000, UTC)
+
+
+def _comes_from(letter: LogRecord, place: Receipt) -> bool:
+    origin = (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
+    return [headers.find(letter.headers, name) for name in origin] == [
+        place.topic.encode(),
+        b"%d" % place.partition,
+        b"%d" % place.offset,
+    ]

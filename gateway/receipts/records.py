@@ -1,0 +1,56 @@
+"""What a record of the log says of itself, and who may hear it."""
+
+from gateway.log.reader import LogRecord
+from gateway.receipts.views import RecordView
+from schemas import codec, headers
+from schemas.credentials import Principal, Right
+from schemas.errors import Poison
+from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized
+
+_PARTS = {RunFinalized: "finalized", EnvironmentCaptured: "environment"}
+
+
+def describe(record: LogRecord) -> RecordView:
+    """Decode *record*; its headers speak where it does not decode."""
+    try:
+        decoded = codec.decode(record.value)
+    except Poison as poison:
+        seq = _header(record, headers.SEQ)
+        return RecordView(
+            name=None,
+            tenant=_header(record, headers.TENANT),
+            run_id=None,
+            seq=int(seq) if seq is not None and seq.isascii() and seq.isdigit() else None,
+            event_id=_header(record, headers.EVENT_ID),
+            key=text(record.key),
+            written_at=record.written_at,
+            problem=f"{poison.reason}: {poison.detail}",
+        )
+    seq_or_none = decoded.seq if isinstance(decoded, RunEvent) else None
+    part = seq_or_none or _PARTS.get(type(decoded))
+    return RecordView(
+        name=type(decoded).__name__,
+        tenant=decoded.tenant,
+        run_id=decoded.run_id,
+        seq=seq_or_none,
+        event_id=None if part is None else headers.event_id(decoded.tenant, decoded.run_id, part),
+        key=text(record.key),
+        written_at=record.written_at,
+        problem=None,
+    )
+
+
+def may_see(principal: Principal, record: RecordView) -> bool:
+    """Whether *record* is of the principal's tenant; one that names no tenant is for those who administer."""
+    if record.tenant is None:
+        return Right.ADMIN in principal.rights
+    return record.tenant == principal.tenant
+
+
+def _header(record: LogRecord, name: str) -> str | None:
+    return text(headers.find(record.headers, name))
+
+
+def text(value: bytes | None) -> str | None:
+    """Bytes from the log for people; None stays None."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")

@@ -1,0 +1,130 @@
+"""The status of the log and its groups, measured for all who ask at most once a second."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from time import monotonic
+
+from gateway.log.followers import GroupFollower, Progress
+from gateway.log.reader import Edges, Log
+from gateway.publisher import Publisher, Receipt
+from gateway.receipts.views import (
+    GatewayStatus,
+    GroupPartitionStatus,
+    GroupStatus,
+    PartitionStatus,
+    TopicStatus,
+    WalStatus,
+)
+from schemas.topics import GROUPS, Group, all_topics
+
+FRESH_S = 1.0
+
+
+class Survey:
+    """Measures, and remembers for a second."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        followers: Mapping[str, GroupFollower],
+        publisher: Publisher,
+        clock: Callable[[], datetime],
+        clock_s: Callable[[], float] = monotonic,
+    ) -> None:
+        """Look into *log*; *followers*, by group name, know how far each group is."""
+        self._log = log
+        self._followers = followers
+        self._publisher = publisher
+        self._clock = clock
+        self._clock_s = clock_s
+        self._measuring: asyncio.Task[WalStatus] | None = None
+        self._measured_at_s = 0.0
+        self._before: tuple[float, Mapping[str, int]] | None = None  # when, and how far each topic was
+
+    async def status(self) -> WalStatus:
+        """
+        The status, a second old at most; who asks meanwhile waits for the same measurement.
+
+        Raises:
+            QueueFull, LogUnavailable: see `Log`.
+        """
+        now_s = self._clock_s()
+        if self._measuring is None or (self._measuring.done() and now_s - self._measured_at_s >= FRESH_S):
+            self._measured_at_s = now_s
+            self._measuring = asyncio.create_task(self._measure())
+        return await asyncio.shield(self._measuring)
+
+    async def _measure(self) -> WalStatus:
+        edges = {topic.name: await self._log.edges(topic.name) for topic in all_topics()}
+        written = {name: sum(each.end for each in partitions.values()) for name, partitions in edges.items()}
+        before, self._before = self._before, (self._clock_s(), written)
+        rates = {} if before is None else rates_per_s(before, self._before)
+        return WalStatus(
+            measured_at=self._clock(),
+            topics=[_topic(name, partitions, rates.get(name)) for name, partitions in edges.items()],
+            groups=[await self._group(group, edges) for group in GROUPS],
+            gateway=GatewayStatus(in_flight_records=self._publisher.in_flight),
+        )
+
+    async def _group(self, group: Group, edges: Mapping[str, Mapping[int, Edges]]) -> GroupStatus:
+        source = edges[group.source.name]
+        progress = self._followers[group.name].progress()
+        waiting = {
+            partition: Receipt(group.source.name, partition, max(each.committed, source[partition].first))
+            for partition, each in progress.items()
+            if each.committed is not None and each.committed < source[partition].end
+        }
+        written_at = await self._log.written_at(list(waiting.values()))
+        membership = await self._log.membership(group)
+        now = self._clock()
+        partitions = []
+        for partition, each in sorted(progress.items()):
+            since = written_at.get(waiting[partition]) if partition in waiting else now
+            partitions.append(_partition(partition, each, end=source[partition].end, since=since, now=now))
+        ages_s = [each.lag_s for each in partitions if each.lag_s is not None]
+        return GroupStatus(
+            group=group.name,
+            topic=group.source.name,
+            state=None if membership is None else membership.state,
+            members=None if membership is None else membership.members,
+            lag_records=sum(each.lag_records or 0 for each in partitions),
+            lag_s=max(ages_s, default=None),
+            dead_letters=sum(each.end - each.first for each in edges[group.dead_letters.name].values()),
+            partitions=partitions,
+        )
+
+
+def rates_per_s(before: tuple[float, Mapping[str, int]], after: tuple[float, Mapping[str, int]]) -> Mapping[str, float]:
+    """How fast each topic grew between two looks; a topic that was made anew meanwhile did not."""
+    (then_s, written_then), (now_s, written_now) = before, after
+    return {
+        name: max(0, written - written_then.get(name, 0)) / (now_s - then_s)
+        for name, written in written_now.items()
+        if now_s > then_s
+    }
+
+
+def _topic(name: str, partitions: Mapping[int, Edges], rate_per_s: float | None) -> TopicStatus:
+    return TopicStatus(
+        topic=name,
+        records_per_s=rate_per_s,
+        partitions=[
+            PartitionStatus(partition=partition, first_offset=each.first, end_offset=each.end)
+            for partition, each in sorted(partitions.items())
+        ],
+    )
+
+
+def _partition(
+    partition: int, progress: Progress, *, end: int, since: datetime | None, now: datetime
+) -> GroupPartitionStatus:
+    committed = progress.committed
+    return GroupPartitionStatus(
+        partition=partition,
+        committed=committed,
+        lag_records=None if committed is None else max(0, end - committed),
+        lag_s=None if since is None or committed is None else max(0.0, (now - since).total_seconds()),
+        last_progress_at=progress.moved_at,
+    )

@@ -1,0 +1,127 @@
+"""What receipts and the log's status show."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+State = Literal["waiting", "done", "missed", "not_started"]
+
+
+class LogView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the record is still in the log; an expired one lies below its partition's first offset."""
+
+    state: Literal["present", "expired"]
+    first_offset: int
+    end_offset: int
+
+
+class RecordView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the record says of itself: decoded, or by its headers where it cannot be."""
+
+    name: Annotated[str | None, Meta(description="The record's type; null where it does not decode")]
+    tenant: str | None
+    run_id: str | None
+    seq: int | None
+    event_id: str | None
+    key: str | None
+    written_at: datetime | None
+    problem: Annotated[str | None, Meta(description="Why it does not decode")]
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a record came to."""
+
+    outcome: Annotated[
+        Literal["stored", "duplicate", "replaced", "rejected", "dead_lettered", "unknown"],
+        Meta(description="replaced: stored, until a later capture took its place; unknown: `detail` says why"),
+    ]
+    reason: str | None = None
+    detail: str | None = None
+    in_place_of: Annotated[
+        str | None, Meta(description="The wal_id that counts instead: the first of duplicates, a later capture")
+    ] = None
+    dead_letter: Annotated[str | None, Meta(description="The place of its dead letter")] = None
+    at: datetime | None = None
+
+
+class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one consumer group is with the record."""
+
+    group: str
+    state: Annotated[
+        State,
+        Meta(description="done: committed past it; missed: it expired before the group came to it"),
+    ]
+    committed: int | None
+    records_ahead: Annotated[int | None, Meta(description="How many the group passes before it; null unless it waits")]
+    waiting_s: Annotated[float | None, Meta(description="How long it has waited; null unless it waits")]
+    last_progress_at: Annotated[
+        datetime | None, Meta(description="When this gateway last saw the group go on in this partition")
+    ]
+    effect: Annotated[Effect | None, Meta(description="What it came to; null unless the group is done with it")]
+
+
+class WalReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the record at one place of the log."""
+
+    wal_id: str
+    log: LogView
+    record: RecordView | None
+    groups: Sequence[GroupReceipt]
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one partition holds."""
+
+    partition: int
+    first_offset: int
+    end_offset: int
+
+
+class TopicStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one topic holds."""
+
+    topic: str
+    records_per_s: Annotated[float | None, Meta(description="Since the look before this one; null on the first")]
+    partitions: Sequence[PartitionStatus]
+
+
+class GroupPartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a group is on one partition."""
+
+    partition: int
+    committed: int | None
+    lag_records: int | None
+    lag_s: Annotated[float | None, Meta(description="Age of the first record that waits; null where it is not known")]
+    last_progress_at: datetime | None
+
+
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one consumer group is."""
+
+    group: str
+    topic: str
+    state: Annotated[str | None, Meta(description="Kafka's word, such as Stable; null while Kafka does not say")]
+    members: int | None
+    lag_records: int
+    lag_s: Annotated[float | None, Meta(description="Of the partition that is furthest behind")]
+    dead_letters: int
+    partitions: Sequence[GroupPartitionStatus]
+
+
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue of the gateway that answers."""
+
+    in_flight_records: int
+
+
+class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the log and its groups are doing."""
+
+    measured_at: datetime
+    topics: Sequence[TopicStatus]
+    groups: Sequence[GroupStatus]
+    gateway: GatewayStatus

@@ -1,0 +1,192 @@
+"""What a receipt tells in each state of a record, and to whom."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Edges, LogRecord
+from gateway.publisher import Receipt
+from gateway.receipts.receipts import Receipts
+from gateway.receipts.views import Effect, WalReceipt
+from schemas import codec, headers
+from schemas.credentials import Principal, Right
+from schemas.events import EnvironmentCaptured, TraceRecord
+from tests import builders
+from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore
+from tests.unit.gateway.conftest import NOW
+
+PLACE = Receipt("run.events", 0, 5)
+EVENT = codec.encode(builders.run_event())
+GARBAGE = b"\x07no frame"
+LETTER_PLACE = Receipt("run.events.persistence.dlq", 0, 2)
+STORED = Effect(outcome="stored", at=NOW)
+
+
+def who(tenant: str = builders.TENANT, *rights: Right) -> Principal:
+    return Principal(key_id="k", tenant=tenant, rights=frozenset({Right.READ, *rights}), agents=None)
+
+
+def record(value: bytes = EVENT, *, place: Receipt = PLACE, **bears: str) -> LogRecord:
+    return LogRecord(
+        place=place,
+        written_at=NOW - timedelta(seconds=3),
+        key=builders.RUN.encode(),
+        value=value,
+        headers=[(name, text.encode()) for name, text in bears.items()],
+    )
+
+
+def letter(value: bytes = GARBAGE, **bears: str) -> LogRecord:
+    why = {headers.ERROR_CLASS: "undecodable", headers.ERROR_MESSAGE: "magic byte is 7"}
+    return record(value, place=LETTER_PLACE, **bears, **why)
+
+
+async def receipt_of(
+    found: LogRecord | None,
+    *,
+    committed: int | None = 9,
+    principal: Principal | None = None,
+    store: MemoryRunStore | None = None,
+    place: Receipt = PLACE,
+    **log: Any,
+) -> WalReceipt | None:
+    """The receipt of *place*; the log holds *found* there, or, with None, begins after it."""
+    memory = MemoryLog(
+        records={place: found} if found else {}, edges_of=Edges(first=0 if found else place.offset + 1, end=9), **log
+    )
+    async with GroupFollower(MemoryCommitted({0: committed}), clock=lambda: NOW) as follower:
+        receipts = Receipts(
+            log=memory,
+            store=store or MemoryRunStore(builders.TENANT),
+            followers={"persistence": follower},
+            clock=lambda: NOW,
+        )
+        return await receipts.find(place, principal or who())
+
+
+def only_group(receipt: WalReceipt | None) -> Any:
+    assert receipt is not None
+    [group] = receipt.groups
+    return group
+
+
+async def test_a_record_that_waits_says_how_far_behind_the_group_is() -> None:
+    receipt = await receipt_of(record(), committed=2)
+    group = only_group(receipt)
+    assert (group.state, group.records_ahead, group.waiting_s, group.effect) == ("waiting", 3, 3.0, None)
+    assert receipt is not None
+    assert receipt.record is not None
+    told = receipt.record
+    assert (told.name, told.tenant, told.run_id, told.seq) == ("RunEvent", builders.TENANT, builders.RUN, 1)
+    assert told.event_id == headers.event_id(builders.TENANT, builders.RUN, 1)
+
+
+async def test_committed_at_the_record_is_not_yet_past_it() -> None:
+    assert only_group(await receipt_of(record(), committed=5)).records_ahead == 0
+    assert only_group(await receipt_of(record(), committed=6)).state == "done"
+
+
+async def test_a_group_without_an_offset_has_not_started() -> None:
+    assert only_group(await receipt_of(record(), committed=None)).state == "not_started"
+
+
+async def test_what_the_group_made_of_it_stands_in_the_store() -> None:
+    store = MemoryRunStore(builders.TENANT, effects={PLACE: STORED})
+    letters = {PLACE: letter()}  # a dead letter that was sent back and stored
+    assert only_group(await receipt_of(record(), store=store, letters=letters)).effect == STORED
+    assert store.looks == [(PLACE, (builders.RUN, False))]
+
+
+async def test_the_store_is_told_that_a_record_is_an_environment() -> None:
+    """One whose place is gone was replaced by a later capture."""
+    captured = EnvironmentCaptured(
+        tenant=builders.TENANT, run_id=builders.RUN, environment="{}", environment_sha256=bytes(32), captured_at=NOW
+    )
+    store = MemoryRunStore(builders.TENANT)
+    receipt = await receipt_of(record(codec.encode(captured)), store=store)
+    assert store.looks == [(PLACE, (builders.RUN, True))]
+    assert receipt is not None
+    assert receipt.record is not None
+    assert receipt.record.event_id == headers.event_id(builders.TENANT, builders.RUN, "environment")
+
+
+async def test_a_dead_letter_says_why_and_where_it_lies() -> None:
+    effect = only_group(await receipt_of(record(), letters={PLACE: letter()})).effect
+    assert (effect.outcome, effect.reason, effect.detail) == ("dead_lettered", "undecodable", "magic byte is 7")
+    assert effect.dead_letter == LETTER_PLACE.wal_id
+
+
+@pytest.mark.parametrize(("complete", "said"), [(True, "neither in the store"), (False, "no time to search")])
+async def test_what_cannot_be_found_is_unknown(complete: bool, said: str) -> None:
+    effect = only_group(await receipt_of(record(), complete=complete)).effect
+    assert effect.outcome == "unknown"
+    assert said in effect.detail
+
+
+async def test_without_the_store_the_rest_is_still_told() -> None:
+    store = MemoryRunStore(builders.TENANT, failure=StoreUnavailable("the store is away"))
+    assert only_group(await receipt_of(record(), committed=2, store=store)).state == "waiting"
+    unknown = Effect(outcome="unknown", detail="the store is away")
+    assert only_group(await receipt_of(record(), store=store)).effect == unknown
+    found = only_group(await receipt_of(record(), store=store, letters={PLACE: letter()}))
+    assert found.effect.outcome == "dead_lettered"
+    assert only_group(await receipt_of(None, store=store)).effect == unknown
+
+
+async def test_an_expired_record_is_told_by_what_came_of_it() -> None:
+    store = MemoryRunStore(builders.TENANT, effects={PLACE: STORED})
+    receipt = await receipt_of(None, store=store)
+    assert receipt is not None
+    assert (receipt.log.state, receipt.log.first_offset, receipt.record) == ("expired", 6, None)
+    assert only_group(receipt).effect == STORED
+    mine = {PLACE: letter(tenant=builders.TENANT)}
+    assert only_group(await receipt_of(None, letters=mine)).effect.outcome == "dead_lettered"
+    assert await receipt_of(None) is None
+    assert await receipt_of(None, letters={PLACE: letter(tenant="other")}) is None
+    assert await receipt_of(None, store=store, principal=who("other")) is None
+
+
+async def test_a_record_that_expired_before_its_group_came_was_missed() -> None:
+    group = only_group(await receipt_of(None, committed=2))
+    assert (group.state, group.effect, group.waiting_s) == ("missed", None, None)
+
+
+async def test_only_its_tenant_may_ask() -> None:
+    assert await receipt_of(record(), principal=who("other", Right.ADMIN)) is None
+    assert await receipt_of(record(tenant="other"), principal=who("other")) is None  # a header against the record
+    assert await receipt_of(record(GARBAGE, tenant=builders.TENANT), principal=who("other")) is None
+
+
+async def test_what_does_not_decode_is_told_by_its_headers() -> None:
+    bears = {"tenant": builders.TENANT, "event-id": "evt_1", "seq": "7"}
+    receipt = await receipt_of(record(GARBAGE, **bears))
+    assert receipt is not None
+    assert receipt.record is not None
+    told = receipt.record
+    assert (told.name, told.event_id, told.seq, told.key) == (None, "evt_1", 7, builders.RUN)
+    assert "magic byte" in (told.problem or "")
+    assert only_group(await receipt_of(record(GARBAGE, **bears | {"seq": "x"}))).state == "done"
+
+
+async def test_what_names_no_tenant_is_for_those_who_administer() -> None:
+    assert await receipt_of(record(GARBAGE)) is None
+    assert await receipt_of(record(GARBAGE), principal=who(builders.TENANT, Right.ADMIN)) is not None
+
+
+async def test_a_place_where_nothing_was_written_has_no_receipt() -> None:
+    assert await receipt_of(record(), place=Receipt("run.events", 0, 9)) is None
+    assert await receipt_of(record(), place=Receipt("run.events", 1, 0)) is None
+
+
+async def test_a_topic_that_no_group_reads_has_a_receipt_without_groups() -> None:
+    trace = TraceRecord(
+        tenant=builders.TENANT, run_id=builders.RUN, status="failed", event_count=0, chain_head=bytes(32), document="{}"
+    )
+    place = Receipt("run.traces", 0, 0)
+    receipt = await receipt_of(record(codec.encode(trace), place=place), place=place)
+    assert receipt is not None
+    assert (receipt.groups, receipt.record and receipt.record.event_id) == ([], None)
+    assert await receipt_of(None, place=place) is None

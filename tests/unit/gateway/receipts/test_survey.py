@@ -1,0 +1,63 @@
+"""The status: its arithmetic, and that asking often costs nothing."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from gateway.errors import LogUnavailable
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Edges, LogRecord
+from gateway.publisher import Receipt
+from gateway.receipts.survey import FRESH_S, Survey, rates_per_s
+from tests.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
+from tests.unit.gateway.conftest import NOW
+
+
+def test_rates_are_measured_between_two_looks() -> None:
+    before = (10.0, {"a": 100, "anew": 50})
+    assert rates_per_s(before, (12.0, {"a": 150, "anew": 3, "new": 4})) == {"a": 25.0, "anew": 0.0, "new": 2.0}
+    assert rates_per_s(before, (10.0, {"a": 150})) == {}
+
+
+async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -> None:
+    first_waiting = Receipt("run.events", 0, 4)
+    written_at = NOW - timedelta(seconds=90)
+    record = LogRecord(place=first_waiting, written_at=written_at, key=None, value=None, headers=())
+    log = MemoryLog(records={first_waiting: record}, edges_of=Edges(first=2, end=9))
+    committed = MemoryCommitted({0: 4})
+    async with GroupFollower(committed, clock=lambda: NOW) as follower:
+        survey = Survey(
+            log=log, followers={"persistence": follower}, publisher=RecordingPublisher(in_flight=3), clock=lambda: NOW
+        )
+        status = await survey.status()
+    [group] = status.groups
+    assert (group.lag_records, group.lag_s, group.state, group.members) == (5, 90.0, "Stable", 1)
+    assert group.dead_letters == 7  # what the one topic of dead letters still holds
+    assert status.gateway.in_flight_records == 3
+
+
+async def test_however_many_ask_it_is_measured_once_a_second() -> None:
+    """A failure is remembered just as long."""
+    log, now_s = MemoryLog(), 100.0
+    async with GroupFollower(MemoryCommitted({0: 0}), clock=lambda: NOW) as follower:
+        survey = Survey(
+            log=log,
+            followers={"persistence": follower},
+            publisher=RecordingPublisher(),
+            clock=lambda: NOW,
+            clock_s=lambda: now_s,
+        )
+        first = await asyncio.gather(*(survey.status() for _ in range(50)))
+        once = log.looks
+        assert all(each is first[0] for each in first)
+        now_s += FRESH_S
+        log.failure = LogUnavailable("away")
+        for _ in range(2):
+            with pytest.raises(LogUnavailable):
+                await survey.status()
+            log.failure = None
+        assert log.looks == once
+        now_s += FRESH_S
+        again = await survey.status()
+        assert (log.looks, again.topics[0].records_per_s) == (2 * once, 0.0)
