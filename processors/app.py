@@ -1,6 +1,8 @@
 """Every processor by its name: how it is put together. Nothing imports this but `__main__`."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from time import monotonic
 
 import structlog
 
@@ -10,9 +12,12 @@ from processors.persistence.store import EventStore
 from processors.runtime.dead_letters import LogWriter
 from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
+from processors.runtime.limit import DeadLetterLimit, parse_limits
 from processors.runtime.worker import Worker
 from schemas import settings, telemetry, topics
 from schemas.credentials import CredentialsFile
+from schemas.settings import SettingsInvalid
+from schemas.watched import WatchedFile
 
 log = structlog.get_logger()
 
@@ -34,6 +39,7 @@ async def run_persistence(environ: Mapping[str, str]) -> int:
             credentials=CredentialsFile(config.credentials.path),
             instruments=instruments,
             health=health,
+            limit=dead_letter_limit(config.limits, group),
         )
         worker = Worker(
             group, bootstrap=config.kafka.bootstrap, delivery=delivery, health=health, instruments=instruments
@@ -41,6 +47,17 @@ async def run_persistence(environ: Mapping[str, str]) -> int:
         code = await worker.run(config.management)
     await writer.close()
     return code
+
+
+def dead_letter_limit(path: Path | None, group: topics.Group) -> Callable[[], DeadLetterLimit]:
+    """The limit in force for *group*, as the limits file has it now; without a file, the defaults."""
+    if path is None:
+        return DeadLetterLimit
+    try:
+        watched = WatchedFile(path, parse_limits)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"TIDEGATE_LIMITS: {error}") from error
+    return lambda: watched.current(now_s=monotonic()).dead_letters.get(group.name, DeadLetterLimit())
 
 
 PROCESSORS: Mapping[str, Processor] = {"persistence": run_persistence}

@@ -1,6 +1,7 @@
 """Settings of the processors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
 
@@ -13,5 +14,8 @@ class PersistenceSettings:
     credentials: CredentialsSettings
     management: ManagementSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_write", secret=True)
+    limits: Path | None = setting(
+        "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
+    )
     connections_max: int = setting("TIDEGATE_PERSISTENCE_CONNECTIONS", 4, help="Connections to Postgres")
     log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

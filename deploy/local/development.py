@@ -1,7 +1,7 @@
 """
 The development tenant and the secrets of a local stack, made at its first start and kept for the next.
 
-`credentials.toml` is what the gateway reads; `secrets.json` (mode 0600) has what the stack itself must know
+`credentials.toml` is what the processes read; `secrets.json` (mode 0600) has what the stack itself must know
 again: the passwords of Postgres's login roles and the API key, of which credentials keep the hash alone.
 """
 
@@ -21,8 +21,18 @@ TENANT = "demo"
 SIGNING_AGENT = "demo-agent"
 PLAIN_AGENT = "plain-agent"
 CREDENTIALS = "credentials.toml"
+LIMITS = "limits.toml"
 SECRETS = "secrets.json"
 PASSWORD_BYTES = 16
+
+LIMITS_TEXT = """\
+# Read again when it changes. A group that comes to more dead letters than this stops and waits.
+#
+# [dead_letters.persistence]
+# consecutive_max = 100
+# share_max = 0.5             # of about the last share_over_records records
+# share_over_records = 1000
+"""
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +70,8 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
     except KeyRefused:
         key_id, api_key, entry = credentials.new_key(tenant=TENANT, rights=list(Right), agents=None, now=now)
         after = msgspec.structs.replace(after, keys={**after.keys, key_id: entry})
+    if not (folder / LIMITS).exists():
+        (folder / LIMITS).write_text(LIMITS_TEXT)
     _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key))
     if after != before or not path.exists():
         credentials.write(path, after)

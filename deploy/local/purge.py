@@ -9,7 +9,7 @@ from deploy.local import development, lock, logs, settings_file, stack_file
 MADE = (
     *("kafka", "postgres", "postgres.unfinished", logs.FOLDER),
     *("up.log", "up.log.1", lock.SUPERVISOR, lock.CHILDREN),
-    *(development.CREDENTIALS, development.SECRETS, settings_file.NAME, stack_file.NAME),
+    *(development.CREDENTIALS, development.LIMITS, development.SECRETS, settings_file.NAME, stack_file.NAME),
 )
 
 

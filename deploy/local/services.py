@@ -34,13 +34,14 @@ MANAGEMENT_PORTS = {service.name: MANAGEMENT_PORT_FIRST + place for place, servi
 
 
 def settings(
-    *, kafka: str, postgres: str, credentials: Path, gateway_port: int, management_port: int
+    *, kafka: str, postgres: str, credentials: Path, limits: Path, gateway_port: int, management_port: int
 ) -> dict[str, str]:
     """The settings of one service of the stack."""
     return {
         "TIDEGATE_KAFKA": kafka,
         "TIDEGATE_POSTGRES": postgres,
         "TIDEGATE_CREDENTIALS": str(credentials),
+        "TIDEGATE_LIMITS": str(limits),
         "TIDEGATE_GATEWAY_HOST": HOST,
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_MANAGEMENT_HOST": HOST,

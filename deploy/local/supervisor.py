@@ -157,6 +157,7 @@ class Supervisor:
                     port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
                 ),
                 credentials=self._folder / development.CREDENTIALS,
+                limits=self._folder / development.LIMITS,
                 gateway_port=chosen["gateway"],
                 management_port=chosen[f"{service.name} management"],
             )

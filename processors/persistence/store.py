@@ -76,8 +76,13 @@ KNOWN_EVENTS = """
 
 COPY_EVENTS = """
     COPY trace_events (tenant_id, run_id, seq, idempotency_key, t, happened_at, actor, type, agent_id, payload,
-        payload_ref, meta, event_sha256, kafka_partition, kafka_offset, received_at) FROM STDIN
+        payload_ref, meta, event_sha256, kafka_partition, kafka_offset, received_at) FROM STDIN (FORMAT BINARY)
 """
+# How the columns above are sent; binary costs a quarter of text. The texts of json columns are sent as they are.
+EVENT_TYPES = (
+    *("text", "text", "int8", "text", "text", "timestamptz", "text", "text", "text", "text"),
+    *("text", "text", "bytea", "int4", "int8", "timestamptz"),
+)
 
 # One row for each run that the slice speaks of; counts are added, since events of a run come in many slices.
 UPSERT_RUNS = """
@@ -276,11 +281,13 @@ async def _look_up(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], known:
 
 async def _write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
     if verdicts.events:
+        rows = [_event_row(arrival) for arrival in verdicts.events]
         async with cursor.copy(COPY_EVENTS) as copy:
-            for arrival in verdicts.events:
-                await copy.write_row(_event_row(arrival))
-    if rows := _run_rows(verdicts):
-        await cursor.execute(UPSERT_RUNS, _upsert_parameters(rows))
+            copy.set_types(EVENT_TYPES)
+            for row in rows:
+                await copy.write_row(row)
+    if runs := _run_rows(verdicts):
+        await cursor.execute(UPSERT_RUNS, _upsert_parameters(runs))
     if verdicts.environments:
         await cursor.executemany(
             UPSERT_ENVIRONMENT, [_environment_row(each) for each in verdicts.environments.values()]
@@ -313,6 +320,13 @@ def received_at(arrival: Arrival) -> datetime:
     return datetime.fromtimestamp(max(arrival.raw.timestamp, 0) / 1000, UTC)
 
 
+def _moment(t: str) -> datetime:
+    try:
+        return datetime.fromisoformat(t.upper())
+    except ValueError as error:
+        raise Poison(Reason.NOT_STORABLE, f"t: {error}") from error
+
+
 def _event_row(arrival: Arrival) -> tuple[object, ...]:
     event: Any = arrival.record
     raw = arrival.raw
@@ -322,7 +336,7 @@ def _event_row(arrival: Arrival) -> tuple[object, ...]:
         event.seq,
         event.idempotency_key,
         event.t,
-        event.t,
+        _moment(event.t),
         event.actor,
         event.type,
         event.agent_id,

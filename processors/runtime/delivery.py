@@ -7,6 +7,7 @@ found by halving the slice, written to the dead-letter topic with its bytes, and
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
@@ -18,12 +19,15 @@ from processors.runtime.dead_letters import LogWriter, Outgoing, dead_letter
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
+from processors.runtime.limit import DeadLetterLimit, Poisoned
 from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
 from processors.runtime.reading import read
 from schemas import telemetry
 from schemas.credentials import CredentialsFile
 from schemas.errors import Poison
 from schemas.topics import Group
+
+HALTED_S = 1.0  # between two looks at a limit that a person may raise
 
 log = structlog.get_logger()
 
@@ -40,15 +44,18 @@ class Delivery:
         credentials: CredentialsFile,
         instruments: telemetry.Telemetry,
         health: Health,
+        limit: Callable[[], DeadLetterLimit],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Hand decoded records of *group* to *handler*."""
+        """Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time."""
         self._group = group
         self._handler = handler
         self._dead_letters = dead_letters
         self._credentials = credentials
         self._health = health
+        self._limit = limit
         self._sleep = sleep
+        self._poisoned: defaultdict[Partition, Poisoned] = defaultdict(Poisoned)
         self._records = instruments[telemetry.RECORDS]
         self._retries = instruments[telemetry.SLICE_RETRIES]
         self._slice_records = instruments[telemetry.SLICE_RECORDS].labels(group.name)
@@ -57,9 +64,12 @@ class Delivery:
     async def deliver(self, batch: Batch) -> None:
         """Bring every record of *batch* to a durable outcome; waits as long as that takes."""
         started_s = monotonic()
-        arrivals, poisoned = read(batch.records, self._credentials.current(now_s=started_s))
-        for raw, poison in poisoned:
-            await self._bury(batch.partition, raw, poison)
+        arrivals, unreadable = read(batch.records, self._credentials.current(now_s=started_s))
+        readable = 0
+        for found in unreadable:
+            self._note_handled(batch.partition, found.readable_before - readable)
+            readable = found.readable_before
+            await self._bury(batch.partition, found.raw, found.poison)
         await self._settle(batch.partition, arrivals)
         reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
@@ -80,10 +90,13 @@ class Delivery:
                     waiting += [part[middle:], part[:middle]]
             else:
                 self._count(tally)
+                self._note_handled(partition, len(part))
 
     async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
+        await self._until_admitted(partition, raw, poison)
         letter = dead_letter(raw, poison, group=self._group)
         await self._until_possible(partition, lambda: self._write_dead_letter(letter))
+        self._poisoned[partition].dead_lettered(self._limit())
         self._count(Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
         log.warning(
             "record dead-lettered",
@@ -93,6 +106,20 @@ class Delivery:
             reason=poison.reason,
             detail=poison.detail,
         )
+
+    async def _until_admitted(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
+        if self._poisoned[partition].admits(self._limit()):
+            return
+        reason = f"the dead-letter limit is reached at {raw.topic}/{raw.partition}/{raw.offset}: {poison.detail}"
+        self._health.halts(partition, reason)
+        log.critical("lane halted", partition=partition.partition, reason=reason)
+        while not self._poisoned[partition].admits(self._limit()):
+            await self._sleep(HALTED_S)
+        self._health.goes_on(partition)
+        log.warning("lane goes on", partition=partition.partition, reason="the dead-letter limit was raised")
+
+    def _note_handled(self, partition: Partition, count: int) -> None:
+        self._poisoned[partition].handled(count, self._limit())
 
     async def _write_dead_letter(self, letter: Outgoing) -> Tally:
         await self._dead_letters.write(self._group.dead_letters, [letter])

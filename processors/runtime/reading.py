@@ -1,6 +1,7 @@
 """A slice's records, decoded and judged."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.outcomes import Arrival
@@ -11,25 +12,31 @@ from schemas.events import RunEvent, RunRecord, TraceRecord
 from schemas.validity import check_content, is_sealed
 
 
-def read(
-    records: Sequence[RawRecord], credentials: Credentials
-) -> tuple[list[Arrival], list[tuple[RawRecord, Poison]]]:
+class Unreadable(NamedTuple):
+    """A record that is poison, and how many readable ones of its slice stand before it."""
+
+    raw: RawRecord
+    poison: Poison
+    readable_before: int
+
+
+def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
     """Sort *records*, in log order, into those that decode, each with what validity says of it, and poison."""
     sealed = {raw.offset for raw in records if _is_sealed(raw, credentials)}
     # Nearly every record is an event that a gateway sealed; those are decoded in one go.
     events = [raw for raw in records if raw.offset in sealed and codec.is_run_event(raw.value or b"")]
     decoded = _decode_events(events)
     arrivals: list[Arrival] = []
-    poisoned: list[tuple[RawRecord, Poison]] = []
+    unreadable: list[Unreadable] = []
     for raw in records:
         try:
             record = decoded.get(raw.offset) or _decode(raw)
             rejection = check_content(record, key=raw.key, sealed=raw.offset in sealed, credentials=credentials)
         except Poison as poison:
-            poisoned.append((raw, poison))
+            unreadable.append(Unreadable(raw, poison, len(arrivals)))
         else:
             arrivals.append(Arrival(raw, record, rejection))
-    return arrivals, poisoned
+    return arrivals, unreadable
 
 
 def _decode_events(events: Sequence[RawRecord]) -> dict[int, RunEvent]:

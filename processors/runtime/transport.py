@@ -67,6 +67,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         """Fetch once and yield one message per partition, its value a `Batch`."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
+        self.transport.fetched()
         epoch = self._epoch
         wanted = {tp for tp in self._get_active_partitions() if self.transport.progress.has_room(Partition(*tp))}
         if not wanted:
@@ -204,6 +205,10 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         self.progress = progress
         self._observer = observer
 
+    def fetched(self) -> None:
+        """Tell the observer that the fetch loop turns."""
+        self._observer.fetched()
+
     def committed(self, partition: Partition, offset: int) -> None:
         """Tell the observer of a commit."""
         self._observer.committed(partition, offset)
@@ -215,6 +220,9 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
 
 class Observer:
     """What the outside may want to know of the transport; the base ignores it."""
+
+    def fetched(self) -> None:
+        """The fetch loop turned, with or without records."""
 
     def committed(self, partition: Partition, offset: int) -> None:
         """The broker has taken *offset* of *partition*."""

@@ -25,13 +25,16 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.management import create_management
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
+from processors.runtime.watchdog import Watchdog
 from schemas import telemetry
 from schemas.settings import ManagementSettings
 from schemas.topics import Group
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 LEAVE_S = 2.0  # a quick leave spares the group the session timeout
-START_S = 60.0
+START_S = 30.0
+BEAT_S = 1.0
+STUCK_S = 120.0  # far above the longest rebalance
 STOP_S = 18.0  # the lanes' drain and a commit fit in; supervisors wait 30 s before they kill
 FETCH_RECORDS_MAX = 2000
 FETCH_BYTES_MAX = 1024 * 1024  # of one partition, compressed: what waits in memory is a multiple of it
@@ -46,14 +49,17 @@ class _GroupObserver(Observer):
     group: Group
     health: Health
     instruments: telemetry.Telemetry
+    watchdog: Watchdog
+
+    def fetched(self) -> None:
+        self.watchdog.beat("fetch")
 
     def committed(self, partition: Partition, offset: int) -> None:
         gauge = self.instruments[telemetry.GROUP_COMMITTED]
         gauge.labels(partition.topic, self.group.name, str(partition.partition)).set(offset)
 
     def assigned(self, count: int) -> None:
-        self.health.joined = True
-        self.health.waiting.clear()
+        self.health.joins()
         log.info("partitions assigned", group=self.group.id, count=count)
 
 
@@ -70,12 +76,15 @@ class Worker:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, bootstrap)
         self._progress = Progress()
+        self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
+        instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
+        instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
         self._lanes = Lanes(delivery.deliver, finished=self._finished, fatal=self._fail)
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,
             progress=self._progress,
-            observer=_GroupObserver(group=group, health=health, instruments=instruments),
+            observer=_GroupObserver(group=group, health=health, instruments=instruments, watchdog=self._watchdog),
         )
         source: Any = self.app.topic(group.source.name, value_type=Batch, key_type=bytes)
         self.app.agent(source, name=f"{group.name}.{group.source.name}", concurrency=1)(self._dispatch)
@@ -104,9 +113,11 @@ class Worker:
     async def _run(self, stop: asyncio.Event) -> int:
         stopped = asyncio.create_task(stop.wait())
         crashed = asyncio.create_task(self._crash())
+        beating = asyncio.create_task(self._beat())
         try:
             async with asyncio.timeout(START_S):
                 await self.app.start()
+            self._watchdog.start()
             ends: set[asyncio.Future[Any]] = {stopped, crashed, self._failure}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if stopped.done():
@@ -115,8 +126,9 @@ class Worker:
         except Exception as error:
             log.critical(_advice(error), group=self._group.id, error=repr(error), exc_info=error)
         finally:
-            stopped.cancel()
-            crashed.cancel()
+            self._watchdog.stop()
+            for task in (stopped, crashed, beating):
+                task.cancel()
         await self._leave()
         return EXIT_UNSETTLED
 
@@ -128,6 +140,11 @@ class Worker:
             # Faust waits for a rebalance that waits for a dead member: nothing of ours is lost by leaving it.
             log.warning("stopped without waiting for the group", waited_s=STOP_S)
         return 0 if self._progress.settled() else EXIT_UNSETTLED
+
+    async def _beat(self) -> None:
+        while True:
+            self._watchdog.beat("loop")
+            await asyncio.sleep(BEAT_S)
 
     async def _crash(self) -> None:
         # Faust stops the whole app when a part of it crashes, and may then hang: we only want to know.
@@ -193,6 +210,11 @@ def _advice(error: BaseException) -> str:
             "records that this group has not processed have expired from the log; see `tidegate lag` before you reset"
         )
     return "worker cannot go on; its committed offsets bring the work back"
+
+
+def _end_stuck(beat: str) -> None:
+    log.critical("stuck; its committed offsets bring the work back", what=beat, waited_s=STUCK_S)
+    end_process(EXIT_UNSETTLED)
 
 
 def end_process(code: int) -> NoReturn:

@@ -12,6 +12,7 @@ from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
+from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas import credentials as credentials_file
 from schemas import headers, telemetry
@@ -66,6 +67,7 @@ class Loop:
         path = tmp_path / "credentials.toml"
         credentials_file.write(path, credentials())
         self.waits_s: list[float] = []
+        self.limit = DeadLetterLimit()
         self.writer = writer or Writer()
         self.health = Health()
         self.instruments = telemetry.Telemetry(telemetry.OF_PROCESSORS)
@@ -76,6 +78,7 @@ class Loop:
             credentials=CredentialsFile(path),
             instruments=self.instruments,
             health=self.health,
+            limit=lambda: self.limit,
             sleep=self._sleep,
         )
 
@@ -180,3 +183,31 @@ async def test_an_error_without_a_meaning_leaves_the_loop(tmp_path: Path) -> Non
 
     with pytest.raises(ZeroDivisionError):
         await Loop(tmp_path, Broken()).delivery.deliver(Batch(TP, events(1)))
+
+
+async def test_a_topic_of_poison_stops_at_the_limit_and_goes_on_when_it_is_raised(tmp_path: Path) -> None:
+    class Watching(Loop):
+        async def _sleep(self, seconds: float) -> None:
+            self.halted_after = len(self.writer.letters)
+            self.halted = set(self.health.halted)
+            self.limit = DeadLetterLimit(consecutive_max=1000, share_max=1.0)
+            await super()._sleep(seconds)
+
+    loop = Watching(tmp_path, Store())
+    loop.limit = DeadLetterLimit(consecutive_max=10)
+    await loop.delivery.deliver(Batch(TP, [Raw(value=b"bad", offset=offset) for offset in range(50)]))
+    assert (loop.halted_after, loop.halted) == (10, {TP})
+    assert len(loop.writer.letters) == 50
+    assert loop.health.halted == set()
+
+
+async def test_good_records_between_poison_keep_it_within_the_limit(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, Store())
+    loop.limit = DeadLetterLimit(consecutive_max=2)
+    records = [
+        Raw(value=b"bad", offset=offset) if offset % 2 else raw(run_event(event(offset + 1)), offset=offset)
+        for offset in range(20)
+    ]
+    await loop.delivery.deliver(Batch(TP, records))
+    assert len(loop.writer.letters) == 10
+    assert loop.waits_s == []

@@ -20,7 +20,7 @@ def test_poison_is_set_apart_with_its_reason() -> None:
     records = [raw(run_event(event(1)), offset=1), Raw(value=b"x", offset=2), Raw(value=None, offset=3)]
     arrivals, poisoned = read(records, credentials())
     assert len(arrivals) == 1
-    assert [(record.offset, poison.reason) for record, poison in poisoned] == [
+    assert [(record.offset, poison.reason) for record, poison, _ in poisoned] == [
         (2, Reason.UNDECODABLE),
         (3, Reason.UNDECODABLE),
     ]
@@ -36,7 +36,7 @@ def test_a_seal_over_what_is_no_event_is_poison_and_harms_no_neighbour() -> None
         [raw(run_event(event(1)), offset=1), sealed, raw(run_event(event(3)), offset=3)], credentials()
     )
     assert [arrival.record.seq for arrival in arrivals] == [1, 3]  # type: ignore[union-attr]
-    assert [record.offset for record, _ in poisoned] == [2]
+    assert [(found.raw.offset, found.readable_before) for found in poisoned] == [(2, 1)]
 
 
 def test_a_seal_of_another_tenant_counts_for_nothing() -> None:

@@ -1,0 +1,69 @@
+"""
+When too much of a topic turns out to be poison, the fault is ours: stop before the topic empties into dead letters.
+
+Pure, one per partition. It decides before a dead letter is written, and it may be changed while the worker runs. A
+worker that is stopped by it stays in its group and waits: restarting would only let another batch through.
+"""
+
+import tomllib
+from dataclasses import dataclass
+
+import msgspec
+
+
+class DeadLetterLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much poison is taken for the sender's fault."""
+
+    consecutive_max: int = 100  # dead letters in a row
+    share_max: float = 0.5  # of the last records, 0 to 1
+    share_over_records: int = 1000  # about so many records back; fewer are not judged by their share
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The limits file (TOML): `[dead_letters.GROUP]` with what differs from the defaults."""
+
+    dead_letters: dict[str, DeadLetterLimit] = {}
+
+
+def parse_limits(text: str) -> Limits:
+    """
+    Read the file's text.
+
+    Raises:
+        ValueError: no TOML, an unknown field, or a value of the wrong kind; says which.
+    """
+    return msgspec.convert(tomllib.loads(text), Limits)
+
+
+@dataclass(slots=True)
+class Poisoned:
+    """What one partition has come to of late."""
+
+    consecutive: int = 0
+    dead: float = 0.0
+    records: float = 0.0
+
+    def admits(self, limit: DeadLetterLimit) -> bool:
+        """Say whether one more dead letter is within *limit*."""
+        if self.consecutive >= limit.consecutive_max:
+            return False
+        return self.records < limit.share_over_records or (self.dead + 1) / (self.records + 1) <= limit.share_max
+
+    def dead_lettered(self, limit: DeadLetterLimit) -> None:
+        """Note one dead letter."""
+        self.consecutive += 1
+        self.dead += 1
+        self._note(1, limit)
+
+    def handled(self, count: int, limit: DeadLetterLimit) -> None:
+        """Note *count* records that came to another end."""
+        if count:
+            self.consecutive = 0
+            self._note(count, limit)
+
+    def _note(self, count: int, limit: DeadLetterLimit) -> None:
+        self.records += count
+        # Halving both keeps the share and lets the past fade.
+        while self.records > 2 * limit.share_over_records:
+            self.records /= 2
+            self.dead /= 2
