@@ -1,11 +1,15 @@
 """Fakes of the ports: they keep what they are given, and fail on demand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from gateway.intake.records import Outgoing
+from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.publisher import Receipt
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from gateway.receipts.views import Effect
+from schemas.topics import Group
 
 
 @dataclass
@@ -13,6 +17,7 @@ class RecordingPublisher:
     """A log of one partition in memory."""
 
     ready: bool = True
+    in_flight: int = 0
     failure: Exception | None = None  # raised instead of publishing
     published: list[Outgoing] = field(default_factory=list)
 
@@ -33,6 +38,7 @@ class MemoryRunStore:
     stored_events: dict[str, list[EventView]] = field(default_factory=dict)
     environments: dict[str, EnvironmentView] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
+    effects: dict[Receipt, Effect] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
     looks: list[tuple[object, object]] = field(default_factory=list)
 
@@ -75,7 +81,74 @@ class MemoryRunStore:
         self._look(run_id, None)
         return self.traces.get(run_id) if tenant == self.tenant else None
 
+    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
+        """What the record at *place* came to."""
+        self._look(place, (run_id, environment))
+        return self.effects.get(place) if tenant == self.tenant else None
+
     def _look(self, what: object, after: object) -> None:
         if self.failure is not None:
             raise self.failure
         self.looks.append((what, after))
+
+
+@dataclass
+class MemoryLog:
+    """A log of one partition a topic in memory; `looks` counts what was asked."""
+
+    records: dict[Receipt, LogRecord] = field(default_factory=dict)
+    letters: dict[Receipt, LogRecord] = field(default_factory=dict)  # by the place that they come from
+    edges_of: Edges = field(default_factory=lambda: Edges(first=0, end=0))  # of every topic's partition 0
+    complete: bool = True  # whether a search has the time it needs
+    failure: Exception | None = None  # raised instead of looking
+    looks: int = 0
+
+    async def look(self, place: Receipt) -> Look | None:
+        """The record at *place*."""
+        self._count()
+        known = place.partition == 0 and place.offset < self.edges_of.end
+        return Look(edges=self.edges_of, record=self.records.get(place)) if known else None
+
+    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """The dead letter that comes from *place*."""
+        self._count()
+        letter = self.letters.get(place)
+        return Search(letter=letter, complete=self.complete or letter is not None)
+
+    async def edges(self, topic: str) -> Mapping[int, Edges]:
+        """The edges of partition 0."""
+        self._count()
+        return {0: self.edges_of}
+
+    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+        """When those of *places* that are held were written."""
+        held = {place: self.records[place].written_at for place in places if place in self.records}
+        return {place: moment for place, moment in held.items() if moment is not None}
+
+    async def membership(self, group: Group) -> Membership | None:
+        """One member."""
+        return Membership(state="Stable", members=1)
+
+    def _count(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.looks += 1
+
+
+@dataclass
+class MemoryCommitted:
+    """What a group has committed, as the test says."""
+
+    offsets: dict[int, int | None] = field(default_factory=dict)
+    failure: Exception | None = None  # raised instead of reading
+    reads: int = 0
+
+    def read(self) -> Mapping[int, int | None]:
+        """What the test has set."""
+        if self.failure is not None:
+            raise self.failure
+        self.reads += 1
+        return dict(self.offsets)
+
+    def close(self) -> None:
+        """Nothing to end."""

@@ -84,7 +84,11 @@ def test_only_the_composition_is_not_imported() -> None:
 def test_modules_know_only_the_packages_that_are_theirs() -> None:
     """The stores keep psycopg, the runtime keeps Faust, the codec keeps fastavro."""
     owners = {
-        "psycopg": ("gateway/queries/", "processors/persistence/store.py", "deploy/"),
+        "psycopg": (
+            "gateway/queries/",
+            *(f"processors/persistence/{name}.py" for name in ("store", "lookup", "rows", "finalization")),
+            "deploy/",
+        ),
         "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
         "fastavro": ("schemas/codec.py",),
     }

@@ -1,0 +1,71 @@
+"""What the store holds that bears on a slice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import AsyncCursor
+
+from processors.persistence.verdicts import Finalization, Known, RunKey, run_of
+from processors.runtime.outcomes import Arrival
+from schemas.events import RunEvent, RunStatus
+
+# Locks the runs of the slice, in one order for all, so that no two transactions wait for each other.
+LOCK_RUNS = """
+    SELECT runs.tenant_id, runs.run_id, runs.status, trace_records.kafka_partition, trace_records.kafka_offset
+    FROM runs
+    LEFT JOIN trace_records USING (tenant_id, run_id)
+    WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
+    ORDER BY tenant_id, run_id
+    FOR UPDATE OF runs
+"""
+
+# What is stored under the slice's seqs, idempotency keys and places: three index look-ups a record.
+KNOWN_EVENTS = """
+    WITH arrived AS (
+        SELECT * FROM unnest(
+            %(tenants)s::text[], %(runs)s::text[], %(seqs)s::bigint[], %(keys)s::text[], %(offsets)s::bigint[]
+        ) AS arrived (tenant_id, run_id, seq, idempotency_key, kafka_offset)
+    ), places AS (
+        SELECT kafka_partition, stored.kafka_offset
+        FROM trace_events stored JOIN arrived USING (tenant_id, run_id, seq)
+        UNION
+        SELECT kafka_partition, stored.kafka_offset
+        FROM trace_events stored JOIN arrived USING (tenant_id, run_id, idempotency_key)
+        UNION
+        SELECT %(partition)s, kafka_offset FROM arrived
+    )
+    SELECT tenant_id, run_id, seq, idempotency_key, event_sha256, kafka_partition, kafka_offset
+    FROM trace_events JOIN places USING (kafka_partition, kafka_offset)
+"""
+
+
+async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> dict[RunKey, Finalization]:
+    """Lock the runs that *arrivals* speak of; return those that are closed."""
+    runs = sorted({run_of(arrival) for arrival in arrivals})
+    await cursor.execute(LOCK_RUNS, {"tenants": [tenant for tenant, _ in runs], "runs": [run_id for _, run_id in runs]})
+    return {
+        (tenant, run_id): Finalization(status=RunStatus(status), place=(partition, offset))
+        for tenant, run_id, status, partition, offset in await cursor.fetchall()
+        if partition is not None
+    }
+
+
+async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], known: Known) -> None:
+    """Add to *known* the stored events that *arrivals* repeat or collide with."""
+    events = [(arrival.raw, arrival.record) for arrival in arrivals if isinstance(arrival.record, RunEvent)]
+    await cursor.execute(
+        KNOWN_EVENTS,
+        {
+            "tenants": [event.tenant for _, event in events],
+            "runs": [event.run_id for _, event in events],
+            "seqs": [event.seq for _, event in events],
+            "keys": [event.idempotency_key for _, event in events],
+            "offsets": [raw.offset for raw, _ in events],
+            "partition": arrivals[0].raw.partition,
+        },
+    )
+    for tenant, run_id, seq, key, sha256, partition, offset in await cursor.fetchall():
+        known.sha256[tenant, run_id, seq] = sha256
+        known.at[partition, offset] = (tenant, run_id, seq, sha256)
+        if key is not None:
+            known.seq[tenant, run_id, key] = seq
