@@ -95,15 +95,19 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         f"{name} management": address for name, address in stack.management.items()
     }
     behind: dict[str, int] = {}
+    oldest_s: dict[str, float | None] = {}  # None where a partition's could not be read
     if kafka_answers(stack.kafka):
         for partition in lag.measure(stack.kafka):
             behind[partition.group] = behind.get(partition.group, 0) + (partition.records or 0)
+            before_s, here_s = oldest_s.get(partition.group, 0.0), partition.seconds
+            oldest_s[partition.group] = None if before_s is None or here_s is None else max(before_s, here_s)
     if as_json:
-        print_json({"processes": processes, "addresses": addresses, "lag_records": behind})
+        print_json({"processes": processes, "addresses": addresses, "lag_records": behind, "lag_seconds": oldest_s})
         return
     console.print(table(("process", "pid", "up since", "ready"), (process.values() for process in processes)))
     console.print(table(("address of", ""), addresses.items()))
-    console.print(table(("group", "lag in records"), behind.items()))
+    rows = ((group, records, oldest_s[group]) for group, records in behind.items())
+    console.print(table(("group", "lag in records", "lag in seconds"), rows))
 
 
 def show_logs(

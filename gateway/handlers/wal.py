@@ -7,17 +7,17 @@ from aiohttp import web
 from gateway.context import Call
 from gateway.handlers.answers import answer, found
 from gateway.publisher import Receipt
+from schemas.topics import find_topic
 
-_WAL_ID = re.compile(r"([a-z.]{1,200})/([0-9]{1,9})/([0-9]{1,18})\Z")
+_WAL_ID = re.compile(r"([^/]+)/([0-9]{1,9})/([0-9]{1,18})\Z")
 _NOTHING = "the log has no such record, or not yet, or it is not this tenant's"
 
 
 async def show_receipt(call: Call) -> web.Response:
     """What became of a record: whether the log still has it, and for each consumer group what it came to."""
-    place = found(_WAL_ID.match(call.run_id), _NOTHING)
-    topic, partition, offset = place.groups()
-    receipt = await call.parts.receipts.find(Receipt(topic, int(partition), int(offset)), call.principal)
-    return answer(found(receipt, _NOTHING))
+    topic, partition, offset = found(_WAL_ID.match(call.run_id), _NOTHING).groups()
+    place = Receipt(found(find_topic(topic), _NOTHING).name, int(partition), int(offset))
+    return answer(found(await call.parts.receipts.find(place, call.principal), _NOTHING))
 
 
 async def show_status(call: Call) -> web.Response:

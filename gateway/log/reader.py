@@ -199,11 +199,11 @@ class LogReader:
         return {partition: self._edges_of(topic, partition) for partition in self._partitions(topic)}
 
     def _edges_of(self, topic: str, partition: int) -> Edges:
-        # None stands for a timeout in some releases of the client and not in others: then it unpacks to an error.
-        first, end = self._consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=REQUEST_S, cached=False
-        )
-        return Edges(first=first, end=end)
+        place = TopicPartition(topic, partition)
+        edges = self._consumer.get_watermark_offsets(place, timeout=REQUEST_S, cached=False)
+        if edges is None:
+            raise LogUnavailable(f"the log does not tell its ends within {REQUEST_S:g} s")
+        return Edges(first=edges[0], end=edges[1])
 
     def _next(self, deadline_s: float) -> LogRecord | None:
         """The next record of what is assigned, None at its end. Raises LogUnavailable after *deadline_s*."""

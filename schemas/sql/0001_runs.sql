@@ -88,7 +88,8 @@ CREATE TABLE environment_snapshots (
     kafka_partition    integer     NOT NULL,
     kafka_offset       bigint      NOT NULL,
     stored_at          timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant_id, run_id)
+    PRIMARY KEY (tenant_id, run_id),
+    CONSTRAINT environment_snapshots_place UNIQUE (kafka_partition, kafka_offset)
 );
 
 CREATE TABLE trace_records (
@@ -101,7 +102,8 @@ CREATE TABLE trace_records (
     kafka_partition integer     NOT NULL,  -- place of the finalization
     kafka_offset    bigint      NOT NULL,
     stored_at       timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (tenant_id, run_id)
+    PRIMARY KEY (tenant_id, run_id),
+    CONSTRAINT trace_records_place UNIQUE (kafka_partition, kafka_offset)
 );
 
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO tidegate_read, tidegate_write;

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import MISSING
 from pathlib import Path
 
 import pytest
@@ -91,15 +92,11 @@ def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
 
 
 def test_every_setting_is_listed_as_it_is_declared() -> None:
-    rows = {}
+    rows: dict[tuple[str, str, str], list[str]] = {}
     for process, section in (("gateway", Settings), ("persistence", PersistenceSettings)):
         for each in declarations(section):
             known = each.metadata
-            default = "" if each.default is each.default_factory else each.default
-            rows.setdefault((known["env"], f"`{default}`" if default != "" else "required", known["help"]), []).append(
-                process
-            )
-    table = [
-        f"| `{env}` | {default} | {help_} ({', '.join(of)}) |" for (env, default, help_), of in sorted(rows.items())
-    ]
+            default = {MISSING: "required", None: "none"}.get(each.default, f"`{each.default}`")
+            rows.setdefault((known["env"], default, known["help"]), []).append(process)
+    table = [f"| `{env}` | {default} | {text} ({', '.join(of)}) |" for (env, default, text), of in sorted(rows.items())]
     assert "\n".join(table) in README, "\n".join(["README needs these rows:", *table])
