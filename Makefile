@@ -50,8 +50,8 @@ check: install ## Lint, format, types and unit tests: before every commit
 bench: install ## Measure against the baselines; results as JSON in bench-results/
 	@$(BIN)/python -m tests.bench
 
-soak: install ## The long faults (SOAK_MINUTES=30)
-	@$(BIN)/python -m pytest tests/faults -m soak
+soak: install ## Long faults, mutations, random faults (SOAK_MINUTES=30 SOAK_SEED= SOAK_REPORT=)
+	@$(BIN)/python -m pytest tests/faults -m soak -s
 
 lock: install ## Pin every dependency anew (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \

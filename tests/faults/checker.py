@@ -1,8 +1,10 @@
 """What must be true of the log and the tables once faults have cleared: P1 to P6 of the promises, from a ledger."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -10,6 +12,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
+from tests.faults.records import original_place, read_topic
 from tests.stack import RunningStack, wait_until
 
 GROUP = topics.PERSISTENCE
@@ -23,6 +26,11 @@ APPLIED = """
         UNION ALL SELECT kafka_partition, kafka_offset FROM environment_snapshots
         UNION ALL SELECT kafka_partition, kafka_offset FROM trace_records
     ) AS applied GROUP BY kafka_partition
+"""
+
+# The moment at which a transaction began: slices of a partition follow each other, so it grows with the offset.
+STORED = """
+    SELECT run_id, seq, kafka_partition, stored_at FROM trace_events WHERE run_id = ANY(%s) ORDER BY kafka_offset
 """
 
 Key = tuple[str, int]  # run_id, seq
@@ -60,59 +68,122 @@ def committed(stack: RunningStack) -> dict[int, int]:
     return {each.partition: each.offset for each in answer.topic_partitions if each.topic == GROUP.source.name}
 
 
-def lag(stack: RunningStack) -> int:
-    """How many records the group has not passed."""
+def ends(stack: RunningStack) -> dict[int, int]:
+    """Where the group's source ends, by partition."""
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "checker"})
     try:
-        return sum(
-            consumer.get_watermark_offsets(TopicPartition(GROUP.source.name, partition), timeout=30)[1] - offset
-            for partition, offset in committed(stack).items()
-        )
+        return {
+            partition: consumer.get_watermark_offsets(TopicPartition(GROUP.source.name, partition), timeout=30)[1]
+            for partition in consumer.list_topics(GROUP.source.name, timeout=30).topics[GROUP.source.name].partitions
+        }
     finally:
         consumer.close()
+
+
+def lag(stack: RunningStack) -> int:
+    """How many records the group has not passed."""
+    passed = committed(stack)
+    return sum(end - passed.get(partition, 0) for partition, end in ends(stack).items())
+
+
+def applied(stack: RunningStack) -> dict[int, int]:
+    """The last offset by partition whose effect is in the tables or in the dead letters."""
+    with psycopg.connect(stack.addresses.postgres) as database:
+        last: dict[int, int] = dict(database.execute(APPLIED).fetchall())
+    for letter in read_topic(stack, GROUP.dead_letters):
+        partition, offset = original_place(letter)
+        last[partition] = max(offset, last.get(partition, -1))
+    return last
 
 
 def check_committed_is_applied(stack: RunningStack) -> None:
     """P5, at this moment: no committed offset is ahead of the effect that it stands for."""
     before = committed(stack)
-    with psycopg.connect(stack.addresses.postgres) as database:
-        applied = dict(database.execute(APPLIED).fetchall())
+    effects = applied(stack)
     ahead = {
-        partition: (offset, applied.get(partition))
+        partition: (offset, effects.get(partition))
         for partition, offset in before.items()
-        if offset > 0 and offset > applied.get(partition, -1) + 1
+        if offset > 0 and offset > effects.get(partition, -1) + 1
     }
-    assert ahead == {}
+    assert ahead == {}, f"P5: offsets are committed ahead of their effects: {ahead}"
 
 
-def check(stack: RunningStack, ledgers: Iterable[Ledger]) -> dict[str, int]:
-    """Wait until lag is 0 (P6), then hold tables against the ledgers; return the counts for a report."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the tables hold, against what was sent. The lists name what breaks a promise."""
+
+    sent: int
+    accepted: int
+    stored: int
+    rejected: int
+    lost: Sequence[Key]
+    doubled: Sequence[Key]
+    foreign: Sequence[Key]
+    out_of_order: Sequence[str]
+
+    def demand(self) -> None:
+        """Fail unless every promise was kept."""
+        assert not self.lost, f"P1: {len(self.lost)} events were answered 202 and are not stored: {self.lost[:3]}"
+        assert not self.doubled, f"P1: {len(self.doubled)} events are stored twice: {self.doubled[:3]}"
+        assert not self.foreign, f"P4: {len(self.foreign)} events are stored that were never sent: {self.foreign[:3]}"
+        assert not self.out_of_order, f"P2: {len(self.out_of_order)} events, for instance {self.out_of_order[:3]}"
+
+
+def check(stack: RunningStack, ledgers: Iterable[Ledger]) -> Findings:
+    """Wait until lag is 0 (P6), then demand P1, P2, P4 and P5."""
+    wait_for_no_lag(stack)
+    findings = examine(stack, ledgers)
+    findings.demand()
+    check_committed_is_applied(stack)
+    return findings
+
+
+def wait_for_no_lag(stack: RunningStack) -> None:
+    """Wait until the group has passed everything (P6)."""
     wait_until(lambda: lag(stack) == 0, timeout_s=RECOVERY_S, what="lag to come back to 0 (P6)")
-    ok = frozenset[Key]().union(*(each.ok for each in ledgers))
-    sent = frozenset[Key]().union(*(each.sent for each in ledgers))
+
+
+def wait_for_progress(stack: RunningStack) -> None:
+    """Wait until the group has passed what lies in the log now, under load."""
+    now = ends(stack)
+    wait_until(
+        lambda: all(offset >= now[partition] for partition, offset in committed(stack).items()),
+        timeout_s=RECOVERY_S,
+        what="the group to come to where the log ended (P6)",
+    )
+
+
+def examine(stack: RunningStack, ledgers: Iterable[Ledger]) -> Findings:
+    """Hold the tables, as they are now, against the ledgers."""
+    known = list(ledgers)
+    ok = frozenset[Key]().union(*(each.ok for each in known))
+    sent = frozenset[Key]().union(*(each.sent for each in known))
     runs = sorted({run_id for run_id, _ in sent})
     with psycopg.connect(stack.addresses.postgres) as database:
-        rows = database.execute(
-            "SELECT run_id, seq, kafka_partition FROM trace_events WHERE run_id = ANY(%s) ORDER BY kafka_offset",
-            (runs,),
-        ).fetchall()
+        rows = database.execute(STORED, (runs,)).fetchall()
         rejected = database.execute("SELECT count(*) FROM rejected_events WHERE run_id = ANY(%s)", (runs,)).fetchone()
-    stored = [(run_id, seq) for run_id, seq, _ in rows]
-    lost = ok - set(stored)
-    assert not lost, f"P1: {len(lost)} events were answered 202 and are not stored, for instance {sorted(lost)[:3]}"
-    assert len(stored) == len(set(stored)), "P1: an event is stored twice"
-    foreign = set(stored) - sent
-    assert not foreign, f"P4: {len(foreign)} events are stored that were never sent"
-    check_order(rows)
-    check_committed_is_applied(stack)
-    return {"sent": len(sent), "accepted": len(ok), "stored": len(stored), "rejected": (rejected or (0,))[0]}
+    stored = Counter((run_id, seq) for run_id, seq, *_ in rows)
+    return Findings(
+        sent=len(sent),
+        accepted=len(ok),
+        stored=len(stored),
+        rejected=(rejected or (0,))[0],
+        lost=sorted(ok - stored.keys()),
+        doubled=sorted(key for key, count in stored.items() if count > 1),
+        foreign=sorted(stored.keys() - sent),
+        out_of_order=list(disorder(rows)),
+    )
 
 
-def check_order(rows: Iterable[tuple[str, int, int]]) -> None:
-    """P2: the rows of one run, in the order of the log, are in the order of seq, and in one partition."""
-    last: dict[str, tuple[int, int]] = {}
-    for run_id, seq, partition in rows:
-        before_seq, before_partition = last.get(run_id, (0, partition))
-        assert seq > before_seq, f"P2: run {run_id} has seq {seq} after {before_seq}"
-        assert partition == before_partition, f"P2: run {run_id} lies in two partitions"
-        last[run_id] = (seq, partition)
+def disorder(rows: Iterable[tuple[str, int, int, datetime]]) -> Iterator[str]:
+    """Where a run's rows, in the order of the log, change partition or do not rise in seq and in time of storing."""
+    last: dict[str, tuple[int, int, datetime]] = {}
+    for run_id, seq, partition, stored_at in rows:
+        before_seq, before_partition, before_at = last.get(run_id, (0, partition, stored_at))
+        if partition != before_partition:
+            yield f"run {run_id} lies in two partitions"
+        elif seq < before_seq:
+            yield f"run {run_id} has seq {seq} after {before_seq}"
+        elif stored_at < before_at:
+            yield f"run {run_id} had seq {seq} stored before {before_seq}"
+        last[run_id] = (seq, partition, stored_at)

@@ -1,0 +1,25 @@
+"""What a test does to the database beneath the workers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from tests.stack import RunningStack
+
+SLOW = """
+    CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';
+    CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON trace_events FOR EACH STATEMENT EXECUTE FUNCTION slow();
+"""
+
+
+@contextmanager
+def slow_database(stack: RunningStack) -> Iterator[None]:
+    """Let each slice take half a second to store, so that whatever befalls a worker finds it at work."""
+    with psycopg.connect(stack.addresses.postgres, autocommit=True) as database:
+        database.execute(SLOW)
+        try:
+            yield
+        finally:
+            database.execute("DROP TRIGGER slow ON trace_events")

@@ -1,0 +1,76 @@
+"""`tidegate send` beside a test, with its ledger."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checker import Ledger, read_ledger
+from tests.stack import RunningStack, wait_until
+
+WORKERS = 20  # requests in flight; the rate is each worker's
+RUNS = 40
+ACCEPTED_WITHIN_S = 90.0
+END_S = 60.0
+
+
+class Load:
+    """A sender that runs, or has run."""
+
+    def __init__(self, ledger: Path) -> None:
+        """Follow *ledger*."""
+        self.summary: dict[str, Any] = {}  # what the sender printed; empty until its end
+        self._ledger = ledger
+        self._read_bytes = 0
+        self._accepted = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is known of each event so far."""
+        return read_ledger(self._ledger)
+
+    def accepted(self) -> int:
+        """How many events were answered 202 so far."""
+        if self._ledger.exists():
+            with self._ledger.open("rb") as file:
+                file.seek(self._read_bytes)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read_bytes += len(whole + newline)
+            self._accepted += whole.count(b'"ok"')
+        return self._accepted
+
+    def wait_for(self, more: int = 300) -> None:
+        """Wait until *more* events were accepted than now."""
+        start = self.accepted()
+        wait_until(
+            lambda: self.accepted() >= start + more, timeout_s=ACCEPTED_WITHIN_S, what="events to be accepted again"
+        )
+
+
+@contextmanager
+def sending(
+    stack: RunningStack, ledger: Path, *, url: str | None = None, rate: float = 20, retry_for_s: float = 30
+) -> Iterator[Load]:
+    """Send about *rate* times `WORKERS` events a second, to the gateway at *url* or the stack's own."""
+    printed = ledger.with_suffix(".summary")
+    with printed.open("wb") as out:
+        sender = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "deploy.cli.app", "send", "--dir", str(stack.folder), "--json"),
+                *("--burst", "0", "--rate", str(rate), "--workers", str(WORKERS), "--runs", str(RUNS)),
+                *("--retry-for", str(retry_for_s), "--ledger", str(ledger)),
+                *(("--url", url) if url else ()),
+            ],
+            stdout=out,
+        )
+    load = Load(ledger)
+    try:
+        load.wait_for()
+        yield load
+    finally:
+        sender.terminate()
+        sender.wait(END_S)
+    load.summary = json.loads(printed.read_text())

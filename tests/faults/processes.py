@@ -1,0 +1,163 @@
+"""Processes under test: those of the stack held down, and further ones of our own beside them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Event
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.admin.reach import is_ready
+from deploy.local import lock, settings_file
+from tests.stack import READY_TIMEOUT_S, RunningStack, wait_until
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {"gateway": ("gateway",), "persistence": ("processors", "persistence")}
+END_S = 30.0
+
+
+class OwnProcess:
+    """One more process of a service, which nothing starts again."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", *, log: Path, environ: Mapping[str, str]) -> None:
+        """Wrap *process*, which was told *environ*."""
+        self.pid = process.pid
+        self._process = process
+        self._log = log
+        self._management_port = int(environ["TIDEGATE_MANAGEMENT_PORT"])
+        self.url = f"http://127.0.0.1:{environ['TIDEGATE_GATEWAY_PORT']}"  # of a gateway
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return self._log.read_text(errors="replace")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of its samples called *name* that bear *labels*."""
+        families = text_string_to_metric_families(page(self._management_port, "/metrics"))
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait_ready(self) -> None:
+        """Wait until it serves, or has joined its group."""
+
+        def ready() -> bool:
+            assert self._process.poll() is None, f"ended with {self._process.returncode}:\n{self.log[-3000:]}"
+            return is_ready(f"http://127.0.0.1:{self._management_port}")
+
+        wait_until(ready, timeout_s=READY_TIMEOUT_S, what="a process of the test to be ready")
+
+    def wait_end(self, timeout_s: float = READY_TIMEOUT_S) -> int:
+        """Wait until it ends; return its exit code."""
+        return self._process.wait(timeout_s)
+
+
+@contextmanager
+def own_process(
+    stack: RunningStack,
+    folder: Path,
+    service: str = "persistence",
+    *,
+    variant: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[OwnProcess]:
+    """Run *service* once more, with the stack's settings under *environ*, or a *variant* of it; see `variants`."""
+    settings = settings_file.read(stack.folder)
+    assert settings
+    told = {
+        **settings[service],
+        "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
+        "TIDEGATE_GATEWAY_PORT": str(free_port()),
+        **(environ or {}),
+    }
+    module = ("tests.faults.variants", variant) if variant else ()
+    log = folder / f"{service}-{told['TIDEGATE_MANAGEMENT_PORT']}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, *PROGRAMS[service]],
+            cwd=ROOT,
+            env={**os.environ, **told},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        yield OwnProcess(process, log=log, environ=told)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def page(management_port: int, path: str) -> str:
+    """A page of a process's management port."""
+    connection = HTTPConnection("127.0.0.1", management_port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def held_down(stack: RunningStack, name: str, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """End a process of the stack and keep it down: the supervisor, which would start it again, rests meanwhile."""
+    supervisor = lock.supervisor(stack.folder)
+    assert supervisor
+    pid = stack.process(name).pid
+    with paused([supervisor]):
+        os.kill(pid, number)
+        wait_until(lambda: not is_running(pid), timeout_s=END_S, what=f"{name} to end")
+        yield
+    stack.wait_restarted(name, pid)
+
+
+@contextmanager
+def paused(pids: list[int]) -> Iterator[None]:
+    """Stop processes with SIGSTOP, and let them go on."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def for_a_while(duration_s: float) -> None:
+    """Let a fault last: its length is what is tested."""
+    Event().wait(duration_s)
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children, such as Postgres and its sessions."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [pid, *map(int, listed.split())]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits to be noticed does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,85 @@
+"""The faults that a soak draws from: each is injected, lasts, and has cleared when its function returns."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import psycopg
+
+from processors.runtime.failpoints import Failpoint
+from tests.faults.processes import family, for_a_while, own_process, paused
+from tests.stack import RunningStack
+
+Inject = Callable[[RunningStack, Path, Random], float]  # the moment from which recovery is counted, monotonic
+
+PAUSE_S = (1.0, 6.0)
+PAST_SESSION_S = (12.0, 15.0)
+STAY_S = (0.0, 4.0)
+STEPS = [each for each in Failpoint if each not in (Failpoint.BEFORE_TRACE, Failpoint.BEFORE_DLQ_ACK)]
+
+
+def _ended(name: str, number: signal.Signals) -> Inject:
+    def inject(stack: RunningStack, _folder: Path, _random: Random) -> float:
+        struck_s = monotonic()
+        pid = stack.kill(name, number)
+        stack.wait_restarted(name, pid)
+        return struck_s
+
+    return inject
+
+
+def _paused(name: str, between_s: tuple[float, float]) -> Inject:
+    def inject(stack: RunningStack, _folder: Path, random: Random) -> float:
+        with paused(family(stack.process(name).pid)):
+            for_a_while(random.uniform(*between_s))
+        return monotonic()
+
+    return inject
+
+
+def _second_worker(number: signal.Signals) -> Inject:
+    def inject(stack: RunningStack, folder: Path, random: Random) -> float:
+        with own_process(stack, folder) as worker:
+            worker.wait_ready()
+            for_a_while(random.uniform(*STAY_S))
+            worker.kill(number)
+            worker.wait_end()
+        return monotonic()
+
+    return inject
+
+
+def _worker_that_dies_at_a_step(stack: RunningStack, folder: Path, random: Random) -> float:
+    armed = f"{random.choice(STEPS)}:{random.randint(1, 20)}"
+    with own_process(stack, folder, environ={"TIDEGATE_FAILPOINT": armed}) as worker:
+        worker.wait_end()
+    return monotonic()
+
+
+def _sessions_ended(stack: RunningStack, _folder: Path, _random: Random) -> float:
+    with psycopg.connect(stack.addresses.postgres) as session:
+        session.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    return monotonic()
+
+
+FAULTS: dict[str, Inject] = {
+    "gateway: kill -9": _ended("gateway", signal.SIGKILL),
+    "gateway: SIGTERM": _ended("gateway", signal.SIGTERM),
+    "gateway: paused": _paused("gateway", PAUSE_S),
+    "persistence: kill -9": _ended("persistence", signal.SIGKILL),
+    "persistence: SIGTERM": _ended("persistence", signal.SIGTERM),
+    "persistence: paused": _paused("persistence", PAUSE_S),
+    "persistence: paused past its session": _paused("persistence", PAST_SESSION_S),
+    "second worker: joins, SIGTERM": _second_worker(signal.SIGTERM),
+    "second worker: joins, kill -9": _second_worker(signal.SIGKILL),
+    "second worker: dies at a step": _worker_that_dies_at_a_step,
+    "postgres: kill -9": _ended("postgres", signal.SIGKILL),
+    "postgres: immediate restart": _ended("postgres", signal.SIGQUIT),
+    "postgres: paused": _paused("postgres", PAUSE_S),
+    "postgres: sessions ended": _sessions_ended,
+    "kafka: kill -9": _ended("kafka", signal.SIGKILL),
+    "kafka: paused": _paused("kafka", PAUSE_S),
+    "kafka: paused past its sessions": _paused("kafka", PAST_SESSION_S),
+}

@@ -1,0 +1,55 @@
+"""Records that a test writes to the log itself, past the gateway."""
+
+from collections.abc import Iterable
+from secrets import token_hex
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from schemas import codec, headers, topics
+from schemas.producer import producer_config
+from tests.builders import event, run_event, signed
+from tests.stack import RunningStack
+
+POISON = b"\x00\x00\x00\x00\x01no avro"
+WITHIN_S = 30.0
+
+
+def new_run() -> str:
+    """A run id that no other test uses."""
+    return f"fault-{token_hex(8)}"
+
+
+def good(stack: RunningStack, run_id: str, seq: int) -> bytes:
+    """The record of a signed event."""
+    return codec.encode(run_event(signed(event(seq, run_id=run_id), secret=stack.addresses.agent_secret)))
+
+
+def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partition: int) -> None:
+    """Append *values* to one partition of run.events, in order, in one go."""
+    producer = Producer(producer_config(stack.addresses.kafka, client_id="fault", linger_ms=50))
+    for value in values:
+        producer.produce(topics.RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition)
+    assert producer.flush(WITHIN_S) == 0
+
+
+def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:
+    """The persistence group's dead letters of one run, in their order."""
+    return [letter for letter in read_topic(stack, topics.PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
+
+
+def read_topic(stack: RunningStack, topic: topics.Topic) -> list[Message]:
+    """Every record of *topic* that the log holds."""
+    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "faults"})
+    records: list[Message] = []
+    for partition in consumer.list_topics(topic.name, timeout=WITHIN_S).topics[topic.name].partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic.name, partition), timeout=WITHIN_S)
+        consumer.assign([TopicPartition(topic.name, partition, low)])
+        records += consumer.consume(high - low, WITHIN_S) if high > low else []
+    consumer.close()
+    return records
+
+
+def original_place(letter: Message) -> tuple[int, int]:
+    """Partition and offset of the record that a dead letter was."""
+    bears = dict(letter.headers() or [])
+    return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])

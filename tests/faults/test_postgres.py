@@ -1,0 +1,144 @@
+"""Postgres goes away, hangs, or loses its answer: nothing is lost, doubled, dead-lettered or refused."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.local import settings_file
+from schemas import topics
+from tests.faults.checker import check, check_committed_is_applied
+from tests.faults.load import sending
+from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused
+from tests.faults.proxy import Proxy, proxied
+from tests.faults.records import read_topic
+from tests.stack import RunningStack, wait_until
+
+COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
+MEMORY_MAX_MIB = 300
+GOES_ON_S = 60.0
+
+
+@contextmanager
+def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
+    before = len(read_topic(stack, topics.PERSISTENCE.dead_letters))
+    yield
+    assert len(read_topic(stack, topics.PERSISTENCE.dead_letters)) == before
+
+
+def test_a_postgres_that_is_restarted_at_once_costs_nothing(stack: RunningStack, tmp_path: Path) -> None:
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        pid = stack.kill("postgres", signal.SIGQUIT)  # pg_ctl's "immediate"
+        stack.wait_restarted("postgres", pid)
+        load.wait_for()
+    assert check(stack, [load.ledger]).rejected == 0
+    assert load.summary["errors"] == {}
+
+
+@pytest.mark.parametrize("down_s", [8.0, pytest.param(60.0, marks=pytest.mark.soak)])
+def test_while_postgres_is_down_ingestion_goes_on_and_the_group_stays_as_it_is(
+    stack: RunningStack, tmp_path: Path, down_s: float
+) -> None:
+    worker = stack.process("persistence").pid
+    assignments = stack.log("persistence").count("partitions assigned")
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        with held_down(stack, "postgres", signal.SIGQUIT):
+            for_a_while(down_s)
+            check_status(stack, "degraded")
+            load.wait_for()
+            assert resident_mib(worker) < MEMORY_MAX_MIB
+        load.wait_for()
+    found = check(stack, [load.ledger])
+    assert load.summary["errors"] == {}
+    assert found.accepted == found.stored == found.sent
+    assert stack.process("persistence").pid == worker
+    assert stack.log("persistence").count("partitions assigned") == assignments
+
+
+def test_a_postgres_that_hangs_for_a_while_costs_nothing(stack: RunningStack, tmp_path: Path) -> None:
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        with paused(family(stack.process("postgres").pid)):
+            for_a_while(4)
+            load.wait_for()
+        load.wait_for()
+    check(stack, [load.ledger])
+    assert load.summary["errors"] == {}
+
+
+@pytest.fixture(scope="module")
+def proxy(stack: RunningStack) -> Iterator[Proxy]:
+    address = urlsplit(stack.addresses.postgres)
+    with proxied(address.hostname or "", address.port or 0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(stack: RunningStack, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnProcess]:
+    """A second worker, which reaches Postgres through the proxy and waits 2 s for a transaction."""
+    settings = settings_file.read(stack.folder)
+    assert settings
+    address = urlsplit(settings["persistence"]["TIDEGATE_POSTGRES"])
+    through = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{proxy.port}").geturl()
+    folder = tmp_path_factory.mktemp("worker")
+    with own_process(stack, folder, variant="impatient", environ={"TIDEGATE_POSTGRES": through}) as running:
+        running.wait_ready()
+        yield running
+
+
+def test_a_lost_reply_to_commit_is_tried_again_and_gives_one_row(
+    stack: RunningStack, proxy: Proxy, worker: OwnProcess, tmp_path: Path
+) -> None:
+    before = retries(worker)
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        proxy.rules.cut_at, proxy.rules.cuts_left = COMMITTED, 3
+        wait_until(lambda: proxy.rules.cuts_left == 0, timeout_s=GOES_ON_S, what="three replies to be cut")
+        load.wait_for()
+    check(stack, [load.ledger])
+    assert retries(worker) >= before + 3
+    assert worker.metric("tidegate_records_total", outcome="redelivery") > 0
+
+
+def test_reset_connections_are_replaced(stack: RunningStack, proxy: Proxy, worker: OwnProcess, tmp_path: Path) -> None:
+    before = retries(worker)
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+
+        def enough_broken() -> bool:
+            proxy.reset()
+            return retries(worker) >= before + 3
+
+        wait_until(enough_broken, timeout_s=GOES_ON_S, what="slices to be broken")
+        load.wait_for()
+    check(stack, [load.ledger])
+
+
+@pytest.mark.parametrize("hang", [Proxy.stall, Proxy.half_open])
+def test_a_connection_that_hangs_is_given_up_and_replaced(
+    stack: RunningStack, proxy: Proxy, worker: OwnProcess, tmp_path: Path, hang: Callable[[Proxy], None]
+) -> None:
+    """The hanging connections hang for ever: only new ones can bring the events in."""
+    before = retries(worker)
+    with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        hang(proxy)
+        wait_until(lambda: retries(worker) > before, timeout_s=GOES_ON_S, what="the worker to give up waiting")
+        check_committed_is_applied(stack)
+        load.wait_for()
+    check(stack, [load.ledger])
+
+
+def check_status(stack: RunningStack, expected: str) -> None:
+    """Wait until the stack's own worker says of itself that it is *expected*."""
+    port = urlsplit(stack.addresses.management["persistence"]).port
+    wait_until(lambda: expected in page(port or 0, "/readyz"), timeout_s=GOES_ON_S, what=f"the worker to be {expected}")
+
+
+def retries(worker: OwnProcess) -> float:
+    return worker.metric("tidegate_slice_retries_total")
+
+
+def resident_mib(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") // 1024**2

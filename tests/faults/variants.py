@@ -1,0 +1,213 @@
+"""
+The product with one thing changed: `python -m tests.faults.variants NAME gateway|processors ...`.
+
+Faults that no signal can make, and mutations: mistakes that the suite must see. A variant is a function here that
+changes one name of the product before it starts.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+from gateway import __main__ as gateway_main
+from gateway import publisher
+from gateway.intake.records import Outgoing
+from processors import __main__ as processors_main
+from processors import app
+from processors.persistence import agent, store
+from processors.runtime import worker
+from processors.runtime.batch import Batch, Partition
+from processors.runtime.delivery import Delivery
+from processors.runtime.failpoints import EXIT_KILLED
+from processors.runtime.health import Health
+from processors.runtime.lanes import Lanes
+from processors.runtime.outcomes import Arrival, Handler, Tally
+from processors.runtime.progress import Progress
+from schemas.producer import producer_config
+from schemas.topics import Group
+from tests.builders import Raw
+
+SLICES_BEFORE_THE_ERROR = 5
+REPORTS_BEFORE_DEATH = 500
+IMPATIENT_S = 2.0
+TAKEN_MAX = 500
+TAKEN_WITHIN_S = 0.1
+
+
+def impatient() -> None:
+    """Give Postgres 2 s for a transaction instead of 30."""
+    change(store, "TRANSACTION_S", IMPATIENT_S)
+
+
+def raising() -> None:
+    """Raise from within the handler after some slices."""
+
+    def persistence(*parts: Any) -> Handler:
+        handle, slices_left = agent.persistence(*parts), SLICES_BEFORE_THE_ERROR
+
+        async def handle_or_raise(arrivals: Sequence[Arrival]) -> Tally:
+            nonlocal slices_left
+            slices_left -= 1
+            if slices_left < 0:
+                raise RuntimeError("a bug in the handler")
+            return await handle(arrivals)
+
+        return handle_or_raise
+
+    change(app, "persistence", persistence)
+
+
+def gateway_dies_before_a_report() -> None:
+    """Die when a delivery report is in and its request not answered."""
+    settle = publisher._Delivery.settle
+
+    def die_or_settle(delivery: publisher._Delivery) -> None:
+        if next(reports) == REPORTS_BEFORE_DEATH:
+            os._exit(EXIT_KILLED)
+        settle(delivery)
+
+    reports = count(1)
+    change(publisher._Delivery, "settle", die_or_settle)
+
+
+def gateway_dies_after_a_report() -> None:
+    """Die when a request knows its receipt and has not said so."""
+    settle = publisher._Delivery.settle
+
+    def settle_or_die(delivery: publisher._Delivery) -> None:
+        settle(delivery)
+        if next(reports) == REPORTS_BEFORE_DEATH:
+            os._exit(EXIT_KILLED)
+
+    reports = count(1)
+    change(publisher._Delivery, "settle", settle_or_die)
+
+
+# Mutations
+
+
+def ack_before_the_database() -> None:
+    """Count a slice as finished when it is handed to its lane."""
+    dispatch = Lanes.dispatch
+
+    def finish_and_dispatch(lanes: Lanes, batch: Batch) -> None:
+        lanes._finished(batch)
+        dispatch(lanes, batch)
+
+    change(Lanes, "dispatch", finish_and_dispatch)
+
+
+def commit_past_an_unfinished_slice() -> None:
+    """When a slice is finished, commit to the end of the last one that was fetched."""
+    finish = Progress.finish
+
+    def finish_all(progress: Progress, batch: Batch) -> None:
+        finish(progress, batch)
+        held = progress._assigned.get(batch.partition)
+        if held and held.batches:
+            held.reached = held.batches[-1].end_offset
+
+    change(Progress, "finish", finish_all)
+
+
+def concurrency_2() -> None:
+    """Let two tasks work on one partition."""
+    dispatch = Lanes.dispatch
+    second: dict[Partition, asyncio.Task[None]] = {}
+
+    def dispatch_to_two(lanes: Lanes, batch: Batch) -> None:
+        dispatch(lanes, batch)
+        if batch.partition not in second or second[batch.partition].done():
+            second[batch.partition] = asyncio.create_task(lanes._run(lanes._queues[batch.partition]))
+
+    change(Lanes, "dispatch", dispatch_to_two)
+
+
+def take() -> None:
+    """Leave slices and acknowledgement to Faust: `take()` on a stock transport."""
+
+    class Taking(worker.Worker):
+        def __init__(self, group: Group, *, bootstrap: str, delivery: Delivery, health: Health, **parts: Any) -> None:
+            super().__init__(group, bootstrap=bootstrap, delivery=delivery, health=health, **parts)
+            self.app = worker._faust_app(group, bootstrap)
+            source = self.app.topic(group.source.name, value_type=bytes, key_type=bytes)
+            health.joined = True
+
+            async def deliver(stream: Any) -> None:
+                async for events in stream.take_events(TAKEN_MAX, within=TAKEN_WITHIN_S):
+                    for batch in by_partition(events):
+                        await delivery.deliver(batch)
+
+            self.app.agent(source, name="taking")(deliver)
+
+    change(app, "Worker", Taking)
+
+
+def by_partition(events: Sequence[Any]) -> Iterator[Batch]:
+    """Faust's events as slices."""
+    records: dict[Partition, list[Any]] = {}
+    for message in (each.message for each in events):
+        record = Raw(
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            timestamp=int(message.timestamp * 1000),
+            key=message.key,
+            value=message.value,
+            headers=list(message.headers),
+        )
+        records.setdefault(Partition(message.topic, message.partition), []).append(record)
+    return (Batch(partition, slice_) for partition, slice_ in records.items())
+
+
+def crc32() -> None:
+    """Leave the partitioner to librdkafka."""
+
+    def without_partitioner(*arguments: Any, **settings: Any) -> dict[str, Any]:
+        config = producer_config(*arguments, **settings)
+        return {name: value for name, value in config.items() if name != "partitioner"}
+
+    change(publisher, "producer_config", without_partitioner)
+
+
+def accepted_before_the_ack() -> None:
+    """Answer 202 once librdkafka has the record in its queue."""
+
+    async def publish(self: publisher.ConfluentPublisher, record: Outgoing) -> publisher.Receipt:
+        self._polled.producer.produce(record.topic, record.value, record.key, headers=record.headers)
+        return publisher.Receipt(record.topic, 0, 0)
+
+    change(publisher.ConfluentPublisher, "publish", publish)
+
+
+def change(owner: object, name: str, changed: object) -> None:
+    """Give *name* of a module or class another value; it must be there."""
+    assert hasattr(owner, name), f"the product has no {name} any more"
+    setattr(owner, name, changed)
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    each.__name__: each
+    for each in (
+        impatient,
+        raising,
+        gateway_dies_before_a_report,
+        gateway_dies_after_a_report,
+        ack_before_the_database,
+        commit_past_an_unfinished_slice,
+        concurrency_2,
+        take,
+        crc32,
+        accepted_before_the_ack,
+    )
+}
+MAINS = {"gateway": gateway_main.main, "processors": processors_main.main}
+
+if __name__ == "__main__":
+    name, *program = sys.argv[1:]
+    VARIANTS[name]()
+    sys.argv = program
+    sys.exit(MAINS[program[0]]())
