@@ -108,9 +108,17 @@ class Run:
         if faults := event_faults(event, run_id=self.id):
             raise Invalid(faults)
         self.event_count += 1
-        await self._queue.put(event)
-        if self._sender.done():
-            raise RuntimeError(f"run {self.id} has ended")
+        await self._put(event)
+
+    async def _put(self, event: Event) -> None:
+        # Nobody empties a full queue once the sender has ended: wait for either.
+        put = asyncio.ensure_future(self._queue.put(event))
+        try:
+            await asyncio.wait({put, self._sender}, return_when=asyncio.FIRST_COMPLETED)
+            if self._sender.done():
+                raise RuntimeError(f"run {self.id} has ended")
+        finally:
+            put.cancel()
 
     async def __aenter__(self) -> Self:
         """Start sending."""
