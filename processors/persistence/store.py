@@ -143,5 +143,6 @@ def _meaning(error: psycopg.Error) -> Exception:
         # Without a state the connection broke: whether it was committed is unknown, and the keys settle it.
         return Transient(f"Postgres: {error}".strip())
     if state[:2] in _POISON_CLASSES:
-        return Poison(Reason.NOT_STORABLE, f"Postgres {state}: {error}".strip())
+        # The primary message alone: the context that follows quotes the row.
+        return Poison(Reason.NOT_STORABLE, f"Postgres {state}: {error.diag.message_primary}")
     return error

@@ -67,7 +67,8 @@ class Delivery:
         arrivals, unreadable = read(batch.records, self._credentials.current(now_s=started_s))
         readable = 0
         for found in unreadable:
-            self._note_handled(batch.partition, found.readable_before - readable)
+            if found.readable_before > readable:
+                self._poisoned[batch.partition].row_ends()
             readable = found.readable_before
             await self._bury(batch.partition, found.raw, found.poison)
         await self._settle(batch.partition, arrivals)
@@ -90,7 +91,7 @@ class Delivery:
                     waiting += [part[middle:], part[:middle]]
             else:
                 self._count(tally)
-                self._note_handled(partition, len(part))
+                self._poisoned[partition].handled(len(part), self._limit())
 
     async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
         await self._until_admitted(partition, raw, poison)
@@ -117,9 +118,6 @@ class Delivery:
             await self._sleep(HALTED_S)
         self._health.goes_on(partition)
         log.warning("lane goes on", partition=partition.partition, reason="the dead-letter limit was raised")
-
-    def _note_handled(self, partition: Partition, count: int) -> None:
-        self._poisoned[partition].handled(count, self._limit())
 
     async def _write_dead_letter(self, letter: Outgoing) -> Tally:
         await self._dead_letters.write(self._group.dead_letters, [letter])

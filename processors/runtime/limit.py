@@ -58,8 +58,12 @@ class Poisoned:
     def handled(self, count: int, limit: DeadLetterLimit) -> None:
         """Note *count* records that came to another end."""
         if count:
-            self.consecutive = 0
+            self.row_ends()
             self._note(count, limit)
+
+    def row_ends(self) -> None:
+        """Note that a good record stands between the last dead letter and the next."""
+        self.consecutive = 0
 
     def _note(self, count: int, limit: DeadLetterLimit) -> None:
         self.records += count
