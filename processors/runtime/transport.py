@@ -103,16 +103,23 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             return
 
     def _rewind(self, tp: TP, offset: int) -> None:
-        if tp in self.assignment():
+        # Back only: after a rebalance the partition may stand at a committed offset before these records.
+        position = self._position(tp)
+        if position is not None and offset < position:
             self._thread.seek(tp, offset)
 
     def _pass_by(self, partitions: Iterable[TP]) -> None:
         # Between two fetches the position is what has been handed out, so it is safe to read here and nowhere else.
-        subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001
         for tp in partitions:
-            held = subscription and subscription.assignment.state_value(aiokafka.TopicPartition(*tp))
-            if held and held.has_valid_position:
-                self.transport.progress.pass_by(Partition(*tp), held.position, self._committed_offset[tp])
+            position = self._position(tp)
+            if position is not None:
+                self.transport.progress.pass_by(Partition(*tp), position, self._committed_offset[tp])
+
+    def _position(self, tp: TP) -> int | None:
+        subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        assignment = subscription and subscription.assignment
+        held = assignment and assignment.state_value(aiokafka.TopicPartition(*tp))
+        return held.position if held and held.has_valid_position else None
 
     def _batch_message(self, tp: TP, batch: Batch) -> ConsumerMessage:
         last = batch.records[-1]
