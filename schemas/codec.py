@@ -111,7 +111,4 @@ def decode_sealed_events(values: Sequence[bytes]) -> list[RunEvent]:
         raise Poison(Reason.UNDECODABLE, f"{type(error).__name__}: {error}") from error
     if len(events) != len(values) or body.read():
         raise Poison(Reason.UNDECODABLE, "the records do not end where they should")
-    for fields in events:
-        if fields["payload_ref"] is not None:
-            fields["payload_ref"] = PayloadRef(**fields["payload_ref"])
-    return [RunEvent(**fields) for fields in events]
+    return msgspec.convert(events, list[RunEvent])

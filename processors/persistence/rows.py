@@ -67,8 +67,10 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
         rows = [_event_row(arrival) for arrival in verdicts.events]
         async with cursor.copy(COPY_EVENTS) as copy:
             copy.set_types(EVENT_TYPES)
+            # Formatted here and sent a buffer at a time: `write_row` is a coroutine for each row.
             for row in rows:
-                await copy.write_row(row)
+                if filled := copy.formatter.write_row(row):
+                    await copy.writer.write(filled)
     if runs := _run_rows(verdicts):
         await cursor.execute(UPSERT_RUNS, _upsert_parameters(runs))
     if verdicts.environments:
@@ -94,7 +96,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
 
 def received_at(arrival: Arrival) -> datetime:
     """When the gateway took the record; for a direct record, the time that its producer or the broker gave it."""
-    header = headers.find(arrival.raw.headers, headers.RECEIVED_AT)
+    header = arrival.headers.get(headers.RECEIVED_AT)
     if header is not None and arrival.rejection is None:
         try:
             return datetime.fromisoformat(header.decode())

@@ -33,7 +33,7 @@ class Batch:
         self.partition = partition
         self.records = records
         self.end_offset = records[-1].offset + 1
-        self.size_bytes = sum(len(record.value or b"") for record in records)
+        self.size_bytes = sum([len(record.value or b"") for record in records])
         self.finished = False
 
     @classmethod

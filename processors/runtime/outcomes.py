@@ -1,7 +1,7 @@
 """What became of a record: every record that a group consumes ends in exactly one of these, and each is counted."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -23,9 +23,10 @@ class Outcome(StrEnum):
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """A record that decodes, with its place and what validity says of it (None: valid)."""
+    """A record that decodes, with its place, its headers and what validity says of it (None: valid)."""
 
     raw: RawRecord
+    headers: Mapping[str, bytes | None]
     record: RunRecord
     rejection: Rejection | None
 

@@ -1,6 +1,6 @@
 """A slice's records, decoded and judged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from processors.runtime.batch import RawRecord
@@ -22,35 +22,39 @@ class Unreadable(NamedTuple):
 
 def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
     """Sort *records*, in log order, into those that decode, each with what validity says of it, and poison."""
-    sealed = {raw.offset for raw in records if _is_sealed(raw, credentials)}
-    # Nearly every record is an event that a gateway sealed; those are decoded in one go.
-    events = [raw for raw in records if raw.offset in sealed and codec.is_run_event(raw.value or b"")]
-    decoded = _decode_events(events)
+    headers = [dict(raw.headers) for raw in records]
+    sealed = [_is_sealed(raw, bears, credentials) for raw, bears in zip(records, headers, strict=True)]
+    events = _decode_sealed(records, sealed)
     arrivals: list[Arrival] = []
     unreadable: list[Unreadable] = []
-    for raw in records:
+    for raw, bears, vouched, event in zip(records, headers, sealed, events, strict=True):
         try:
-            record = decoded.get(raw.offset) or _decode(raw)
-            rejection = check_content(record, key=raw.key, sealed=raw.offset in sealed, credentials=credentials)
+            record = event or _decode(raw)
+            rejection = check_content(record, key=raw.key, sealed=vouched, credentials=credentials)
         except Poison as poison:
             unreadable.append(Unreadable(raw, poison, len(arrivals)))
         else:
-            arrivals.append(Arrival(raw, record, rejection))
+            arrivals.append(Arrival(raw, bears, record, rejection))
     return arrivals, unreadable
 
 
-def _decode_events(events: Sequence[RawRecord]) -> dict[int, RunEvent]:
-    try:
-        decoded = codec.decode_sealed_events([raw.value or b"" for raw in events])
-    except Poison:
-        return {}  # a gateway sealed what is no event: let each be judged by itself
-    return dict(zip((raw.offset for raw in events), decoded, strict=True))
-
-
-def _is_sealed(raw: RawRecord, credentials: Credentials) -> bool:
+def _is_sealed(raw: RawRecord, headers: Mapping[str, bytes | None], credentials: Credentials) -> bool:
     return raw.value is not None and is_sealed(
-        topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials
+        topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials
     )
+
+
+def _decode_sealed(records: Sequence[RawRecord], sealed: Sequence[bool]) -> Sequence[RunEvent | None]:
+    # Nearly every record is an event that a gateway sealed; those are decoded in one go. None: decode it by itself.
+    plain = [vouched and codec.is_run_event(raw.value or b"") for raw, vouched in zip(records, sealed, strict=True)]
+    try:
+        decoded = codec.decode_sealed_events(
+            [raw.value or b"" for raw, each in zip(records, plain, strict=True) if each]
+        )
+    except Poison:
+        return [None] * len(records)  # a gateway sealed what is no event: let each be judged by itself
+    rest = iter(decoded)
+    return [next(rest) if each else None for each in plain]
 
 
 def _decode(raw: RawRecord) -> RunRecord:

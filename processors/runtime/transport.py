@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import aiokafka
+import msgspec
 import structlog
+from aiokafka.consumer import fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
@@ -24,12 +26,38 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
 
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.
-SHORT_FETCH_S = 0.05
+SHORT_FETCH_S = 0.01
+# How long the broker holds a fetch that finds nothing. aiokafka has one fetch a broker under way: while it waits for
+# partitions that are read to their end, those with a backlog lie still. Faust's 1.5 s halved the speed of a replay.
+FETCH_WAIT_MS = 50
 REVOKE_DRAIN_S = 8.0  # below the session timeout: the group waits for us
 STOP_DRAIN_S = 12.0
 COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocation
 
 log = structlog.get_logger()
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A `RawRecord`: what aiokafka's own type holds, at a fifth of its cost."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """A fetched slice, unpacked into our records."""
+
+    def _consumer_record(self, tp: TP, record: Any) -> Record:
+        return Record(tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers)
+
+
+# aiokafka names no other way to say what a record becomes.
+fetcher.PartitionRecords = SliceRecords
 
 
 class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is untyped to us
@@ -39,6 +67,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         consumer = super()._create_worker_consumer(transport)
         # Faust reads uncommitted records outside its own exactly-once mode and has no setting for it.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import faust.streams
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer import subscription_state
+from aiokafka.consumer import fetcher, subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import App
 from faust.transport.consumer import Consumer as BaseConsumer
@@ -19,6 +19,8 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import ConsumerMessage
 from mode import Service
+
+from processors.runtime.transport import SliceRecords
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,18 @@ def test_a_message_is_built_from_these_fields() -> None:
 
 def test_aiokafka_reads_its_isolation_level_at_start() -> None:
     assert "self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_aiokafka_reads_how_long_a_fetch_waits_at_start() -> None:
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+def test_a_fetched_slice_is_unpacked_by_the_class_that_we_put_in_its_place() -> None:
+    [stock] = SliceRecords.__bases__
+    assert fetcher.PartitionRecords is SliceRecords
+    assert parameters(stock._consumer_record) == ["self", "tp", "record"]
+    assert "self._consumer_record(" in inspect.getsource(stock)
+    assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
 
 
 def test_a_position_can_be_read() -> None:

@@ -1,6 +1,10 @@
 """Who signed what."""
 
+import hmac
 import json
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.signature import event_signature_holds, record_mac, record_mac_holds, sign_event
 from tests.builders import event
@@ -42,3 +46,11 @@ def test_parts_of_a_mac_cannot_be_shifted() -> None:
     one = record_mac("s", topic="t", key=b"ab", tenant=b"c", value=b"d")
     other = record_mac("s", topic="t", key=b"a", tenant=b"bc", value=b"d")
     assert one != other
+
+
+@given(secret=st.text(min_size=1, max_size=200), value=st.binary(max_size=300))
+def test_a_mac_is_hmac_sha256(secret: str, value: bytes) -> None:
+    """Over the framed parts, whatever the key's length."""
+    message = b"3/1/6/" + b"t/1" + b"k" + b"tenant" + value
+    expected = hmac.digest(secret.encode(), message, "sha256").hex().encode()
+    assert record_mac(secret, topic="t/1", key=b"k", tenant=b"tenant", value=value) == expected

@@ -17,7 +17,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def arrival(record: Any, offset: int, rejection: Rejection | None = None) -> Arrival:
-    return Arrival(raw(record, offset=offset), record, rejection)
+    return Arrival(raw(record, offset=offset), {}, record, rejection)
 
 
 def finalized(status: RunStatus = RunStatus.SUCCEEDED) -> Record:
