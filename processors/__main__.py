@@ -1,41 +1,52 @@
-"""`python -m processors NAME`: run one processor until SIGTERM."""
+"""`python -m processors NAME`: run one processor until SIGTERM; with `--replay FILE`, until that range is handled."""
 
+import argparse
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
-from processors.app import PROCESSORS, Processor
+from processors.app import PROCESSORS
 from processors.runtime import failpoints
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
+from schemas import replays
 from schemas.credentials import CredentialsInvalid
 from schemas.logs import log_as_json
+from schemas.replays import Replay
 from schemas.settings import SettingsInvalid
 
-EXIT_USAGE = 2
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 
 
 def main() -> int:
     """Run the processor that the command line names; return the exit code."""
-    if len(sys.argv) != 2 or sys.argv[1] not in PROCESSORS:  # noqa: PLR2004 - the program and one name
-        print(f"usage: python -m processors {'|'.join(PROCESSORS)}", file=sys.stderr)  # noqa: T201
-        return EXIT_USAGE
+    parser = argparse.ArgumentParser(prog="python -m processors")
+    parser.add_argument("name", choices=PROCESSORS)
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="the plan of `tidegate replay`")
+    given = parser.parse_args()
     log = structlog.get_logger()
     try:
         log_as_json(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
         failpoints.arm(os.environ.get("TIDEGATE_FAILPOINT", ""))
-        asyncio.run(_run(PROCESSORS[sys.argv[1]]))
+        asyncio.run(_run(given.name, None if given.replay is None else _read(given.replay)))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
-        log.critical("not started", processor=sys.argv[1], reason=str(error))
+        log.critical("not started", processor=given.name, reason=str(error))
         return EXIT_CONFIGURATION
 
 
-async def _run(processor: Processor) -> NoReturn:
-    end_process(await processor(os.environ))
+def _read(plan: Path) -> Replay:
+    try:
+        return replays.read(plan)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"--replay {plan}: {error}") from error
+
+
+async def _run(name: str, replay: Replay | None) -> NoReturn:
+    end_process(await PROCESSORS[name](os.environ, replay))
 
 
 if __name__ == "__main__":

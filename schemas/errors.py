@@ -33,6 +33,7 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown_schema"
     NUL_CHARACTER = "nul_character"
+    NO_ORIGIN = "no_origin"
     NOT_STORABLE = "not_storable"
     KEY_MISMATCH = "key_mismatch"
     INVALID_EVENT = "invalid_event"

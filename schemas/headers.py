@@ -28,6 +28,17 @@ ERROR_STAGE = "__connect.errors.stage"
 ERROR_CLASS = "__connect.errors.exception.class.name"
 ERROR_MESSAGE = "__connect.errors.exception.message"
 
+# What a dead letter bears beside the headers of the record that it was.
+OF_DEAD_LETTERS = frozenset(
+    {
+        *(ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET, ATTEMPT, FAILED_PART),
+        *(ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET, ERROR_STAGE, ERROR_CLASS, ERROR_MESSAGE),
+    }
+)
+
+SETTLED_AS = "settled-as"
+SETTLED_AT = "settled-at"
+
 Headers = list[tuple[str, str | bytes]]
 
 

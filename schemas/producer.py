@@ -10,7 +10,9 @@ from schemas.topics import RECORD_BYTES_MAX
 DELIVERY_TIMEOUT_MS = 5 * 60 * 1000
 
 
-def producer_config(bootstrap: str, *, client_id: str, linger_ms: float = 1.0) -> dict[str, str | int | float | bool]:
+def producer_config(
+    bootstrap: str, *, client_id: str, linger_ms: float = 1.0, record_bytes_max: int = RECORD_BYTES_MAX
+) -> dict[str, str | int | float | bool]:
     """Settings of a confluent producer whose delivery reports can be trusted."""
     return {
         "bootstrap.servers": bootstrap,
@@ -19,7 +21,7 @@ def producer_config(bootstrap: str, *, client_id: str, linger_ms: float = 1.0) -
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
-        "message.max.bytes": RECORD_BYTES_MAX,
+        "message.max.bytes": record_bytes_max,
         "compression.type": "lz4",
         "linger.ms": linger_ms,
         "allow.auto.create.topics": False,

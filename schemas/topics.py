@@ -16,6 +16,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 # An event body of 10 MiB, its Avro frame and headers. Producers and fetch sizes follow this figure.
 RECORD_BYTES_MAX = 11 * MIB
+LETTER_BYTES_MAX = RECORD_BYTES_MAX + MIB  # the headers that say why come on top
 
 
 class Cleanup(StrEnum):
@@ -52,11 +53,17 @@ class Group:
 
     name: str  # what operators type and topics bear: persistence
     source: Topic
+    replay_id: str | None = None  # of a group that repeats part of the source beside the live one
 
     @property
     def id(self) -> str:
         """Kafka's group.id."""
-        return f"tidegate.{self.name}"
+        return f"tidegate.{self.name}" if self.replay_id is None else f"tidegate.{self.name}.replay.{self.replay_id}"
+
+    @property
+    def sources(self) -> tuple[Topic, ...]:
+        """What the group consumes: a live one also what an operator sends back to it."""
+        return (self.source, self.redrive) if self.replay_id is None else (self.source,)
 
     @property
     def dead_letters(self) -> Topic:
@@ -67,7 +74,30 @@ class Group:
             key=self.source.key,
             partitions=1,
             retention_ms=30 * DAY_MS,
-            record_bytes_max=RECORD_BYTES_MAX + MIB,  # the headers that say why come on top
+            record_bytes_max=LETTER_BYTES_MAX,
+        )
+
+    @property
+    def redrive(self) -> Topic:
+        """Where an operator puts dead letters for this group alone to handle once more."""
+        return Topic(
+            name=f"{self.source.name}.{self.name}.redrive",
+            records=self.source.records,
+            key=self.source.key,
+            partitions=1,
+            retention_ms=30 * DAY_MS,
+            record_bytes_max=LETTER_BYTES_MAX,
+        )
+
+    @property
+    def settled(self) -> Topic:
+        """Which dead letters were sent back or dropped; the record has no value, its headers say what was done."""
+        return Topic(
+            name=f"{self.dead_letters.name}.settled",
+            records=(),
+            key="partition/offset of the dead letter",
+            partitions=1,
+            retention_ms=2 * 30 * DAY_MS,  # outlives the dead letter
         )
 
 
@@ -97,7 +127,17 @@ def all_topics() -> Iterator[Topic]:
     yield RUN_EVENTS
     yield RUN_TRACES
     for group in GROUPS:
-        yield group.dead_letters
+        yield from (group.dead_letters, group.redrive, group.settled)
+
+
+def subscriptions() -> Iterator[tuple[Group, Topic]]:
+    """Every group with each topic that it consumes."""
+    return ((group, topic) for group in GROUPS for topic in group.sources)
+
+
+def find_group(name: str) -> Group | None:
+    """The declared group of that name, or None."""
+    return next((group for group in GROUPS if group.name == name), None)
 
 
 def find_topic(name: str) -> Topic | None:

@@ -9,7 +9,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from deploy.admin import topics
 from deploy.admin.reach import admin_client
-from schemas.topics import GROUPS, Group
+from schemas.topics import Group, subscriptions
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -30,7 +30,7 @@ class PartitionLag:
 
 def measure(bootstrap: str) -> list[PartitionLag]:
     """
-    The lag of every known group on every partition of its source.
+    The lag of every known group on every partition that it consumes.
 
     Raises:
         NotReachable: no broker answers.
@@ -38,8 +38,8 @@ def measure(bootstrap: str) -> list[PartitionLag]:
     """
     admin = admin_client(bootstrap)
     found = []
-    for group in GROUPS:
-        places = topics.committed(bootstrap, group)
+    for group, topic in subscriptions():
+        places = topics.committed(bootstrap, group, topic)
         ends = topics.offsets(admin, places, OffsetSpec.latest())
         behind = [place for place in places if 0 <= place.offset < ends[place.partition]]
         waiting_since_s = first_timestamps_s(bootstrap, group, behind) if behind else {}

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from deploy.admin.reach import admin_client, kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas.topics import GROUPS, Group, all_topics
+from schemas.topics import GROUPS, Group, Topic, all_topics
 
 Answer = TypeVar("Answer")
 
@@ -91,30 +91,48 @@ def commit_first_offsets(bootstrap: str) -> dict[str, int]:
     """Commit the oldest offset for each partition where a known group has none; return how many, by group id."""
     done = {}
     for group in GROUPS:
-        lacking = [place for place in committed(bootstrap, group) if place.offset < 0]
-        if lacking:
-            oldest = offsets(admin_client(bootstrap), lacking, OffsetSpec.earliest())
-            first = [TopicPartition(place.topic, place.partition, oldest[place.partition]) for place in lacking]
-            with speaker(bootstrap, group) as consumer:
-                _settle(partial(consumer.commit, offsets=first, asynchronous=False))
+        first = []
+        for topic in group.sources:
+            lacking = [place for place in committed(bootstrap, group, topic) if place.offset < 0]
+            oldest = offsets(admin_client(bootstrap), lacking, OffsetSpec.earliest()) if lacking else {}
+            first += [TopicPartition(topic.name, partition, offset) for partition, offset in oldest.items()]
+        if first:
+            commit(bootstrap, group, first)
             done[group.id] = len(first)
     return done
 
 
-def committed(bootstrap: str, group: Group) -> list[TopicPartition]:
+def commit(bootstrap: str, group: Group, places: list[TopicPartition]) -> None:
+    """Let *group*, which has no member now, go on from *places*."""
+    with speaker(bootstrap, group) as consumer:
+        settle(partial(consumer.commit, offsets=places, asynchronous=False))
+
+
+def partitions_of(bootstrap: str, topic: Topic) -> list[TopicPartition]:
     """
-    What *group* has committed for each partition of its source; a negative offset says nothing.
+    Every partition of *topic*.
 
     Raises:
-        Failed: its source does not exist.
+        Failed: it does not exist.
         NotReachable: no broker answers.
     """
-    count = existing(admin_client(bootstrap)).get(group.source.name, 0)
+    count = existing(admin_client(bootstrap)).get(topic.name, 0)
     if not count:
-        raise Failed(f"topic {group.source.name} does not exist: run `tidegate topics create`")
-    places = [TopicPartition(group.source.name, partition) for partition in range(count)]
+        raise Failed(f"topic {topic.name} does not exist: run `tidegate topics create`")
+    return [TopicPartition(topic.name, partition) for partition in range(count)]
+
+
+def committed(bootstrap: str, group: Group, topic: Topic) -> list[TopicPartition]:
+    """
+    What *group* has committed for each partition of *topic*; a negative offset says nothing.
+
+    Raises:
+        Failed: the topic does not exist.
+        NotReachable: no broker answers.
+    """
+    places = partitions_of(bootstrap, topic)
     with speaker(bootstrap, group) as consumer:
-        return _settle(partial(consumer.committed, places, timeout=REQUEST_TIMEOUT_S))
+        return settle(partial(consumer.committed, places, timeout=REQUEST_TIMEOUT_S))
 
 
 @contextmanager
@@ -152,7 +170,13 @@ def offsets(admin: AdminClient, places: Iterable[TopicPartition], spec: OffsetSp
         raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
 
 
-def _settle(ask: Callable[[], Answer]) -> Answer:
+def settle(ask: Callable[[], Answer]) -> Answer:
+    """
+    Ask until the coordinator that must answer has started.
+
+    Raises:
+        NotReachable: it does not answer in time.
+    """
     deadline_s = monotonic() + TIMEOUT_S
     while True:
         try:

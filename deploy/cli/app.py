@@ -5,11 +5,11 @@ import sys
 import typer
 from rich.console import Console
 
-from deploy.cli import config, doctor, keys, lag, migrate, schemas, send, stack, tail, topics
+from deploy.cli import config, dlq, doctor, keys, lag, migrate, replay, schemas, send, stack, tail, topics
 from deploy.errors import Failed
 
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
-COMMANDS = (stack, doctor, send, tail, lag, topics, schemas, keys, migrate, config)
+COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, topics, schemas, keys, migrate, config)
 
 
 def build() -> typer.Typer:

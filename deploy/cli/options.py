@@ -1,12 +1,27 @@
-"""The options that every command takes."""
+"""What several commands take."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from schemas.topics import GROUPS, Group, find_group
+
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the stack that `tidegate up` runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 DEFAULT_DIR = Path(".tidegate")
+
+
+def known_group(name: str) -> Group:
+    """
+    The group that an option names.
+
+    Raises:
+        typer.BadParameter: there is none of that name.
+    """
+    group = find_group(name)
+    if group is None:
+        raise typer.BadParameter(f"no group {name}; there are {', '.join(each.name for each in GROUPS)}")
+    return group

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 MASK = "***"
 
@@ -25,8 +27,13 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Table:
     for column in columns:
         drawn.add_column(column, overflow="fold")  # a cut address is of no use
     for row in rows:
-        drawn.add_row(*map(shown, row))
+        drawn.add_row(*(Text(plain(shown(cell))) for cell in row))
     return drawn
+
+
+def plain(text: str) -> str:
+    """*text* from outside as it may be shown: nothing in it steers the terminal."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def shown(cell: object) -> str:
@@ -47,6 +54,12 @@ def shown(cell: object) -> str:
 def masked(address: str) -> str:
     """*address* without the password in it."""
     return re.sub(r"(?<=:)[^:/@]+(?=@)", MASK, address)
+
+
+def progress_bar(*, shown: bool) -> Progress:
+    """A bar for tasks that count; on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:

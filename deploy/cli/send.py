@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deploy.cli import addresses, options
-from deploy.cli.output import console, print_json, table
+from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import Failed, NotReachable
 from deploy.load.events import Listed, MadeUp, NotAnEvent, Source, read_file
 from deploy.load.ledger import Ledger
@@ -67,7 +66,7 @@ def send(
             raise Failed(str(error)) from error
         total = sum(len(run) for run in listed)
         sources = [Listed(listed[worker::workers]) for worker in range(workers)]
-    with Ledger(ledger) as lines, _progress(shown=console.is_terminal and not as_json) as progress:
+    with Ledger(ledger) as lines, progress_bar(shown=not as_json) as progress:
         bar = progress.add_task("sending", total=total)
         load = _Load(sources=sources, delivery=delivery, rate_per_s=rate, ledger=lines)
         summary = asyncio.run(load.run(total, on_settled=lambda: progress.advance(bar)))
@@ -104,11 +103,6 @@ class _Load:
                 )
         tally.unsent = budget.left or 0
         return tally.summary(time.monotonic() - began_s)
-
-
-def _progress(*, shown: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not shown)
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def tail(
     bootstrap = known.need("kafka")
     command = kcat(bootstrap, name, begin, run_id=run_id, count=count, follow=following)
     print(command, file=sys.stderr if as_json else sys.stdout)
-    proofs = _credentials(folder)
+    proofs = read_credentials(folder)
     found = (
         show(raw, proofs)
         for raw in records(bootstrap, name, begin, follow=following)
@@ -89,7 +89,7 @@ def _start(text: str | None, *, default: Edge) -> Start:
         raise typer.BadParameter(f"--from {text}: no beginning, end, offset or RFC 3339 time") from error
 
 
-def _credentials(folder: Path) -> credentials.Credentials | None:
+def read_credentials(folder: Path) -> credentials.Credentials | None:
     """What records are verified with; None where this machine has no credentials file."""
     path = Path(os.environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
     return credentials.CredentialsFile(path).current(now_s=0.0) if path.exists() else None

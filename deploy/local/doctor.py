@@ -18,7 +18,7 @@ from deploy.local.development import CREDENTIALS
 from deploy.local.supervisor import DEFAULT_PORTS
 from schemas import credentials
 from schemas.credentials import CredentialsInvalid
-from schemas.topics import GROUPS, all_topics
+from schemas.topics import all_topics, subscriptions
 
 Subject = TypeVar("Subject")
 
@@ -95,8 +95,8 @@ def _topics(bootstrap: str) -> str:
     found = topics.existing(admin_client(bootstrap))
     if missing := [topic.name for topic in all_topics() if topic.name not in found]:
         raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
-    for group in GROUPS:
-        if any(place.offset < 0 for place in topics.committed(bootstrap, group)):
+    for group, topic in subscriptions():
+        if any(place.offset < 0 for place in topics.committed(bootstrap, group, topic)):
             raise Failed(f"{group.id} has no offset for some partitions; run `tidegate topics create`")
     return "every topic is there and every group has its offsets"
 

@@ -1,6 +1,6 @@
 """The end of a run: its row closed and its trace record written, in the transaction of its slice."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from psycopg import AsyncConnection, AsyncCursor
 
@@ -27,10 +27,17 @@ RUN_COUNTS = """
         (SELECT count(*) FROM rejected_events WHERE tenant_id = %(tenant)s AND run_id = %(run)s)
 """
 
+CLOSED_RUN = "SELECT status, declared_event_count FROM runs WHERE tenant_id = %s AND run_id = %s"
+
 INSERT_TRACE = """
     INSERT INTO trace_records
         (tenant_id, run_id, status, event_count, chain_head, document, kafka_partition, kafka_offset)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+UPDATE_TRACE = """
+    UPDATE trace_records SET event_count = %s, chain_head = %s, document = %s, stored_at = now()
+    WHERE tenant_id = %s AND run_id = %s
 """
 
 SELECT_TRACE = """
@@ -51,21 +58,8 @@ async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord
             "run": record.run_id,
         },
     )
-    trace = Trace()
-    # A cursor on the server: a run may have more events than we want in memory.
-    async with connection.cursor(name="run_events") as rows:
-        rows.itersize = ROWS_A_FETCH
-        await rows.execute(RUN_EVENTS_BY_SEQ, (record.tenant, record.run_id))
-        async for seq, kind, actor, happened_at, payload, sha256 in rows:
-            trace.add(
-                StoredEvent(
-                    seq=seq, type=kind, actor=actor, happened_at=happened_at, payload=payload, event_sha256=sha256
-                )
-            )
-    counts = await connection.execute(RUN_COUNTS, {"tenant": record.tenant, "run": record.run_id})
-    duplicates, rejected = await counts.fetchone() or (0, 0)
-    document = trace.document(
-        status=record.status, declared_event_count=record.event_count, duplicates=duplicates, rejected=rejected
+    summed = await _sum_up(
+        connection, (record.tenant, record.run_id), status=record.status, declared_event_count=record.event_count
     )
     await connection.execute(
         INSERT_TRACE,
@@ -73,19 +67,49 @@ async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord
             record.tenant,
             record.run_id,
             record.status,
-            trace.event_count,
-            trace.chain_head,
-            document,
+            summed.event_count,
+            summed.chain_head,
+            summed.document,
             *place_of(arrival),
         ),
     )
+    return summed
+
+
+async def sum_up_again(connection: AsyncConnection, run: RunKey) -> TraceRecord:
+    """Make the trace record of a closed *run* anew, since events from before its end were added or rewritten."""
+    status, declared_event_count = await (await connection.execute(CLOSED_RUN, run)).fetchone() or _no_trace(run)
+    summed = await _sum_up(connection, run, status=RunStatus(status), declared_event_count=declared_event_count)
+    await connection.execute(UPDATE_TRACE, (summed.event_count, summed.chain_head, summed.document, *run))
+    return summed
+
+
+async def _sum_up(
+    connection: AsyncConnection, run: RunKey, *, status: RunStatus, declared_event_count: int | None
+) -> TraceRecord:
+    trace = Trace()
+    # A cursor on the server: a run may have more events than we want in memory.
+    async with connection.cursor(name="run_events") as rows:
+        rows.itersize = ROWS_A_FETCH
+        await rows.execute(RUN_EVENTS_BY_SEQ, run)
+        async for seq, kind, actor, happened_at, payload, sha256 in rows:
+            trace.add(
+                StoredEvent(
+                    seq=seq, type=kind, actor=actor, happened_at=happened_at, payload=payload, event_sha256=sha256
+                )
+            )
+    tenant, run_id = run
+    counts = await connection.execute(RUN_COUNTS, {"tenant": tenant, "run": run_id})
+    duplicates, rejected = await counts.fetchone() or (0, 0)
     return TraceRecord(
-        tenant=record.tenant,
-        run_id=record.run_id,
-        status=record.status,
+        tenant=tenant,
+        run_id=run_id,
+        status=status,
         event_count=trace.event_count,
         chain_head=trace.chain_head,
-        document=document,
+        document=trace.document(
+            status=status, declared_event_count=declared_event_count, duplicates=duplicates, rejected=rejected
+        ),
     )
 
 
@@ -94,9 +118,7 @@ async def stored_trace(cursor: AsyncCursor[Any], run: RunKey) -> TraceRecord:
     await cursor.execute(SELECT_TRACE, run)
     row = await cursor.fetchone()
     tenant, run_id = run
-    if row is None:
-        raise Unsettled(f"run {run_id} is finalized without a trace record")
-    status, event_count, chain_head, document = row
+    status, event_count, chain_head, document = row or _no_trace(run)
     return TraceRecord(
         tenant=tenant,
         run_id=run_id,
@@ -105,3 +127,7 @@ async def stored_trace(cursor: AsyncCursor[Any], run: RunKey) -> TraceRecord:
         chain_head=chain_head,
         document=document,
     )
+
+
+def _no_trace(run: RunKey) -> NoReturn:
+    raise Unsettled(f"run {run[1]} is finalized without a trace record")

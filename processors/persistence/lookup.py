@@ -23,16 +23,17 @@ LOCK_RUNS = """
 KNOWN_EVENTS = """
     WITH arrived AS (
         SELECT * FROM unnest(
-            %(tenants)s::text[], %(runs)s::text[], %(seqs)s::bigint[], %(keys)s::text[], %(offsets)s::bigint[]
-        ) AS arrived (tenant_id, run_id, seq, idempotency_key, kafka_offset)
+            %(tenants)s::text[], %(runs)s::text[], %(seqs)s::bigint[], %(keys)s::text[],
+            %(partitions)s::integer[], %(offsets)s::bigint[]
+        ) AS arrived (tenant_id, run_id, seq, idempotency_key, kafka_partition, kafka_offset)
     ), places AS (
-        SELECT kafka_partition, stored.kafka_offset
+        SELECT stored.kafka_partition, stored.kafka_offset
         FROM trace_events stored JOIN arrived USING (tenant_id, run_id, seq)
         UNION
-        SELECT kafka_partition, stored.kafka_offset
+        SELECT stored.kafka_partition, stored.kafka_offset
         FROM trace_events stored JOIN arrived USING (tenant_id, run_id, idempotency_key)
         UNION
-        SELECT %(partition)s, kafka_offset FROM arrived
+        SELECT kafka_partition, kafka_offset FROM arrived
     )
     SELECT tenant_id, run_id, seq, idempotency_key, event_sha256, kafka_partition, kafka_offset
     FROM trace_events JOIN places USING (kafka_partition, kafka_offset)
@@ -60,8 +61,8 @@ async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], know
             "runs": [event.run_id for _, event in events],
             "seqs": [event.seq for _, event in events],
             "keys": [event.idempotency_key for _, event in events],
+            "partitions": [raw.partition for raw, _ in events],
             "offsets": [raw.offset for raw, _ in events],
-            "partition": arrivals[0].raw.partition,
         },
     )
     for tenant, run_id, seq, key, sha256, partition, offset in await cursor.fetchall():

@@ -43,7 +43,7 @@ UPSERT_ENVIRONMENT = """
     ON CONFLICT (tenant_id, run_id) DO UPDATE SET
         environment = excluded.environment, environment_sha256 = excluded.environment_sha256,
         captured_at = excluded.captured_at, kafka_offset = excluded.kafka_offset, stored_at = now()
-    WHERE environment_snapshots.kafka_offset < excluded.kafka_offset
+    WHERE environment_snapshots.kafka_offset <= excluded.kafka_offset
 """
 
 # A record comes again after a crash: its place says that it is the same one.

@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Self
 
 import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from processors.persistence.finalization import finalize, stored_trace
+from processors.persistence.finalization import finalize, stored_trace, sum_up_again
+from processors.persistence.forgetting import forget, forget_rejected
 from processors.persistence.lookup import add_stored, lock_runs
 from processors.persistence.rows import write
 from processors.persistence.verdicts import Known, judge
@@ -40,6 +42,14 @@ _TRANSIENT_STATES = frozenset({"25006", "25P03", "55P03"})
 _POISON_CLASSES = frozenset({"22", "54", "23"})
 
 
+class Writing(Enum):
+    """What is done about a record that was handled before."""
+
+    NEW = "new"  # the live group: it was not, but for a redelivery
+    MISSING = "missing"  # a replay: what is stored stays, what was rejected and is valid now is stored
+    OVERWRITE = "overwrite"  # a replay: what was written for it is taken back first
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
     """What a slice came to, and the trace records that are to be published before it counts as finished."""
@@ -55,8 +65,9 @@ class _MustLookUp(Exception):
 class EventStore:
     """The runs' tables, through a pool that reconnects by itself."""
 
-    def __init__(self, dsn: str, *, connections_max: int) -> None:
-        """Prepare the pool; `open` starts it."""
+    def __init__(self, dsn: str, *, connections_max: int, writing: Writing = Writing.NEW) -> None:
+        """Prepare the pool; the context opens it."""
+        self._writing = writing
         self._pool = AsyncConnectionPool(
             dsn,
             min_size=1,
@@ -99,7 +110,7 @@ class EventStore:
             Unsettled: the store holds something else from these places of the log.
         """
         try:
-            return await self._append(arrivals, look_up=False)
+            return await self._append(arrivals, look_up=self._writing is Writing.OVERWRITE)
         except _MustLookUp:
             return await self._append(arrivals, look_up=True)
 
@@ -108,14 +119,21 @@ class EventStore:
         try:
             async with self._transaction() as connection, connection.cursor() as cursor:
                 known = Known(finalized=await lock_runs(cursor, arrivals))
+                if self._writing is Writing.OVERWRITE:
+                    await forget(cursor, arrivals)
                 if look_up:
                     await add_stored(cursor, arrivals, known)
                 elif known.finalized:
                     raise _MustLookUp  # what comes for a closed run may be old
                 verdicts = judge(arrivals, known)
                 await write(cursor, verdicts)
+                if self._writing is Writing.MISSING:
+                    await forget_rejected(cursor, verdicts.events)
                 traces = [await finalize(connection, each) for each in verdicts.finalizations.values()]
-                traces += [await stored_trace(cursor, run) for run in verdicts.traces_again]
+                traces += [
+                    await sum_up_again(connection, run) for run in verdicts.reopened - verdicts.finalizations.keys()
+                ]
+                traces += [await stored_trace(cursor, run) for run in verdicts.traces_again - verdicts.reopened]
                 reach(Failpoint.BEFORE_COMMIT)
         except errors.UniqueViolation as error:
             if look_up:

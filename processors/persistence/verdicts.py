@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival, Outcome, Tally
-from schemas.errors import Reason
+from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from schemas.validity import Rejection
 
@@ -47,6 +47,7 @@ class Verdicts:
     duplicates: list[Arrival] = field(default_factory=list)
     rejected: list[tuple[Arrival, Rejection]] = field(default_factory=list)
     traces_again: set[RunKey] = field(default_factory=set)  # redelivered finalizations: their trace may not be out
+    reopened: set[RunKey] = field(default_factory=set)  # closed runs that late events were added to
     tally: Tally = field(default_factory=Tally)
 
 
@@ -66,6 +67,7 @@ def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
 
     Raises:
         Unsettled: a place in the log holds another event than the one stored from it.
+        Poison: the same, of a record that an operator sent back.
     """
     verdicts = Verdicts()
     for arrival in arrivals:
@@ -96,7 +98,8 @@ def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: K
             detail = f"seq {event.seq} has other content"
             _reject(verdicts, arrival, Rejection(reason=Reason.CONFLICT, detail=detail))
         return
-    if known.finalized and (event.tenant, event.run_id) in known.finalized:
+    closed = known.finalized.get((event.tenant, event.run_id)) if known.finalized else None
+    if closed is not None and not _is_before(place_of(arrival), closed.place):
         _reject(verdicts, arrival, Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before"))
         return
     if event.idempotency_key is not None:
@@ -107,15 +110,23 @@ def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: K
             return
     known.sha256[identity] = event.event_sha256
     verdicts.events.append(arrival)
+    if closed is not None:
+        verdicts.reopened.add((event.tenant, event.run_id))
+
+
+def _is_before(place: Place, other: Place) -> bool:
+    # A record that is handled again (sent back, replayed) may be older than what closed its run meanwhile.
+    return place[0] == other[0] and place[1] < other[1]
 
 
 def _seen_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
     here = known.at.get(place_of(arrival))
     if here is not None and here != (event.tenant, event.run_id, event.seq, event.event_sha256):
-        raise Unsettled(
-            f"{arrival.raw.topic}/{arrival.raw.partition}/{arrival.raw.offset} was stored as seq {here[2]} of run "
-            f"{here[1]}, and now holds another event: the topic was created anew over old tables"
-        )
+        found = f"{arrival.raw.topic}/{arrival.raw.partition}/{arrival.raw.offset} was stored as seq {here[2]} of run "
+        found += f"{here[1]}, and now holds another event"
+        if arrival.raw.attempt:  # whoever sent it back says where it is from
+            raise Poison(Reason.NOT_STORABLE, found)
+        raise Unsettled(f"{found}: the topic was created anew over old tables")
     return here is not None
 
 

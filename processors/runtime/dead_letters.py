@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from confluent_kafka import KafkaException, Message, Producer
 
@@ -12,7 +13,7 @@ from processors.runtime.failpoints import Failpoint, reach
 from schemas import headers
 from schemas.errors import Poison, Reason
 from schemas.producer import producer_config
-from schemas.topics import Group, Topic
+from schemas.topics import LETTER_BYTES_MAX, Group, Topic
 
 ACKNOWLEDGED_WITHIN_S = 20.0
 # Below the wait, so that an unknown outcome is settled before the record is written again.
@@ -31,12 +32,31 @@ class Outgoing:
     headers: headers.Headers
 
 
+class DeadLetters(Protocol):
+    """Where dead letters go: `LogWriter` for a live group."""
+
+    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+        """See `LogWriter.write`."""
+
+
+class NoDeadLetters:
+    """
+    `DeadLetters` of a replay: none is written.
+
+    Whatever is poison in the range was, or will be, dead-lettered by the live group when it comes to it.
+    """
+
+    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+        """See `DeadLetters.write`."""
+
+
 class LogWriter:
     """Writes few records and waits for each: an idempotent producer, flushed in a thread."""
 
     def __init__(self, bootstrap: str, *, client_id: str) -> None:
         """Connect in the background; the first write waits for it."""
-        config = producer_config(bootstrap, client_id=client_id) | {"message.timeout.ms": DELIVERY_TIMEOUT_MS}
+        config = producer_config(bootstrap, client_id=client_id, record_bytes_max=LETTER_BYTES_MAX)
+        config["message.timeout.ms"] = DELIVERY_TIMEOUT_MS
         self._producer = Producer(config)
 
     async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
@@ -83,7 +103,7 @@ def dead_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
         headers.ORIGINAL_TOPIC: record.topic,
         headers.ORIGINAL_PARTITION: str(record.partition),
         headers.ORIGINAL_OFFSET: str(record.offset),
-        headers.ATTEMPT: "1",
+        headers.ATTEMPT: str(record.attempt + 1),
         headers.FAILED_PART: group.name,
         headers.ERROR_TOPIC: record.topic,
         headers.ERROR_PARTITION: str(record.partition),

@@ -15,13 +15,13 @@ import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
-from processors.runtime.dead_letters import LogWriter, Outgoing, dead_letter
+from processors.runtime.dead_letters import DeadLetters, Outgoing, dead_letter
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
 from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
-from processors.runtime.reading import read
+from processors.runtime.reading import read, read_sent_back
 from schemas import telemetry
 from schemas.credentials import CredentialsFile
 from schemas.errors import Poison
@@ -40,20 +40,26 @@ class Delivery:
         group: Group,
         handler: Handler,
         *,
-        dead_letters: LogWriter,
+        dead_letters: DeadLetters,
         credentials: CredentialsFile,
         instruments: telemetry.Telemetry,
         health: Health,
         limit: Callable[[], DeadLetterLimit],
+        only_key: bytes | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time."""
+        """
+        Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time.
+
+        With *only_key*, records of other keys are passed by.
+        """
         self._group = group
         self._handler = handler
         self._dead_letters = dead_letters
         self._credentials = credentials
         self._health = health
         self._limit = limit
+        self._only_key = only_key
         self._sleep = sleep
         self._poisoned: defaultdict[Partition, Poisoned] = defaultdict(Poisoned)
         self._records = instruments[telemetry.RECORDS]
@@ -64,7 +70,9 @@ class Delivery:
     async def deliver(self, batch: Batch) -> None:
         """Bring every record of *batch* to a durable outcome; waits as long as that takes."""
         started_s = monotonic()
-        arrivals, unreadable = read(batch.records, self._credentials.current(now_s=started_s))
+        credentials = self._credentials.current(now_s=started_s)
+        sent_back = batch.partition.topic == self._group.redrive.name
+        arrivals, unreadable = (read_sent_back if sent_back else read)(self._asked_for(batch), credentials)
         readable = 0
         for found in unreadable:
             if found.readable_before > readable:
@@ -75,6 +83,11 @@ class Delivery:
         reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
+
+    def _asked_for(self, batch: Batch) -> Sequence[RawRecord]:
+        if self._only_key is None:
+            return batch.records
+        return [record for record in batch.records if record.key == self._only_key]
 
     async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
         # Halves are worked off front first, so that the order of the log is the order of effects.
@@ -90,7 +103,7 @@ class Delivery:
                     middle = len(part) // 2
                     waiting += [part[middle:], part[:middle]]
             else:
-                self._count(tally)
+                self._count(partition, tally)
                 self._poisoned[partition].handled(len(part), self._limit())
 
     async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
@@ -98,7 +111,7 @@ class Delivery:
         letter = dead_letter(raw, poison, group=self._group)
         await self._until_possible(partition, lambda: self._write_dead_letter(letter))
         self._poisoned[partition].dead_lettered(self._limit())
-        self._count(Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
+        self._count(partition, Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
         log.warning(
             "record dead-lettered",
             topic=raw.topic,
@@ -141,6 +154,6 @@ class Delivery:
                     log.warning("lane goes on", partition=partition.partition, attempts=failures + 1)
                 return tally
 
-    def _count(self, tally: Tally) -> None:
+    def _count(self, partition: Partition, tally: Tally) -> None:
         for (outcome, reason), count in tally.items():
-            self._records.labels(self._group.source.name, self._group.name, outcome, reason or "").inc(count)
+            self._records.labels(partition.topic, self._group.name, outcome, reason or "").inc(count)

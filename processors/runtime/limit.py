@@ -5,6 +5,7 @@ Pure, one per partition. It decides before a dead letter is written, and it may 
 worker that is stopped by it stays in its group and waits: restarting would only let another batch through.
 """
 
+import sys
 import tomllib
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ class DeadLetterLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     consecutive_max: int = 100  # dead letters in a row
     share_max: float = 0.5  # of the last records, 0 to 1
     share_over_records: int = 1000  # about so many records back; fewer are not judged by their share
+
+
+# Of a replay, which writes no dead letters.
+NO_LIMIT = DeadLetterLimit(consecutive_max=sys.maxsize, share_max=1.0)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

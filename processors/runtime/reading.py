@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.outcomes import Arrival
+from processors.runtime.redrive import restore
 from schemas import codec
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
@@ -18,6 +19,19 @@ class Unreadable(NamedTuple):
     raw: RawRecord
     poison: Poison
     readable_before: int
+
+
+def read_sent_back(letters: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
+    """Like `read`, of dead letters that an operator sent back."""
+    records: list[RawRecord] = []
+    without_origin: list[Unreadable] = []
+    for letter in letters:
+        try:
+            records.append(restore(letter))
+        except Poison as poison:
+            without_origin.append(Unreadable(letter, poison, len(records)))
+    arrivals, unreadable = read(records, credentials)
+    return arrivals, without_origin + unreadable
 
 
 def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:

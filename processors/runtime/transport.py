@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import aiokafka
-import msgspec
 import structlog
 from aiokafka.consumer import fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -20,7 +19,7 @@ from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP, AppT, ConsumerMessage
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
@@ -37,23 +36,13 @@ COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocatio
 log = structlog.get_logger()
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A `RawRecord`: what aiokafka's own type holds, at a fifth of its cost."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-
-
 class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """A fetched slice, unpacked into our records."""
 
-    def _consumer_record(self, tp: TP, record: Any) -> Record:
-        return Record(tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers)
+    def _consumer_record(self, tp: TP, record: Any) -> RawRecord:
+        return RawRecord(
+            tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers
+        )
 
 
 # aiokafka names no other way to say what a record becomes.
@@ -98,14 +87,18 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             await self.wait(self.can_resume_flow)
         self.transport.fetched()
         epoch = self._epoch
-        wanted = {tp for tp in self._get_active_partitions() if self.transport.progress.has_room(Partition(*tp))}
+        active = self._get_active_partitions()
+        unread = {tp for tp in active if not self._is_read_to_end(tp)}
+        if active and not unread and self.transport.progress.settled():
+            self.transport.ended()
+        wanted = {tp for tp in unread if self.transport.progress.has_room(Partition(*tp))}
         if not wanted:
-            await self._wait_for_room(timeout)
+            await self._wait_for_room(unread, timeout)
             return
-        if len(wanted) < len(self._get_active_partitions()):
+        if len(wanted) < len(unread):
             timeout = SHORT_FETCH_S
         fetched = await self._getmany(active_partitions=wanted, timeout=timeout)
-        slices = [(TP(tp.topic, tp.partition), records) for tp, records in (fetched or {}).items() if records]
+        slices = list(self._within_ends(fetched or {}))
         if slices:
             reach(Failpoint.AFTER_POLL)
         elif epoch == self._epoch and self.flow_active:
@@ -121,9 +114,23 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             for tp, records in slices:
                 self._rewind(tp, records[0].offset)
 
-    async def _wait_for_room(self, timeout_s: float) -> None:
+    def _is_read_to_end(self, tp: TP) -> bool:
+        end, position = self.transport.ends.get(Partition(*tp)), self._position(tp)
+        if end is None or position is None or position < end:
+            return False
+        self.transport.progress.pass_by(Partition(*tp), end, self._committed_offset[tp])
+        return True
+
+    def _within_ends(self, fetched: Mapping[Any, list[RawRecord]]) -> Iterator[tuple[TP, list[RawRecord]]]:
+        for tp, records in fetched.items():
+            end = self.transport.ends.get(Partition(tp.topic, tp.partition))
+            within = records if end is None else [record for record in records if record.offset < end]
+            if within:
+                yield TP(tp.topic, tp.partition), within
+
+    async def _wait_for_room(self, unread: Iterable[TP], timeout_s: float) -> None:
         self._room.clear()
-        if any(self.transport.progress.has_room(Partition(*tp)) for tp in self._get_active_partitions()):
+        if any(self.transport.progress.has_room(Partition(*tp)) for tp in unread):
             return
         try:
             async with asyncio.timeout(timeout_s):
@@ -234,11 +241,14 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
 
     Consumer = BatchConsumer
 
-    def __init__(self, app: AppT, *, lanes: Lanes, progress: Progress, observer: "Observer") -> None:
-        """Serve *app* with *lanes* that do the work and *progress* that says what is done."""
+    def __init__(
+        self, app: AppT, *, lanes: Lanes, progress: Progress, observer: "Observer", ends: Mapping[Partition, int]
+    ) -> None:
+        """Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any."""
         super().__init__(app.conf.broker_consumer, app)
         self.lanes = lanes
         self.progress = progress
+        self.ends = ends
         self._observer = observer
 
     def fetched(self) -> None:
@@ -248,6 +258,10 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
     def committed(self, partition: Partition, offset: int) -> None:
         """Tell the observer of a commit."""
         self._observer.committed(partition, offset)
+
+    def ended(self) -> None:
+        """Tell the observer that nothing is left to do."""
+        self._observer.ended()
 
     def assigned(self, count: int) -> None:
         """Tell the observer of an assignment."""
@@ -262,6 +276,9 @@ class Observer:
 
     def committed(self, partition: Partition, offset: int) -> None:
         """The broker has taken *offset* of *partition*."""
+
+    def ended(self) -> None:
+        """Every partition is read to its end, if it was given one, and all of it is done and committed."""
 
     def assigned(self, count: int) -> None:
         """The group gave us *count* partitions."""

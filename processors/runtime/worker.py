@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -50,6 +51,7 @@ class _GroupObserver(Observer):
     health: Health
     instruments: telemetry.Telemetry
     watchdog: Watchdog
+    stop: Callable[[], None]
 
     def fetched(self) -> None:
         self.watchdog.beat("fetch")
@@ -57,6 +59,9 @@ class _GroupObserver(Observer):
     def committed(self, partition: Partition, offset: int) -> None:
         gauge = self.instruments[telemetry.GROUP_COMMITTED]
         gauge.labels(partition.topic, self.group.name, str(partition.partition)).set(offset)
+
+    def ended(self) -> None:
+        self.stop()
 
     def assigned(self, count: int) -> None:
         self.health.joins()
@@ -67,10 +72,22 @@ class Worker:
     """Runs one group until it is told to stop or cannot go on."""
 
     def __init__(
-        self, group: Group, *, bootstrap: str, delivery: Delivery, health: Health, instruments: telemetry.Telemetry
+        self,
+        group: Group,
+        *,
+        bootstrap: str,
+        delivery: Delivery,
+        health: Health,
+        instruments: telemetry.Telemetry,
+        ends: Mapping[Partition, int],
     ) -> None:
-        """Wire Faust to *delivery*; nothing runs yet."""
+        """
+        Wire Faust to *delivery*; nothing runs yet.
+
+        Partitions with one of *ends* are read up to there; when all are, the worker stops.
+        """
         self._group = group
+        self._stop_asked = asyncio.Event()
         self._health = health
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,10 +101,18 @@ class Worker:
             self.app,
             lanes=self._lanes,
             progress=self._progress,
-            observer=_GroupObserver(group=group, health=health, instruments=instruments, watchdog=self._watchdog),
+            observer=_GroupObserver(
+                group=group,
+                health=health,
+                instruments=instruments,
+                watchdog=self._watchdog,
+                stop=self._stop_asked.set,
+            ),
+            ends=ends,
         )
-        source: Any = self.app.topic(group.source.name, value_type=Batch, key_type=bytes)
-        self.app.agent(source, name=f"{group.name}.{group.source.name}", concurrency=1)(self._dispatch)
+        names = [topic.name for topic in group.sources]
+        source: Any = self.app.topic(*names, value_type=Batch, key_type=bytes)
+        self.app.agent(source, name=group.name, concurrency=1)(self._dispatch)
 
     async def _dispatch(self, stream: faust.StreamT[Batch]) -> None:
         # The agent's body does nothing that can fail: an error here would make Faust skip the batch.
@@ -95,10 +120,9 @@ class Worker:
             self._lanes.dispatch(batch)
 
     async def run(self, management: ManagementSettings) -> int:
-        """Run until a signal or a failure; return the exit code."""
-        stop = asyncio.Event()
+        """Run until a signal, the ends or a failure; return the exit code."""
         for each in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+            asyncio.get_running_loop().add_signal_handler(each, self._stop_asked.set)
         # Millions of short-lived records and no cycles among them: collect rarely.
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
@@ -106,12 +130,12 @@ class Worker:
         await runner.setup()
         await web.TCPSite(runner, management.host, management.port).start()
         try:
-            return await self._run(stop)
+            return await self._run()
         finally:
             await runner.cleanup()
 
-    async def _run(self, stop: asyncio.Event) -> int:
-        stopped = asyncio.create_task(stop.wait())
+    async def _run(self) -> int:
+        stopped = asyncio.create_task(self._stop_asked.wait())
         crashed = asyncio.create_task(self._crash())
         beating = asyncio.create_task(self._beat())
         try:

@@ -18,7 +18,7 @@ from deploy.admin import migrate, topics
 from deploy.errors import Failed
 from deploy.local import lock
 from schemas.migrations import Migration, migrations
-from schemas.topics import GROUPS, all_topics
+from schemas.topics import all_topics, subscriptions
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
 NAMES = {"kafka", "postgres", "gateway", "persistence"}
@@ -58,8 +58,8 @@ def test_secrets_are_for_the_owner_alone(stack: RunningStack) -> None:
 def test_every_topic_is_there_and_every_group_knows_where_to_begin(stack: RunningStack) -> None:
     found = AdminClient({"bootstrap.servers": stack.addresses.kafka}).list_topics(timeout=10).topics
     assert {topic.name for topic in all_topics()} <= set(found)
-    for group in GROUPS:
-        assert all(place.offset >= 0 for place in topics.committed(stack.addresses.kafka, group))
+    for group, topic in subscriptions():
+        assert all(place.offset >= 0 for place in topics.committed(stack.addresses.kafka, group, topic))
 
 
 def test_a_changed_migration_is_refused(stack: RunningStack) -> None:

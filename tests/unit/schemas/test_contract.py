@@ -13,7 +13,13 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
     names = [topic.name for topic in topics.all_topics()]
     assert len(names) == len(set(names))
     assert all(name.replace(".", "").replace("-", "").isalnum() and len(name) <= 249 for name in names)
-    assert names == ["run.events", "run.traces", "run.events.persistence.dlq"]
+    assert names == [
+        "run.events",
+        "run.traces",
+        "run.events.persistence.dlq",
+        "run.events.persistence.redrive",
+        "run.events.persistence.dlq.settled",
+    ]
 
 
 def test_a_dead_letter_fits_where_its_record_fitted() -> None:

@@ -8,10 +8,10 @@ import pytest
 from processors.persistence.verdicts import Finalization, Known, judge
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival, Outcome, Tally
-from schemas.errors import Reason
+from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
 from schemas.validity import Rejection
-from tests.builders import event, raw, run_event
+from tests.builders import Raw, event, raw, run_event
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -130,6 +130,23 @@ def test_another_event_at_a_stored_place_stops_everything() -> None:
     """The topic was made anew over old tables: dropping the new events as redeliveries would lose them."""
     with pytest.raises(Unsettled, match="created anew"):
         judge([arrival(run_event(event(5)), 1)], stored(1))
+
+
+def test_a_record_sent_back_that_claims_a_taken_place_is_poison() -> None:
+    """Whoever sends it back writes the place that it is said to come from: that must not stop the group."""
+    record = run_event(event(5))
+    claims = Raw(key=b"run-1", offset=1, attempt=1)
+    with pytest.raises(Poison, match="another event"):
+        judge([Arrival(claims, {}, record, None)], stored(1))
+
+
+@pytest.mark.parametrize(("partition", "offset", "is_taken"), [(0, 4, True), (0, 6, False), (1, 4, False)])
+def test_a_closed_run_takes_late_only_what_stood_before_its_end(partition: int, offset: int, is_taken: bool) -> None:
+    known = Known(finalized={("demo", "run-1"): Finalization(status=RunStatus.FAILED, place=(0, 5))})
+    record = run_event(event(1))
+    verdicts = judge([Arrival(raw(record, offset=offset, partition=partition), {}, record, None)], known)
+    assert bool(verdicts.events) == is_taken
+    assert verdicts.reopened == ({("demo", "run-1")} if is_taken else set())
 
 
 def test_every_record_has_exactly_one_outcome() -> None:

@@ -1,0 +1,184 @@
+"""
+The dead letters of one group: which wait for a person, and what a person does about them.
+
+A dead letter is settled by a record in a topic beside it, whose key is the letter's place. What was asked for is done
+first (the record sent back, and acknowledged) and settled then: whoever is interrupted does a few letters twice at
+most, which the group takes for redeliveries.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from confluent_kafka import KafkaException, Message, Producer
+
+from deploy.errors import Failed, NotReachable
+from deploy.log.reading import Edge, Raw, records
+from schemas import headers
+from schemas.producer import producer_config
+from schemas.topics import LETTER_BYTES_MAX, Group, Topic
+
+ATTEMPTS_MAX = 4  # handled once and sent back three times
+CHUNK_LETTERS = 500
+CHUNK_BYTES = 8 * 1024 * 1024
+ACKNOWLEDGED_WITHIN_S = 30.0
+
+
+Content = tuple[bytes | None, bytes | None, headers.Headers]  # key, value, headers
+
+
+class Settlement(StrEnum):
+    """What a person did about a dead letter."""
+
+    REDRIVEN = "redriven"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One dead letter and what it says of itself."""
+
+    raw: Raw
+    origin: str  # the place of the record that it was; what its producer wrote, if that was not us
+    reason: str
+    detail: str
+    attempt: int
+
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return f"{self.raw.topic}/{self.raw.partition}/{self.raw.offset}"
+
+    @property
+    def key(self) -> str:
+        """The key of the record: the run's id, where the producer kept the rule."""
+        return _text(self.raw.key)
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was written."""
+        return None if self.raw.timestamp_ms is None else datetime.fromtimestamp(self.raw.timestamp_ms / 1000, UTC)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether it was sent back as often as it may be."""
+        return self.attempt >= ATTEMPTS_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which letters are meant: those that fit everything given."""
+
+    places: frozenset[str] = frozenset()  # of letters or of the records that they were; empty: any
+    reason: str | None = None
+    run_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def admits(self, letter: Letter) -> bool:
+        """Whether *letter* is meant."""
+        return (
+            (not self.places or not self.places.isdisjoint((letter.place, letter.origin)))
+            and self.reason in (None, letter.reason)
+            and self.run_id in (None, letter.key)
+            and (self.since is None or (letter.at is not None and letter.at >= self.since))
+            and (self.until is None or (letter.at is not None and letter.at < self.until))
+        )
+
+
+def waiting(bootstrap: str, group: Group, selection: Selection) -> Iterator[Letter]:
+    """
+    The letters of *selection* that nobody has settled, oldest first.
+
+    Raises:
+        NotReachable, Failed: see `reading.records`.
+    """
+    settled = {_text(record.key) for record in records(bootstrap, group.settled.name, Edge.BEGINNING, follow=False)}
+    for raw in records(bootstrap, group.dead_letters.name, Edge.BEGINNING, follow=False):
+        letter = _letter(raw)
+        if _settlement_key(raw) not in settled and selection.admits(letter):
+            yield letter
+
+
+class Desk:
+    """Where dead letters of one group are settled, a chunk at a time."""
+
+    def __init__(self, bootstrap: str, group: Group) -> None:
+        """Connect in the background."""
+        self._group = group
+        config = producer_config(bootstrap, client_id="tidegate-dlq", record_bytes_max=LETTER_BYTES_MAX)
+        self._producer = Producer(config | {"log_level": 0, "error_cb": lambda _error: None})
+
+    def settle(self, letters: Iterable[Letter], settlement: Settlement, *, on_settled: Callable[[int], None]) -> None:
+        """
+        Send *letters* back, or drop them, in their order; *on_settled* is told how many, chunk by chunk.
+
+        Raises:
+            NotReachable: the broker does not acknowledge; what was settled before stays so.
+            Failed: it refuses one.
+        """
+        for chunk in _chunks(letters):
+            if settlement is Settlement.REDRIVEN:
+                self._write(self._group.redrive, [_sent_back(each.raw) for each in chunk])
+            how: headers.Headers = [
+                (headers.SETTLED_AS, settlement.value),
+                (headers.SETTLED_AT, headers.timestamp(datetime.now(UTC))),
+            ]
+            self._write(self._group.settled, [(_settlement_key(each.raw).encode(), None, how) for each in chunk])
+            on_settled(len(chunk))
+
+    def _write(self, topic: Topic, contents: Sequence[Content]) -> None:
+        failures: list[str] = []
+
+        def report(error: object, _message: Message) -> None:
+            if error is not None:
+                failures.append(str(error))
+
+        try:
+            for key, value, bears in contents:
+                self._producer.produce(topic.name, key=key, value=value, headers=bears, on_delivery=report)
+        except (BufferError, KafkaException) as error:
+            raise Failed(f"{topic.name}: {error}") from error
+        if self._producer.flush(ACKNOWLEDGED_WITHIN_S) or failures:
+            raise NotReachable(f"{topic.name}: {failures[0] if failures else 'Kafka does not acknowledge'}")
+
+
+def _chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+    chunk: list[Letter] = []
+    size_bytes = 0
+    for letter in letters:
+        chunk.append(letter)
+        size_bytes += len(letter.raw.value or b"")
+        if len(chunk) >= CHUNK_LETTERS or size_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, size_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _sent_back(raw: Raw) -> Content:
+    return raw.key, raw.value, [(name, value or b"") for name, value in raw.headers]
+
+
+def _letter(raw: Raw) -> Letter:
+    bears = dict(raw.headers)
+    topic, partition, offset = (
+        _text(bears.get(name)) for name in (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
+    )
+    attempt = _text(bears.get(headers.ATTEMPT))
+    return Letter(
+        raw=raw,
+        origin=f"{topic}/{partition}/{offset}",
+        reason=_text(bears.get(headers.ERROR_CLASS)),
+        detail=_text(bears.get(headers.ERROR_MESSAGE)),
+        attempt=int(attempt) if attempt.isdigit() else 1,
+    )
+
+
+def _settlement_key(raw: Raw) -> str:
+    return f"{raw.partition}/{raw.offset}"
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "backslashreplace")

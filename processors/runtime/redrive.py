@@ -1,0 +1,35 @@
+"""A dead letter that an operator sent back, as the record that it was: its own place in the log, its own headers."""
+
+from processors.runtime.batch import RawRecord
+from schemas import headers
+from schemas.errors import Poison, Reason
+
+
+def restore(letter: RawRecord) -> RawRecord:
+    """
+    The record that *letter* was, at the place where it was read first.
+
+    Raises:
+        Poison: it does not say where that was.
+    """
+    bears = dict(letter.headers)
+    topic = bears.get(headers.ORIGINAL_TOPIC)
+    if not topic:
+        raise Poison(Reason.NO_ORIGIN, f"no header {headers.ORIGINAL_TOPIC}")
+    return RawRecord(
+        topic=topic.decode("utf-8", "replace"),
+        partition=_number(bears, headers.ORIGINAL_PARTITION),
+        offset=_number(bears, headers.ORIGINAL_OFFSET),
+        timestamp=letter.timestamp,
+        key=letter.key,
+        value=letter.value,
+        headers=[(name, value) for name, value in letter.headers if name not in headers.OF_DEAD_LETTERS],
+        attempt=_number(bears, headers.ATTEMPT),
+    )
+
+
+def _number(bears: dict[str, bytes | None], name: str) -> int:
+    text = bears.get(name) or b""
+    if not text.isdigit():
+        raise Poison(Reason.NO_ORIGIN, f"header {name} is no number")
+    return int(text)

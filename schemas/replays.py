@@ -1,0 +1,47 @@
+"""
+A replay: a fixed range of a group's source, handled once more by a group of its own beside the live one.
+
+`tidegate replay` plans it, `python -m processors NAME --replay FILE` carries it out; its committed offsets say how far
+it is, so that it goes on where it was when either of them is ended.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from schemas.topics import Group, find_group
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be repeated, as its plan (JSON) says."""
+
+    id: str
+    group: str  # the name of the live group
+    starts: dict[int, int]  # by partition: the first offset
+    ends: dict[int, int]  # by partition: the one behind the last
+    run_id: str | None = None  # None: every run
+    overwrite: bool = False  # False: add what is missing
+
+    @property
+    def consumers(self) -> Group:
+        """The group that repeats it."""
+        live = find_group(self.group)
+        if live is None:
+            raise ValueError(f"there is no group {self.group}")
+        return replace(live, replay_id=self.id)
+
+
+def write(path: Path, replay: Replay) -> None:
+    """Keep the plan."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(replay)))
+
+
+def read(path: Path) -> Replay:
+    """
+    Read a plan.
+
+    Raises:
+        OSError, ValueError: there is none, or it is none.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=Replay)

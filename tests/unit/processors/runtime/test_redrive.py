@@ -1,0 +1,39 @@
+"""A dead letter that comes back as the record that it was."""
+
+import pytest
+
+from processors.runtime.dead_letters import dead_letter
+from processors.runtime.redrive import restore
+from schemas import headers
+from schemas.errors import Poison, Reason
+from schemas.topics import PERSISTENCE
+from tests.builders import Raw
+
+POISON = Poison(Reason.NOT_STORABLE, "why")
+
+
+def letter_of(record: Raw) -> Raw:
+    """The dead letter of *record*, as it is read again."""
+    letter = dead_letter(record, POISON, group=PERSISTENCE)
+    bears = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in letter.headers]
+    return Raw(topic=PERSISTENCE.redrive.name, key=letter.key, value=letter.value, headers=bears)
+
+
+def test_a_record_comes_back_at_its_place_with_its_own_headers() -> None:
+    record = Raw(partition=3, offset=42, key=b"run-1", value=b"bytes", headers=[("seq", b"7")])
+    restored = restore(letter_of(record))
+    assert (restored.topic, restored.partition, restored.offset) == (record.topic, 3, 42)
+    assert (restored.key, restored.value, restored.headers) == (b"run-1", b"bytes", [("seq", b"7")])
+
+
+def test_each_time_counts_as_an_attempt() -> None:
+    once = letter_of(Raw())
+    assert [restore(once).attempt, restore(letter_of(restore(once))).attempt] == [1, 2]
+
+
+@pytest.mark.parametrize("missing", [headers.ORIGINAL_TOPIC, headers.ORIGINAL_OFFSET, headers.ATTEMPT])
+def test_what_does_not_say_where_it_was_is_poison(missing: str) -> None:
+    letter = letter_of(Raw())
+    letter.headers = [each for each in letter.headers if each[0] != missing]
+    with pytest.raises(Poison, match=missing):
+        restore(letter)
