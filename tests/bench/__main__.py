@@ -19,11 +19,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import persistence
+from tests.bench import persistence, replay, slow_agent
+from tests.faults.checker import wait_for_no_lag
 from tests.stack import RunningStack, running, tidegate
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))
+REPLAY_RECORDS = int(os.environ.get("BENCH_REPLAY_RECORDS", "1000000"))
 RECORDS = int(os.environ.get("BENCH_RECORDS", "200000"))
 ONLY = os.environ.get("BENCH_ONLY", "").split()  # empty: every benchmark
 CONNECTIONS = 64
@@ -129,9 +131,24 @@ def rss_mib(stack: RunningStack, name: str) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def slow_agents(stack: RunningStack) -> dict[str, Any]:
+    """A slow handler on one partition: no second is lost to waiting for room."""
+    produced = persistence.produce(stack, RECORDS, tag="slow", runs=1)
+    os.kill(stack.process("persistence").pid, signal.SIGCONT)
+    wait_for_no_lag(stack)
+    return slow_agent.measure(stack, produced)
+
+
+def replayed(stack: RunningStack) -> dict[str, Any]:
+    """A million records handled once more."""
+    return replay.measure(stack, REPLAY_RECORDS)
+
+
 BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
     "single_post": single_posts,
     "persistence": persisted_rows,
+    "slow_agent": slow_agents,
+    "replay": replayed,
 }
 
 

@@ -35,7 +35,7 @@ class Produced:
         return sum(self.ends.values()) - sum(self.starts.values())
 
 
-def produce(stack: RunningStack, count: int, *, tag: str) -> Produced:
+def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> Produced:
     """Stop persistence and write *count* events, as a gateway writes them."""
     os.kill(stack.process("persistence").pid, signal.SIGSTOP)
     starts = _ends(stack)
@@ -43,7 +43,7 @@ def produce(stack: RunningStack, count: int, *, tag: str) -> Produced:
     producer = Producer(producer_config(stack.addresses.kafka, client_id="bench"))
     topic = topics.RUN_EVENTS.name
     for index in range(count):
-        record = _record(index, tag)
+        record = _record(index, tag, runs)
         key, value = record.run_id.encode(), codec.encode(record)
         while True:
             try:
@@ -69,9 +69,9 @@ def produce(stack: RunningStack, count: int, *, tag: str) -> Produced:
     return Produced(starts=starts, ends=_ends(stack))
 
 
-def _record(index: int, tag: str) -> RunEvent:
+def _record(index: int, tag: str, runs: int) -> RunEvent:
     payload = {"tool": "read", "path": "logs/day-17.txt", "call_id": f"c{index}", "text": "x" * 120}
-    given = event(index // RUNS + 1, run_id=f"{tag}-{index % RUNS}", type="tool_call", payload=payload)
+    given = event(index // runs + 1, run_id=f"{tag}-{index % runs}", type="tool_call", payload=payload)
     return run_event(given)
 
 

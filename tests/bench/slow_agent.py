@@ -1,0 +1,90 @@
+"""
+A slow agent on one partition: how much of its own speed is left when it is fed by the runtime.
+
+Run as a process: `python -m tests.bench.slow_agent BOOTSTRAP CREDENTIALS PLAN` handles that range with a handler that
+takes a fixed time a record, and prints the records a second from its first slice to its last.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import NoReturn
+
+from confluent_kafka import TopicPartition
+
+from deploy.admin import topics as admin
+from processors.runtime.batch import Partition
+from processors.runtime.dead_letters import NoDeadLetters
+from processors.runtime.delivery import Delivery
+from processors.runtime.health import Health
+from processors.runtime.limit import NO_LIMIT
+from processors.runtime.outcomes import Arrival, Outcome, Tally
+from processors.runtime.worker import Worker, end_process
+from schemas import replays, telemetry
+from schemas.credentials import CredentialsFile
+from schemas.replays import Replay
+from schemas.settings import ManagementSettings
+from schemas.topics import RUN_EVENTS
+from tests.bench.persistence import Produced
+from tests.stack import RunningStack
+
+RECORDS_PER_S = 25_000  # the handler's own speed
+WITHIN_S = 120.0
+
+
+def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
+    """The share of the handler's own speed that is left, on the fullest partition of *produced*."""
+    fullest = max(produced.ends, key=lambda each: produced.ends[each] - produced.starts[each])
+    ends = produced.starts | {fullest: produced.ends[fullest]}
+    replay = Replay(id="slow-agent", group="persistence", starts=produced.starts, ends=ends)
+    begin = [TopicPartition(RUN_EVENTS.name, each, offset) for each, offset in replay.starts.items()]
+    admin.commit(stack.addresses.kafka, replay.consumers, begin)
+    plan = stack.folder / "slow-agent.json"
+    replays.write(plan, replay)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.slow_agent", stack.addresses.kafka, str(stack.folder / "credentials.toml"),
+         str(plan)],
+        check=True, stdout=subprocess.PIPE, timeout=WITHIN_S,
+    )  # fmt: skip
+    per_s = float(done.stdout)
+    return {
+        "baseline": f"a handler that takes 1/{RECORDS_PER_S} s a record, fed by one partition",
+        "per_s": per_s,
+        "ratio": per_s / RECORDS_PER_S,
+    }
+
+
+async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
+    """Handle the range, print the speed, end."""
+    began_s, ended_s, handled = 0.0, 0.0, 0
+
+    async def handle(arrivals: Sequence[Arrival]) -> Tally:
+        nonlocal began_s, ended_s, handled
+        began_s = began_s or perf_counter()
+        await asyncio.sleep(len(arrivals) / RECORDS_PER_S)
+        handled += len(arrivals)
+        ended_s = perf_counter()
+        return Tally({(Outcome.DONE, None): len(arrivals)})
+
+    group, health, instruments = replay.consumers, Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
+    delivery = Delivery(
+        group,
+        handle,
+        dead_letters=NoDeadLetters(),
+        credentials=CredentialsFile(credentials),
+        instruments=instruments,
+        health=health,
+        limit=lambda: NO_LIMIT,
+    )
+    ends = {Partition(group.source.name, each): end for each, end in replay.ends.items()}
+    worker = Worker(group, bootstrap=bootstrap, delivery=delivery, health=health, instruments=instruments, ends=ends)
+    code = await worker.run(ManagementSettings(host="127.0.0.1", port=0))
+    print(handled / (ended_s - began_s), flush=True)
+    end_process(code)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], Path(sys.argv[2]), replays.read(Path(sys.argv[3]))))
