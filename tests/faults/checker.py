@@ -62,7 +62,7 @@ def read_ledger(path: Path) -> Ledger:
 
 def committed(stack: RunningStack) -> dict[int, int]:
     """The group's committed offset by partition."""
-    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
+    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka, "log_level": 0})
     request = [ConsumerGroupTopicPartitions(GROUP.id)]
     answer = admin.list_consumer_group_offsets(request)[GROUP.id].result(30)
     return {each.partition: each.offset for each in answer.topic_partitions if each.topic == GROUP.source.name}
