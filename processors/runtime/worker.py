@@ -180,11 +180,11 @@ class Worker:
         coordinator = getattr(consumer, "_coordinator", None)
         if coordinator is None:
             return
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                await self.app.consumer._thread.call_thread(coordinator.maybe_leave_group)  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001 - the session timeout does it then
-            log.warning("group not left", error=repr(error))
+        # In a task of its own: Faust may be closing the connection, and then what is cancelled is not us.
+        leaving = asyncio.create_task(self.app.consumer._thread.call_thread(coordinator.maybe_leave_group))  # noqa: SLF001
+        await asyncio.wait((leaving,), timeout=LEAVE_S)
+        if not leaving.done() or leaving.cancelled() or leaving.exception():
+            log.warning("group not left", waited_s=LEAVE_S)  # the session timeout does it then
 
     def _finished(self, batch: Batch) -> None:
         self.app.consumer.finished(batch)

@@ -1,4 +1,4 @@
-"""What a test does to the database beneath the workers."""
+"""What a test does to the database beneath the workers, and finds in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +23,10 @@ def slow_database(stack: RunningStack) -> Iterator[None]:
             yield
         finally:
             database.execute("DROP TRIGGER slow ON trace_events")
+
+
+def stored(stack: RunningStack, run_id: str) -> list[int]:
+    """The seqs of a run in the order of the log."""
+    with psycopg.connect(stack.addresses.postgres) as database:
+        rows = database.execute("SELECT seq FROM trace_events WHERE run_id = %s ORDER BY kafka_offset", (run_id,))
+        return [seq for (seq,) in rows]

@@ -11,6 +11,7 @@ import pytest
 from deploy.local.development import LIMITS
 from processors.runtime.limit import DeadLetterLimit
 from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_lag
+from tests.faults.database import stored
 from tests.faults.processes import held_down, page
 from tests.faults.records import POISON, dead_letters, good, new_run, original_place, produce
 from tests.stack import RunningStack, wait_until
@@ -52,13 +53,6 @@ def test_poison_costs_none_of_its_neighbours(stack: RunningStack) -> None:
             place for place, kind in enumerate(kinds) if kind is P
         ], name
         assert stored(stack, runs[name]) == list(range(1, kinds.count(G) + 1)), name
-
-
-def stored(stack: RunningStack, run_id: str) -> list[int]:
-    """The seqs of a run in the order of the log."""
-    with psycopg.connect(stack.addresses.postgres) as database:
-        rows = database.execute("SELECT seq FROM trace_events WHERE run_id = %s ORDER BY kafka_offset", (run_id,))
-        return [seq for (seq,) in rows]
 
 
 def test_a_topic_of_nothing_but_poison_stops_at_the_limit_and_goes_on_when_it_is_raised(stack: RunningStack) -> None:
