@@ -25,6 +25,7 @@ class PartitionLag:
     committed: int | None  # None: nothing, the group cannot start
     end: int
     records: int | None  # None where nothing is committed
+    expired: int  # of these, how many are gone from the log: the group stops until its offset is reset
     seconds: float | None  # None while the first unprocessed record could not be read
 
 
@@ -40,6 +41,7 @@ def measure(bootstrap: str) -> list[PartitionLag]:
     found = []
     for group, topic in subscriptions():
         places = topics.committed(bootstrap, group, topic)
+        starts = topics.offsets(admin, places, OffsetSpec.earliest())
         ends = topics.offsets(admin, places, OffsetSpec.latest())
         behind = [place for place in places if 0 <= place.offset < ends[place.partition]]
         waiting_since_s = first_timestamps_s(bootstrap, group, behind) if behind else {}
@@ -56,6 +58,7 @@ def measure(bootstrap: str) -> list[PartitionLag]:
                     committed=committed,
                     end=ends[place.partition],
                     records=records,
+                    expired=0 if committed is None else max(0, starts[place.partition] - committed),
                     seconds=None if since_s is None else max(0.0, now_s - since_s),
                 )
             )
