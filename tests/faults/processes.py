@@ -48,12 +48,20 @@ class OwnProcess:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def is_ready(self) -> bool:
+        """Whether it can do its work now."""
+        return is_ready(f"http://127.0.0.1:{self._management_port}")
+
     def wait_ready(self) -> None:
         """Wait until it serves, or has joined its group."""
 
         def ready() -> bool:
-            assert self._process.poll() is None, f"ended with {self._process.returncode}:\n{self.log[-3000:]}"
-            return is_ready(f"http://127.0.0.1:{self._management_port}")
+            assert self.is_running(), f"ended with {self._process.returncode}:\n{self.log[-3000:]}"
+            return self.is_ready()
 
         wait_until(ready, timeout_s=READY_TIMEOUT_S, what="a process of the test to be ready")
 

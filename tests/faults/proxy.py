@@ -18,6 +18,7 @@ LINGER_NOT = struct.pack("ii", 1, 0)  # a close is then a reset
 class Rules:
     """What befalls the bytes of every connection; change a field at any time."""
 
+    refuses: bool = False  # new connections are reset at once
     delay_s: float = 0.0  # of each chunk, both ways
     cut_after_bytes: int | None = None  # of the server's answers on a connection; None: never
     cut_at: bytes | None = None  # the connection is reset in place of the answer that holds these bytes
@@ -72,6 +73,9 @@ class Proxy:
         await asyncio.gather(*self._connections.values(), return_exceptions=True)
 
     async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self.rules.refuses:
+            _reset(writer)
+            return
         try:
             server = await asyncio.open_connection(*self._upstream)
         except OSError:

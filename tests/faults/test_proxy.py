@@ -104,6 +104,13 @@ def test_a_reset_reaches_the_client(proxy: Proxy, client: socket.socket) -> None
         client.recv(1)
 
 
+def test_new_connections_are_refused_and_old_ones_left_alone(proxy: Proxy, client: socket.socket) -> None:
+    proxy.rules.refuses = True
+    with connect(proxy) as other, pytest.raises(ConnectionResetError):
+        other.recv(1)
+    assert ask(client, b"ping") == b"ping"
+
+
 def test_answers_are_cut_after_so_many_bytes(proxy: Proxy) -> None:
     proxy.rules.cut_after_bytes = 6
     with connect(proxy) as client:

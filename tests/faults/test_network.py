@@ -1,0 +1,124 @@
+"""The way to Kafka is cut, stalls, goes half-open or resets: no 202 is lost, no row is doubled, and all goes on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.broker import listen_also
+from tests.faults.checker import check, check_committed_is_applied, committed, wait_for_progress
+from tests.faults.database import slow_database
+from tests.faults.load import Load, sending
+from tests.faults.processes import OwnProcess, for_a_while, free_port, own_process
+from tests.faults.proxy import Proxy, proxied
+from tests.stack import RunningStack, wait_until
+
+NOTICED_WITHIN_S = 30.0
+GOES_ON_S = 90.0
+PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout
+RESETS = 5
+
+
+@pytest.fixture(scope="module")
+def proxy(stack: RunningStack) -> Iterator[Proxy]:
+    """A proxy before Kafka, to which Kafka sends the clients that come through it."""
+    port = free_port()
+    with proxied("127.0.0.1", port) as running:
+        listen_also(stack, "127.0.0.1", port, advertised=f"127.0.0.1:{running.port}")
+        yield running
+
+
+@pytest.fixture
+def through(proxy: Proxy) -> Iterator[dict[str, str]]:
+    """The settings of a process that reaches Kafka through the proxy; the way is free again in the end."""
+    yield {"TIDEGATE_KAFKA": f"127.0.0.1:{proxy.port}"}
+    proxy.rules.refuses = False
+    proxy.rules.delay_s = 0.0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Proxy.reset, *(pytest.param(part, marks=pytest.mark.soak) for part in (Proxy.stall, Proxy.half_open))],
+    ids=lambda f: f.__name__,
+)
+def test_a_gateway_cut_off_from_kafka_refuses_and_goes_on_when_the_way_is_free(
+    stack: RunningStack, proxy: Proxy, through: dict[str, str], tmp_path: Path, part: Callable[[Proxy], None]
+) -> None:
+    with own_process(stack, tmp_path, "gateway", environ=through) as gateway:
+        gateway.wait_ready()
+        with sending(stack, tmp_path / "ledger.jsonl", url=gateway.url, retry_for_s=GOES_ON_S) as load:
+            proxy.rules.refuses = True
+            part(proxy)
+            wait_until(lambda: not gateway.is_ready(), timeout_s=NOTICED_WITHIN_S, what="the gateway to notice")
+            assert_nothing_accepted(load, for_s=2.0)
+            proxy.rules.refuses = False
+            proxy.resume()
+            load.wait_for()
+    check(stack, [load.ledger])
+    assert load.summary["errors"].keys() == {"LOG_UNAVAILABLE"}
+
+
+def test_a_worker_whose_connections_to_kafka_are_reset_again_and_again_loses_and_doubles_nothing(
+    stack: RunningStack, proxy: Proxy, through: dict[str, str], tmp_path: Path
+) -> None:
+    with (
+        sending(stack, tmp_path / "ledger.jsonl") as load,
+        own_process(stack, tmp_path, environ=through) as worker,
+    ):
+        worker.wait_ready()
+        for _ in range(RESETS):
+            proxy.reset()
+            load.wait_for(100)
+            check_committed_is_applied(stack)
+        wait_for_progress(stack)
+        worker.wait_ready()
+    check(stack, [load.ledger])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", [Proxy.stall, Proxy.half_open], ids=lambda f: f.__name__)
+def test_a_worker_cut_off_from_kafka_in_its_transaction_changes_nothing_when_it_is_back(
+    stack: RunningStack, proxy: Proxy, through: dict[str, str], tmp_path: Path, part: Callable[[Proxy], None]
+) -> None:
+    """The other worker has taken over by then. What the old one had sent before the cut arrives late, or never."""
+    with (
+        sending(stack, tmp_path / "ledger.jsonl") as load,
+        own_process(stack, tmp_path, environ=through) as cut_off,
+    ):
+        cut_off.wait_ready()
+        with slow_database(stack):
+            load.wait_for()
+            proxy.rules.refuses = True
+            part(proxy)
+            for_a_while(PAST_REQUESTS_S)
+            wait_for_progress(stack)
+        passed, accepted = committed(stack), load.accepted()
+        proxy.rules.refuses = False
+        proxy.resume()
+
+        def goes_on_without_a_step_back() -> bool:
+            now = committed(stack)
+            assert all(now[each] >= offset for each, offset in passed.items()), "a commit from before the cut was taken"
+            passed.update(now)
+            return load.accepted() > accepted + 2000
+
+        wait_until(goes_on_without_a_step_back, timeout_s=GOES_ON_S, what="events to come in beside the one cut off")
+        check_committed_is_applied(stack)
+        assert_back_or_ended(cut_off)
+    check(stack, [load.ledger])
+
+
+def assert_nothing_accepted(load: Load, *, for_s: float) -> None:
+    """Demand that no event is answered 202 meanwhile."""
+    before = load.accepted()
+    for_a_while(for_s)
+    assert load.accepted() == before
+
+
+def assert_back_or_ended(worker: OwnProcess) -> None:
+    """Demand that a worker either works again or has made room for another."""
+    if worker.is_running():
+        worker.wait_ready()
+    else:
+        assert worker.wait_end() == 70, worker.log
