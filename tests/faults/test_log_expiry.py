@@ -68,12 +68,13 @@ def assert_stops(worker: OwnProcess, *, because: str) -> None:
 @contextmanager
 def resetting(stack: RunningStack, offsets: Mapping[int, int]) -> Iterator[None]:
     """Commit *offsets* in the end, as a person does who has seen what the log still holds."""
+    kafka = stack.addresses.kafka
+    sent_back = admin_topics.committed(kafka, GROUP, GROUP.redrive)
     try:
         yield
     finally:
         places = [TopicPartition(GROUP.source.name, partition, offset) for partition, offset in offsets.items()]
-        with admin_topics.speaker(stack.addresses.kafka, GROUP) as consumer:
-            consumer.commit(offsets=places, asynchronous=False)
+        admin_topics.commit(kafka, GROUP, places + sent_back)
 
 
 def expire(stack: RunningStack, *, before: int) -> None:

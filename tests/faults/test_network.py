@@ -55,7 +55,7 @@ def test_a_gateway_cut_off_from_kafka_refuses_and_goes_on_when_the_way_is_free(
             proxy.resume()
             load.wait_for()
     check(stack, [load.ledger])
-    assert load.summary["errors"].keys() == {"LOG_UNAVAILABLE"}
+    assert load.summary["errors"].keys() <= {"LOG_UNAVAILABLE", "TIMEOUT"}
 
 
 def test_a_worker_whose_connections_to_kafka_are_reset_again_and_again_loses_and_doubles_nothing(
