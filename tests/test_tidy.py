@@ -86,7 +86,10 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
     owners = {
         "psycopg": (
             "gateway/queries/",
-            *(f"processors/persistence/{name}.py" for name in ("store", "lookup", "rows", "finalization")),
+            *(
+                f"processors/persistence/{name}.py"
+                for name in ("store", "lookup", "rows", "forgetting", "finalization")
+            ),
             "deploy/",
         ),
         "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
