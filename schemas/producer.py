@@ -8,6 +8,8 @@ hashes one run would lie in two partitions and lose its order.
 from schemas.topics import RECORD_BYTES_MAX
 
 DELIVERY_TIMEOUT_MS = 5 * 60 * 1000
+# How long a connection that has gone half-open is believed in; librdkafka's 60 s would prolong an outage by as much.
+ANSWER_TIMEOUT_MS = 10_000
 
 
 def producer_config(
@@ -21,6 +23,7 @@ def producer_config(
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
+        "socket.timeout.ms": ANSWER_TIMEOUT_MS,
         "message.max.bytes": record_bytes_max,
         "compression.type": "lz4",
         "linger.ms": linger_ms,

@@ -14,6 +14,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.stack import RunningStack, wait_until
 
 NOTICED_WITHIN_S = 30.0
+BACK_WITHIN_S = 25.0  # what hangs is given up and replaced
 GOES_ON_S = 90.0
 PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout
 RESETS = 5
@@ -53,6 +54,7 @@ def test_a_gateway_cut_off_from_kafka_refuses_and_goes_on_when_the_way_is_free(
             assert_nothing_accepted(load, for_s=2.0)
             proxy.rules.refuses = False
             proxy.resume()
+            wait_until(gateway.is_ready, timeout_s=BACK_WITHIN_S, what="the gateway to be back")
             load.wait_for()
     check(stack, [load.ledger])
     assert load.summary["errors"].keys() <= {"LOG_UNAVAILABLE", "TIMEOUT"}
