@@ -40,9 +40,7 @@ class OwnProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of its samples called *name* that bear *labels*."""
-        families = text_string_to_metric_families(page(self._management_port, "/metrics"))
-        samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+        return metric(self._management_port, name, **labels)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal."""
@@ -108,6 +106,13 @@ def own_process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def metric(management_port: int, name: str, **labels: str) -> float:
+    """The sum of a process's samples called *name* that bear *labels*."""
+    families = text_string_to_metric_families(page(management_port, "/metrics"))
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def page(management_port: int, path: str) -> str:

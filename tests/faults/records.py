@@ -1,6 +1,7 @@
 """Records that a test writes to the log itself, past the gateway."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from secrets import token_hex
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -35,6 +36,14 @@ def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partit
 def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:
     """The persistence group's dead letters of one run, in their order."""
     return [letter for letter in read_topic(stack, topics.PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
+
+
+@contextmanager
+def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
+    """Demand that persistence dead-letters nothing meanwhile."""
+    before = len(read_topic(stack, topics.PERSISTENCE.dead_letters))
+    yield
+    assert len(read_topic(stack, topics.PERSISTENCE.dead_letters)) == before
 
 
 def read_topic(stack: RunningStack, topic: topics.Topic) -> list[Message]:

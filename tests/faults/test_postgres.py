@@ -3,31 +3,22 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from deploy.local import settings_file
-from schemas import topics
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused
 from tests.faults.proxy import Proxy, proxied
-from tests.faults.records import read_topic
+from tests.faults.records import nothing_dead_lettered
 from tests.stack import RunningStack, wait_until
 
 COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
 MEMORY_MAX_MIB = 300
 GOES_ON_S = 60.0
-
-
-@contextmanager
-def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
-    before = len(read_topic(stack, topics.PERSISTENCE.dead_letters))
-    yield
-    assert len(read_topic(stack, topics.PERSISTENCE.dead_letters)) == before
 
 
 def test_a_postgres_that_is_restarted_at_once_costs_nothing(stack: RunningStack, tmp_path: Path) -> None:
