@@ -24,6 +24,8 @@ pytestmark = needs_root
 TABLE_MARGIN_MIB = 4
 POSTGRES_MIB = 512
 KAFKA_MIB = 256
+# More than its log's segments that are there already.
+WRITE_LOG = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1024 * 1024)) FROM generate_series(1, 128)"
 NOTICED_WITHIN_S = 60.0
 FULL_S = 20.0
 RETRY_S = 180.0
@@ -56,6 +58,8 @@ def test_a_postgres_whose_whole_disk_is_full_loses_nothing_and_goes_on_once_ther
     with moved_to_a_small_disk(data, size_mib=POSTGRES_MIB) as disk, running(own_folder) as stack:
         with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
             disk.fill()
+            wait_until(lambda: refusals(stack) > 0, timeout_s=NOTICED_WITHIN_S, what="Postgres to refuse a row")
+            exhaust_the_log(stack)
             wait_until(lambda: not stack.is_ready("postgres"), timeout_s=NOTICED_WITHIN_S, what="Postgres to end")
             for_a_while(FULL_S)
             load.wait_for()
@@ -133,6 +137,15 @@ def own(path: Path) -> None:
     """Give *path* to the account that the stack's Postgres runs as."""
     account = pwd.getpwnam("nobody")
     shutil.chown(path, account.pw_uid, account.pw_gid)
+
+
+def exhaust_the_log(stack: RunningStack) -> None:
+    """Write to Postgres's own log until there is no room for its next segment: no row of ours gets that far."""
+    with (
+        psycopg.connect(stack.addresses.postgres, autocommit=True) as database,
+        pytest.raises(psycopg.OperationalError),
+    ):
+        database.execute(WRITE_LOG)
 
 
 def refusals(stack: RunningStack) -> float:
