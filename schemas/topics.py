@@ -68,26 +68,12 @@ class Group:
     @property
     def dead_letters(self) -> Topic:
         """Where the group puts records that it can never process, bytes unchanged."""
-        return Topic(
-            name=f"{self.source.name}.{self.name}.dlq",
-            records=self.source.records,
-            key=self.source.key,
-            partitions=1,
-            retention_ms=30 * DAY_MS,
-            record_bytes_max=LETTER_BYTES_MAX,
-        )
+        return self._letters("dlq")
 
     @property
     def redrive(self) -> Topic:
         """Where an operator puts dead letters for this group alone to handle once more."""
-        return Topic(
-            name=f"{self.source.name}.{self.name}.redrive",
-            records=self.source.records,
-            key=self.source.key,
-            partitions=1,
-            retention_ms=30 * DAY_MS,
-            record_bytes_max=LETTER_BYTES_MAX,
-        )
+        return self._letters("redrive")
 
     @property
     def settled(self) -> Topic:
@@ -98,6 +84,16 @@ class Group:
             key="partition/offset of the dead letter",
             partitions=1,
             retention_ms=2 * 30 * DAY_MS,  # outlives the dead letter
+        )
+
+    def _letters(self, suffix: str) -> Topic:
+        return Topic(
+            name=f"{self.source.name}.{self.name}.{suffix}",
+            records=self.source.records,
+            key=self.source.key,
+            partitions=1,
+            retention_ms=30 * DAY_MS,
+            record_bytes_max=LETTER_BYTES_MAX,
         )
 
 

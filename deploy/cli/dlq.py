@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic, sleep
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -30,7 +30,7 @@ PASSED_PATIENCE_S = 30.0  # without a step forward
 GroupName = Annotated[str, typer.Option("--group", help=f"Whose: {', '.join(group.name for group in GROUPS)}.")]
 Places = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PLACE]...", help="Of dead letters, or of the records that they were: TOPIC/P/OFFSET."),
+    typer.Argument(metavar="PLACE", help="Of dead letters, or of the records that they were: TOPIC/P/OFFSET."),
 ]
 OfReason = Annotated[Reason | None, typer.Option("--reason", help="Only those.")]
 OfRun = Annotated[str | None, typer.Option("--run", help="Only those of one run.")]
@@ -82,12 +82,22 @@ def show(
     place: Annotated[str, typer.Argument(help="Of a dead letter, or of the record that it was: TOPIC/P/OFFSET.")],
     folder: Dir = DEFAULT_DIR,
     group: GroupName = PERSISTENCE.name,
+    *,
+    as_json: Json = False,
 ) -> None:
-    """Show one dead letter whole, as JSON: why it is one, its headers, and what it says, decoded and verified."""
+    """Show one dead letter whole: why it is one, its headers, and what it says, decoded and verified."""
     letter = next(waiting(_bootstrap(folder), known_group(group), Selection(places=frozenset([place]))), None)
     if letter is None:
         raise Failed(f"no dead letter of {group} waits at {place}; `tidegate dlq list` names them")
-    print_json(_row(letter) | {"detail": letter.detail} | decoded(letter.raw, read_credentials(folder)).document())
+    document = decoded(letter.raw, read_credentials(folder)).document()
+    if as_json:
+        print_json(_row(letter) | {"detail": letter.detail} | document)
+        return
+    headers, record = (cast("dict[str, object]", document.pop(name) or {}) for name in ("headers", "record"))
+    console.print(table(("", ""), {**_row(letter), "detail": letter.detail, **document}.items()))
+    console.print(table(("header", ""), headers.items()))
+    if record:
+        console.print(table(("field", ""), record.items()))
 
 
 def redrive(

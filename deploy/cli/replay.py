@@ -16,13 +16,12 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar
 from deploy.errors import Failed
-from deploy.local import logs, settings_file
+from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
 from schemas import replays as plans
 from schemas.replays import Replay
 from schemas.topics import GROUPS
 
-PLANS = "replays"
 LOOK_S = 0.5
 STOP_S = 30.0
 
@@ -178,5 +177,5 @@ def _read(folder: Path, replay_id: str) -> Replay:
 
 def _path(folder: Path, replay_id: str, *, make: bool = False) -> Path:
     if make:
-        (folder / PLANS).mkdir(parents=True, exist_ok=True)
-    return folder / PLANS / f"{replay_id}.json"
+        (folder / folders.REPLAYS).mkdir(parents=True, exist_ok=True)
+    return folder / folders.REPLAYS / f"{replay_id}.json"

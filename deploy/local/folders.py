@@ -1,8 +1,10 @@
-"""Where downloads are kept, for every stack of a user."""
+"""Where things are kept: downloads, for every stack of a user, and what commands leave in the folder of a stack."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+REPLAYS = "replays"  # in the folder of a stack: the plans of `tidegate replay`
 
 
 def cache(environ: Mapping[str, str] = os.environ) -> Path:

@@ -4,12 +4,13 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.local import development, lock, logs, settings_file, stack_file
+from deploy.local import development, folders, lock, logs, settings_file, stack_file
 
 MADE = (
     *("kafka", "postgres", "postgres.unfinished", logs.FOLDER),
     *("up.log", "up.log.1", lock.SUPERVISOR, lock.CHILDREN),
     *(development.CREDENTIALS, development.LIMITS, development.SECRETS, settings_file.NAME, stack_file.NAME),
+    folders.REPLAYS,
 )
 
 

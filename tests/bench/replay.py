@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from deploy.admin import replays
+from deploy.local import folders
 from schemas import replays as plans
 from tests.bench import persistence
 from tests.bench.persistence import Produced
@@ -39,11 +40,11 @@ def measure(stack: RunningStack, count: int) -> dict[str, Any]:
 
 def rows_per_s(stack: RunningStack, produced: Produced) -> float:
     """Replay everything; return the records a second between a tenth and the whole of them."""
-    known = set(stack.folder.glob("replays/*.json"))
+    known = set((stack.folder / folders.REPLAYS).glob("*.json"))
     command = [sys.executable, "-m", "deploy.cli.app", "replay", "persistence", "--from-start", "--yes", "--json"]
     running = subprocess.Popen([*command, "--dir", str(stack.folder)], stdout=subprocess.PIPE)
-    wait_until(lambda: set(stack.folder.glob("replays/*.json")) > known, timeout_s=30, what="the plan")
-    [path] = set(stack.folder.glob("replays/*.json")) - known
+    wait_until(lambda: set((stack.folder / folders.REPLAYS).glob("*.json")) > known, timeout_s=30, what="the plan")
+    [path] = set((stack.folder / folders.REPLAYS).glob("*.json")) - known
     plan = plans.read(path)
     total = sum(plan.ends.values()) - sum(plan.starts.values())
     assert total >= produced.count

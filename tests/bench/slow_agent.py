@@ -17,6 +17,7 @@ from typing import NoReturn
 from confluent_kafka import TopicPartition
 
 from deploy.admin import topics as admin
+from deploy.local import folders
 from processors.runtime.batch import Partition
 from processors.runtime.dead_letters import NoDeadLetters
 from processors.runtime.delivery import Delivery
@@ -43,7 +44,8 @@ def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
     replay = Replay(id="slow-agent", group="persistence", starts=produced.starts, ends=ends)
     begin = [TopicPartition(RUN_EVENTS.name, each, offset) for each, offset in replay.starts.items()]
     admin.commit(stack.addresses.kafka, replay.consumers, begin)
-    plan = stack.folder / "slow-agent.json"
+    plan = stack.folder / folders.REPLAYS / f"{replay.id}.json"
+    plan.parent.mkdir(exist_ok=True)
     replays.write(plan, replay)
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.slow_agent", stack.addresses.kafka, str(stack.folder / "credentials.toml"),

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -19,12 +18,6 @@ from tests.stack import RunningStack, wait_until
 from tests.tools import need
 
 STORED_WITHIN_S = 30.0
-
-
-@pytest.fixture
-def database(stack: RunningStack) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(stack.addresses.postgres, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -34,12 +34,6 @@ ADMIT = "ALTER TABLE trace_events DROP CONSTRAINT refused"
 
 
 @pytest.fixture
-def database(stack: RunningStack) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(stack.addresses.postgres, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
 def run_id() -> str:
     return new_run()
 
@@ -84,6 +78,17 @@ def refusing(database: psycopg.Connection[Any], run_id: str) -> Iterator[None]:
         database.execute(ADMIT)
 
 
+async def receipt(stack: RunningStack, wal_id: str) -> dict[str, Any]:
+    """What the persistence group made of a record, as the gateway tells."""
+    known = stack.addresses
+    async with (
+        aiohttp.ClientSession(known.gateway, headers={"X-API-Key": known.api_key}) as http,
+        http.get(f"/api/wal/{wal_id}") as answer,
+    ):
+        [group] = (await answer.json())["groups"]
+        return dict(group["effect"])
+
+
 async def finalize(stack: RunningStack, run_id: str) -> None:
     known = stack.addresses
     async with aiohttp.ClientSession(known.gateway, headers={"X-API-Key": known.api_key}) as http:
@@ -106,12 +111,14 @@ def test_dead_letters_that_are_sent_back_are_stored_once_at_their_own_places(
 ) -> None:
     letters = refused_events(stack, database, run_id)
     assert {(letter["reason"], letter["attempt"]) for letter in letters} == {("not_storable", 1)}
+    assert asyncio.run(receipt(stack, letters[0]["origin"]))["outcome"] == "dead_lettered"
     counted = tidegate(stack, "dlq", "redrive", "--run", run_id, "--dry-run")
     assert (counted["redriven"], counted["would_be"]) == (0, 3)
     assert tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")["redriven"] == 3
     events = stored(database, run_id)
     first = events[0][1]
     assert events == [(seq, first + seq - 1) for seq in range(1, 7)]
+    assert asyncio.run(receipt(stack, letters[0]["origin"]))["outcome"] == "stored"
     assert waiting_letters(stack, run_id) == []
     assert tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")["redriven"] == 0
 
@@ -176,7 +183,7 @@ def test_a_letter_that_fails_again_says_how_often_and_is_sent_back_three_times_a
 def test_a_dead_letter_is_shown_whole_and_dropped(stack: RunningStack, run_id: str) -> None:
     produce(stack, run_id, [POISON], partition=PARTITION)
     [letter] = wait_for_letters(stack, run_id, 1)
-    shown = json.loads(stack.command("dlq", "show", letter["origin"]))
+    shown = tidegate(stack, "dlq", "show", letter["origin"])
     assert (shown["reason"], shown["hex_head"]) == ("undecodable", POISON.hex())
     assert tidegate(stack, "dlq", "drop", letter["dead letter"], "--yes")["dropped"] == 1
     assert waiting_letters(stack, run_id) == []
