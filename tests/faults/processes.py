@@ -174,3 +174,14 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def resident_mib(pid: int) -> int:
+    """How much memory a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") // 1024**2
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors a process holds, of files and connections."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -1,16 +1,14 @@
 """Records expire unprocessed, or an offset is missing: the worker stops and says so, and skips nothing."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from deploy.admin import topics as admin_topics
 from tests.faults.checker import GROUP, check, committed
 from tests.faults.database import stored
+from tests.faults.groups import forget_offsets, resetting
 from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import WITHIN_S, good, new_run, produce
 from tests.stack import RunningStack
@@ -65,18 +63,6 @@ def assert_stops(worker: OwnProcess, *, because: str) -> None:
     assert because in critical[0]
 
 
-@contextmanager
-def resetting(stack: RunningStack, offsets: Mapping[int, int]) -> Iterator[None]:
-    """Commit *offsets* in the end, as a person does who has seen what the log still holds."""
-    kafka = stack.addresses.kafka
-    sent_back = admin_topics.committed(kafka, GROUP, GROUP.redrive)
-    try:
-        yield
-    finally:
-        places = [TopicPartition(GROUP.source.name, partition, offset) for partition, offset in offsets.items()]
-        admin_topics.commit(kafka, GROUP, places + sent_back)
-
-
 def expire(stack: RunningStack, *, before: int) -> None:
     """Delete the partition's records below an offset, as retention does."""
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
@@ -88,9 +74,3 @@ def expired(stack: RunningStack) -> dict[int, int]:
     """How many records of each partition the group will never see, as `tidegate lag` says; the others are left out."""
     places = json.loads(stack.command("lag", "--json"))
     return {place["partition"]: place["expired"] for place in places if place["expired"]}
-
-
-def forget_offsets(stack: RunningStack) -> None:
-    """Delete the group, which must have no members."""
-    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
-    admin.delete_consumer_groups([GROUP.id])[GROUP.id].result(WITHIN_S)

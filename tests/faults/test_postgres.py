@@ -1,6 +1,5 @@
 """Postgres goes away, hangs, or loses its answer: nothing is lost, doubled, dead-lettered or refused."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from deploy.local import settings_file
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
-from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused
+from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused, resident_mib
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.records import nothing_dead_lettered
 from tests.stack import RunningStack, wait_until
@@ -128,8 +127,3 @@ def check_status(stack: RunningStack, expected: str) -> None:
 
 def retries(worker: OwnProcess) -> float:
     return worker.metric("tidegate_slice_retries_total")
-
-
-def resident_mib(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") // 1024**2

@@ -1,0 +1,30 @@
+"""What a person may do to the group's offsets, or by mistake does."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from deploy.admin import topics as admin_topics
+from tests.faults.checker import GROUP
+from tests.faults.records import WITHIN_S
+from tests.stack import RunningStack
+
+
+@contextmanager
+def resetting(stack: RunningStack, offsets: Mapping[int, int]) -> Iterator[None]:
+    """Commit *offsets* in the end, as a person does who has seen what the log still holds."""
+    kafka = stack.addresses.kafka
+    sent_back = admin_topics.committed(kafka, GROUP, GROUP.redrive)
+    try:
+        yield
+    finally:
+        places = [TopicPartition(GROUP.source.name, partition, offset) for partition, offset in offsets.items()]
+        admin_topics.commit(kafka, GROUP, places + sent_back)
+
+
+def forget_offsets(stack: RunningStack) -> None:
+    """Delete the group, which must have no members."""
+    admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
+    admin.delete_consumer_groups([GROUP.id])[GROUP.id].result(WITHIN_S)
