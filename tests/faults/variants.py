@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -33,6 +34,8 @@ from tests.builders import Raw
 SLICES_BEFORE_THE_ERROR = 5
 REPORTS_BEFORE_DEATH = 500
 IMPATIENT_S = 2.0
+HOUR = timedelta(hours=1)
+READINGS_BETWEEN_STEPS = 3
 TAKEN_MAX = 500
 TAKEN_WITHIN_S = 0.1
 
@@ -84,6 +87,16 @@ def gateway_dies_after_a_report() -> None:
 
     reports = count(1)
     change(publisher._Delivery, "settle", settle_or_die)
+
+
+def gateway_with_a_wandering_clock() -> None:
+    """Read a clock that is an hour fast or slow, and steps from one to the other."""
+
+    def wandering() -> datetime:
+        return datetime.now(UTC) + (HOUR if next(readings) % READINGS_BETWEEN_STEPS else -HOUR)
+
+    readings = count()
+    change(gateway_main, "_now", wandering)
 
 
 # Mutations
@@ -196,6 +209,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
         raising,
         gateway_dies_before_a_report,
         gateway_dies_after_a_report,
+        gateway_with_a_wandering_clock,
         ack_before_the_database,
         commit_past_an_unfinished_slice,
         concurrency_2,
