@@ -63,19 +63,19 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters that wait by reason, and show the oldest."""
-    desk = _Counter(_bootstrap(folder), known_group(group), _selection(places, reason, run_id, since, until))
+    counter = _Counter(_bootstrap(folder), known_group(group), _selection(places, reason, run_id, since, until))
     shown: list[dict[str, object]] = []
-    for letter in desk.letters():
+    for letter in counter.letters():
         if len(shown) < count:
             shown.append(_row(letter))
     if as_json:
-        print_json({"group": group, "waiting": desk.total, "by_reason": desk.by_reason, "letters": shown})
+        print_json({"group": group, "waiting": counter.total, "by_reason": counter.by_reason, "letters": shown})
         return
-    desk.print()
+    counter.print()
     # A terminal is narrow: where a record was says enough to name its letter.
     print_rows([{name: row[name] for name in row if name != LETTER_PLACE} for row in shown], as_json=False)
-    if desk.total > len(shown):
-        console.print(f"and {desk.total - len(shown)} more (--count)")
+    if counter.total > len(shown):
+        console.print(f"and {counter.total - len(shown)} more (--count)")
 
 
 def show(

@@ -115,8 +115,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._rewind(tp, records[0].offset)
 
     def _is_read_to_end(self, tp: TP) -> bool:
-        end, position = self.transport.ends.get(Partition(*tp)), self._position(tp)
-        if end is None or position is None or position < end:
+        end = self.transport.ends.get(Partition(*tp))
+        if end is None:
+            return False
+        position = self._position(tp)
+        if position is None or position < end:
             return False
         self.transport.progress.pass_by(Partition(*tp), end, self._committed_offset[tp])
         return True
