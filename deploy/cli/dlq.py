@@ -226,7 +226,9 @@ class _Order:
         if self.exhausted:
             console.print(f"{self.exhausted} were sent back {ATTEMPTS_MAX - 1} times already and stay")
         if lag_records:
-            console.print(f"{self.group.id} has not come to {lag_records} of them yet: see `tidegate lag`")
+            console.print(
+                f"{self.group.id} has not come to {lag_records} of them yet; its /readyz says what it waits for"
+            )
         elif lag_records == 0:
             console.print(f"{self.group.id} has handled them; those that failed again are dead letters again")
 
