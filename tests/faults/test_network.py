@@ -9,7 +9,7 @@ from tests.faults.broker import listen_also
 from tests.faults.checker import check, check_committed_is_applied, committed, wait_for_progress
 from tests.faults.database import slow_database
 from tests.faults.load import Load, sending
-from tests.faults.processes import OwnProcess, for_a_while, free_port, own_process
+from tests.faults.processes import OwnProcess, for_a_while, free_port, held_down, own_process
 from tests.faults.proxy import Proxy, proxied
 from tests.stack import RunningStack, wait_until
 
@@ -18,6 +18,7 @@ BACK_WITHIN_S = 25.0  # what hangs is given up and replaced
 GOES_ON_S = 90.0
 PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout
 RESETS = 5
+SLOW_S = 0.2  # each way, in place of some milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,28 @@ def test_a_worker_cut_off_from_kafka_in_its_transaction_changes_nothing_when_it_
         check_committed_is_applied(stack)
         assert_back_or_ended(cut_off)
     check(stack, [load.ledger])
+
+
+@pytest.mark.soak
+def test_a_slow_way_to_kafka_makes_all_slower_and_nothing_else(
+    stack: RunningStack, proxy: Proxy, through: dict[str, str], tmp_path: Path
+) -> None:
+    with (
+        own_process(stack, tmp_path, "gateway", environ=through) as gateway,
+        own_process(stack, tmp_path, environ=through) as worker,
+    ):
+        gateway.wait_ready()
+        worker.wait_ready()
+        with held_down(stack, "persistence"):
+            proxy.rules.delay_s = SLOW_S
+            with sending(stack, tmp_path / "ledger.jsonl", url=gateway.url) as load:
+                load.wait_for()
+                wait_for_progress(stack)
+                check_committed_is_applied(stack)
+            check(stack, [load.ledger])
+            assert load.summary["errors"] == {}
+            assert load.summary["latency_ms"]["p50"] > 2 * SLOW_S * 1000
+            assert worker.is_running()
 
 
 def assert_nothing_accepted(load: Load, *, for_s: float) -> None:
