@@ -15,7 +15,17 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from processors.persistence.verdicts import Finalization, Known, Place, RunKey, judge, place_of, run_of
+from processors.persistence.verdicts import (
+    Finalization,
+    Known,
+    Place,
+    RunKey,
+    Verdicts,
+    judge,
+    may_repeat_stored,
+    place_of,
+    run_of,
+)
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
@@ -111,7 +121,7 @@ class Store:
         """Write what the slice comes to, or nothing. Raises Transient or Poison."""
         if self.keys and any(self.versions[run] != seen for run, seen in asked.versions.items()):
             raise Transient("overtaken")
-        verdicts = judge(asked.arrivals, asked.known)
+        verdicts = self._judge(asked)
         if any(is_refused(each) for each in verdicts.events):
             raise Poison(Reason.NOT_STORABLE, "refused")
         for each in verdicts.events:
@@ -123,6 +133,19 @@ class Store:
             self.finalized[run] = Finalization(status=RunStatus.SUCCEEDED, place=place_of(each))
         self.versions.update(asked.versions.keys())
         return verdicts.tally
+
+    def _judge(self, asked: Asked) -> Verdicts:
+        # As the product does: without a look at stored events, unless something says that it is needed.
+        ended = {run: each for run, each in asked.known.finalized.items() if run in asked.versions}
+        verdicts = judge(asked.arrivals, Known(finalized=dict(ended)))
+        taken = {(each.tenant, each.run_id, each.seq) for each in self.events.values()}
+        repeats = any(
+            place_of(each) in self.events or (*run_of(each), each.record.seq) in taken  # type: ignore[union-attr]
+            for each in verdicts.events
+        )
+        if self.keys and (ended or repeats or may_repeat_stored(verdicts)):
+            return judge(asked.arrivals, asked.known)
+        return verdicts
 
     def settled(self) -> set[Place]:
         """The places of which something is kept."""

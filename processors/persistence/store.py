@@ -21,7 +21,7 @@ from processors.persistence.finalization import finalize, stored_trace, sum_up_a
 from processors.persistence.forgetting import forget, forget_rejected
 from processors.persistence.lookup import add_stored, lock_runs
 from processors.persistence.rows import write
-from processors.persistence.verdicts import Known, judge
+from processors.persistence.verdicts import Known, judge, may_repeat_stored
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Tally
@@ -126,6 +126,8 @@ class EventStore:
                 elif known.finalized:
                     raise _MustLookUp  # what comes for a closed run may be old
                 verdicts = judge(arrivals, known)
+                if not look_up and may_repeat_stored(verdicts):
+                    raise _MustLookUp
                 await write(cursor, verdicts)
                 if self._writing is Writing.MISSING:
                     await forget_rejected(cursor, verdicts.events)

@@ -85,6 +85,12 @@ def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
     return verdicts
 
 
+def may_repeat_stored(verdicts: Verdicts) -> bool:
+    """Say whether *verdicts*, reached without a look at what is stored, may be wrong though no key is taken."""
+    # What comes after the end of its run is turned away before any key is asked, and may still be a duplicate.
+    return bool(verdicts.tally[Outcome.REJECTED, Reason.RUN_FINALIZED])
+
+
 def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
     if known.at and _seen_here(arrival, event, known):
         verdicts.tally[Outcome.REDELIVERY, None] += 1

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from schemas import codec, headers, topics
 from schemas.events import TraceRecord
 from tests.builders import event, run_event, signed
+from tests.faults.processes import paused
 from tests.stack import RunningStack, wait_until
 from tests.tools import need
 
@@ -144,6 +145,22 @@ async def test_the_same_event_twice_is_one_row_and_one_duplicate(
     kcat_produce(stack, run_id, partition, again, tmp_path)
     assert len(wait_for(database, "SELECT seq FROM duplicate_events WHERE run_id = %s", run_id, count=1)) == 1
     assert len(wait_for(database, "SELECT seq FROM trace_events WHERE run_id = %s", run_id, count=2)) == 2
+
+
+async def test_an_event_repeated_behind_the_end_of_its_run_is_a_duplicate(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    """Also when both come in one slice, which is stored without a look at what is there."""
+    sent = event(1, run_id=run_id)
+    first = await post(stack, f"{run_id}/events/?wait=persistence", sent)
+    with paused([stack.process("persistence").pid]):
+        await post(stack, f"{run_id}/finalize", {"status": "succeeded"})
+        again = await post(stack, f"{run_id}/events/", sent)
+    assert first["waited"]
+    query = "SELECT kafka_partition, kafka_offset FROM duplicate_events WHERE run_id = %s"
+    assert wait_for(database, query, run_id, count=1) == [place(again)]
+    rejected = database.execute("SELECT count(*) FROM rejected_events WHERE run_id = %s", (run_id,)).fetchone()
+    assert rejected == (0,)
 
 
 async def test_a_finalized_run_has_its_trace_record_in_the_table_and_on_the_topic(
