@@ -17,7 +17,7 @@ NOTICED_WITHIN_S = 30.0
 BACK_WITHIN_S = 25.0  # what hangs is given up and replaced
 GOES_ON_S = 90.0
 PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout
-RESETS = 5
+RESETS = 3
 SLOW_S = 0.2  # each way, in place of some milliseconds
 
 

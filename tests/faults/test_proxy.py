@@ -106,7 +106,7 @@ def test_a_reset_reaches_the_client(proxy: Proxy, client: socket.socket) -> None
 
 def test_new_connections_are_refused_and_old_ones_left_alone(proxy: Proxy, client: socket.socket) -> None:
     proxy.rules.refuses = True
-    with connect(proxy) as other, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect(proxy) as other:
         other.recv(1)
     assert ask(client, b"ping") == b"ping"
 
@@ -135,5 +135,5 @@ def test_the_answer_with_the_pattern_is_cut_even_when_it_comes_in_two_parts(prox
 def test_a_server_that_is_away_resets_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with proxied("127.0.0.1", port) as proxy, connect(proxy) as client, pytest.raises(ConnectionResetError):
+    with proxied("127.0.0.1", port) as proxy, pytest.raises(ConnectionResetError), connect(proxy) as client:
         client.recv(1)
