@@ -45,10 +45,6 @@ class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         )
 
 
-# aiokafka names no other way to say what a record becomes.
-fetcher.PartitionRecords = SliceRecords
-
-
 class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is untyped to us
     """The consumer's own thread: reads committed records only."""
 
@@ -57,6 +53,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         # Faust reads uncommitted records outside its own exactly-once mode and has no setting for it.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        # aiokafka names no other way to say what a record becomes; ours is the one consumer of the process.
+        fetcher.PartitionRecords = SliceRecords
         return consumer
 
 

@@ -91,8 +91,8 @@ def test_aiokafka_reads_how_long_a_fetch_waits_at_start() -> None:
 
 
 def test_a_fetched_slice_is_unpacked_by_the_class_that_we_put_in_its_place() -> None:
-    [stock] = SliceRecords.__bases__
-    assert fetcher.PartitionRecords is SliceRecords
+    stock = fetcher.PartitionRecords
+    assert SliceRecords.__bases__ == (stock,)
     assert parameters(stock._consumer_record) == ["self", "tp", "record"]
     assert "self._consumer_record(" in inspect.getsource(stock)
     assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)

@@ -146,7 +146,7 @@ def take() -> None:
         def __init__(self, group: Group, *, bootstrap: str, delivery: Delivery, health: Health, **parts: Any) -> None:
             super().__init__(group, bootstrap=bootstrap, delivery=delivery, health=health, **parts)
             self.app = worker._faust_app(group, bootstrap)
-            source = self.app.topic(group.source.name, value_type=bytes, key_type=bytes)
+            source = self.app.topic(*(topic.name for topic in group.sources), value_type=bytes, key_type=bytes)
             health.joined = True
 
             async def deliver(stream: Any) -> None:
