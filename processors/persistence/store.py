@@ -8,12 +8,13 @@ a rare slice twice and every other one no staging.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection, errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -29,10 +30,21 @@ from schemas import migrations
 from schemas.errors import Poison, Reason
 from schemas.events import TraceRecord
 
+log = structlog.get_logger()
+
 CONNECT_S = 5
 TRANSACTION_S = 30.0
 # A worker that is suspended within a transaction would keep its runs locked for whoever takes its partitions over.
 ENDS_IDLE = "-c idle_in_transaction_session_timeout=30s"
+APPLICATION = "tidegate-persistence"
+# One that hangs within COPY is not idle, and no timeout of Postgres ends it. Whoever is kept waiting ends what is
+# older than any of us would let it become.
+ABANDONED_AFTER = 2  # times TRANSACTION_S
+END_ABANDONED = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE usename = current_user AND application_name = %s AND pid <> pg_backend_pid()
+        AND xact_start < now() - make_interval(secs => %s)
+"""
 
 # Classes of SQLSTATE (PostgreSQL, appendix A) after which the same slice may go in later: connection, rolled back,
 # out of resources, operator's intervention, system error. Single codes: read-only in a failover, idle, lock.
@@ -74,7 +86,7 @@ class EventStore:
             max_size=connections_max,
             open=False,
             timeout=CONNECT_S,
-            kwargs={"connect_timeout": CONNECT_S, "application_name": "tidegate-persistence", "options": ENDS_IDLE},
+            kwargs={"connect_timeout": CONNECT_S, "application_name": APPLICATION, "options": ENDS_IDLE},
         )
 
     async def __aenter__(self) -> Self:
@@ -152,9 +164,17 @@ class EventStore:
         except errors.UniqueViolation:
             raise
         except (PoolTimeout, TimeoutError) as error:
-            raise Transient(f"Postgres does not answer: {error}") from error
+            await self._end_abandoned()
+            raise Transient(f"Postgres does not answer within {TRANSACTION_S:g} s") from error
         except psycopg.Error as error:
             raise _meaning(error) from error
+
+    async def _end_abandoned(self) -> None:
+        with suppress(psycopg.Error, PoolTimeout, TimeoutError):  # Postgres may well be away as a whole
+            async with asyncio.timeout(CONNECT_S), self._pool.connection() as connection:
+                ended = await connection.execute(END_ABANDONED, (APPLICATION, ABANDONED_AFTER * TRANSACTION_S))
+                if ended.rowcount:
+                    log.warning("ended sessions that kept others waiting", count=ended.rowcount)
 
 
 def _meaning(error: psycopg.Error) -> Exception:

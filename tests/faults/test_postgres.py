@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from deploy.local import settings_file
+from processors.persistence import store
 from tests.faults.checker import check, check_committed_is_applied
+from tests.faults.database import stored
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused, resident_mib
 from tests.faults.proxy import Proxy, proxied
-from tests.faults.records import nothing_dead_lettered
+from tests.faults.records import good, new_run, nothing_dead_lettered, produce
 from tests.stack import RunningStack, wait_until
 
 COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
@@ -117,6 +120,26 @@ def test_a_connection_that_hangs_is_given_up_and_replaced(
         check_committed_is_applied(stack)
         load.wait_for()
     check(stack, [load.ledger])
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_waits_for_it(stack: RunningStack) -> None:
+    """What a worker that was cut off leaves behind: it holds its runs, and Postgres would let it for ever."""
+    run_id = new_run()
+    settings = settings_file.read(stack.folder)
+    assert settings
+    with held_down(stack, "persistence"):  # the worker of the test has everything then
+        produce(stack, run_id, [good(stack, run_id, 1)], partition=0)
+        wait_until(lambda: stored(stack, run_id) == [1], timeout_s=GOES_ON_S, what="the run to be there")
+        left_behind = psycopg.connect(settings["persistence"]["TIDEGATE_POSTGRES"], application_name=store.APPLICATION)
+        left_behind.execute("SELECT FROM runs WHERE run_id = %s FOR UPDATE", (run_id,))
+        copying = left_behind.cursor().copy("COPY duplicate_events FROM STDIN")
+        copying.__enter__()
+        produce(stack, run_id, [good(stack, run_id, 2)], partition=0)
+        wait_until(lambda: stored(stack, run_id) == [1, 2], timeout_s=GOES_ON_S, what="the run to go on")
+        with pytest.raises(psycopg.OperationalError):
+            copying.__exit__(None, None, None)
+        left_behind.close()
 
 
 def check_status(stack: RunningStack, expected: str) -> None:
