@@ -1,0 +1,184 @@
+"""The workers of one group as their transport drives them, and the broker that keeps the group's offsets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from processors.persistence.agent import persistence
+from processors.persistence.verdicts import judge
+from processors.runtime.batch import Batch, Partition
+from processors.runtime.delivery import Delivery
+from processors.runtime.errors import Transient
+from processors.runtime.health import Health
+from processors.runtime.lanes import Lanes
+from processors.runtime.limit import DeadLetterLimit
+from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
+from schemas import telemetry
+from schemas.credentials import Credentials
+from schemas.topics import PERSISTENCE
+from tests.builders import credentials
+from tests.simulation.calls import Calls
+from tests.simulation.log import PARTITIONS, Log
+from tests.simulation.tables import Database, Judge, Tables, Writer
+
+REVOKE_DRAIN_S = 8.0
+
+# One for all simulations: making the metrics takes longer than most of them.
+INSTRUMENTS = telemetry.Telemetry(telemetry.OF_PROCESSORS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The product under simulation; a test of the simulation puts a broken part in."""
+
+    progress: Callable[[], Progress] = Progress
+    lanes: type[Lanes] = Lanes
+    delivery: type[Delivery] = Delivery
+    judge: Judge = judge
+
+
+@dataclass(eq=False)
+class Assignment:
+    """That a worker holds a partition, from when it was given to it; the broker knows it by its identity."""
+
+    position: int  # the next offset to fetch
+    committed: int  # as the worker knows it
+    batches: list[Batch] = field(default_factory=list)
+    gives_up: bool = False
+
+    def open_batches(self) -> list[Batch]:
+        """Those that are not finished."""
+        return [batch for batch in self.batches if not batch.finished]
+
+
+class Broker:
+    """Keeps the group's offsets, and takes them from the owner of a partition alone."""
+
+    def __init__(self, log: Log, tables: Tables) -> None:
+        """Hold offset 0 of every partition, which nobody owns."""
+        self._log = log
+        self._tables = tables
+        self.owners: dict[Partition, Assignment] = {}
+        self.committed = dict.fromkeys(PARTITIONS, 0)
+
+    def commit(self, partition: Partition, offset: int, assignment: Assignment) -> bool:
+        """Take *offset*, unless the partition was given away."""
+        if self.owners.get(partition) is not assignment:
+            return False
+        before = self.committed[partition]
+        assert before <= offset <= self._log.lengths[partition], f"P5: {before} -> {offset} of {partition}"
+        for passed in range(before, offset):
+            assert self._tables.is_settled((partition.partition, passed)), f"P5: {passed} of {partition} has no effect"
+        self.committed[partition] = offset
+        return True
+
+
+class Worker:
+    """What `BatchConsumer` does around the real `Progress`, `Lanes` and `Delivery`."""
+
+    def __init__(
+        self, parts: Parts, *, log: Log, tables: Tables, broker: Broker, calls: Calls, limit: DeadLetterLimit
+    ) -> None:
+        """Hold no partition yet; stop at *limit*."""
+        self._log = log
+        self._broker = broker
+        self._calls = calls
+        self.limit = limit
+        self.failures: list[BaseException] = []
+        self.held: dict[Partition, Assignment] = {}
+        self._committing: set[Partition] = set()
+        self._progress = parts.progress()
+        writer = Writer(tables, calls)
+        delivery = parts.delivery(
+            PERSISTENCE,
+            persistence(Database(tables, calls, judge=parts.judge), writer),  # type: ignore[arg-type]  # fakes of
+            dead_letters=writer,  # type: ignore[arg-type]  # the same shape
+            credentials=_Credentials(),  # type: ignore[arg-type]
+            instruments=INSTRUMENTS,
+            health=Health(),
+            limit=lambda: self.limit,
+            sleep=self._sleep,
+        )
+        self._lanes = parts.lanes(delivery.deliver, finished=self._finished, fatal=self.failures.append)
+
+    def assign(self, partition: Partition) -> None:
+        """Start at the committed offset."""
+        committed = self._broker.committed[partition]
+        self.held[partition] = self._broker.owners[partition] = Assignment(position=committed, committed=committed)
+        self._progress.assign([partition])
+
+    def fetch(self, partition: Partition, count: int) -> None:
+        """Hand the next records to their lane, if there is room for them."""
+        held = self.held.get(partition)
+        if held is None or held.gives_up or not self._progress.has_room(partition):
+            return
+        records = self._log.slice(partition, held.position, count)
+        if not records:
+            held.position = self._log.lengths[partition]
+            self._progress.pass_by(partition, held.position, held.committed)
+            return
+        batch = Batch(partition, records)
+        assert self._progress.open(batch), "a partition with room takes nothing"
+        held.batches.append(batch)
+        held.position = batch.end_offset
+        _check_bounds(held.open_batches())
+        self._lanes.dispatch(batch)
+
+    async def commit(self, partition: Partition) -> None:
+        """Commit what is finished; one commit at a time."""
+        held, offset = self.held.get(partition), self._progress.committable(partition)
+        if held is None or offset is None or partition in self._committing:
+            return
+        self._committing.add(partition)
+        try:
+            taken = await self._calls.make(lambda: self._broker.commit(partition, offset, held))
+        except Transient:
+            taken = False
+        finally:
+            self._committing.discard(partition)
+        if taken:
+            self._progress.committed(partition, offset)
+            held.committed = offset
+
+    async def give_up(self, partition: Partition) -> None:
+        """Finish and commit what is in work, within bounds, and let the partition go."""
+        held = self.held.get(partition)
+        if held is None or held.gives_up:
+            return
+        held.gives_up = True
+        await self._lanes.drain([partition], timeout_s=REVOKE_DRAIN_S)
+        await self.commit(partition)
+        if self.held.get(partition) is held:
+            await self._let_go(partition)
+
+    async def cut_off(self, partition: Partition) -> None:
+        """Let the partition go with whatever is in work."""
+        if partition in self.held:
+            await self._let_go(partition)
+
+    async def _let_go(self, partition: Partition) -> None:
+        await self._lanes.cancel([partition])
+        self._progress.forget([partition])
+        held = self.held.pop(partition, None)
+        if held is not None and self._broker.owners.get(partition) is held:
+            del self._broker.owners[partition]
+
+    def _finished(self, batch: Batch) -> None:
+        self._progress.finish(batch)
+
+    async def _sleep(self, _seconds: float) -> None:
+        await self._calls.make(lambda: None, can_fail=False)
+
+
+class _Credentials:
+    """`CredentialsFile` without the file."""
+
+    _loaded: Credentials = credentials()
+
+    def current(self, *, now_s: float) -> Credentials:
+        """The same at all times."""
+        return self._loaded
+
+
+def _check_bounds(unfinished: list[Batch]) -> None:
+    assert len(unfinished) <= BATCHES_MAX, "more batches in work than there is room for"
+    assert sum(batch.size_bytes for batch in unfinished[:-1]) < BYTES_MAX, "more bytes in work than there is room for"
