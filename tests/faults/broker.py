@@ -1,5 +1,7 @@
 """The stack's broker with more than the stack gives it."""
 
+import signal
+
 from tests.stack import RunningStack
 
 NAME = "FAULTS"
@@ -19,4 +21,4 @@ def listen_also(stack: RunningStack, host: str, port: int, *, advertised: str) -
     given["advertised.listeners"] += f",{NAME}://{advertised}"
     given["listener.security.protocol.map"] = f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,{NAME}:PLAINTEXT"
     properties.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
-    stack.wait_restarted("kafka", stack.kill("kafka"))
+    stack.wait_restarted("kafka", stack.kill("kafka", signal.SIGTERM))

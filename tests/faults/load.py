@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import Ledger, read_ledger
+from tests.faults.processes import for_a_while
 from tests.stack import RunningStack, wait_until
 
 WORKERS = 20  # requests in flight; the rate is each worker's
 RUNS = 40
 ACCEPTED_WITHIN_S = 90.0
 END_S = 60.0
+WRITTEN_S = 2.0  # from an answer to its line, on a busy machine
 
 
 class Load:
@@ -48,6 +50,13 @@ class Load:
         wait_until(
             lambda: self.accepted() >= start + more, timeout_s=ACCEPTED_WITHIN_S, what="events to be accepted again"
         )
+
+    def demand_none(self, for_s: float) -> None:
+        """Demand that no event is accepted meanwhile, once those answered before are in the ledger."""
+        for_a_while(WRITTEN_S)
+        before = self.accepted()
+        for_a_while(for_s)
+        assert self.accepted() == before, "events are accepted"
 
 
 @contextmanager

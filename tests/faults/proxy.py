@@ -81,6 +81,10 @@ class Proxy:
         except OSError:
             _reset(writer)
             return
+        if self.rules.refuses:  # by now
+            for each in (writer, server[1]):
+                _reset(each)
+            return
         connection = _Connection(self.rules, (reader, writer), server)
         task = self._connections[connection] = asyncio.create_task(connection.forward())
         task.add_done_callback(lambda _task: self._connections.pop(connection))

@@ -1,6 +1,7 @@
 """The way to Kafka is cut, stalls, goes half-open or resets: no 202 is lost, no row is doubled, and all goes on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.faults.broker import listen_also
 from tests.faults.checker import check, check_committed_is_applied, committed, wait_for_progress
 from tests.faults.database import slow_database
-from tests.faults.load import Load, sending
+from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, for_a_while, free_port, held_down, own_process
 from tests.faults.proxy import Proxy, proxied
 from tests.stack import RunningStack, wait_until
@@ -32,9 +33,8 @@ def proxy(stack: RunningStack) -> Iterator[Proxy]:
 
 @pytest.fixture
 def through(proxy: Proxy) -> Iterator[dict[str, str]]:
-    """The settings of a process that reaches Kafka through the proxy; the way is free again in the end."""
+    """The settings of a process that reaches Kafka through the proxy; the way is fast again in the end."""
     yield {"TIDEGATE_KAFKA": f"127.0.0.1:{proxy.port}"}
-    proxy.rules.refuses = False
     proxy.rules.delay_s = 0.0
 
 
@@ -49,12 +49,9 @@ def test_a_gateway_cut_off_from_kafka_refuses_and_goes_on_when_the_way_is_free(
     with own_process(stack, tmp_path, "gateway", environ=through) as gateway:
         gateway.wait_ready()
         with sending(stack, tmp_path / "ledger.jsonl", url=gateway.url, retry_for_s=GOES_ON_S) as load:
-            proxy.rules.refuses = True
-            part(proxy)
-            wait_until(lambda: not gateway.is_ready(), timeout_s=NOTICED_WITHIN_S, what="the gateway to notice")
-            assert_nothing_accepted(load, for_s=2.0)
-            proxy.rules.refuses = False
-            proxy.resume()
+            with cut_off(proxy, part):
+                wait_until(lambda: not gateway.is_ready(), timeout_s=NOTICED_WITHIN_S, what="the gateway to notice")
+                load.demand_none(for_s=2.0)
             wait_until(gateway.is_ready, timeout_s=BACK_WITHIN_S, what="the gateway to be back")
             load.wait_for()
     check(stack, [load.ledger])
@@ -87,18 +84,15 @@ def test_a_worker_cut_off_from_kafka_in_its_transaction_changes_nothing_when_it_
     """The other worker has taken over by then. What the old one had sent before the cut arrives late, or never."""
     with (
         sending(stack, tmp_path / "ledger.jsonl") as load,
-        own_process(stack, tmp_path, environ=through) as cut_off,
+        own_process(stack, tmp_path, environ=through) as severed,
     ):
-        cut_off.wait_ready()
+        severed.wait_ready()
         with slow_database(stack):
             load.wait_for()
-            proxy.rules.refuses = True
-            part(proxy)
-            for_a_while(PAST_REQUESTS_S)
-            wait_for_progress(stack)
-        passed, accepted = committed(stack), load.accepted()
-        proxy.rules.refuses = False
-        proxy.resume()
+            with cut_off(proxy, part):
+                for_a_while(PAST_REQUESTS_S)
+                wait_for_progress(stack)
+                passed, accepted = committed(stack), load.accepted()
 
         def goes_on_without_a_step_back() -> bool:
             now = committed(stack)
@@ -108,7 +102,7 @@ def test_a_worker_cut_off_from_kafka_in_its_transaction_changes_nothing_when_it_
 
         wait_until(goes_on_without_a_step_back, timeout_s=GOES_ON_S, what="events to come in beside the one cut off")
         check_committed_is_applied(stack)
-        assert_back_or_ended(cut_off)
+        assert_back_or_ended(severed)
     check(stack, [load.ledger])
 
 
@@ -134,11 +128,16 @@ def test_a_slow_way_to_kafka_makes_all_slower_and_nothing_else(
             assert worker.is_running()
 
 
-def assert_nothing_accepted(load: Load, *, for_s: float) -> None:
-    """Demand that no event is answered 202 meanwhile."""
-    before = load.accepted()
-    for_a_while(for_s)
-    assert load.accepted() == before
+@contextmanager
+def cut_off(proxy: Proxy, part: Callable[[Proxy], None]) -> Iterator[None]:
+    """Let *part* befall the connections of this moment, and allow no others."""
+    proxy.rules.refuses = True
+    part(proxy)
+    try:
+        yield
+    finally:
+        proxy.rules.refuses = False
+        proxy.resume()
 
 
 def assert_back_or_ended(worker: OwnProcess) -> None:
