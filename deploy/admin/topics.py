@@ -25,12 +25,15 @@ REPLICATION = 1
 TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 RETRY_S = 0.1
-# A group's coordinator answers so until it has read its log; on a new cluster that is made by the first question.
-COORDINATOR_STARTS = frozenset(
+# A group's coordinator answers so until it has read its log (on a new cluster that is made by the first question), and
+# where a commit meets a member: one that ended without a word is counted until its session is over.
+PASSES = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
         KafkaError._WAIT_COORD,  # noqa: SLF001  the library's own name of its codes
         KafkaError._TIMED_OUT,  # noqa: SLF001
     }
@@ -103,7 +106,12 @@ def commit_first_offsets(bootstrap: str) -> dict[str, int]:
 
 
 def commit(bootstrap: str, group: Group, places: list[TopicPartition]) -> None:
-    """Let *group*, which has no member now, go on from *places*."""
+    """
+    Let *group*, which must have no members, go on from *places*.
+
+    Raises:
+        NotReachable: no broker answers, or the group has members.
+    """
     with speaker(bootstrap, group) as consumer:
         settle(partial(consumer.commit, offsets=places, asynchronous=False))
 
@@ -172,7 +180,7 @@ def offsets(admin: AdminClient, places: Iterable[TopicPartition], spec: OffsetSp
 
 def settle(ask: Callable[[], Answer]) -> Answer:
     """
-    Ask until the coordinator that must answer has started.
+    Ask until what is in the way has passed.
 
     Raises:
         NotReachable: it does not answer in time.
@@ -182,6 +190,6 @@ def settle(ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except KafkaException as error:
-            if kafka_error(error).code() not in COORDINATOR_STARTS or monotonic() > deadline_s:
+            if kafka_error(error).code() not in PASSES or monotonic() > deadline_s:
                 raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
             sleep(RETRY_S)
