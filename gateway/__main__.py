@@ -18,15 +18,18 @@ from gateway.config import Settings
 from gateway.context import Readiness
 from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.reader import LogReader
+from gateway.log.tail import TailReader
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import PROBES, ROUTES
+from gateway.sequence.looks import Looks
+from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics
-from schemas.credentials import CredentialsFile, CredentialsInvalid
+from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid
 from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
-from schemas.topics import GROUPS
+from schemas.topics import GROUPS, PERSISTENCE
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0
@@ -60,6 +63,10 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     credentials = CredentialsFile(settings.credentials.path)
+
+    def in_force() -> Credentials:
+        return credentials.current(now_s=monotonic())
+
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
     publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
@@ -76,14 +83,19 @@ async def serve(settings: Settings) -> None:
             )
             for group in GROUPS
         }
+        tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
+        looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
+        # One for both servers: two would not know of each other's events.
+        sequencer = Sequencer(publisher=publisher, looks=looks)
         for routes, place in ((PROBES, settings.management), (ROUTES, settings.api)):
             server = create_app(
                 routes=routes,
                 publisher=publisher,
+                sequencer=sequencer,
                 store=store,
                 log=log_reader,
                 followers=followers,
-                credentials=lambda: credentials.current(now_s=monotonic()),
+                credentials=in_force,
                 clock=_now,
                 telemetry=telemetry,
                 readiness=readiness,

@@ -15,6 +15,7 @@ from gateway.queries.runs import RunStore
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
 from gateway.routes import ROUTES, Route
+from gateway.sequence.sequencer import Sequencer
 from schemas.credentials import Credentials
 from schemas.telemetry import Telemetry
 
@@ -24,6 +25,7 @@ KEEPALIVE_S = 30.0  # aiohttp's default is an hour
 def create_app(
     *,
     publisher: Publisher,
+    sequencer: Sequencer,
     store: RunStore,
     log: Log,
     followers: Mapping[str, GroupFollower],
@@ -36,6 +38,7 @@ def create_app(
     """The server of *routes*; whoever runs it decides where it listens."""
     parts = Parts(
         publisher=publisher,
+        sequencer=sequencer,
         store=store,
         receipts=Receipts(log=log, store=store, followers=followers, clock=clock),
         survey=Survey(log=log, followers=followers, publisher=publisher, clock=clock),

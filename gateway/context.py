@@ -13,6 +13,7 @@ from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
+from gateway.sequence.sequencer import Sequencer
 from schemas.credentials import Credentials, Principal
 from schemas.telemetry import Telemetry
 
@@ -34,6 +35,7 @@ class Parts:
     """What the application is made of."""
 
     publisher: Publisher
+    sequencer: Sequencer
     store: RunStore
     receipts: Receipts
     survey: Survey

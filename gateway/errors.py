@@ -68,6 +68,29 @@ class SignatureInvalid(Refused):
     code = ErrorCode.SIGNATURE_INVALID
 
 
+class SequenceError(Refused):
+    """Not the run's next event. Send the one that is expected."""
+
+    code = ErrorCode.SEQUENCE_ERROR
+
+    def __init__(self, *, expected_seq: int, seq: int) -> None:
+        """Name what is expected."""
+        super().__init__(f"seq {expected_seq} is expected, not {seq}")
+        self.expected_seq = expected_seq
+
+
+class IdempotencyConflict(Refused):
+    """The same seq, key or finalization is in the log with other content. Never retry."""
+
+    code = ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+class RunClosed(Refused):
+    """The run was finalized. Never retry."""
+
+    code = ErrorCode.RUN_FINALIZED
+
+
 class NotFound(Refused):
     """The tenant has nothing of that name (yet)."""
 
@@ -133,6 +156,7 @@ class Problem:
     detail: str
     faults: Sequence[Fault] = ()
     headers: Sequence[tuple[str, str]] = ()
+    expected_seq: int | None = None
 
 
 def problem_of(error: Exception) -> Problem:
@@ -140,6 +164,8 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case MethodNotAllowed():
             problem = _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
+        case SequenceError():
+            problem = _problem(error.code, str(error), expected_seq=error.expected_seq)
         case Refused():
             retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
             problem = _problem(error.code, str(error), headers=retry)
@@ -162,8 +188,16 @@ def _problem(
     status: int | None = None,
     faults: Sequence[Fault] = (),
     headers: Sequence[tuple[str, str]] = (),
+    expected_seq: int | None = None,
 ) -> Problem:
-    return Problem(code=code, status=status or STATUS[code][0], detail=detail, faults=faults, headers=headers)
+    return Problem(
+        code=code,
+        status=status or STATUS[code][0],
+        detail=detail,
+        faults=faults,
+        headers=headers,
+        expected_seq=expected_seq,
+    )
 
 
 def _count(faults: Sequence[Fault]) -> str:

@@ -20,6 +20,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     instance: str
     trace_id: str
     errors: Sequence[Fault] = ()
+    expected_seq: int | None = None  # with SEQUENCE_ERROR
 
 
 def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.Response:
@@ -33,6 +34,7 @@ def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.R
         instance=instance,
         trace_id=trace_id,
         errors=problem.faults,
+        expected_seq=problem.expected_seq,
     )
     headers = {"Content-Type": "application/problem+json", **dict(problem.headers)}
     return web.Response(body=msgspec.json.encode(document), status=problem.status, headers=headers)

@@ -49,6 +49,26 @@ class Receipt(msgspec.Struct, frozen=True):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
+Reported = Callable[[Receipt | None], None]
+
+
+class Delivery(Protocol):
+    """A record that was handed over to the log."""
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has no acknowledgement in the time there was, and may be written or not, now or later."""
+
+    async def acknowledged(self) -> Receipt:
+        """
+        Wait for the broker's acknowledgement, for a bounded time. Any number may wait, also again.
+
+        Raises:
+            LogUnavailable: none in time, or the broker did not take the record. Answer 503.
+            EventTooLarge: over the topic's limit. Never retry. Answer 413.
+        """
+
+
 class Publisher(Protocol):
     """The port to the log."""
 
@@ -60,18 +80,28 @@ class Publisher(Protocol):
     def in_flight(self) -> int:
         """How many records were handed over and are not reported yet."""
 
+    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> Delivery:
+        """
+        Append *record* to its topic; records with one key keep their order.
+
+        *reported* is called once, when its fate is known: with the place where it is durable on every in-sync
+        replica, or with None if it is not there as far as this producer can tell.
+
+        Raises:
+            QueueFull: too much is in flight; nothing was written. Answer 429.
+            LogUnavailable: the broker is known to be away; nothing was written. Answer 503.
+            EventTooLarge: over the topic's limit. Never retry. Answer 413.
+        """
+
     async def publish(self, record: Outgoing) -> Receipt:
         """
-        Append *record* to its topic and wait for the broker's acknowledgement.
+        Append *record* and wait for the acknowledgement.
 
-        Records with one key keep their order. On return the record is durable on every in-sync replica.
         On `LogUnavailable` it may or may not have been written, and may still be: the caller answers 503
         and the client sends the same again.
 
         Raises:
-            QueueFull: too much is in flight; nothing was written. Answer 429.
-            LogUnavailable: no acknowledgement in time, or the broker is known to be away. Answer 503.
-            EventTooLarge: over the topic's limit. Never retry. Answer 413.
+            QueueFull, LogUnavailable, EventTooLarge: see `submit` and `Delivery.acknowledged`.
         """
 
 
@@ -145,10 +175,14 @@ class ConfluentPublisher:
         return len(self._polled.producer)
 
     async def publish(self, record: Outgoing) -> Receipt:
-        """Append *record*; see `Publisher.publish`."""
+        """Append *record* and wait; see `Publisher.publish`."""
+        return await self.submit(record).acknowledged()
+
+    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> Delivery:
+        """Append *record*; see `Publisher.submit`."""
         if self._away:
             raise LogUnavailable("the broker is away; nothing was written")
-        delivery = _Delivery(record.topic, self._loop.create_future(), self._reports)
+        delivery = _Delivery(record.topic, loop=self._loop, reports=self._reports, reported=reported)
         try:
             self._polled.producer.produce(
                 record.topic, record.value, record.key, on_delivery=delivery, headers=record.headers
@@ -158,7 +192,7 @@ class ConfluentPublisher:
         except KafkaException as error:
             raise _refusal(error) from error
         self._awaited[delivery] = None
-        return await delivery.receipt
+        return delivery
 
     def _open(self) -> PolledProducer:
         return PolledProducer(self._make_producer(self._config), reports=self._reports, wake=self._wake)
@@ -226,34 +260,61 @@ class ConfluentPublisher:
 class _Delivery:
     """One record in flight; called on the poll thread with its report."""
 
-    __slots__ = ("_message", "_reports", "error", "receipt", "started_s", "topic")
+    __slots__ = ("_loop", "_message", "_outcome", "_reported", "_reports", "error", "overdue", "started_s", "topic")
 
-    def __init__(self, topic: str, receipt: "asyncio.Future[Receipt]", reports: "deque[_Delivery]") -> None:
+    def __init__(
+        self,
+        topic: str,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        reports: "deque[_Delivery]",
+        reported: Reported | None,
+    ) -> None:
         self.topic = topic
-        self.receipt = receipt
         self.error: KafkaError | None = None
+        self.overdue = False
         self.started_s = time.monotonic()
+        self._loop = loop
+        self._outcome: asyncio.Future[Receipt] = loop.create_future()
         self._reports = reports
+        self._reported = reported
         self._message: Message | None = None
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         self.error, self._message = error, message
         self._reports.append(self)
 
+    async def acknowledged(self) -> Receipt:
+        """See `Delivery.acknowledged`."""
+        outcome = asyncio.shield(self._outcome)  # one who stops waiting must not stop the others
+        if not self.overdue:
+            return await outcome
+        try:
+            async with asyncio.timeout(AWAY_PATIENCE_S):
+                return await outcome
+        except TimeoutError:
+            raise LogUnavailable("still no acknowledgement; it may be written or not") from None
+
     def settle(self) -> None:
-        """Give the waiting request, if it still waits, its receipt or its error."""
-        message = self._message
-        if message is None or self.receipt.done():
-            return
-        if self.error is None:
-            self.receipt.set_result(Receipt(self.topic, message.partition() or 0, message.offset() or 0))
+        """Tell whoever waits, and who has asked to know its fate."""
+        message, receipt = self._message, None
+        if self.error is None and message is not None:
+            receipt = Receipt(self.topic, message.partition() or 0, message.offset() or 0)
+            self._outcome.set_result(receipt)
         else:
-            self.receipt.set_exception(_refusal(KafkaException(self.error)))
+            self._fail(_refusal(KafkaException(self.error)))
+        if self._reported is not None:
+            self._reported(receipt)
 
     def give_up(self, why: str) -> None:
         """End the wait; the record stays in flight and may still be written."""
-        if not self.receipt.done():
-            self.receipt.set_exception(LogUnavailable(why))
+        self._fail(LogUnavailable(why))
+        self._outcome = self._loop.create_future()
+        self.overdue = True
+
+    def _fail(self, refusal: Refused) -> None:
+        self._outcome.set_exception(refusal)
+        self._outcome.exception()  # seen: nobody may be waiting any more
 
 
 def _refusal(failure: KafkaException) -> Refused:

@@ -21,7 +21,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 FINALIZATION_BYTES_MAX = 4 * 1024
 
-# What any route with a key, with a body, that writes, that reads, that looks into the log can answer.
+# What any route with a key, that writes, whose events follow one another, that reads, that looks can answer.
 _KEYED = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.EVENT_INVALID)
 _WRITES = (
     *_KEYED,
@@ -32,6 +32,7 @@ _WRITES = (
     ErrorCode.BACKPRESSURE,
     ErrorCode.LOG_UNAVAILABLE,
 )
+_FOLLOWS = (ErrorCode.SEQUENCE_ERROR, ErrorCode.IDEMPOTENCY_CONFLICT, ErrorCode.RUN_FINALIZED)
 _READS = (*_KEYED, ErrorCode.STORE_UNAVAILABLE)
 _LOOKS = (*_KEYED, ErrorCode.BACKPRESSURE, ErrorCode.LOG_UNAVAILABLE)
 
@@ -98,7 +99,7 @@ ROUTES = (
         right=Right.INGEST,
         body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
         query=_WAIT,
-        refusals=(*_WRITES, ErrorCode.SIGNATURE_INVALID),
+        refusals=(*_WRITES, *_FOLLOWS, ErrorCode.SIGNATURE_INVALID),
     ),
     Route(
         method="GET",
@@ -122,7 +123,7 @@ ROUTES = (
         right=Right.INGEST,
         body=Body(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
         query=_WAIT,
-        refusals=_WRITES,
+        refusals=(*_WRITES, ErrorCode.IDEMPOTENCY_CONFLICT),
     ),
     Route(
         method="PUT",

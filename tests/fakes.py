@@ -1,15 +1,47 @@
 """Fakes of the ports: they keep what they are given, and fail on demand."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.intake.records import Outgoing
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
-from gateway.publisher import Receipt
+from gateway.publisher import Receipt, Reported
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
+from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.tail import PartitionTail
 from schemas.topics import Group
+
+
+@dataclass(eq=False)
+class RecordingDelivery:
+    """A record in the hands of a `RecordingPublisher`."""
+
+    reported: Reported
+    overdue: bool = False
+    outcome: Receipt | Exception | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def acknowledged(self) -> Receipt:
+        """Wait until the test, or the publisher, says what became of it."""
+        await self.arrived.wait()
+        if isinstance(self.outcome, Receipt):
+            return self.outcome
+        assert self.outcome is not None
+        raise self.outcome
+
+    def settle(self, outcome: Receipt | Exception) -> None:
+        """Say what became of it."""
+        self.outcome, self.overdue = outcome, False
+        self.arrived.set()
+        self.reported(outcome if isinstance(outcome, Receipt) else None)
+
+    def give_up(self, refusal: Exception) -> None:
+        """Let who waits wait no longer; its fate is open."""
+        self.outcome, self.overdue = refusal, True
+        self.arrived.set()
 
 
 @dataclass
@@ -19,14 +51,33 @@ class RecordingPublisher:
     ready: bool = True
     in_flight: int = 0
     failure: Exception | None = None  # raised instead of publishing
+    held: list[RecordingDelivery] | None = None  # takes what is published; the test settles it
     published: list[Outgoing] = field(default_factory=list)
+    log: list[tuple[Receipt, Outgoing]] = field(default_factory=list)  # what of it has arrived
 
     async def publish(self, record: Outgoing) -> Receipt:
         """Keep *record*."""
+        return await self.submit(record).acknowledged()
+
+    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> RecordingDelivery:
+        """Keep *record*; report it with the next turn of the loop, or when the test says."""
         if self.failure is not None:
             raise self.failure
         self.published.append(record)
-        return Receipt(record.topic, 0, len(self.published) - 1)
+
+        def arrived(receipt: Receipt | None) -> None:
+            if receipt is not None:
+                self.log.append((receipt, record))
+            if reported is not None:
+                reported(receipt)
+
+        delivery = RecordingDelivery(arrived)
+        if self.held is not None:
+            self.held.append(delivery)
+        else:
+            receipt = Receipt(record.topic, 0, len(self.published) - 1)
+            asyncio.get_running_loop().call_soon(delivery.settle, receipt)
+        return delivery
 
 
 @dataclass
@@ -39,6 +90,7 @@ class MemoryRunStore:
     environments: dict[str, EnvironmentView] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     effects: dict[Receipt, Effect] = field(default_factory=dict)
+    numbering: dict[RunKey, Known] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
     looks: list[tuple[object, object]] = field(default_factory=list)
 
@@ -80,6 +132,12 @@ class MemoryRunStore:
         """The run's trace record."""
         self._look(run_id, None)
         return self.traces.get(run_id) if tenant == self.tenant else None
+
+    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+        """What the test says of the runs."""
+        if self.failure is not None:
+            raise self.failure
+        return {key: self.numbering[key] for key, _ in asked if key in self.numbering}
 
     async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
         """What the record at *place* came to."""
@@ -133,6 +191,31 @@ class MemoryLog:
         if self.failure is not None:
             raise self.failure
         self.looks += 1
+
+
+@dataclass
+class MemoryTails:
+    """The end of the one partition in memory."""
+
+    records: Callable[[], Iterable[LogRecord]] = tuple
+    complete: bool = True  # whether a read has the time it needs
+    failure: Exception | None = None  # raised instead of reading
+    reads: int = 0
+
+    async def partitions(self) -> int:
+        """One."""
+        return 1
+
+    async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
+        """Hand on what *tail* does not have."""
+        if self.failure is not None:
+            raise self.failure
+        self.reads += 1
+        tail.begin_at(stored_to)
+        for record in self.records():
+            if record.place.offset >= tail.end:
+                tail.take(record)
+        return self.complete
 
 
 @dataclass

@@ -10,10 +10,19 @@ from multidict import CIMultiDict
 
 from gateway.errors import NotFound
 from gateway.queries.runs import EventView, RunView
+from gateway.sequence.sequencer import Taken
 
 Thing = TypeVar("Thing")
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
 Waited = Annotated[bool, Meta(description="With ?wait: whether the group has committed past the record")]
+Status = Annotated[
+    Literal["accepted", "duplicate"],
+    Meta(description="duplicate: it was in the log before, and wal_id is the first one's place"),
+]
+Sequencing = Annotated[
+    Literal["unverified"],
+    Meta(description="Present where what the log holds of the run could not be told in time; persistence judges"),
+]
 Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
 
 _HEADERS = CIMultiDict({"Content-Type": "application/json"})
@@ -23,17 +32,19 @@ _ENCODER = msgspec.json.Encoder()
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """The record is in the log."""
 
-    status: Literal["accepted"] = "accepted"
+    status: Status = "accepted"
     wal_id: WalId
+    sequence: Sequencing | UnsetType = UNSET
     waited: Waited | UnsetType = UNSET
 
 
 class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """The event is in the log."""
 
-    status: Literal["accepted"] = "accepted"
+    status: Status
     wal_id: WalId
     seq: int
+    sequence: Sequencing | UnsetType = UNSET
     waited: Waited | UnsetType = UNSET
 
 
@@ -59,6 +70,11 @@ def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
 def answer_text(body: bytes, *, status: int = 200) -> web.Response:
     """Answer with a JSON text as it is."""
     return web.Response(body=body, status=status, headers=_HEADERS.copy())
+
+
+def sequencing(taken: Taken) -> Sequencing | UnsetType:
+    """What an answer says of how *taken* was judged."""
+    return UNSET if taken.verified else "unverified"
 
 
 def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Response:

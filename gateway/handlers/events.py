@@ -6,13 +6,16 @@ from aiohttp import web
 
 from gateway.body import read_json_body
 from gateway.context import Call
-from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page
+from gateway.errors import Refused
+from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.access import check_signature, speaker
 from gateway.intake.documents import check_run_id, parse_event
-from gateway.intake.records import Outgoing, seal
+from gateway.intake.records import seal
 from gateway.paging import read_limit, read_seq_cursor, read_word, seq_cursor
 from gateway.queries.runs import EventFilter
+from gateway.sequence.memory import Candidate
+from gateway.sequence.sequencer import Offer
 from schemas.events import RunEvent
 from schemas.validity import agent_id_of
 
@@ -25,12 +28,21 @@ async def accept_event(call: Call) -> web.Response:
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
     body = await read_json_body(call)
     if len(body) > INLINE_BYTES_MAX:
-        seq, record = await asyncio.to_thread(_admit, body, run_id, call)
+        offer = await asyncio.to_thread(_admit, body, run_id, call)
     else:
-        seq, record = _admit(body, run_id, call)
-    receipt = await call.parts.publisher.publish(record)
-    waited = await wait_past(call, group, receipt)
-    return answer(EventAccepted(wal_id=receipt.wal_id, seq=seq, waited=waited), status=202)
+        offer = _admit(body, run_id, call)
+    (taken,) = await call.parts.sequencer.take((call.principal.tenant, run_id), [offer])
+    if isinstance(taken, Refused):
+        raise taken
+    receipt = await taken.acknowledged()
+    document = EventAccepted(
+        status=taken.status,
+        wal_id=receipt.wal_id,
+        seq=offer.event.seq,
+        sequence=sequencing(taken),
+        waited=await wait_past(call, group, receipt),
+    )
+    return answer(document, status=202)
 
 
 async def list_events(call: Call) -> web.Response:
@@ -44,7 +56,7 @@ async def list_events(call: Call) -> web.Response:
     return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
 
 
-def _admit(body: bytes, run_id: str, call: Call) -> tuple[int, Outgoing]:
+def _admit(body: bytes, run_id: str, call: Call) -> Offer:
     parsed = parse_event(body, run_id=run_id)
     document, meta = parsed.document, parsed.document["meta"]
     agent_id = agent_id_of(meta)
@@ -62,4 +74,5 @@ def _admit(body: bytes, run_id: str, call: Call) -> tuple[int, Outgoing]:
         meta=parsed.meta,
         event_sha256=parsed.sha256,
     )
-    return event.seq, seal(event, part=event.seq, stamp=call.stamp)
+    candidate = Candidate(seq=event.seq, sha256=event.event_sha256, idempotency_key=event.idempotency_key)
+    return Offer(event=candidate, record=seal(event, part=event.seq, stamp=call.stamp))

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from gateway.body import read_json_body
 from gateway.context import Call
-from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page
+from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id, parse_finalization
 from gateway.intake.records import seal
@@ -51,6 +51,13 @@ async def finalize_run(call: Call) -> web.Response:
         event_count=body.event_count,
         finalized_at=call.stamp.received_at,
     )
-    receipt = await call.parts.publisher.publish(seal(record, part="finalized", stamp=call.stamp))
-    waited = await wait_past(call, group, receipt)
-    return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
+    sealed = seal(record, part="finalized", stamp=call.stamp)
+    taken = await call.parts.sequencer.close((record.tenant, run_id), body.status, sealed)
+    receipt = await taken.acknowledged()
+    document = Accepted(
+        status=taken.status,
+        wal_id=receipt.wal_id,
+        sequence=sequencing(taken),
+        waited=await wait_past(call, group, receipt),
+    )
+    return answer(document, status=202)

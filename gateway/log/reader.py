@@ -210,7 +210,7 @@ class LogReader:
         message = self._poll(deadline_s)
         if message is None:
             raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
-        return None if message.error() is not None else _record(message)
+        return None if message.error() is not None else record_of(message)
 
     def _poll(self, deadline_s: float) -> Message | None:
         """The next message or end of a partition; None after *deadline_s*."""
@@ -225,7 +225,8 @@ def _partition(place: Receipt) -> TopicPartition:
     return TopicPartition(place.topic, place.partition, place.offset)
 
 
-def _record(message: Message) -> LogRecord:
+def record_of(message: Message) -> LogRecord:
+    """What *message* holds."""
     return LogRecord(
         place=Receipt(message.topic() or "", message.partition() or 0, message.offset() or 0),
         written_at=_written_at(message),

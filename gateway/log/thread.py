@@ -18,8 +18,9 @@ Answer = TypeVar("Answer")
 class ClientThread:
     """Runs blocking calls in their order; the client is never used by two at once, its closing included."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, waiting_max: int = WAITING_MAX) -> None:
         """Prepare; the thread starts with the first call."""
+        self._waiting_max = waiting_max
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._waiting = 0
 
@@ -31,7 +32,7 @@ class ClientThread:
             QueueFull: too many wait already. Answer 429.
             LogUnavailable: Kafka does not answer. Answer 503.
         """
-        if self._waiting >= WAITING_MAX:
+        if self._waiting >= self._waiting_max:
             raise QueueFull("too many look into the log at this moment")
         self._waiting += 1
         try:

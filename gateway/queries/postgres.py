@@ -17,9 +17,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from gateway.publisher import Receipt
+from gateway.queries import numbering
 from gateway.queries.outcomes import OUTCOME, effect
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
+from gateway.sequence.memory import Candidate, Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
 from schemas.topics import RUN_EVENTS
 
@@ -199,6 +201,11 @@ class PostgresRunStore:
         async with self._connection() as connection:
             row = await (await connection.execute(OUTCOME, parameters)).fetchone()
         return None if row is None else effect(row, place)
+
+    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+        """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
+        async with self._connection() as connection:
+            return await numbering.known(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
         async with self._connection() as connection:

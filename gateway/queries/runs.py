@@ -1,6 +1,6 @@
 """What can be read of runs: the port and its views. JSON that came from outside is handed on as the text it was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Protocol
@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from gateway.publisher import Receipt
 from gateway.receipts.views import Effect
+from gateway.sequence.memory import Candidate, Known, RunKey
 
 Status = Literal["open", "succeeded", "failed", "cancelled", "abandoned"]
 
@@ -110,6 +111,9 @@ class RunStore(Protocol):
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The trace record's JSON text; None until the run is finalized and stored."""
+
+    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+        """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
 
     async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
         """

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from secrets import token_hex
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from gateway.intake.records import Stamp, seal
 from schemas import codec, headers, topics
+from schemas.credentials import CredentialsFile
+from schemas.events import RunRecord
 from schemas.producer import producer_config
 from tests.builders import event, run_event, signed
 from tests.stack import RunningStack
@@ -31,6 +35,28 @@ def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partit
     for value in values:
         producer.produce(topics.RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition)
     assert producer.flush(WITHIN_S) == 0
+
+
+def write_as_a_gateway(stack: RunningStack, *records: tuple[RunRecord, int | str]) -> list[str]:
+    """Append records, each with its part of the run, as a gateway does that knows nothing of them; their wal_ids."""
+    credentials = CredentialsFile(stack.folder / "credentials.toml").current(now_s=0)
+    stamp = Stamp(
+        received_at=datetime.now(UTC),
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        mac_secret=credentials.gateway.mac_secrets[0],
+    )
+    producer = Producer(producer_config(stack.addresses.kafka, client_id="fault"))
+    wal_ids: list[str] = []
+
+    def reported(error: object, message: Message) -> None:
+        assert error is None
+        wal_ids.append(f"{message.topic()}/{message.partition()}/{message.offset()}")
+
+    for record, part in records:
+        outgoing = seal(record, part=part, stamp=stamp)
+        producer.produce(outgoing.topic, outgoing.value, outgoing.key, headers=outgoing.headers, on_delivery=reported)
+    assert producer.flush(WITHIN_S) == 0
+    return wal_ids
 
 
 def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:

@@ -15,6 +15,7 @@ from schemas import codec, headers, topics
 from schemas.events import TraceRecord
 from tests.builders import event, run_event, signed
 from tests.faults.processes import paused
+from tests.faults.records import write_as_a_gateway
 from tests.stack import RunningStack, wait_until
 from tests.tools import need
 
@@ -155,10 +156,10 @@ async def test_an_event_repeated_behind_the_end_of_its_run_is_a_duplicate(
     first = await post(stack, f"{run_id}/events/?wait=persistence", sent)
     with paused([stack.process("persistence").pid]):
         await post(stack, f"{run_id}/finalize", {"status": "succeeded"})
-        again = await post(stack, f"{run_id}/events/", sent)
+        (again,) = write_as_a_gateway(stack, (run_event(sent), 1))
     assert first["waited"]
     query = "SELECT kafka_partition, kafka_offset FROM duplicate_events WHERE run_id = %s"
-    assert wait_for(database, query, run_id, count=1) == [place(again)]
+    assert wait_for(database, query, run_id, count=1) == [place({"wal_id": again})]
     rejected = database.execute("SELECT count(*) FROM rejected_events WHERE run_id = %s", (run_id,)).fetchone()
     assert rejected == (0,)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +17,10 @@ from urllib.parse import urlsplit
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from schemas.events import RunFinalized, RunStatus
 from schemas.producer import producer_config
 from tests import builders
+from tests.faults.records import write_as_a_gateway
 from tests.stack import RunningStack, wait_until
 
 PERSISTED_S = 30
@@ -153,14 +156,22 @@ def test_a_wait_reads_its_own_write_and_the_receipt_says_stored(stack: RunningSt
 def test_every_kind_of_record_has_its_outcome(stack: RunningStack) -> None:
     """Each second one of a kind is told with the place that counts instead, or the reason."""
     client, event = Client(stack), new_event()
-    run = f"/api/runs/{event['meta']['run_id']}"
-    first, again = client.send(event)["wal_id"], client.send(event)["wal_id"]
-    other = client.send(event | {"payload": "other content"})["wal_id"]
+    run_id = event["meta"]["run_id"]
+    run = f"/api/runs/{run_id}"
+    first = client.send(event)["wal_id"]
     old, new = (client.ask("PUT", f"{run}/environment", {"python": each})[1]["wal_id"] for each in ("3.11", "3.12"))
-    closed, closed_again = (
-        client.ask("POST", f"{run}/finalize", {"status": "succeeded"})[1]["wal_id"] for _ in range(2)
+    closed = client.ask("POST", f"{run}/finalize", {"status": "succeeded"})[1]["wal_id"]
+    # A gateway that knows the run turns these away; one that knows nothing of it does not.
+    closing = RunFinalized(
+        tenant=builders.TENANT, run_id=run_id, status=RunStatus.SUCCEEDED, finalized_at=datetime.now(UTC)
     )
-    late = client.send(event | {"seq": 2})["wal_id"]
+    again, other, late, closed_again = write_as_a_gateway(
+        stack,
+        (builders.run_event(event), 1),
+        (builders.run_event(event | {"payload": "other content"}), 1),
+        (builders.run_event(event | {"seq": 2}), 2),
+        (closing, "finalized"),
+    )
 
     def told(wal_id: str) -> tuple[str, str | None]:
         effect = client.settled(wal_id)

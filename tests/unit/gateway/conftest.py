@@ -11,10 +11,12 @@ from aiohttp import ClientSession, web
 from gateway.app import create_app
 from gateway.context import Readiness
 from gateway.log.followers import GroupFollower
+from gateway.sequence.looks import Looks
+from gateway.sequence.sequencer import Sequencer
 from schemas.credentials import ApiKey, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore, RecordingPublisher
+from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 
@@ -28,6 +30,7 @@ class Served:
     publisher: RecordingPublisher
     store: MemoryRunStore
     log: MemoryLog
+    tails: MemoryTails
     committed: MemoryCommitted
     telemetry: Telemetry
     readiness: Readiness
@@ -61,8 +64,11 @@ async def served() -> AsyncIterator[Served]:
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(committed, clock=lambda: NOW)
+    tails = MemoryTails()
+    looks = Looks(tails=tails, store=store, follower=follower, credentials=lambda: credentials)
     server = create_app(
         publisher=publisher,
+        sequencer=Sequencer(publisher=publisher, looks=looks),
         store=store,
         log=log,
         followers={"persistence": follower},
@@ -83,6 +89,7 @@ async def served() -> AsyncIterator[Served]:
             publisher=publisher,
             store=store,
             log=log,
+            tails=tails,
             committed=committed,
             telemetry=telemetry,
             readiness=readiness,

@@ -1,0 +1,109 @@
+"""
+Looks at what the log and the store hold of a run: together, everything that was written before the look began.
+
+The committed offset of persistence is read first, then the store, then the partition from that offset to its end.
+What lies below the offset is in the store; what the store does not have yet is in the tail. One look a
+partition at a time serves all who ask meanwhile; who comes during a look waits for the next, since that one may have
+passed what he was told of. The tail is kept, so that the next look reads on from its end.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from gateway.errors import LogUnavailable, QueueFull, Refused, StoreUnavailable
+from gateway.log.followers import GroupFollower
+from gateway.log.tail import Tails
+from gateway.queries.runs import RunStore
+from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.tail import PartitionTail
+from schemas.credentials import Credentials
+from schemas.partitioner import partition_of
+
+LOOK_S = 2.0
+AGAIN_S = 1.0  # until a store or a log that did not answer is asked again
+RECORDS_MAX = 300_000  # held of all tails; about 300 bytes each
+
+log = structlog.get_logger()
+
+
+class _Question(NamedTuple):
+    key: RunKey
+    events: Sequence[Candidate]
+    answer: "asyncio.Future[Known | None]"
+
+
+class Looks:
+    """Asks for all who want to know."""
+
+    def __init__(
+        self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: Callable[[], Credentials]
+    ) -> None:
+        """Look into *tails* and *store*; *follower* knows how far persistence is."""
+        self._tails = tails
+        self._store = store
+        self._follower = follower
+        self._credentials = credentials
+        self._held: dict[int, PartitionTail] = {}
+        self._asked: dict[int, list[_Question]] = {}  # by partition
+        self._looking: dict[int, asyncio.Task[None]] = {}
+        self._recovering: asyncio.Task[None] | None = None
+
+    async def look(self, key: RunKey, events: Sequence[Candidate]) -> Known | None:
+        """What is known of the run, and under the numbers of *events*; None where that cannot be told in time."""
+        if self._recovering is not None:
+            return None
+        try:
+            partition = partition_of(key[1].encode(), await self._tails.partitions())
+        except Refused:
+            return None
+        answer: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(partition, []).append(_Question(key, events, answer))
+        if partition not in self._looking:
+            self._looking[partition] = asyncio.create_task(self._serve(partition))
+        return await answer
+
+    async def _serve(self, partition: int) -> None:
+        while questions := self._asked.pop(partition, []):
+            found: Sequence[Known | None] = [None] * len(questions)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    found = await self._find(partition, questions)
+            except (StoreUnavailable, LogUnavailable, QueueFull, TimeoutError) as error:
+                self._doubt(error)
+            for question, known in zip(questions, found, strict=True):
+                if not question.answer.done():
+                    question.answer.set_result(known)
+        del self._looking[partition]
+
+    async def _find(self, partition: int, questions: Sequence[_Question]) -> Sequence[Known | None]:
+        progress = self._follower.progress().get(partition)
+        stored = await self._store.known([(question.key, question.events) for question in questions])
+        tail = self._held.get(partition) or self._new_tail(partition, await self._tails.partitions())
+        if not await self._tails.extend(tail, stored_to=(progress and progress.committed) or 0):
+            return [None] * len(questions)
+        return [tail.add_to(stored.get(each.key, Known()), each.key, each.events) for each in questions]
+
+    def _new_tail(self, partition: int, partitions: int) -> PartitionTail:
+        records_max = RECORDS_MAX // partitions
+        tail = self._held[partition] = PartitionTail(partition, records_max=records_max, credentials=self._credentials)
+        return tail
+
+    def _doubt(self, error: Exception) -> None:
+        if self._recovering is None:
+            log.warning("events are taken without a look at the log", why=str(error) or type(error).__name__)
+            self._recovering = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            try:
+                self._follower.progress()
+                await self._store.known([])
+            except (StoreUnavailable, LogUnavailable):
+                continue
+            break
+        log.info("the log is looked at again")
+        self._recovering = None

@@ -1,0 +1,89 @@
+"""A sequencer over fakes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.errors import Refused
+from gateway.intake.records import Outgoing, Stamp, seal
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import LogRecord
+from gateway.publisher import Receipt
+from gateway.sequence.looks import Looks
+from gateway.sequence.memory import Candidate
+from gateway.sequence.sequencer import Offer, Sequencer, Taken
+from schemas.events import RunFinalized, RunStatus
+from tests import builders
+from tests.fakes import MemoryCommitted, MemoryRunStore, MemoryTails, RecordingPublisher
+
+NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
+STAMP = Stamp(
+    received_at=NOW,
+    traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    mac_secret=builders.MAC_SECRET,
+)
+KEY = (builders.TENANT, builders.RUN)
+
+
+def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = builders.RUN) -> Offer:
+    """An event of the run; *content* makes it another one of the same seq."""
+    meta = {} if key is None else {"idempotency_key": key}
+    record = builders.run_event(builders.event(seq, run_id=run_id, payload={"text": content}, meta=meta))
+    return Offer(
+        event=Candidate(seq=seq, sha256=record.event_sha256, idempotency_key=key),
+        record=seal(record, part=seq, stamp=STAMP),
+    )
+
+
+def finalization(status: RunStatus = RunStatus.SUCCEEDED, *, run_id: str = builders.RUN) -> Outgoing:
+    """The record that closes the run."""
+    record = RunFinalized(tenant=builders.TENANT, run_id=run_id, status=status, finalized_at=NOW)
+    return seal(record, part="finalized", stamp=STAMP)
+
+
+def logged(record: Outgoing, offset: int) -> LogRecord:
+    """*record* as the log has it."""
+    place = Receipt(record.topic, 0, offset)
+    headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
+    return LogRecord(place=place, written_at=NOW, key=record.key, value=record.value, headers=headers)
+
+
+@dataclass(kw_only=True)
+class Door:
+    """A sequencer, and what stands behind it."""
+
+    publisher: RecordingPublisher
+    store: MemoryRunStore
+    tails: MemoryTails
+    sequencer: Sequencer
+
+    async def take(self, *offers: Offer) -> Sequence[Taken | Refused]:
+        """Offer events together."""
+        return await self.sequencer.take(KEY, offers)
+
+    async def one(self, given: Offer) -> tuple[str, Receipt]:
+        """Offer one event, wait for its place; raises what it was refused with."""
+        (taken,) = await self.take(given)
+        if isinstance(taken, Refused):
+            raise taken
+        return taken.status, await taken.acknowledged()
+
+    def appear(self, *records: Outgoing) -> None:
+        """Let others have written *records*."""
+        for record in records:
+            place = Receipt(record.topic, 0, 100 + len(self.publisher.log))
+            self.publisher.log.append((place, record))
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    """A sequencer that remembers nothing yet."""
+    publisher, store = RecordingPublisher(), MemoryRunStore(builders.TENANT)
+    tails = MemoryTails(lambda: [logged(record, place.offset) for place, record in publisher.log])
+    async with GroupFollower(MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
+        looks = Looks(tails=tails, store=store, follower=follower, credentials=builders.credentials)
+        sequencer = Sequencer(publisher=publisher, looks=looks)
+        yield Door(publisher=publisher, store=store, tails=tails, sequencer=sequencer)

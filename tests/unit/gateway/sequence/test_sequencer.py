@@ -1,0 +1,252 @@
+"""What may follow in a run: from memory, from a look at the log, and in doubt."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from gateway.errors import (
+    EventTooLarge,
+    IdempotencyConflict,
+    LogUnavailable,
+    QueueFull,
+    Refused,
+    RunClosed,
+    SequenceError,
+    StoreUnavailable,
+)
+from gateway.publisher import Receipt
+from gateway.sequence import looks, sequencer
+from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
+from gateway.sequence.sequencer import Taken
+from gateway.sequence.tail import PartitionTail
+from schemas.events import RunStatus
+from tests import builders
+from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, logged, offer
+
+
+async def test_events_follow_one_another(door: Door) -> None:
+    places = [await door.one(offer(seq)) for seq in (1, 2, 3)]
+    assert [status for status, _ in places] == ["accepted"] * 3
+    assert [place.offset for _, place in places] == [0, 1, 2]
+    assert door.tails.reads == 1, "only the first of a run is looked up"
+
+
+async def test_a_hundred_retries_of_one_event_make_one_record(door: Door) -> None:
+    """Also when they come before anything is known of the run."""
+    answers = await asyncio.gather(*(door.one(offer(1)) for _ in range(100)))
+    assert [status for status, _ in answers].count("accepted") == 1
+    assert {place.wal_id for _, place in answers} == {"run.events/0/0"}
+    assert len(door.publisher.published) == 1
+
+
+async def test_what_is_not_next_is_refused_with_what_is(door: Door) -> None:
+    await door.one(offer(1))
+    with pytest.raises(SequenceError) as refused:
+        await door.one(offer(3))
+    assert refused.value.expected_seq == 2
+
+
+async def test_the_log_is_looked_at_before_a_refusal(door: Door) -> None:
+    """Another gateway has taken what is missing here."""
+    await door.one(offer(1))
+    door.appear(offer(2).record, offer(3).record)
+    assert (await door.one(offer(4)))[0] == "accepted"
+
+
+async def test_other_content_is_a_conflict(door: Door) -> None:
+    await door.one(offer(1, key="k"))
+    with pytest.raises(IdempotencyConflict):
+        await door.one(offer(1, content="other"))
+    with pytest.raises(IdempotencyConflict):
+        await door.one(offer(2, key="k"))
+
+
+async def test_what_others_wrote_is_a_duplicate_at_their_place(door: Door) -> None:
+    """From the tail and from the store, by seq and by key."""
+    door.appear(offer(2, key="k-2").record)
+    place = Receipt("run.events", 0, 7)
+    door.store.numbering[KEY] = Known(
+        head=1, entries={1: Entry(sha256=offer(1).event.sha256, idempotency_key=None, receipt=place)}
+    )
+    assert await door.one(offer(1)) == ("duplicate", place)
+    assert await door.one(offer(2, key="k-2")) == ("duplicate", Receipt("run.events", 0, 100))
+    with pytest.raises(IdempotencyConflict):
+        await door.one(offer(4, key="k-2"))
+
+
+async def test_a_retry_of_what_memory_has_dropped_is_found_in_the_log(door: Door) -> None:
+    for seq in range(1, REMEMBERED_MAX + 3):
+        await door.one(offer(seq))
+    assert await door.one(offer(1)) == ("duplicate", Receipt("run.events", 0, 0))
+    assert door.tails.reads == 2
+
+
+async def test_what_the_log_lacks_below_the_head_is_taken(door: Door) -> None:
+    """A direct producer left a gap, or a record never arrived."""
+    door.appear(offer(1).record, offer(4).record)
+    assert (await door.one(offer(3)))[0] == "accepted"
+    assert (await door.one(offer(5)))[0] == "accepted"
+
+
+async def test_what_persistence_will_reject_is_no_part_of_the_run(door: Door) -> None:
+    """Anyone who may produce to the topic could else stop a run."""
+    forged = offer(1, content="forged").record
+    door.appear(msgspec.structs.replace(forged, headers=[]), msgspec.structs.replace(forged, value=b"no frame"))
+    assert (await door.one(offer(1)))[0] == "accepted"
+
+
+async def test_what_the_store_has_leaves_the_tail() -> None:
+    """A tail that only grew would fill up."""
+    tail = PartitionTail(0, records_max=4, credentials=builders.credentials)
+    for offset in range(4):
+        tail.take(logged(offer(offset + 1).record, offset))
+    assert tail.full
+    asked = [offer(1).event, offer(4).event]
+    assert tail.add_to(Known(), KEY, asked).entries.keys() == {1, 4}
+    tail.begin_at(3)
+    assert not tail.full
+    assert tail.add_to(Known(), KEY, asked).entries.keys() == {4}
+    tail.begin_at(9)
+    assert (tail.add_to(Known(), KEY, asked), tail.end) == (Known(), 9)
+
+
+async def test_the_run_waits_while_an_event_is_in_doubt(door: Door) -> None:
+    """Nothing new is taken, a retry joins, and with the report the run goes on."""
+    door.publisher.held = []
+    (taken,) = await door.take(offer(1))
+    (delivery,) = door.publisher.held
+    delivery.give_up(LogUnavailable("no acknowledgement"))
+    assert isinstance(taken, Taken)
+    with pytest.raises(LogUnavailable):
+        await taken.acknowledged()
+    (refused,) = await door.take(offer(2))
+    assert isinstance(refused, LogUnavailable)
+    (joined,) = await door.take(offer(1))
+    assert isinstance(joined, Taken)
+    assert joined.duplicate
+    delivery.settle(Receipt("run.events", 0, 5))
+    assert (await joined.acknowledged()).offset == 5
+    door.publisher.held = None
+    assert (await door.one(offer(2)))[0] == "accepted"
+    assert len(door.publisher.published) == 2
+
+
+async def test_what_did_not_arrive_leaves_no_trace(door: Door) -> None:
+    """The event after it came through: what failed is a gap that can be filled."""
+    door.publisher.held = []
+    first, second = await door.take(offer(1), offer(2))
+    assert isinstance(first, Taken)
+    assert isinstance(second, Taken)
+    door.publisher.held[0].settle(EventTooLarge("too large"))
+    door.publisher.held[1].settle(Receipt("run.events", 0, 0))
+    with pytest.raises(EventTooLarge):
+        await first.acknowledged()
+    door.publisher.held = None
+    door.appear(offer(2).record)
+    with pytest.raises(SequenceError):
+        await door.one(offer(4))
+    assert (await door.one(offer(1, content="smaller")))[0] == "accepted"
+    assert (await door.one(offer(3)))[0] == "accepted"
+
+
+async def test_other_content_waits_for_the_fate_of_what_is_on_its_way(door: Door) -> None:
+    door.publisher.held = []
+    await door.take(offer(1))
+    late = asyncio.create_task(door.one(offer(1, content="other")))
+    await asyncio.sleep(0.01)
+    assert not late.done()
+    delivery, door.publisher.held = door.publisher.held[0], None
+    delivery.settle(EventTooLarge("too large"))
+    assert (await late)[0] == "accepted"
+
+
+@pytest.mark.parametrize("refusal", [QueueFull("full"), LogUnavailable("away")])
+async def test_what_is_not_handed_over_is_not_remembered(door: Door, refusal: Refused) -> None:
+    door.publisher.failure = refusal
+    (outcome,) = await door.take(offer(1))
+    assert outcome is refusal
+    door.publisher.failure = None
+    assert await door.one(offer(1)) == ("accepted", Receipt("run.events", 0, 0))
+
+
+async def test_a_batch_ends_with_what_is_refused(door: Door) -> None:
+    outcomes = await door.take(offer(1), offer(3), offer(2))
+    assert [type(outcome) for outcome in outcomes] == [Taken, SequenceError]
+
+
+async def test_without_the_store_events_are_taken_unverified(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be refused; when the store is back, the run is looked up."""
+    monkeypatch.setattr(looks, "AGAIN_S", 0.01)
+    door.store.failure = StoreUnavailable("away")
+    (taken,) = await door.take(offer(5))
+    assert isinstance(taken, Taken)
+    assert not taken.verified
+    await taken.acknowledged()
+    assert (await door.one(offer(5)))[0] == "duplicate"
+    assert (await door.one(offer(5, content="other")))[0] == "accepted"
+    door.store.failure = None
+    await asyncio.sleep(0.1)
+    (taken,) = await door.take(offer(6))
+    assert isinstance(taken, Taken)
+    assert taken.verified
+    with pytest.raises(SequenceError):
+        await door.one(offer(8))
+
+
+async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door) -> None:
+    door.tails.complete = False
+    (taken,) = await door.take(offer(9))
+    assert isinstance(taken, Taken)
+    assert not taken.verified
+
+
+async def test_a_run_is_closed_once(door: Door) -> None:
+    await door.one(offer(1))
+    close = door.sequencer.close
+    first = await close(KEY, RunStatus.FAILED, finalization(RunStatus.FAILED))
+    again = await close(KEY, RunStatus.FAILED, finalization(RunStatus.FAILED))
+    assert (first.status, again.status) == ("accepted", "duplicate")
+    assert await first.acknowledged() == await again.acknowledged()
+    with pytest.raises(IdempotencyConflict):
+        await close(KEY, RunStatus.SUCCEEDED, finalization())
+    with pytest.raises(RunClosed):
+        await door.one(offer(2))
+    assert (await door.one(offer(1)))[0] == "duplicate"
+
+
+async def test_others_may_have_closed_the_run(door: Door) -> None:
+    """In the tail or in the store."""
+    door.appear(offer(1).record, finalization(RunStatus.CANCELLED))
+    with pytest.raises(RunClosed, match="cancelled"):
+        await door.one(offer(2))
+    assert (await door.one(offer(1)))[0] == "duplicate"
+    other = (builders.TENANT, "run-2")
+    place = Receipt("run.events", 0, 3)
+    door.store.numbering[other] = Known(head=1, closing=Closing(status=RunStatus.FAILED, receipt=place))
+    taken = await door.sequencer.close(other, RunStatus.FAILED, finalization(RunStatus.FAILED, run_id="run-2"))
+    assert (taken.status, await taken.acknowledged()) == ("duplicate", place)
+
+
+async def test_a_run_is_closed_behind_what_is_on_its_way(door: Door) -> None:
+    """In doubt it is not closed."""
+    door.publisher.held = []
+    await door.take(offer(1))
+    closing = asyncio.create_task(door.sequencer.close(KEY, RunStatus.SUCCEEDED, finalization()))
+    await asyncio.sleep(0.01)
+    assert len(door.publisher.published) == 1
+    door.publisher.held[0].give_up(LogUnavailable("no acknowledgement"))
+    with pytest.raises(LogUnavailable):
+        await closing
+
+
+async def test_memory_is_bounded(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rested longest is dropped; what is on its way is not."""
+    held = sequencer.Sequencer(publisher=door.publisher, looks=door.sequencer._looks, runs_max=3)
+    monkeypatch.setattr(door, "sequencer", held)
+    for number in range(10):
+        run_id = f"run-{number}"
+        (taken,) = await held.take((builders.TENANT, run_id), [offer(1, run_id=run_id)])
+        assert isinstance(taken, Taken)
+        await taken.acknowledged()
+    assert [run_id for _, run_id in held._runs] == ["run-7", "run-8", "run-9"]
