@@ -1,0 +1,125 @@
+"""
+How fast events are admitted while what was taken before waits to be handled.
+
+The depth is what waits: records a consumer group is behind, or whatever else piles up. Deep, and the admitted rate
+is halved each second, from what is handled down to a part of it, so that the depth falls; shallow, and the rate
+grows until nobody has to wait; between, it holds. Growing past what is handled is meant: the depth then climbs
+slowly to where the rate is halved again, and clients that wait do not all come back at once. What no controller
+helps: until the first step after it has become deep, everything is admitted; the rest of lag_max has to hold that.
+
+Pure: time is given, in seconds of a monotonic clock. One `Admission` belongs to one thread. It knows of one gateway:
+with N replicas give each its share of what is handled, else they admit N times as much.
+"""
+
+LAG_MAX = 1_000_000  # records
+DEEP = 0.8  # of lag_max: above it the rate is halved
+SHALLOW = 0.3  # of lag_max: below it the rate grows
+LEAST = 0.2  # of what is persisted: the depth falls at that, and yet every client gets on
+HALVING = 0.5  # a second
+GROWTH = 1.2  # a second
+# Admitted though nothing is persisted: 0.2 of nothing is nothing, and no growth leads away from it. A few agents can
+# still end their runs, and the last fifth of a million records takes five hours to fill.
+FLOOR_PER_S = 10.0
+BURST_S = 1.0  # of the rate: what may come at once after a pause
+# Groups commit in bursts: what is persisted is averaged over about so long, or a second between two commits would
+# pass for a standstill.
+PERSISTED_OVER_S = 5.0
+ELAPSED_MIN_S = 0.5  # a step that comes sooner is none
+ELAPSED_MAX_S = 2.0  # whoever was held up has not watched the whole pause
+WAIT_MAX_S = 10.0  # the rate is decided anew each second: a longer forecast would be wrong
+
+
+class Admission:
+    """The admitted rate, and who has to wait for it."""
+
+    def __init__(self, lag_max: int = LAG_MAX) -> None:
+        """Start without a limit; *lag_max* is in records."""
+        self._lag_max = lag_max
+        self._rate_per_s: float | None = None
+        self._persisted_per_s: float | None = None  # averaged; None: never told
+        self._stepped_at_s: float | None = None
+        self._asked_count = 0  # since the last step, admitted or not
+        self._demand_per_s = 0.0  # the most that was asked for of late
+        self._tokens = 0.0  # events that may come at once; below 0 a large batch is being paid for
+        self._filled_at_s = 0.0
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The admitted rate in events a second; None: no limit."""
+        return self._rate_per_s
+
+    @property
+    def multiplier(self) -> float:
+        """The rate as a part of what is persisted, 0.2 to 1.0: 1.0 without a limit, or with one above that."""
+        if self._rate_per_s is None:
+            return 1.0
+        if self._rate_per_s <= self._least_per_s():
+            return LEAST
+        return min(1.0, self._rate_per_s / self._persisted_per_s) if self._persisted_per_s else 1.0
+
+    def step(self, depth: int | None, persisted_per_s: float, now_s: float) -> None:
+        """
+        Decide the rate anew; called about once a second, each time after a new look at the group.
+
+        *depth* is in records. None: not known; the rate stays as it is, because not knowing is no reason to block.
+        *persisted_per_s* is measured since the last step, and of no account where the depth is not known.
+        """
+        elapsed_s = 1.0 if self._stepped_at_s is None else now_s - self._stepped_at_s
+        if elapsed_s < ELAPSED_MIN_S:
+            return
+        elapsed_s = min(elapsed_s, ELAPSED_MAX_S)
+        self._stepped_at_s = now_s
+        # It fades by half a second: clients that were told to wait are quiet for a while, and will be back.
+        self._demand_per_s = max(self._asked_count / elapsed_s, self._demand_per_s * HALVING**elapsed_s)
+        self._asked_count = 0
+        if depth is not None:
+            self._fill(now_s)  # the time until now was at the old rate
+            self._average(max(0.0, persisted_per_s), elapsed_s)
+            self._decide(depth, elapsed_s, now_s)
+
+    def admit(self, count: int, now_s: float) -> float:
+        """
+        Admit *count* events, all or none: 0.0, or the seconds after which to ask again.
+
+        A batch is admitted once there is room for one event, and paid for afterwards: it would otherwise starve
+        behind single events. So in T seconds at most the rate x (T + 1) and one batch are admitted.
+        """
+        self._asked_count += count
+        if self._rate_per_s is None:
+            return 0.0
+        self._fill(now_s)
+        if self._tokens < 1:
+            return min(WAIT_MAX_S, (1 - self._tokens) / self._rate_per_s)
+        self._tokens -= count
+        return 0.0
+
+    def _decide(self, depth: int, elapsed_s: float, now_s: float) -> None:
+        if self._rate_per_s is None:
+            if depth <= DEEP * self._lag_max:
+                return
+            # From what is persisted, not from what was admitted: that may be many times as much.
+            self._rate_per_s = self._persisted_per_s or 0.0
+            self._tokens, self._filled_at_s = 0.0, now_s
+        rate_per_s = self._rate_per_s
+        if depth > DEEP * self._lag_max:
+            rate_per_s *= HALVING**elapsed_s
+        elif depth < SHALLOW * self._lag_max:
+            rate_per_s *= GROWTH**elapsed_s
+            if rate_per_s >= max(self._demand_per_s, self._persisted_per_s or 0.0):
+                self._rate_per_s = None
+                return
+        self._rate_per_s = max(rate_per_s, self._least_per_s())
+
+    def _least_per_s(self) -> float:
+        return max(FLOOR_PER_S, LEAST * (self._persisted_per_s or 0.0))
+
+    def _average(self, persisted_per_s: float, elapsed_s: float) -> None:
+        before_per_s = persisted_per_s if self._persisted_per_s is None else self._persisted_per_s
+        part = min(1.0, elapsed_s / PERSISTED_OVER_S)
+        self._persisted_per_s = before_per_s + part * (persisted_per_s - before_per_s)
+
+    def _fill(self, now_s: float) -> None:
+        if self._rate_per_s is not None and now_s > self._filled_at_s:
+            filled = self._tokens + (now_s - self._filled_at_s) * self._rate_per_s
+            self._tokens = min(filled, BURST_S * self._rate_per_s)
+            self._filled_at_s = now_s
