@@ -51,7 +51,7 @@ class BadQuery(Refused):
 
 
 class BadBody(Refused):
-    """The body's framing is broken. Send it again whole."""
+    """The body's framing or its packing is broken. Send it again whole."""
 
     code = ErrorCode.BAD_REQUEST
 
@@ -121,9 +121,20 @@ class EventTooLarge(Refused):
 
 
 class UnsupportedMediaType(Refused):
-    """Not JSON, or encoded. Send plain JSON."""
+    """Not a format of the route. Send JSON."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+
+class UnsupportedCoding(Refused):
+    """Packed in a way that is not known here, or more than once. Pack it in one of `taken`, or not at all."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self, taken: Sequence[str]) -> None:
+        """Name the codings that are taken."""
+        super().__init__(f"Content-Encoding is one of {', '.join(taken)}, once")
+        self.taken = taken
 
 
 class QueueFull(Refused):
@@ -166,6 +177,8 @@ def problem_of(error: Exception) -> Problem:
             problem = _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
         case SequenceError():
             problem = _problem(error.code, str(error), expected_seq=error.expected_seq)
+        case UnsupportedCoding():
+            problem = _problem(error.code, str(error), headers=[("Accept-Encoding", ", ".join(error.taken))])
         case Refused():
             retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
             problem = _problem(error.code, str(error), headers=retry)

@@ -8,12 +8,19 @@ from typing import Any
 import msgspec
 
 from gateway.errors import STATUS
+from gateway.intake.codings import Coding
 from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode
 
 _REF = "#/components/schemas/{name}"
 _EXAMPLE_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+_CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "What the body is packed with: one of these, in one stream",
+    "schema": {"type": "string", "enum": [*Coding, "identity"]},
+}
 
 
 def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
@@ -58,9 +65,10 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["security"] = [{"apiKey": []}, {"bearer": []}]
         operation["description"] = f"Needs a key with the right `{route.right.value}`."
     if route.body is not None:
+        operation["parameters"].append(_CONTENT_ENCODING)
         operation["requestBody"] = {
             "required": True,
-            "description": f"At most {route.body.bytes_max} bytes.",
+            "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated.",
             "content": {"application/json": {"schema": schemas[repr(route.body.type)]}},
         }
     return operation

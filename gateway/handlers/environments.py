@@ -1,11 +1,10 @@
 """What a run ran in: captured, and shown."""
 
-import asyncio
 import hashlib
 
 from aiohttp import web
 
-from gateway.body import read_json_body
+from gateway.body import judged, read_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, answer, found
 from gateway.handlers.waiting import read_wait, wait_past
@@ -17,8 +16,7 @@ from schemas.events import EnvironmentCaptured
 async def capture_environment(call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
-    # On a thread: a snapshot may be large, and there is one a run.
-    text, canonical = await asyncio.to_thread(parse_environment, await read_json_body(call))
+    text, canonical = await judged(await read_body(call), parse_environment)
     record = EnvironmentCaptured(
         tenant=call.principal.tenant,
         run_id=run_id,

@@ -1,10 +1,8 @@
 """Events of a run: taken in, and read back."""
 
-import asyncio
-
 from aiohttp import web
 
-from gateway.body import read_json_body
+from gateway.body import judged, read_body
 from gateway.context import Call
 from gateway.errors import Refused
 from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page, sequencing
@@ -19,18 +17,11 @@ from gateway.sequence.sequencer import Offer
 from schemas.events import RunEvent
 from schemas.validity import agent_id_of
 
-# A larger body is judged on a thread: 10 MiB take up to a second.
-INLINE_BYTES_MAX = 64 * 1024
-
 
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
-    body = await read_json_body(call)
-    if len(body) > INLINE_BYTES_MAX:
-        offer = await asyncio.to_thread(_admit, body, run_id, call)
-    else:
-        offer = _admit(body, run_id, call)
+    offer = await judged(await read_body(call), _admit, run_id, call)
     (taken,) = await call.parts.sequencer.take((call.principal.tenant, run_id), [offer])
     if isinstance(taken, Refused):
         raise taken

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from gateway.body import read_json_body
+from gateway.body import judged, read_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
@@ -43,7 +43,7 @@ async def show_trace(call: Call) -> web.Response:
 async def finalize_run(call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
-    body = parse_finalization(await read_json_body(call))
+    body = await judged(await read_body(call), parse_finalization)
     record = RunFinalized(
         tenant=call.principal.tenant,
         run_id=run_id,
