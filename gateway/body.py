@@ -1,63 +1,92 @@
 """Request bodies: bounded while they are read, in time, and of a format that is taken; then judged off the loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
 from aiohttp import StreamReader, web
 
 from gateway.context import Call
-from gateway.errors import BadBody, BodyTimeout, EventTooLarge, UnsupportedMediaType
+from gateway.errors import BadBody, BodyTimeout, EventTooLarge, QueueFull, UnsupportedMediaType
+from gateway.intake import toon
 from gateway.intake.codings import Coding, coding_of, inflate
 
 BODY_TIMEOUT_S = 30.0
 # A larger body is judged on a thread: 10 MiB take up to a second.
 INLINE_BYTES_MAX = 64 * 1024
-JSON = "application/json"
+TOON_INLINE_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
+TOON_WAITING_MAX = 8  # larger TOON bodies, the one being translated included
 
 Verdict = TypeVar("Verdict")
 Arguments = TypeVarTuple("Arguments")
+
+
+class MediaType(StrEnum):
+    """What a body may be, by its Content-Type."""
+
+    JSON = "application/json"
+    TOON = "text/toon"
+    APPLICATION_TOON = "application/toon"
+
+
+DOCUMENTS = (MediaType.JSON, MediaType.TOON, MediaType.APPLICATION_TOON)  # the forms of one document
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """A body as it came, of a format that is taken."""
 
     received: bytes
+    media_type: MediaType
     coding: Coding | None  # None: not packed
-    bytes_max: int  # holds before and after inflating
+    bytes_max: int  # holds as it is received, once it is inflated, and as JSON
+
+    def text(self) -> bytes:
+        """What was sent, inflated. Blocks unless it is small. Raises as `inflate`."""
+        return self.received if self.coding is None else inflate(self.received, self.coding, bytes_max=self.bytes_max)
 
     def json(self) -> bytes:
-        """The JSON text in it. Blocks unless it is small. Raises as `inflate`."""
-        if self.coding is None:
-            return self.received
-        return inflate(self.received, self.coding, bytes_max=self.bytes_max)
+        """The JSON text that was sent or stood for. Blocks unless it is small. Raises as `text` and `json_of`."""
+        text = self.text()
+        return text if self.media_type is MediaType.JSON else toon.json_of(text, bytes_max=self.bytes_max)
 
 
-async def read_body(call: Call) -> Body:
+async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
     """
-    Return the body of *call*.
+    Return the body of *call*, which is one of *taken*.
 
     Raises:
-        UnsupportedMediaType: not JSON by its header, or packed in a way that is not known.
+        UnsupportedMediaType: none of them by its header.
+        UnsupportedCoding: packed in a way that is not known.
         EventTooLarge: more than the route takes; no more than that is ever held.
         BodyTimeout: not whole within `BODY_TIMEOUT_S`.
         BadBody: its framing is broken.
     """
     request = call.request
-    _check_format(request)
+    media_type = _media_type(request.headers.get("Content-Type", ""), taken)
     codings = request.headers.getall("Content-Encoding", ())
     coding = coding_of(codings) if codings else None
     received = await _receive(request, call.body_bytes_max)
-    return Body(received=received, coding=coding, bytes_max=call.body_bytes_max)
+    return Body(received=received, media_type=media_type, coding=coding, bytes_max=call.body_bytes_max)
 
 
 async def judged(body: Body, judge: Callable[[bytes, *Arguments], Verdict], *arguments: *Arguments) -> Verdict:
-    """Return what *judge* makes of the JSON text in *body* and the *arguments*; on a thread unless it is small."""
-    if (small := _small_json(body)) is not None:
-        return judge(small, *arguments)
-    # Inflated there too: what waits for a thread stays packed.
-    return await asyncio.to_thread(lambda: judge(body.json(), *arguments))
+    """
+    Return what *judge* makes of the JSON text in *body* and the *arguments*; on a thread unless the body is small.
+
+    Raises:
+        QueueFull: too many large TOON bodies wait already.
+        Exception: whatever `Body.json` and *judge* raise.
+    """
+    if (small := _if_small(body)) is not None:
+        return judge(small.json(), *arguments)
+    if body.media_type is MediaType.JSON:
+        # Inflated there too: what waits for a thread stays packed.
+        return await asyncio.to_thread(lambda: judge(body.json(), *arguments))
+    json = await _TOON_TRANSLATION.run(body.json)
+    return await asyncio.to_thread(judge, json, *arguments)
 
 
 def too_large(bytes_max: int) -> EventTooLarge:
@@ -65,17 +94,40 @@ def too_large(bytes_max: int) -> EventTooLarge:
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 
-def _small_json(body: Body) -> bytes | None:
-    if len(body.received) > INLINE_BYTES_MAX:
+class _OneAtATime:
+    """A thread for work in Python, which several threads would do no faster, and in several times the memory."""
+
+    def __init__(self, waiting_max: int) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="toon")
+        self._waiting = 0
+        self._waiting_max = waiting_max
+
+    async def run(self, work: Callable[[], bytes]) -> bytes:
+        if self._waiting >= self._waiting_max:
+            raise QueueFull("too many large TOON bodies wait; JSON is not concerned")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._waiting -= 1
+
+
+_TOON_TRANSLATION = _OneAtATime(TOON_WAITING_MAX)
+
+
+def _if_small(body: Body) -> Body | None:
+    inline_bytes_max = INLINE_BYTES_MAX if body.media_type is MediaType.JSON else TOON_INLINE_BYTES_MAX
+    if len(body.received) > inline_bytes_max:
         return None
     if body.coding is None:
-        return body.received
+        return body
     if body.coding is Coding.BR:  # it fills its window, up to 16 MiB, before it gives out a first chunk
         return None
     try:
-        return inflate(body.received, body.coding, bytes_max=min(INLINE_BYTES_MAX, body.bytes_max))
+        inflated = inflate(body.received, body.coding, bytes_max=min(inline_bytes_max, body.bytes_max))
     except EventTooLarge:
         return None
+    return msgspec.structs.replace(body, received=inflated, coding=None)
 
 
 async def _receive(request: web.BaseRequest, bytes_max: int) -> bytes:
@@ -106,10 +158,16 @@ async def _read(content: StreamReader, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-def _check_format(request: web.BaseRequest) -> None:
-    given = request.headers.get("Content-Type", "")
-    if given != JSON:
-        media_type, _, parameters = given.partition(";")
-        charset = parameters.strip().lower().replace('"', "")
-        if media_type.strip().lower() != JSON or charset not in ("", "charset=utf-8"):
-            raise UnsupportedMediaType(f"Content-Type is to be {JSON}, in UTF-8")
+def _media_type(given: str, taken: Sequence[MediaType]) -> MediaType:
+    found = _MEDIA_TYPES.get(given)
+    if found is None:
+        name, _, parameters = given.partition(";")
+        found = _MEDIA_TYPES.get(name.strip().lower())
+        if parameters.strip().lower().replace('"', "") not in ("", "charset=utf-8"):
+            found = None
+    if found is None or found not in taken:
+        raise UnsupportedMediaType(f"Content-Type is to be {' or '.join(taken)}, in UTF-8")
+    return found
+
+
+_MEDIA_TYPES: Mapping[str, MediaType] = {media_type.value: media_type for media_type in MediaType}

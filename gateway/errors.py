@@ -120,8 +120,12 @@ class EventTooLarge(Refused):
     code = ErrorCode.PAYLOAD_TOO_LARGE
 
 
+class NotToon(ValueError):
+    """The text is no TOON document at all. Never retry it."""
+
+
 class UnsupportedMediaType(Refused):
-    """Not a format of the route. Send JSON."""
+    """Not a format of the route. Send JSON or TOON."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
@@ -184,9 +188,10 @@ def problem_of(error: Exception) -> Problem:
             problem = _problem(error.code, str(error), headers=retry)
         case Invalid():
             problem = _problem(ErrorCode.EVENT_INVALID, _count(error.faults), faults=error.faults)
-        case NotJson():
+        case NotJson() | NotToon():
+            form = "JSON" if isinstance(error, NotJson) else "TOON"
             faults = [Fault(pointer="", detail=str(error))]
-            problem = _problem(ErrorCode.EVENT_INVALID, "the body is no JSON document", faults=faults, status=400)
+            problem = _problem(ErrorCode.EVENT_INVALID, f"the body is no {form} document", faults=faults, status=400)
         case KeyRefused():
             problem = _problem(ErrorCode.UNAUTHENTICATED, str(error), headers=[("WWW-Authenticate", "Bearer")])
         case _:

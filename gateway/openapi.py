@@ -68,8 +68,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["parameters"].append(_CONTENT_ENCODING)
         operation["requestBody"] = {
             "required": True,
-            "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated.",
-            "content": {"application/json": {"schema": schemas[repr(route.body.type)]}},
+            "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated and as JSON.",
+            "content": {name.value: {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
         }
     return operation
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.body import DOCUMENTS, MediaType
 from gateway.context import Call
 from gateway.handlers import environments, events, operations, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
@@ -43,6 +44,7 @@ class Body:
 
     type: Any
     bytes_max: int
+    media_types: tuple[MediaType, ...] = DOCUMENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ def test_only_the_composition_is_not_imported() -> None:
 
 
 def test_modules_know_only_the_packages_that_are_theirs() -> None:
-    """The stores keep psycopg, the runtime keeps Faust, the codec keeps fastavro."""
+    """The stores keep psycopg, the runtime keeps Faust, the codec keeps fastavro, the intake keeps its formats."""
     owners = {
         "psycopg": (
             "gateway/queries/",
@@ -94,6 +94,8 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         ),
         "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
         "fastavro": ("schemas/codec.py",),
+        "toon_format": ("gateway/intake/toon.py",),
+        "brotli": ("gateway/intake/codings.py",),
     }
     for path in MODULES:
         name = str(path.relative_to(ROOT))

@@ -49,6 +49,15 @@ def test_the_described_event_is_the_one_that_is_taken(document: dict[str, Any]) 
     assert not schema["additionalProperties"]
 
 
+def test_every_body_says_in_what_forms_it_comes(document: dict[str, Any]) -> None:
+    for route in ROUTES:
+        if route.body is not None:
+            operation = document["paths"][route.path][route.method.lower()]
+            assert list(operation["requestBody"]["content"]) == ["application/json", "text/toon", "application/toon"]
+            (coding,) = [each for each in operation["parameters"] if each["name"] == "Content-Encoding"]
+            assert coding["schema"]["enum"] == ["gzip", "deflate", "br", "zstd", "identity"]
+
+
 async def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
     async with served.client.get("/docs") as page, served.client.get("/openapi.json") as document:
         text = await page.text()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.body import INLINE_BYTES_MAX, Body, judged
+from gateway.body import INLINE_BYTES_MAX, Body, MediaType, judged
 from gateway.errors import EventTooLarge
 from gateway.intake.codings import Coding
 from schemas import codec
@@ -106,7 +106,7 @@ async def test_only_small_bodies_are_inflated_and_judged_on_the_loop(
     """Brotli never: its decoder fills a window first, however small the stream."""
     inflated = b" " * inflated_bytes
     received = inflated if coding is None else PACK[coding](inflated)
-    body = Body(received=received, coding=coding, bytes_max=MIB)
+    body = Body(received=received, media_type=MediaType.JSON, coding=coding, bytes_max=MIB)
     judged_text, thread = await judged(body, lambda text: (text, threading.current_thread()))
     assert judged_text == inflated
     on_loop = thread is threading.main_thread()
@@ -117,7 +117,7 @@ async def test_only_small_bodies_are_inflated_and_judged_on_the_loop(
 async def test_a_bomb_leaves_the_loop_turning(coding: Coding) -> None:
     """Were it inflated on the loop, the loop would turn twice; the bound on a turn is far above a busy machine's."""
     packed = bomb(coding, 200 * MIB)
-    body = Body(received=packed, coding=coding, bytes_max=EVENT_BYTES_MAX)
+    body = Body(received=packed, media_type=MediaType.JSON, coding=coding, bytes_max=EVENT_BYTES_MAX)
     inflating = asyncio.create_task(judged(body, len))
     turns, longest_s, last_s = 0, 0.0, time.perf_counter()
     while not inflating.done():
