@@ -52,7 +52,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     request: web.BaseRequest
     parts: Parts
-    run_id: str  # from the path; "" where it names none; of a receipt's path it is the wal_id
+    run_id: str  # from the path; "" where it names none; of other paths what they name: a wal_id, subject/version
     principal: Principal
     credentials: Credentials  # in force when the request came
     stamp: Stamp

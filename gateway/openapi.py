@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.errors import STATUS
 from gateway.intake.codings import Coding
+from gateway.handlers.registry import Mistake
 from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode
@@ -26,7 +27,7 @@ _CONTENT_ENCODING = {
 def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
     """The document as JSON."""
     types = [route.answer for route in routes if route.answer] + [route.body.type for route in routes if route.body]
-    shown, components = msgspec.json.schema_components([*types, ProblemDocument], ref_template=_REF)
+    shown, components = msgspec.json.schema_components([*types, ProblemDocument, Mistake], ref_template=_REF)
     schemas = dict(zip([repr(type_) for type_ in types], shown, strict=False))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -59,7 +60,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": summary,
         "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
         + [_query_parameter(parameter) for parameter in route.query],
-        "responses": {str(route.status): _answer(route, schemas), **_problems(route.refusals)},
+        "responses": {str(route.status): _answer(route, schemas), **_problems(route.refusals), **_mistakes(route)},
     }
     if route.right is not None:
         operation["security"] = [{"apiKey": []}, {"bearer": []}]
@@ -77,8 +78,13 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _answer(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "Accepted" if route.status == 202 else "OK"}  # noqa: PLR2004
     if route.answer is not None:
-        answer["content"] = {"application/json": {"schema": schemas[repr(route.answer)]}}
+        answer["content"] = {route.media_type: {"schema": schemas[repr(route.answer)]}}
     return answer
+
+
+def _mistakes(route: Route) -> dict[str, Any]:
+    content = {route.media_type: {"schema": {"$ref": _REF.format(name=Mistake.__name__)}}}
+    return {str(status): {"description": when, "content": content} for status, when in route.mistakes.items()}
 
 
 def _problems(codes: Sequence[ErrorCode]) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def _example(code: ErrorCode) -> dict[str, Any]:
 
 def _path_parameter(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
-    if name in ("partition", "offset"):
+    if name in ("partition", "offset", "id"):
         schema = {"type": "integer", "minimum": 0}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 

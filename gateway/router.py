@@ -11,7 +11,7 @@ from typing import Any
 from gateway.errors import MethodNotAllowed, NotFound
 from gateway.routes import Route
 
-_NAMED = "{}"
+_NAMED = "/"  # no segment is that
 
 
 class Router:
@@ -28,7 +28,7 @@ class Router:
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """
-        Return the route, and what the path names: a run_id, a wal_id, or nothing ("").
+        Return the route, and what the path names, joined as it stands there: a run_id, a wal_id, or nothing ("").
 
         Raises:
             NotFound: no route has this path.

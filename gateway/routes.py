@@ -1,14 +1,14 @@
 """Every route, once: the router and the OpenAPI document are made from this table."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from gateway.body import DOCUMENTS, MediaType
 from gateway.context import Call
-from gateway.handlers import environments, events, operations, runs, waiting, wal
+from gateway.handlers import environments, events, operations, registry, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
@@ -69,6 +69,8 @@ class Route:
     body: Body | None = None
     query: tuple[Parameter, ...] = ()
     refusals: tuple[ErrorCode, ...] = ()
+    media_type: str = "application/json"  # of the answer
+    mistakes: Mapping[int, str] = field(default_factory=dict)  # told in the Schema Registry's form: status, and when
 
 
 _PAGE = (
@@ -89,6 +91,49 @@ PROBES = (
     Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
     Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready),
     Route(method="GET", path="/metrics", handler=operations.metrics, answer=None),
+)
+
+
+def _registry(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        handler=handler,
+        answer=answer,
+        media_type=registry.MEDIA_TYPE,
+        mistakes=mistakes or {},
+    )
+
+
+REGISTRY = (
+    _registry("/subjects", registry.list_subjects, list[str]),
+    _registry("/subjects/{subject}/versions", registry.list_versions, list[int], registry.NO_SUCH_SUBJECT),
+    _registry(
+        "/subjects/{subject}/versions/{version}",
+        registry.show_version,
+        registry.RegisteredSchema,
+        registry.NO_SUCH_VERSION,
+    ),
+    _registry(
+        "/subjects/{subject}/versions/{version}/schema",
+        registry.show_version_schema,
+        dict[str, Any],
+        registry.NO_SUCH_VERSION,
+    ),
+    _registry("/schemas/ids/{id}", registry.show_schema, registry.SchemaOfId, registry.NO_SUCH_SCHEMA),
+    _registry(
+        "/schemas/ids/{id}/versions",
+        registry.list_schema_versions,
+        list[registry.SubjectVersion],
+        registry.NO_SUCH_SCHEMA,
+    ),
+    _registry("/schemas/ids/{id}/subjects", registry.list_schema_subjects, list[str], registry.NO_SUCH_SCHEMA),
+    _registry("/schemas/types", registry.list_schema_types, list[str]),
+    _registry("/config", registry.show_compatibility, registry.Compatibility),
+    _registry(
+        "/config/{subject}", registry.show_subject_compatibility, registry.Compatibility, registry.NO_SUCH_SUBJECT
+    ),
+    _registry("/mode", registry.show_mode, registry.Mode),
 )
 
 ROUTES = (
@@ -193,6 +238,7 @@ ROUTES = (
         right=Right.READ,
         refusals=(*_LOOKS, ErrorCode.NOT_FOUND),
     ),
+    *REGISTRY,
     *PROBES,
     Route(method="GET", path="/openapi.json", handler=operations.openapi, answer=dict[str, Any]),
     Route(method="GET", path="/docs", handler=operations.docs, answer=None),

@@ -61,6 +61,12 @@ def environment(stack: RunningStack) -> dict[str, str]:
     }
 
 
+def kcat_knows_avro() -> bool:
+    """Whether the kcat that is installed has Avro; Debian's has not."""
+    version = subprocess.run([need("kcat"), "-V"], capture_output=True, text=True, check=True).stdout
+    return "Avro" in version
+
+
 def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
     for command in commands():
         if command.startswith(ELSEWHERE):
@@ -76,8 +82,11 @@ def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
             timeout=120,
             check=False,
         )
+        if "-s value=avro" in command and not kcat_knows_avro():
+            assert "lacks Avro/Schema-Registry support" in done.stderr
+            continue
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        if command.startswith("curl"):
+        if command.startswith("curl -i"):
             assert "202 Accepted" in done.stdout
 
 
