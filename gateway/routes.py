@@ -12,6 +12,7 @@ from gateway.handlers import environments, events, operations, registry, runs, w
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, RunView, Status
 from gateway.receipts.views import WalReceipt, WalStatus
 from schemas.credentials import Right
@@ -196,6 +197,14 @@ ROUTES = (
         path="/api/runs/{run_id}/trace",
         handler=runs.show_trace,
         answer=dict[str, Any],
+        right=Right.READ,
+        refusals=(*_READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/integrity",
+        handler=runs.show_integrity,
+        answer=IntegrityView,
         right=Right.READ,
         refusals=(*_READS, ErrorCode.NOT_FOUND),
     ),

@@ -8,6 +8,8 @@ from datetime import datetime
 from gateway.intake.records import Outgoing
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.publisher import Receipt, Reported
+from gateway.publisher import Receipt
+from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
@@ -89,6 +91,7 @@ class MemoryRunStore:
     stored_events: dict[str, list[EventView]] = field(default_factory=dict)
     environments: dict[str, EnvironmentView] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
+    integrities: dict[str, IntegrityView] = field(default_factory=dict)
     effects: dict[Receipt, Effect] = field(default_factory=dict)
     numbering: dict[RunKey, Known] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
@@ -127,6 +130,11 @@ class MemoryRunStore:
         """The run's environment."""
         self._look(run_id, None)
         return self.environments.get(run_id) if tenant == self.tenant else None
+
+    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
+        """Whether the run is whole."""
+        self._look(run_id, None)
+        return self.integrities.get(run_id) if tenant == self.tenant else None
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The run's trace record."""

@@ -1,4 +1,4 @@
-"""Runs: listed, shown, closed; and the trace record of a closed one."""
+"""Runs: listed, shown, closed; whether one is whole, and the trace record of a closed one."""
 
 from aiohttp import web
 
@@ -38,6 +38,12 @@ async def show_trace(call: Call) -> web.Response:
     run_id = check_run_id(call.run_id)
     trace = await call.parts.store.trace(call.principal.tenant, run_id)
     return answer_text(found(trace, "no trace record: no such run, or it is not finalized and stored yet").encode())
+
+
+async def show_integrity(call: Call) -> web.Response:
+    """Whether a run is whole: what of it is missing, repeated, rejected and signed."""
+    run_id = check_run_id(call.run_id)
+    return answer(found(await call.parts.store.integrity(call.principal.tenant, run_id), "no such run"))
 
 
 async def finalize_run(call: Call) -> web.Response:

@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from gateway.errors import StoreUnavailable
 from gateway.publisher import Receipt
 from gateway.queries import numbering
+from gateway.queries.integrity import INTEGRITY, MISSING_RANGES_MAX, REJECTED_SHOWN_MAX, IntegrityView, integrity_view
 from gateway.queries.outcomes import OUTCOME, effect
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
@@ -183,6 +184,18 @@ class PostgresRunStore:
             wal_id=_wal_id(row),
             captured_at=row["captured_at"],
         )
+
+    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
+        """Whether the run is whole; None if the tenant has no such run and no record of it was rejected."""
+        parameters = {
+            "tenant": tenant,
+            "run_id": run_id,
+            "ranges": MISSING_RANGES_MAX,
+            "rejected": REJECTED_SHOWN_MAX,
+        }
+        async with self._connection() as connection:
+            row = await (await connection.execute(INTEGRITY, parameters)).fetchone()
+        return None if row is None else integrity_view(run_id, row)
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The trace record's JSON text; None until the run is finalized and stored."""

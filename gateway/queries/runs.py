@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.publisher import Receipt
+from gateway.queries.integrity import IntegrityView
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
 
@@ -108,6 +109,9 @@ class RunStore(Protocol):
 
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
         """The newest environment captured; None if there is none."""
+
+    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
+        """Whether the run is whole; None if the tenant has no such run and no record of it was rejected."""
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The trace record's JSON text; None until the run is finalized and stored."""

@@ -68,12 +68,12 @@ def new_event(seq: int = 1, **changes: Any) -> dict[str, Any]:
     return builders.event(seq, run_id=f"run-{secrets.token_hex(8)}", **changes)
 
 
-def produce(stack: RunningStack, value: bytes, headers: list[tuple[str, str | bytes]]) -> str:
+def produce(stack: RunningStack, value: bytes, headers: list[tuple[str, str | bytes]], *, key: bytes = b"k") -> str:
     """Write a record past the gateway; its wal_id."""
     reports: list[Message] = []
     producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
     producer.produce(
-        builders.TOPIC, value, key=b"k", headers=headers, on_delivery=lambda _error, message: reports.append(message)
+        builders.TOPIC, value, key=key, headers=headers, on_delivery=lambda _error, message: reports.append(message)
     )
     assert producer.flush(PERSISTED_S) == 0
     return f"{builders.TOPIC}/{reports[0].partition()}/{reports[0].offset()}"

@@ -5,6 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
@@ -93,6 +94,30 @@ async def test_documents_come_back_as_they_were_sent(served: Served) -> None:
     assert f'"meta":{VERBATIM},' in texts[0]
     assert f'"environment":{VERBATIM},' in texts[1]
     assert texts[2] == VERBATIM
+
+
+async def test_the_integrity_of_a_run_is_shown(served: Served) -> None:
+    """Also of one that is in no list of runs, since all of it was rejected."""
+    served.store.integrities = {
+        builders.RUN: IntegrityView(
+            run_id=builders.RUN,
+            complete=False,
+            status=None,
+            event_count=0,
+            declared_event_count=None,
+            last_seq=0,
+            missing=MissingView(count=2, range_count=1, ranges=[(3, 4)]),
+            duplicates=0,
+            rejected=RejectionsView(count=1, reasons={"conflict": 1}, last=[]),
+            signatures=SignaturesView(signed=0, unsigned=0),
+            chain_head=None,
+        )
+    }
+    async with served.client.get(f"/api/runs/{builders.RUN}/integrity", headers=served.headers()) as answer:
+        shown = await answer.json()
+    assert (answer.status, shown["complete"], shown["status"]) == (200, False, None)
+    assert shown["missing"] == {"count": 2, "range_count": 1, "ranges": [[3, 4]]}
+    assert shown["rejected"] == {"count": 1, "reasons": {"conflict": 1}, "last": []}
 
 
 async def test_a_run_without_events_is_an_empty_page(served: Served) -> None:

@@ -1,0 +1,59 @@
+"""When a run counts as complete, and how its rejected records are named."""
+
+from typing import Any
+
+import pytest
+
+from gateway.queries.integrity import integrity_view
+from tests import builders
+from tests.unit.gateway.conftest import NOW
+
+WHOLE: dict[str, Any] = {
+    "status": "succeeded",
+    "declared_event_count": 3,
+    "finalized_at": NOW,
+    "event_count": 3,
+    "last_seq": 3,
+    "signed": 2,
+    "missing_count": 0,
+    "missing_range_count": 0,
+    "missing_ranges": [],
+    "duplicates": 0,
+    "reasons": {},
+    "last_rejected": [],
+    "chain_head": "00",
+}
+REJECTED = {
+    "kafka_partition": 3,
+    "kafka_offset": 1042,
+    "seq": 2,
+    "reason": "conflict",
+    "detail": "seq 2 has other content",
+    "stored_at": "2025-12-05T10:00:00.123+00:00",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "complete"),
+    [
+        ({}, True),
+        ({"declared_event_count": None}, True),
+        ({"declared_event_count": 4}, False),
+        ({"declared_event_count": 2}, False),
+        ({"finalized_at": None}, False),
+        ({"missing_count": 1, "missing_range_count": 1, "missing_ranges": [[2, 2]]}, False),
+        ({"duplicates": 1, "reasons": {"conflict": 1}, "last_rejected": [REJECTED]}, True),
+    ],
+)
+def test_a_run_is_complete_when_it_is_closed_and_all_that_was_declared_is_there(
+    change: dict[str, Any], complete: bool
+) -> None:
+    """What repeats a stored event or was never part of the run takes nothing from it."""
+    assert integrity_view(builders.RUN, WHOLE | change).complete is complete
+
+
+def test_what_was_rejected_is_counted_and_named_by_its_place() -> None:
+    reasons = {"conflict": 11, "unsigned_direct": 1}
+    rejected = integrity_view(builders.RUN, WHOLE | {"reasons": reasons, "last_rejected": [REJECTED]}).rejected
+    assert (rejected.count, rejected.reasons) == (12, reasons)
+    assert (rejected.last[0].wal_id, rejected.last[0].stored_at) == ("run.events/3/1042", NOW)
