@@ -33,7 +33,7 @@ def commands() -> Iterator[str]:
     """Every command of the README; one may go over several lines."""
     for block in blocks(""):
         for command in re.split(r"\n(?=\S)", block.strip()):
-            if re.match(r"(make|tidegate|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
+            if re.match(r"(make|tidegate|python|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
                 yield command
 
 

@@ -1,0 +1,124 @@
+"""Records that are written past the gateway: whose they are, what is kept of them, and what their receipts say."""
+
+import subprocess
+import sys
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import psycopg
+import pytest
+
+from schemas import codec
+from tests import builders
+from tests.integration.test_integrity import integrity
+from tests.integration.test_persistence import wait_for
+from tests.integration.test_receipts import Client, produce
+from tests.stack import RunningStack
+from tests.tools import need
+
+EXAMPLE_S = 60.0
+STORED = "SELECT seq, kafka_partition, kafka_offset FROM trace_events WHERE run_id = %s ORDER BY seq"
+REJECTED = "SELECT reason, value FROM rejected_events WHERE run_id = %s AND kafka_partition = %s AND kafka_offset = %s"
+
+
+@pytest.fixture
+def run_id() -> str:
+    return f"direct-{token_hex(8)}"
+
+
+def example(stack: RunningStack, *arguments: str) -> str:
+    """What deploy/examples/direct_producer.py prints."""
+    command = [sys.executable, "-m", "deploy.examples.direct_producer", *arguments, "--dir", str(stack.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=EXAMPLE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def signed(stack: RunningStack, seq: int, run_id: str, **changes: Any) -> dict[str, Any]:
+    return builders.signed(builders.event(seq, run_id=run_id, **changes), secret=stack.addresses.agent_secret)
+
+
+def framed(event: dict[str, Any], *, tenant: str = builders.TENANT) -> bytes:
+    return codec.encode(builders.run_event(event, tenant=tenant))
+
+
+def test_a_run_goes_on_in_its_partition_whoever_writes_it(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
+) -> None:
+    """The gateway, a program that shares no code with it, and kcat: one run, in the order of the log."""
+    client, file = Client(stack), tmp_path / "event.avro"
+    by_gateway = client.send(signed(stack, 1, run_id), "?wait=persistence")["wal_id"]
+    by_program = example(stack, run_id, "2", "The tide is in.")
+    example(stack, run_id, "3", "The tide is out.", "--to", str(file))
+    to_kafka = ["-b", stack.addresses.kafka, "-t", builders.TOPIC, "-X", "partitioner=murmur2_random"]
+    subprocess.run([need("kcat"), "-P", *to_kafka, "-k", run_id, str(file)], check=True, timeout=EXAMPLE_S)
+    rows = wait_for(database, STORED, run_id, count=3)
+    places = [f"{builders.TOPIC}/{partition}/{offset}" for _, partition, offset in rows]
+    assert [seq for seq, _, _ in rows] == [1, 2, 3]
+    assert places[:2] == [by_gateway, by_program]
+    assert len({partition for _, partition, _ in rows}) == 1
+    for place in places:
+        assert client.settled(place)["outcome"] == "stored"
+        assert client.receipt(place)["record"]["tenant"] == builders.TENANT
+    shown = integrity(client, run_id)
+    assert (shown["signatures"], shown["rejected"]["count"]) == ({"signed": 3, "unsigned": 0}, 0)
+
+
+def test_what_breaks_a_rule_is_kept_with_its_bytes_and_its_receipt_says_why(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    client, key = Client(stack), run_id.encode()
+    client.send(signed(stack, 1, run_id), "?wait=persistence")
+    forged = builders.signed(builders.event(4, run_id=run_id), secret="wrong")
+    written = {
+        "unsigned_direct": (framed(builders.event(2, run_id=run_id)), key),
+        "key_mismatch": (framed(signed(stack, 3, run_id)), b"another"),
+        "signature_invalid": (framed(forged), key),
+        "conflict": (framed(signed(stack, 1, run_id, payload={"text": "other content"})), key),
+    }
+    places = {reason: produce(stack, value, [], key=key) for reason, (value, key) in written.items()}
+    for reason, place in places.items():
+        effect = client.settled(place)
+        assert (effect["outcome"], effect["reason"]) == ("rejected", reason)
+        assert effect["detail"]
+        _, partition, offset = place.split("/")
+        assert database.execute(REJECTED, (run_id, partition, offset)).fetchall() == [(reason, written[reason][0])]
+    shown = integrity(client, run_id)
+    assert (shown["event_count"], shown["rejected"]["reasons"]) == (1, dict.fromkeys(sorted(places), 1))
+    assert {each["reason"]: each["wal_id"] for each in shown["rejected"]["last"]} == places
+
+
+def test_a_gap_is_stored_and_told(stack: RunningStack, run_id: str) -> None:
+    client, key = Client(stack), run_id.encode()
+    for seq in (1, 2, 5):
+        place = produce(stack, framed(signed(stack, seq, run_id)), [], key=key)
+    assert client.settled(place)["outcome"] == "stored"
+    shown = integrity(client, run_id)
+    assert (shown["event_count"], shown["complete"]) == (3, False)
+    assert shown["missing"] == {"count": 2, "range_count": 1, "ranges": [[3, 4]]}
+
+
+def test_a_run_of_which_all_was_rejected_says_so(stack: RunningStack, run_id: str) -> None:
+    """It is in no list of runs, but whoever wrote it finds out why."""
+    client = Client(stack)
+    place = produce(stack, framed(builders.event(run_id=run_id)), [], key=run_id.encode())
+    assert client.settled(place)["reason"] == "unsigned_direct"
+    assert client.ask("GET", f"/api/runs/{run_id}")[0] == 404
+    shown = integrity(client, run_id)
+    assert (shown["complete"], shown["status"], shown["event_count"]) == (False, None, 0)
+    assert shown["rejected"]["reasons"] == {"unsigned_direct": 1}
+
+
+def test_what_claims_another_tenant_is_not_shown_to_this_one(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    client, key = Client(stack), run_id.encode()
+    client.send(signed(stack, 1, run_id), "?wait=persistence")
+    value = framed(signed(stack, 2, run_id), tenant="nobody")
+    place = produce(stack, value, [], key=key)
+    _, partition, offset = place.split("/")
+    wait_for(database, REJECTED, run_id, partition, offset, count=1)
+    assert client.ask("GET", f"/api/wal/{place}")[0] == 404
+    shown = integrity(client, run_id)
+    assert (shown["event_count"], shown["rejected"]["count"]) == (1, 0)
