@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from gateway.errors import STATUS
-from gateway.intake.codings import Coding
 from gateway.handlers.registry import Mistake
+from gateway.intake.codings import Coding
 from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode

@@ -8,7 +8,6 @@ from datetime import datetime
 from gateway.intake.records import Outgoing
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.publisher import Receipt, Reported
-from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect

@@ -94,7 +94,6 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             "deploy/",
         ),
         "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
-        "fastavro": ("schemas/codec.py",),
         "toon_format": ("gateway/intake/toon.py",),
         "brotli": ("gateway/intake/codings.py",),
         "fastavro": ("schemas/codec.py", "deploy/examples/direct_producer.py"),
