@@ -68,8 +68,34 @@ async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
     media_type = _media_type(request.headers.get("Content-Type", ""), taken)
     codings = request.headers.getall("Content-Encoding", ())
     coding = coding_of(codings) if codings else None
-    received = await _receive(request, call.body_bytes_max)
+    received = await receive(call)
     return Body(received=received, media_type=media_type, coding=coding, bytes_max=call.body_bytes_max)
+
+
+async def receive(call: Call) -> bytes:
+    """
+    Return the bytes that were sent, whatever they are.
+
+    Raises:
+        EventTooLarge, BodyTimeout, BadBody: see `read_body`.
+    """
+    request, bytes_max = call.request, call.body_bytes_max
+    content = request.content
+    if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
+        body = content.read_nowait()
+        if len(body) > bytes_max:
+            raise too_large(bytes_max)
+        return body
+    try:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read(content, bytes_max)
+    except TimeoutError:
+        raise BodyTimeout(f"the body was not whole after {BODY_TIMEOUT_S:.0f} s") from None
+    except web.RequestPayloadError as error:
+        raise BadBody("the body's framing is broken") from error
 
 
 async def judged(body: Body, judge: Callable[[bytes, *Arguments], Verdict], *arguments: *Arguments) -> Verdict:
@@ -128,25 +154,6 @@ def _if_small(body: Body) -> Body | None:
     except EventTooLarge:
         return None
     return msgspec.structs.replace(body, received=inflated, coding=None)
-
-
-async def _receive(request: web.BaseRequest, bytes_max: int) -> bytes:
-    content = request.content
-    if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
-        body = content.read_nowait()
-        if len(body) > bytes_max:
-            raise too_large(bytes_max)
-        return body
-    try:
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read(content, bytes_max)
-    except TimeoutError:
-        raise BodyTimeout(f"the body was not whole after {BODY_TIMEOUT_S:.0f} s") from None
-    except web.RequestPayloadError as error:
-        raise BadBody("the body's framing is broken") from error
 
 
 async def _read(content: StreamReader, bytes_max: int) -> bytes:

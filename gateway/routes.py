@@ -95,7 +95,7 @@ PROBES = (
 )
 
 
-def _registry(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
+def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
     return Route(
         method="GET",
         path=path,
@@ -107,34 +107,44 @@ def _registry(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, s
 
 
 REGISTRY = (
-    _registry("/subjects", registry.list_subjects, list[str]),
-    _registry("/subjects/{subject}/versions", registry.list_versions, list[int], registry.NO_SUCH_SUBJECT),
-    _registry(
+    _look_up("/subjects", registry.list_subjects, list[str]),
+    Route(
+        method="POST",
+        path="/subjects/{subject}",
+        handler=registry.find_version,
+        answer=registry.RegisteredSchema,
+        body=Body(type=registry.SchemaOfId, bytes_max=registry.SCHEMA_BYTES_MAX),
+        refusals=(ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TIMEOUT, ErrorCode.PAYLOAD_TOO_LARGE),
+        media_type=registry.MEDIA_TYPE,
+        mistakes=registry.NO_SUCH_SCHEMA_OF_SUBJECT,
+    ),
+    _look_up("/subjects/{subject}/versions", registry.list_versions, list[int], registry.NO_SUCH_SUBJECT),
+    _look_up(
         "/subjects/{subject}/versions/{version}",
         registry.show_version,
         registry.RegisteredSchema,
         registry.NO_SUCH_VERSION,
     ),
-    _registry(
+    _look_up(
         "/subjects/{subject}/versions/{version}/schema",
         registry.show_version_schema,
         dict[str, Any],
         registry.NO_SUCH_VERSION,
     ),
-    _registry("/schemas/ids/{id}", registry.show_schema, registry.SchemaOfId, registry.NO_SUCH_SCHEMA),
-    _registry(
+    _look_up("/schemas/ids/{id}", registry.show_schema, registry.SchemaOfId, registry.NO_SUCH_SCHEMA),
+    _look_up(
         "/schemas/ids/{id}/versions",
         registry.list_schema_versions,
         list[registry.SubjectVersion],
         registry.NO_SUCH_SCHEMA,
     ),
-    _registry("/schemas/ids/{id}/subjects", registry.list_schema_subjects, list[str], registry.NO_SUCH_SCHEMA),
-    _registry("/schemas/types", registry.list_schema_types, list[str]),
-    _registry("/config", registry.show_compatibility, registry.Compatibility),
-    _registry(
+    _look_up("/schemas/ids/{id}/subjects", registry.list_schema_subjects, list[str], registry.NO_SUCH_SCHEMA),
+    _look_up("/schemas/types", registry.list_schema_types, list[str]),
+    _look_up("/config", registry.show_compatibility, registry.Compatibility),
+    _look_up(
         "/config/{subject}", registry.show_subject_compatibility, registry.Compatibility, registry.NO_SUCH_SUBJECT
     ),
-    _registry("/mode", registry.show_mode, registry.Mode),
+    _look_up("/mode", registry.show_mode, registry.Mode),
 )
 
 ROUTES = (

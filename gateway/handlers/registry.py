@@ -11,21 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from aiohttp import web
 
+from gateway.body import receive
 from gateway.context import Call
 from schemas import registry
 from schemas.registry import Released
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
+SCHEMA_BYTES_MAX = 256 * 1024
 
 NO_SUBJECT = 40401
 NO_VERSION = 40402
 NO_SCHEMA = 40403
+NOT_A_SCHEMA = 42201
 NOT_A_VERSION = 42202
 
 # What a route may answer beside what it is asked for, by status.
 NO_SUCH_SUBJECT = {404: "No such subject"}
 NO_SUCH_VERSION = {404: "No such subject or version", 422: "Not a version"}
 NO_SUCH_SCHEMA = {404: "No such schema"}
+NO_SUCH_SCHEMA_OF_SUBJECT = {404: "No such subject, or none of its versions has this schema", 422: "Not a schema"}
 
 _RELEASED = registry.released()
 _BY_ID = {str(entry.id): entry for entry in _RELEASED}
@@ -88,14 +92,23 @@ async def list_versions(call: Call) -> web.Response:
     return _of_subject(call.run_id, lambda entries: [entry.version for entry in entries])
 
 
+async def find_version(call: Call) -> web.Response:
+    """The version of a subject that has this schema: a look-up, though it is a POST. Nothing is registered."""
+    body = await receive(call)
+    entries = _BY_SUBJECT.get(call.run_id)
+    if not entries:
+        return _no_subject(call.run_id)
+    try:
+        schema = msgspec.json.decode(msgspec.json.decode(body, type=SchemaOfId).schema)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _mistake(422, NOT_A_SCHEMA, f"Invalid schema: {error}")
+    entry = next((entry for entry in entries if entry.schema == schema), None)
+    return _answer(_registered(entry)) if entry else _mistake(404, NO_SCHEMA, "Schema not found")
+
+
 async def show_version(call: Call) -> web.Response:
     """One version of a subject, by its number or `latest`."""
-    return _of_version(
-        call,
-        lambda entry: RegisteredSchema(
-            subject=entry.subject, version=entry.version, id=entry.id, schema=_text(entry.schema)
-        ),
-    )
+    return _of_version(call, _registered)
 
 
 async def show_version_schema(call: Call) -> web.Response:
@@ -159,6 +172,10 @@ def _of_version(call: Call, shown: Callable[[Released], object]) -> web.Response
 def _of_id(schema_id: str, shown: Callable[[Released], object]) -> web.Response:
     entry = _BY_ID.get(schema_id)
     return _answer(shown(entry)) if entry else _mistake(404, NO_SCHEMA, f"Schema {schema_id} not found")
+
+
+def _registered(entry: Released) -> RegisteredSchema:
+    return RegisteredSchema(subject=entry.subject, version=entry.version, id=entry.id, schema=_text(entry.schema))
 
 
 def _text(schema: Mapping[str, object]) -> str:

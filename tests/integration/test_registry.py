@@ -40,7 +40,11 @@ def read(stack: RunningStack, wal_id: str) -> Message:
     return message
 
 
-@pytest.mark.parametrize("conf", [{}, BY_RECORD], ids=["as it comes", "by record"])
+@pytest.mark.parametrize(
+    "conf",
+    [{}, BY_RECORD, BY_RECORD | {"use.latest.version": True}],
+    ids=["as it comes", "by record", "by record, to the latest version"],
+)
 def test_every_kind_of_record_is_decoded(
     stack: RunningStack, schemas: SchemaRegistryClient, conf: dict[str, Any]
 ) -> None:
@@ -59,10 +63,11 @@ def test_every_kind_of_record_is_decoded(
     assert (finalized["run_id"], finalized["status"], finalized["event_count"]) == (run_id, "failed", None)
 
 
-def test_a_record_is_encoded_as_we_encode_it(schemas: SchemaRegistryClient) -> None:
+@pytest.mark.parametrize("latest", [True, False])
+def test_a_record_is_encoded_as_we_encode_it(schemas: SchemaRegistryClient, latest: bool) -> None:
     """With Confluent's serializer, which looks the released schema up and registers nothing."""
     subject = registry.last_released()["tidegate.runs.RunEvent"].subject
-    conf = {"auto.register.schemas": False, "use.latest.version": True}
+    conf = {"auto.register.schemas": False, "use.latest.version": latest}
     serialize = AvroSerializer(schemas, schemas.get_latest_version(subject).schema, conf=conf | BY_RECORD)
     event = builders.event()
     record = builders.run_event(builders.signed(event))

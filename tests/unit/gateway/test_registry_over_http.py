@@ -80,6 +80,42 @@ async def test_a_mistake_has_the_code_that_clients_know(served: Served, path: st
     assert mistake["message"]
 
 
+async def look_up(served: Served, subject: str, body: bytes) -> tuple[int, Any]:
+    headers = {"Content-Type": MEDIA_TYPE}
+    async with served.client.post(f"/subjects/{subject}?deleted=True", data=body, headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def test_a_schema_is_looked_up_whatever_its_blanks(served: Served) -> None:
+    for entry in RELEASED.values():
+        body = {"schema": json.dumps(entry.schema, indent=2), "schemaType": "AVRO", "references": []}
+        status, found = await look_up(served, entry.subject, json.dumps(body).encode())
+        assert (status, found["id"], found["version"]) == (200, entry.id, entry.version)
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "status", "code"),
+    [
+        ("none", b'{"schema": "\\"string\\""}', 404, 40401),
+        (SUBJECT, b'{"schema": "\\"string\\""}', 404, 40403),
+        (SUBJECT, b'{"schema": "string"}', 422, 42201),
+        (SUBJECT, b'{"schema": 1}', 422, 42201),
+        (SUBJECT, b"", 422, 42201),
+        (SUBJECT, json.dumps({"schema": "[" * 100_000}).encode(), 422, 42201),
+    ],
+)
+async def test_a_schema_that_is_not_released_is_not_found(
+    served: Served, subject: str, body: bytes, status: int, code: int
+) -> None:
+    told, mistake = await look_up(served, subject, body)
+    assert (told, mistake["error_code"]) == (status, code)
+
+
+async def test_a_look_up_is_bounded(served: Served) -> None:
+    status, problem = await look_up(served, SUBJECT, b" " * (256 * 1024 + 1))
+    assert (status, problem["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
 async def test_what_clients_register_is_refused(served: Served) -> None:
     async with served.client.post(f"/subjects/{SUBJECT}/versions") as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "GET")
