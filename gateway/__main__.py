@@ -16,6 +16,8 @@ from aiohttp import web
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.context import Readiness
+from gateway.intake.admission import Admission
+from gateway.lag import LagWatch
 from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.reader import LogReader
 from gateway.log.tail import TailReader
@@ -25,6 +27,7 @@ from gateway.routes import PROBES, ROUTES
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics
+from gateway.throttle import Throttle
 from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid
 from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
@@ -87,11 +90,17 @@ async def serve(settings: Settings) -> None:
         looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
         # One for both servers: two would not know of each other's events.
         sequencer = Sequencer(publisher=publisher, looks=looks)
+        admission = Admission(settings.limits.admission_lag_max)
+        throttle = Throttle(settings.limits, admission=admission)
+        await stack.enter_async_context(
+            LagWatch(log=log_reader, followers=followers, admission=admission, telemetry=telemetry)
+        )
         for routes, place in ((PROBES, settings.management), (ROUTES, settings.api)):
             server = create_app(
                 routes=routes,
                 publisher=publisher,
                 sequencer=sequencer,
+                throttle=throttle,
                 store=store,
                 log=log_reader,
                 followers=followers,

@@ -16,6 +16,7 @@ from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
 from gateway.routes import ROUTES, Route
 from gateway.sequence.sequencer import Sequencer
+from gateway.throttle import Throttle
 from schemas.credentials import Credentials
 from schemas.telemetry import Telemetry
 
@@ -26,6 +27,7 @@ def create_app(
     *,
     publisher: Publisher,
     sequencer: Sequencer,
+    throttle: Throttle,
     store: RunStore,
     log: Log,
     followers: Mapping[str, GroupFollower],
@@ -39,9 +41,10 @@ def create_app(
     parts = Parts(
         publisher=publisher,
         sequencer=sequencer,
+        throttle=throttle,
         store=store,
         receipts=Receipts(log=log, store=store, followers=followers, clock=clock),
-        survey=Survey(log=log, followers=followers, publisher=publisher, clock=clock),
+        survey=Survey(log=log, followers=followers, publisher=publisher, admission=throttle.admission, clock=clock),
         followers=followers,
         credentials=credentials,
         clock=clock,

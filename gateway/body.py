@@ -30,9 +30,15 @@ class MediaType(StrEnum):
     JSON = "application/json"
     TOON = "text/toon"
     APPLICATION_TOON = "application/toon"
+    NDJSON = "application/x-ndjson"
+    APPLICATION_NDJSON = "application/ndjson"
+    JSONL = "application/jsonl"
 
 
-DOCUMENTS = (MediaType.JSON, MediaType.TOON, MediaType.APPLICATION_TOON)  # the forms of one document
+TOONS = (MediaType.TOON, MediaType.APPLICATION_TOON)
+LINES = (MediaType.NDJSON, MediaType.APPLICATION_NDJSON, MediaType.JSONL)  # a JSON document a line
+DOCUMENTS = (MediaType.JSON, *TOONS)  # the forms of one document
+BATCHES = (*DOCUMENTS, *LINES)  # the forms of a list of documents
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +56,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     def json(self) -> bytes:
         """The JSON text that was sent or stood for. Blocks unless it is small. Raises as `text` and `json_of`."""
         text = self.text()
-        return text if self.media_type is MediaType.JSON else toon.json_of(text, bytes_max=self.bytes_max)
+        return toon.json_of(text, bytes_max=self.bytes_max) if self.media_type in TOONS else text
 
 
 async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
@@ -108,7 +114,7 @@ async def judged(body: Body, judge: Callable[[bytes, *Arguments], Verdict], *arg
     """
     if (small := _if_small(body)) is not None:
         return judge(small.json(), *arguments)
-    if body.media_type is MediaType.JSON:
+    if body.media_type not in TOONS:
         # Inflated there too: what waits for a thread stays packed.
         return await asyncio.to_thread(lambda: judge(body.json(), *arguments))
     json = await _TOON_TRANSLATION.run(body.json)
@@ -142,7 +148,7 @@ _TOON_TRANSLATION = _OneAtATime(TOON_WAITING_MAX)
 
 
 def _if_small(body: Body) -> Body | None:
-    inline_bytes_max = INLINE_BYTES_MAX if body.media_type is MediaType.JSON else TOON_INLINE_BYTES_MAX
+    inline_bytes_max = TOON_INLINE_BYTES_MAX if body.media_type in TOONS else INLINE_BYTES_MAX
     if len(body.received) > inline_bytes_max:
         return None
     if body.coding is None:

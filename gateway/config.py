@@ -14,6 +14,22 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """How much is taken of whom within any 60 s, by each gateway; a tenant's limit stands in the credentials file."""
+
+    run_per_min: int = setting("TIDEGATE_LIMIT_RUN_PER_MIN", 1_000, help="Events of one run; 0: no limit")
+    agent_per_min: int = setting("TIDEGATE_LIMIT_AGENT_PER_MIN", 10_000, help="Events of one agent; 0: no limit")
+    key_per_min: int = setting("TIDEGATE_LIMIT_KEY_PER_MIN", 0, help="Requests with one API key; 0: no limit")
+    address_per_min: int = setting("TIDEGATE_LIMIT_ADDRESS_PER_MIN", 0, help="Requests from one address; 0: no limit")
+    admission_lag_max: int = setting(
+        "TIDEGATE_ADMISSION_LAG_MAX",
+        1_000_000,
+        help="Events are admitted more slowly from four fifths of this lag of persistence on",
+        unit="records",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that the gateway is told."""
 
@@ -21,5 +37,6 @@ class Settings:
     credentials: CredentialsSettings
     api: ApiSettings
     management: ManagementSettings
+    limits: LimitSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

@@ -14,6 +14,7 @@ from gateway.queries.runs import RunStore
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
 from gateway.sequence.sequencer import Sequencer
+from gateway.throttle import Throttle
 from schemas.credentials import Credentials, Principal
 from schemas.telemetry import Telemetry
 
@@ -36,6 +37,7 @@ class Parts:
 
     publisher: Publisher
     sequencer: Sequencer
+    throttle: Throttle
     store: RunStore
     receipts: Receipts
     survey: Survey

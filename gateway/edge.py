@@ -55,7 +55,9 @@ class Edge:
         credentials, now = self._parts.credentials(), self._parts.clock()
         principal = NOBODY
         if route.right is not None:
+            self._parts.throttle.charge_address(request.remote or "")  # before any secret is compared
             principal = authenticate(request.headers, credentials, now=now)
+            self._parts.throttle.charge_key(principal.key_id)
             require(principal, route.right)
         return Call(
             request=request,

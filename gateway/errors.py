@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gateway.intake.limits import OverLimit, rate_limit, rate_limit_policy
 from schemas.credentials import KeyRefused
 from schemas.errors import ErrorCode, Fault, Invalid
 from schemas.strictjson import NotJson
@@ -41,7 +42,7 @@ class Refused(Exception):
     """A request that is not carried out; each subclass says what the client does next."""
 
     code: ClassVar[ErrorCode]
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
 
 class BadQuery(Refused):
@@ -148,6 +149,17 @@ class QueueFull(Refused):
     retry_after_s = RETRY_AFTER_S
 
 
+class SlowedDown(Refused):
+    """Persistence lags, and the rate of events is held down. Nothing was written; retry later."""
+
+    code = ErrorCode.BACKPRESSURE
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        """Say when there is room."""
+        super().__init__("what was accepted before waits to be stored")
+        self.retry_after_s = retry_after_s
+
+
 class LogUnavailable(Refused):
     """No acknowledgement: the record may or may not have been written. Retry the same event later."""
 
@@ -160,6 +172,10 @@ class StoreUnavailable(Refused):
 
     code = ErrorCode.STORE_UNAVAILABLE
     retry_after_s = RETRY_AFTER_S
+
+
+# Nothing is wrong with the request: the same may be taken later.
+RETRYABLE = (QueueFull, SlowedDown, LogUnavailable, StoreUnavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +208,8 @@ def problem_of(error: Exception) -> Problem:
             form = "JSON" if isinstance(error, NotJson) else "TOON"
             faults = [Fault(pointer="", detail=str(error))]
             problem = _problem(ErrorCode.EVENT_INVALID, f"the body is no {form} document", faults=faults, status=400)
+        case OverLimit():
+            problem = _problem(ErrorCode.RATE_LIMIT_EXCEEDED, str(error), headers=_over(error))
         case KeyRefused():
             problem = _problem(ErrorCode.UNAUTHENTICATED, str(error), headers=[("WWW-Authenticate", "Bearer")])
         case _:
@@ -216,6 +234,13 @@ def _problem(
         headers=headers,
         expected_seq=expected_seq,
     )
+
+
+def _over(error: OverLimit) -> Sequence[tuple[str, str]]:
+    headers = [("RateLimit", rate_limit(error.quota)), ("RateLimit-Policy", rate_limit_policy(error.quota))]
+    if error.retry_after_s is not None:
+        headers.append(("Retry-After", str(error.retry_after_s)))
+    return headers
 
 
 def _count(faults: Sequence[Fault]) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.body import DOCUMENTS, MediaType
+from gateway.body import BATCHES, DOCUMENTS, MediaType
 from gateway.context import Call
-from gateway.handlers import environments, events, operations, registry, runs, waiting, wal
+from gateway.handlers import batches, environments, events, operations, registry, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
@@ -21,10 +21,16 @@ from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
+BATCH_BYTES_MAX = 20 * 1024 * 1024
 FINALIZATION_BYTES_MAX = 4 * 1024
 
 # What any route with a key, that writes, whose events follow one another, that reads, that looks can answer.
-_KEYED = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.EVENT_INVALID)
+_KEYED = (
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.EVENT_INVALID,
+    ErrorCode.RATE_LIMIT_EXCEEDED,
+)
 _WRITES = (
     *_KEYED,
     ErrorCode.BAD_REQUEST,
@@ -171,6 +177,17 @@ ROUTES = (
             *_PAGE,
         ),
         refusals=(*_READS, ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/events/batch",
+        handler=batches.accept_batch,
+        answer=batches.BatchAnswer,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
+        query=_WAIT,
+        refusals=_WRITES,
     ),
     Route(
         method="POST",

@@ -57,6 +57,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     agents: dict[Name, Agent] = {}
     allow_unsigned_direct: bool = False
+    events_per_min: Annotated[int, msgspec.Meta(ge=1)] | None = None  # at each gateway; None: no limit
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,6 +117,24 @@ GROUP_HEALTHY = Metric(
     labels=("group",),
 )
 
+GROUP_LAG = Metric(
+    name="tidegate_group_lag_records",
+    kind=Kind.GAUGE,
+    help="Records of its source that a group has not come to, all partitions",
+    labels=("group",),
+)
+GROUP_EXPIRED = Metric(
+    name="tidegate_group_expired_records",
+    kind=Kind.GAUGE,
+    help="Records that expired before a group came to them: its worker stops until a person says where to go on",
+    labels=("group",),
+)
+ADMISSION_MULTIPLIER = Metric(
+    name="tidegate_admission_multiplier",
+    kind=Kind.GAUGE,
+    help="Admitted rate as a part of what is persisted: 1 while events are not held back",
+)
+
 OF_GATEWAY = (
     HTTP_REQUESTS,
     HTTP_DURATION,
@@ -125,6 +143,9 @@ OF_GATEWAY = (
     PUBLISH_DURATION,
     PUBLISH_IN_FLIGHT,
     PUBLISH_FAILURES,
+    GROUP_LAG,
+    GROUP_EXPIRED,
+    ADMISSION_MULTIPLIER,
 )
 OF_PROCESSORS = (
     RECORDS,

@@ -1,7 +1,7 @@
 """Fakes of the ports: they keep what they are given, and fail on demand."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -200,11 +200,17 @@ class MemoryLog:
         self.looks += 1
 
 
+def log_record(record: Outgoing, place: Receipt) -> LogRecord:
+    """*record* as the log has it."""
+    headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
+    return LogRecord(place=place, written_at=None, key=record.key, value=record.value, headers=headers)
+
+
 @dataclass
 class MemoryTails:
     """The end of the one partition in memory."""
 
-    records: Callable[[], Iterable[LogRecord]] = tuple
+    log: Sequence[tuple[Receipt, Outgoing]] = ()  # of a publisher: what has arrived
     complete: bool = True  # whether a read has the time it needs
     failure: Exception | None = None  # raised instead of reading
     reads: int = 0
@@ -219,9 +225,9 @@ class MemoryTails:
             raise self.failure
         self.reads += 1
         tail.begin_at(stored_to)
-        for record in self.records():
-            if record.place.offset >= tail.end:
-                tail.take(record)
+        for place, record in self.log:
+            if place.offset >= tail.end:
+                tail.take(log_record(record, place))
         return self.complete
 
 

@@ -9,8 +9,10 @@ from msgspec import UNSET, Meta, UnsetType
 from multidict import CIMultiDict
 
 from gateway.errors import NotFound
+from gateway.intake.limits import rate_limit, rate_limit_policy
 from gateway.queries.runs import EventView, RunView
 from gateway.sequence.sequencer import Taken
+from gateway.throttle import Charge
 
 Thing = TypeVar("Thing")
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
@@ -70,6 +72,14 @@ def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
 def answer_text(body: bytes, *, status: int = 200) -> web.Response:
     """Answer with a JSON text as it is."""
     return web.Response(body=body, status=status, headers=_HEADERS.copy())
+
+
+def limited(response: web.Response, charge: Charge) -> web.Response:
+    """Say in *response* how much is left of the limits, if there are any."""
+    if (quota := charge.tightest) is not None:
+        response.headers["RateLimit"] = rate_limit(quota)
+        response.headers["RateLimit-Policy"] = rate_limit_policy(quota)
+    return response
 
 
 def sequencing(taken: Taken) -> Sequencing | UnsetType:

@@ -4,8 +4,8 @@ from aiohttp import web
 
 from gateway.body import judged, read_body
 from gateway.context import Call
-from gateway.errors import Refused
-from gateway.handlers.answers import EventAccepted, EventPage, answer, found, page, sequencing
+from gateway.errors import RETRYABLE, Refused
+from gateway.handlers.answers import EventAccepted, EventPage, answer, found, limited, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.access import check_signature, speaker
 from gateway.intake.documents import check_run_id, parse_event
@@ -21,9 +21,13 @@ from schemas.validity import agent_id_of
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
-    offer = await judged(await read_body(call), _admit, run_id, call)
+    offer = await judged(await read_body(call), admit, run_id, call)
+    agents = {offer.agent_id: 1}
+    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
     (taken,) = await call.parts.sequencer.take((call.principal.tenant, run_id), [offer])
     if isinstance(taken, Refused):
+        if isinstance(taken, RETRYABLE):
+            charge.give_back(agents)
         raise taken
     receipt = await taken.acknowledged()
     document = EventAccepted(
@@ -33,7 +37,7 @@ async def accept_event(call: Call) -> web.Response:
         sequence=sequencing(taken),
         waited=await wait_past(call, group, receipt),
     )
-    return answer(document, status=202)
+    return limited(answer(document, status=202), charge)
 
 
 async def list_events(call: Call) -> web.Response:
@@ -47,7 +51,15 @@ async def list_events(call: Call) -> web.Response:
     return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
 
 
-def _admit(body: bytes, run_id: str, call: Call) -> Offer:
+def admit(body: bytes, run_id: str, call: Call) -> Offer:
+    """
+    Judge the one event in *body*, but for its place in the run.
+
+    Raises:
+        NotJson, Invalid: see `parse_event`.
+        Forbidden: the key may not speak for its agent.
+        SignatureInvalid: it is not signed as that agent must.
+    """
     parsed = parse_event(body, run_id=run_id)
     document, meta = parsed.document, parsed.document["meta"]
     agent_id = agent_id_of(meta)
@@ -66,4 +78,4 @@ def _admit(body: bytes, run_id: str, call: Call) -> Offer:
         event_sha256=parsed.sha256,
     )
     candidate = Candidate(seq=event.seq, sha256=event.event_sha256, idempotency_key=event.idempotency_key)
-    return Offer(event=candidate, record=seal(event, part=event.seq, stamp=call.stamp))
+    return Offer(event=candidate, record=seal(event, part=event.seq, stamp=call.stamp), agent_id=agent_id)

@@ -7,6 +7,7 @@ verbatim text of the free parts out of the same bytes, which is safe because onl
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +20,8 @@ from schemas.errors import Fault, Invalid
 from schemas.events import RunStatus
 from schemas.strictjson import NotJson
 from schemas.validity import SEQ_MAX, event_faults, is_id, size_faults
+
+BATCH_EVENTS_MAX = 1_000
 
 
 class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +111,34 @@ def parse_event(body: bytes, *, run_id: str) -> ParsedEvent:
     return ParsedEvent(document=document, payload=payload, meta=meta, sha256=sha256)
 
 
+def split_list(body: bytes) -> Sequence[bytes]:
+    """
+    Return the text of each element of the JSON array in *body*.
+
+    Raises:
+        NotJson: it does not parse.
+        Invalid: no array, or one of too many elements or none.
+    """
+    try:
+        elements = _LIST.decode(body)
+    except msgspec.ValidationError:
+        raise Invalid([Fault(pointer="", detail="a batch is a list of events")]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJson(str(error)) from None
+    return _bounded([bytes(element) for element in elements])
+
+
+def split_lines(body: bytes) -> Sequence[bytes]:
+    """Return the lines of *body* that are not blank. Raises Invalid if there are too many or none."""
+    return _bounded([line for line in body.split(b"\n") if line.strip()])
+
+
+def _bounded(events: Sequence[bytes]) -> Sequence[bytes]:
+    if not 1 <= len(events) <= BATCH_EVENTS_MAX:
+        raise Invalid([Fault(pointer="", detail=f"a batch holds 1 to {BATCH_EVENTS_MAX} events")])
+    return events
+
+
 def parse_finalization(body: bytes) -> FinalizationBody:
     """Return how the run ended. Raises as `parse_event`."""
     document = _object(_text(body), "a finalization")
@@ -139,6 +170,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _EVENT = msgspec.json.Decoder(_Parts)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _read_event(body: bytes, run_id: str) -> tuple[Any, bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from time import monotonic
 
+from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, Log
 from gateway.publisher import Publisher, Receipt
@@ -30,6 +31,7 @@ class Survey:
         log: Log,
         followers: Mapping[str, GroupFollower],
         publisher: Publisher,
+        admission: Admission,
         clock: Callable[[], datetime],
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
@@ -37,6 +39,7 @@ class Survey:
         self._log = log
         self._followers = followers
         self._publisher = publisher
+        self._admission = admission
         self._clock = clock
         self._clock_s = clock_s
         self._measuring: asyncio.Task[WalStatus] | None = None
@@ -65,7 +68,11 @@ class Survey:
             measured_at=self._clock(),
             topics=[_topic(name, partitions, rates.get(name)) for name, partitions in edges.items()],
             groups=[await self._group(group, edges) for group in GROUPS],
-            gateway=GatewayStatus(in_flight_records=self._publisher.in_flight),
+            gateway=GatewayStatus(
+                in_flight_records=self._publisher.in_flight,
+                admission_multiplier=self._admission.multiplier,
+                admitted_per_s=self._admission.rate_per_s,
+            ),
         )
 
     async def _group(self, group: Group, edges: Mapping[str, Mapping[int, Edges]]) -> GroupStatus:

@@ -113,9 +113,11 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue of the gateway that answers."""
+    """The queue of the gateway that answers, and how fast it admits events while persistence lags."""
 
     in_flight_records: int
+    admission_multiplier: Annotated[float, Meta(description="Admitted rate as a part of what is persisted, 0.2 to 1")]
+    admitted_per_s: Annotated[float | None, Meta(description="Events admitted a second; null: no limit")]
 
 
 class WalStatus(msgspec.Struct, frozen=True, kw_only=True):

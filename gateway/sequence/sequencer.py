@@ -29,6 +29,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     event: Candidate
     record: Outgoing
+    agent_id: str  # who is charged for it
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,16 +9,29 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_app
+from gateway.config import LimitSettings
 from gateway.context import Readiness
+from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
-from schemas.credentials import ApiKey, Right, Tenant, new_key
+from gateway.throttle import Throttle
+from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
+
+
+@dataclass
+class InForce:
+    """The credentials, which a test may change."""
+
+    current: Credentials
+
+    def __call__(self) -> Credentials:
+        return self.current
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +44,8 @@ class Served:
     store: MemoryRunStore
     log: MemoryLog
     tails: MemoryTails
+    throttle: Throttle
+    credentials: InForce
     committed: MemoryCommitted
     telemetry: Telemetry
     readiness: Readiness
@@ -60,19 +75,21 @@ async def served() -> AsyncIterator[Served]:
     """A gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
-    credentials = msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()})
+    credentials = InForce(msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()}))
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(committed, clock=lambda: NOW)
-    tails = MemoryTails()
-    looks = Looks(tails=tails, store=store, follower=follower, credentials=lambda: credentials)
+    tails = MemoryTails(publisher.log)
+    looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
+    throttle = Throttle(LimitSettings(), admission=Admission())
     server = create_app(
         publisher=publisher,
+        throttle=throttle,
         sequencer=Sequencer(publisher=publisher, looks=looks),
         store=store,
         log=log,
         followers={"persistence": follower},
-        credentials=lambda: credentials,
+        credentials=credentials,
         clock=lambda: NOW,
         telemetry=telemetry,
         readiness=readiness,
@@ -90,6 +107,8 @@ async def served() -> AsyncIterator[Served]:
             store=store,
             log=log,
             tails=tails,
+            throttle=throttle,
+            credentials=credentials,
             committed=committed,
             telemetry=telemetry,
             readiness=readiness,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import toon_format
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from toon_format import _decoder
 
@@ -65,6 +65,7 @@ def event_with(payload: str) -> bytes:
 @given(EVENTS, st.sampled_from([",", "\t", "|"]))
 def test_an_event_is_judged_and_kept_as_its_json_would_be(event: dict[str, Any], delimiter: str) -> None:
     """One digest, one value, one list of faults."""
+    assume(not isinstance(event["seq"], float))  # TOON's encoder writes 1.0 as 1, and that is a seq
     as_toon = judge(json_of(toon_format.dumps(event, delimiter=delimiter).encode(), bytes_max=MIB))
     as_json = judge(json.dumps(event).encode())
     if isinstance(as_toon, ParsedEvent) and isinstance(as_json, ParsedEvent):

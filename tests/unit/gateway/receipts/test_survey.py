@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.errors import LogUnavailable
+from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, LogRecord
 from gateway.publisher import Receipt
@@ -28,7 +29,11 @@ async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -
     committed = MemoryCommitted({0: 4})
     async with GroupFollower(committed, clock=lambda: NOW) as follower:
         survey = Survey(
-            log=log, followers={"persistence": follower}, publisher=RecordingPublisher(in_flight=3), clock=lambda: NOW
+            log=log,
+            followers={"persistence": follower},
+            publisher=RecordingPublisher(in_flight=3),
+            admission=Admission(),
+            clock=lambda: NOW,
         )
         status = await survey.status()
     [group] = status.groups
@@ -45,6 +50,7 @@ async def test_however_many_ask_it_is_measured_once_a_second() -> None:
             log=log,
             followers={"persistence": follower},
             publisher=RecordingPublisher(),
+            admission=Admission(),
             clock=lambda: NOW,
             clock_s=lambda: now_s,
         )

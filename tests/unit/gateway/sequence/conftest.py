@@ -10,7 +10,6 @@ import pytest
 from gateway.errors import Refused
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.log.followers import GroupFollower
-from gateway.log.reader import LogRecord
 from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Candidate
@@ -35,6 +34,7 @@ def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = 
     return Offer(
         event=Candidate(seq=seq, sha256=record.event_sha256, idempotency_key=key),
         record=seal(record, part=seq, stamp=STAMP),
+        agent_id=record.agent_id,
     )
 
 
@@ -42,13 +42,6 @@ def finalization(status: RunStatus = RunStatus.SUCCEEDED, *, run_id: str = build
     """The record that closes the run."""
     record = RunFinalized(tenant=builders.TENANT, run_id=run_id, status=status, finalized_at=NOW)
     return seal(record, part="finalized", stamp=STAMP)
-
-
-def logged(record: Outgoing, offset: int) -> LogRecord:
-    """*record* as the log has it."""
-    place = Receipt(record.topic, 0, offset)
-    headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
-    return LogRecord(place=place, written_at=NOW, key=record.key, value=record.value, headers=headers)
 
 
 @dataclass(kw_only=True)
@@ -82,7 +75,7 @@ class Door:
 async def door() -> AsyncIterator[Door]:
     """A sequencer that remembers nothing yet."""
     publisher, store = RecordingPublisher(), MemoryRunStore(builders.TENANT)
-    tails = MemoryTails(lambda: [logged(record, place.offset) for place, record in publisher.log])
+    tails = MemoryTails(publisher.log)
     async with GroupFollower(MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
         looks = Looks(tails=tails, store=store, follower=follower, credentials=builders.credentials)
         sequencer = Sequencer(publisher=publisher, looks=looks)

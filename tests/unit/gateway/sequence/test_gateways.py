@@ -30,8 +30,8 @@ from gateway.sequence.tail import PartitionTail
 from schemas import codec
 from schemas.events import RunEvent, RunFinalized, RunStatus
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryRunStore, RecordingDelivery
-from tests.unit.gateway.sequence.conftest import NOW, finalization, logged, offer
+from tests.fakes import MemoryCommitted, MemoryRunStore, RecordingDelivery, log_record
+from tests.unit.gateway.sequence.conftest import NOW, finalization, offer
 
 SEEDS = 60
 RUNS = 3
@@ -159,7 +159,7 @@ class Tail:
         await self._world.turns(3)
         tail.begin_at(stored_to)
         while tail.end < end:
-            tail.take(logged(self._world.log[tail.end], tail.end))
+            tail.take(log_record(self._world.log[tail.end], Receipt("run.events", 0, tail.end)))
         await self._world.turns(3)
         return True
 

@@ -22,7 +22,8 @@ from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.events import RunStatus
 from tests import builders
-from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, logged, offer
+from tests.fakes import log_record
+from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer
 
 
 async def test_events_follow_one_another(door: Door) -> None:
@@ -100,7 +101,7 @@ async def test_what_the_store_has_leaves_the_tail() -> None:
     """A tail that only grew would fill up."""
     tail = PartitionTail(0, records_max=4, credentials=builders.credentials)
     for offset in range(4):
-        tail.take(logged(offer(offset + 1).record, offset))
+        tail.take(log_record(offer(offset + 1).record, Receipt("run.events", 0, offset)))
     assert tail.full
     asked = [offer(1).event, offer(4).event]
     assert tail.add_to(Known(), KEY, asked).entries.keys() == {1, 4}

@@ -1,0 +1,128 @@
+"""Many events of one run in one request, each with its own result."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.body import BATCHES, LINES, MediaType, judged, read_body
+from gateway.context import Call
+from gateway.errors import RETRYABLE, Refused, problem_of
+from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited, sequencing
+from gateway.handlers.events import admit
+from gateway.handlers.waiting import read_wait, wait_past
+from gateway.intake.documents import check_run_id, split_lines, split_list
+from gateway.publisher import Receipt
+from gateway.sequence.sequencer import Offer, Taken
+from schemas.errors import ErrorCode, Fault, Invalid
+from schemas.strictjson import NotJson
+
+Outcome = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
+
+
+class EventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one event of a batch."""
+
+    status: Annotated[
+        Outcome,
+        Meta(
+            description="rejected: never send it as it is; skipped: it comes after one that was rejected; "
+            "retry: send it again later, the same"
+        ),
+    ]
+    seq: Annotated[int | None, Meta(description="Missing where the event could not be read")] = None
+    wal_id: WalId | None = None
+    sequence: Sequencing | UnsetType = UNSET
+    code: ErrorCode | None = None
+    detail: str | None = None
+    errors: Sequence[Fault] = ()
+    expected_seq: int | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each event, in the order they were sent; with 207 not all of them are in the log."""
+
+    results: Sequence[EventResult]
+    waited: Waited | UnsetType = UNSET
+
+
+class Batch(NamedTuple):
+    """The events of a batch up to the first that is invalid, and why that one is."""
+
+    offers: Sequence[Offer]
+    event_count: int
+    refusal: Exception | None
+
+
+class Told(NamedTuple):
+    """What became of an event that was valid."""
+
+    result: EventResult
+    receipt: Receipt | None
+    refusal: Refused | None
+
+
+async def accept_batch(call: Call) -> web.Response:
+    """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
+    run_id, group = check_run_id(call.run_id), read_wait(call.request)
+    body = await read_body(call, BATCHES)
+    batch = await judged(body, _read, body.media_type, run_id, call)
+    agents = Counter(offer.agent_id for offer in batch.offers)
+    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
+    outcomes = await call.parts.sequencer.take((call.principal.tenant, run_id), batch.offers)
+    not_handed_over = batch.offers[sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes) :]
+    charge.give_back(Counter(offer.agent_id for offer in not_handed_over))
+    told = [await _told(offer, outcome) for offer, outcome in zip(batch.offers, outcomes, strict=False)]
+    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)
+    if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
+        raise first
+    places = [each.receipt for each in told if each.receipt is not None]
+    document = BatchAnswer(results=results, waited=await wait_past(call, group, places[-1]) if places else UNSET)
+    whole = all(result.status in ("accepted", "duplicate") for result in results)
+    return limited(answer(document, status=202 if whole else 207), charge)
+
+
+def _read(text: bytes, media_type: MediaType, run_id: str, call: Call) -> Batch:
+    bodies = split_lines(text) if media_type in LINES else split_list(text)
+    offers: list[Offer] = []
+    for body in bodies:
+        try:
+            offers.append(admit(body, run_id, call))
+        except (Refused, Invalid, NotJson) as refusal:
+            return Batch(offers, len(bodies), refusal)
+    return Batch(offers, len(bodies), None)
+
+
+async def _told(offer: Offer, outcome: Taken | Refused) -> Told:
+    seq = offer.event.seq
+    try:
+        if isinstance(outcome, Refused):
+            raise outcome
+        receipt = await outcome.acknowledged()
+    except Refused as refusal:
+        return Told(_refused(refusal, seq), None, refusal)
+    result = EventResult(status=outcome.status, seq=seq, wal_id=receipt.wal_id, sequence=sequencing(outcome))
+    return Told(result, receipt, None)
+
+
+def _results(batch: Batch, told: Sequence[Told], *, ended_by: Taken | Refused | None) -> Sequence[EventResult]:
+    results = [each.result for each in told]
+    if batch.refusal is not None and not isinstance(ended_by, Refused):
+        results.append(_refused(batch.refusal, None))
+    rest: Outcome = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
+    return results + [EventResult(status=rest)] * (batch.event_count - len(results))
+
+
+def _refused(refusal: Exception, seq: int | None) -> EventResult:
+    problem = problem_of(refusal)
+    return EventResult(
+        status="retry" if isinstance(refusal, RETRYABLE) else "rejected",
+        seq=seq,
+        code=problem.code,
+        detail=problem.detail,
+        errors=problem.faults,
+        expected_seq=problem.expected_seq,
+    )

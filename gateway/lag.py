@@ -1,0 +1,79 @@
+"""How far the groups are behind, looked at once a second: for the metrics, and for the admission of events."""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Self
+
+from gateway.errors import LogUnavailable, QueueFull
+from gateway.intake.admission import Admission
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Edges, Log
+from schemas.telemetry import ADMISSION_MULTIPLIER, GROUP_EXPIRED, GROUP_LAG, Telemetry
+from schemas.topics import GROUPS, PERSISTENCE, Group
+
+LOOK_EVERY_S = 1.0
+
+
+class LagWatch:
+    """Looks, and tells the admission; an async context manager."""
+
+    def __init__(
+        self, *, log: Log, followers: Mapping[str, GroupFollower], admission: Admission, telemetry: Telemetry
+    ) -> None:
+        """Look into *log*; *followers*, by group name, know how far each group is."""
+        self._log = log
+        self._followers = followers
+        self._admission = admission
+        self._lag = telemetry[GROUP_LAG]
+        self._expired = telemetry[GROUP_EXPIRED]
+        telemetry[ADMISSION_MULTIPLIER].set_function(lambda: admission.multiplier)
+        self._before: tuple[float, int] | None = None  # when, and what persistence had committed of all partitions
+
+    async def __aenter__(self) -> Self:
+        """Look from now on."""
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Look no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Look once."""
+        depth: int | None = None
+        for group in GROUPS:
+            lag = await self._look_at(group)
+            if group is PERSISTENCE:
+                depth = lag
+        self._admission.step(depth, self._persisted_per_s() if depth is not None else 0.0, monotonic())
+
+    async def _look_at(self, group: Group) -> int | None:
+        try:
+            progress = self._followers[group.name].progress()
+            edges = await self._log.edges(group.source.name)
+        except (LogUnavailable, QueueFull):
+            return None
+        committed = {partition: each.committed for partition, each in progress.items() if each.committed is not None}
+        lag = sum(max(0, edges[each].end - max(offset, edges[each].first)) for each, offset in committed.items())
+        self._lag.labels(group.name).set(lag)
+        self._expired.labels(group.name).set(_expired(committed, edges))
+        return lag
+
+    def _persisted_per_s(self) -> float:
+        progress = self._followers[PERSISTENCE.name].progress().values()
+        before, now = self._before, (monotonic(), sum(each.committed or 0 for each in progress))
+        self._before = now
+        if before is None or now[0] <= before[0]:
+            return 0.0
+        return max(0, now[1] - before[1]) / (now[0] - before[0])
+
+
+def _expired(committed: Mapping[int, int], edges: Mapping[int, Edges]) -> int:
+    return sum(max(0, edges[each].first - offset) for each, offset in committed.items())

@@ -1,0 +1,107 @@
+"""
+What a request is charged: the limits of its key and address before it is read, those of its events once they are valid.
+
+A refused charge takes nothing; what the log then refuses is given back.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from time import monotonic
+
+from gateway.config import LimitSettings
+from gateway.errors import SlowedDown
+from gateway.intake.admission import Admission
+from gateway.intake.limits import Bound, Kind, Limits, OverLimit, Quota
+from schemas.credentials import Credentials, Principal
+
+
+class Throttle:
+    """The limits of one gateway; a limit of 0 is none."""
+
+    def __init__(
+        self, settings: LimitSettings, *, admission: Admission, clock_s: Callable[[], float] = monotonic
+    ) -> None:
+        """Start with nothing charged."""
+        self.admission = admission
+        self._settings = settings
+        self._limits = Limits()
+        self._clock_s = clock_s
+
+    def charge_address(self, address: str) -> None:
+        """Charge one request to the address that it comes from. Raises OverLimit."""
+        self._charge_request(Kind.ADDRESS, address, self._settings.address_per_min)
+
+    def charge_key(self, key_id: str) -> None:
+        """Charge one request to its key. Raises OverLimit."""
+        self._charge_request(Kind.KEY, key_id, self._settings.key_per_min)
+
+    def charge_events(
+        self, run_id: str, agents: Mapping[str, int], principal: Principal, credentials: Credentials
+    ) -> "Charge":
+        """
+        Charge the events of *agents*, by number, to their run, agents and tenant: all or none.
+
+        Raises:
+            SlowedDown: persistence lags, and the rate is held down.
+            OverLimit: more than one of them may send.
+        """
+        now_s = self._clock_s()
+        charge = self._charge(run_id, agents, principal.tenant, credentials, now_s)
+        wait_s = self.admission.admit(sum(agents.values()), now_s)
+        if wait_s > 0:
+            charge.give_back(agents)
+            raise SlowedDown(retry_after_s=ceil(wait_s))
+        return charge
+
+    def _charge(
+        self, run_id: str, agents: Mapping[str, int], tenant: str, credentials: Credentials, now_s: float
+    ) -> "Charge":
+        charge = Charge(self._limits)
+        try:
+            for agent_id, count in agents.items():
+                if bounds := self._bounds(run_id, agent_id, tenant, credentials):
+                    charge.add(agent_id, self._limits.charge(bounds, count, now_s))
+        except OverLimit:
+            charge.give_back(agents)
+            raise
+        return charge
+
+    def _charge_request(self, kind: Kind, name: str, limit: int) -> None:
+        if limit:
+            self._limits.charge([(kind, name, limit)], 1, self._clock_s())
+
+    def _bounds(self, run_id: str, agent_id: str, tenant: str, credentials: Credentials) -> Sequence[Bound]:
+        bounds: list[Bound] = []
+        if self._settings.run_per_min:
+            bounds.append((Kind.RUN, (tenant, run_id), self._settings.run_per_min))
+        if self._settings.agent_per_min:
+            bounds.append((Kind.AGENT, (tenant, agent_id), self._settings.agent_per_min))
+        if (of_tenant := credentials.tenants[tenant].events_per_min) is not None:
+            bounds.append((Kind.TENANT, tenant, of_tenant))
+        return bounds
+
+
+class Charge:
+    """What was charged for the events of a request, by agent."""
+
+    __slots__ = ("_limits", "_quotas")
+
+    def __init__(self, limits: Limits) -> None:
+        """Charge nothing yet."""
+        self._limits = limits
+        self._quotas: dict[str, Quota] = {}
+
+    def add(self, agent_id: str, quota: Quota) -> None:
+        """Note what was charged for the events of *agent_id*."""
+        self._quotas[agent_id] = quota
+
+    @property
+    def tightest(self) -> Quota | None:
+        """The quota of which the least is left, as it was when it was charged; None where nothing is limited."""
+        return min(self._quotas.values(), key=lambda quota: quota.remaining, default=None)
+
+    def give_back(self, agents: Mapping[str, int]) -> None:
+        """Give back so many events of each agent."""
+        for agent_id, count in agents.items():
+            if agent_id in self._quotas and count:
+                self._limits.give_back(self._quotas[agent_id], count)

@@ -1,0 +1,36 @@
+"""The watch on the groups' lag: its gauges, and the admission that follows it."""
+
+from datetime import UTC, datetime
+
+from gateway.errors import LogUnavailable
+from gateway.intake.admission import Admission
+from gateway.lag import LagWatch
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Edges
+from schemas.telemetry import OF_GATEWAY, Telemetry
+from tests.fakes import MemoryCommitted, MemoryLog
+
+NOW = datetime(2025, 12, 5, tzinfo=UTC)
+
+
+async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None:
+    log, telemetry, admission = MemoryLog(), Telemetry(OF_GATEWAY), Admission(1_000)
+    async with GroupFollower(MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
+        watch = LagWatch(log=log, followers={"persistence": follower}, admission=admission, telemetry=telemetry)
+
+        def gauge(name: str) -> float | None:
+            return telemetry.registry.get_sample_value(name, {"group": "persistence"})
+
+        log.edges_of = Edges(first=50, end=150)
+        await watch.look()
+        assert gauge("tidegate_group_lag_records") == 100, "what has expired is not waited for"
+        assert gauge("tidegate_group_expired_records") == 10
+        assert admission.rate_per_s is None
+        log.edges_of = Edges(first=0, end=2_000)
+        admission._stepped_at_s = None
+        await watch.look()
+        assert gauge("tidegate_group_expired_records") == 0
+        assert admission.rate_per_s is not None
+        log.failure = LogUnavailable("away")
+        await watch.look()
+        assert gauge("tidegate_group_lag_records") == 1_960, "what is not known stays as it was"
