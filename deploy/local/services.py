@@ -31,6 +31,8 @@ SERVICES = (
 GATEWAY_PORT = 8080
 MANAGEMENT_PORT_FIRST = 9080
 MANAGEMENT_PORTS = {service.name: MANAGEMENT_PORT_FIRST + place for place, service in enumerate(SERVICES)}
+# Who tries the stack under load has one agent; the environment may set these as anywhere else.
+UNLIMITED = ("TIDEGATE_LIMIT_RUN_PER_MIN", "TIDEGATE_LIMIT_AGENT_PER_MIN")
 
 
 def settings(

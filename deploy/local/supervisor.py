@@ -150,7 +150,8 @@ class Supervisor:
         self, chosen: Mapping[str, int], made: Development, keep_open: int, *, kafka: str
     ) -> None:
         def settings(service: Service) -> dict[str, str]:
-            return services.settings(
+            unlimited = {name: "0" for name in services.UNLIMITED if name not in self._environ}
+            return unlimited | services.settings(
                 kafka=kafka,
                 postgres=self._postgres_given
                 or postgres.dsn(

@@ -71,7 +71,7 @@ class Looks:
             try:
                 async with asyncio.timeout(LOOK_S):
                     found = await self._find(partition, questions)
-            except (StoreUnavailable, LogUnavailable, QueueFull, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, who asks must not wait for ever
                 self._doubt(error)
             for question, known in zip(questions, found, strict=True):
                 if not question.answer.done():
@@ -93,7 +93,9 @@ class Looks:
 
     def _doubt(self, error: Exception) -> None:
         if self._recovering is None:
-            log.warning("events are taken without a look at the log", why=str(error) or type(error).__name__)
+            ours = not isinstance(error, (StoreUnavailable, LogUnavailable, QueueFull, TimeoutError))
+            why = str(error) or type(error).__name__
+            log.warning("events are taken without a look at the log", why=why, exc_info=error if ours else None)
             self._recovering = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:

@@ -4,12 +4,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.log.reader import LogRecord
+from gateway.publisher import Receipt
 from gateway.sequence.memory import Candidate, Closing, Entry, Known, RunKey
 from schemas import codec
+from schemas import headers as header_names
 from schemas.credentials import Credentials
-from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, RunEvent, RunRecord, TraceRecord
-from schemas.validity import check_record
+from schemas.errors import Poison, Reason
+from schemas.events import RunEvent, RunFinalized, RunRecord, TraceRecord
+from schemas.validity import check_record, is_sealed
 
 
 class PartitionTail:
@@ -44,25 +46,36 @@ class PartitionTail:
         """Note *record*, which stands at `end` or later."""
         self.end = record.place.offset + 1
         valid = self._read(record)
-        if valid is None or isinstance(valid, EnvironmentCaptured):
-            return
+        if isinstance(valid, RunEvent | RunFinalized):
+            self._note(record.place, valid)
+
+    def _note(self, place: Receipt, valid: RunEvent | RunFinalized) -> None:
         key = (valid.tenant, valid.run_id)
         run = self._runs.setdefault(key, _RunTail())
         if run.closing is None:
             if isinstance(valid, RunEvent):
-                entry = Entry(sha256=valid.event_sha256, idempotency_key=valid.idempotency_key, receipt=record.place)
+                entry = Entry(sha256=valid.event_sha256, idempotency_key=valid.idempotency_key, receipt=place)
                 run.entries.setdefault(valid.seq, entry)
                 run.head = max(run.head, valid.seq)
             else:
-                run.closing = Closing(status=valid.status, receipt=record.place)
-        run.records += 1
-        self._held.append((record.place.offset, key, valid.seq if isinstance(valid, RunEvent) else 0))
+                run.closing = Closing(status=valid.status, receipt=place)
+        self._hold(place, key, seq=valid.seq if isinstance(valid, RunEvent) else 0)
 
-    def add_to(self, stored: Known, key: RunKey, events: Sequence[Candidate]) -> Known:
-        """*stored* and what stands here of the run, as far as it bears on *events*; what is stored came first."""
+    def _hold(self, place: Receipt, key: RunKey, *, seq: int) -> None:
+        self._runs[key].records += 1
+        self._held.append((place.offset, key, seq))
+
+    def add_to(self, stored: Known, key: RunKey, events: Sequence[Candidate]) -> Known | None:
+        """
+        *stored* and what stands here of the run, as far as it bears on *events*; what is stored came first.
+
+        None where a gateway of a newer release has written what this one cannot read.
+        """
         run = self._runs.get(key)
         if run is None or stored.closing is not None:
             return stored
+        if run.newer:
+            return None
         entries = dict(stored.entries)
         wanted_keys = {event.idempotency_key for event in events} - {None}
         found = {event.seq: run.entries.get(event.seq) for event in events}
@@ -86,16 +99,34 @@ class PartitionTail:
                 headers=record.headers,
                 credentials=self._credentials(),
             )
-        except Poison:
+        except Poison as poison:
+            if poison.reason is Reason.UNKNOWN_SCHEMA:
+                self._note_newer(record)
             return None
         return decoded if rejection is None else None
 
+    def _note_newer(self, record: LogRecord) -> None:
+        bears = dict(record.headers)
+        tenant = bears.get(header_names.TENANT)
+        sealed = is_sealed(
+            topic=record.place.topic,
+            key=record.key,
+            value=record.value or b"",
+            headers=bears,
+            credentials=self._credentials(),
+        )
+        if sealed and tenant is not None and record.key is not None:
+            key = (tenant.decode(), record.key.decode())
+            self._runs.setdefault(key, _RunTail()).newer = True
+            self._hold(record.place, key, seq=0)
+
 
 class _RunTail:
-    __slots__ = ("closing", "entries", "head", "records")
+    __slots__ = ("closing", "entries", "head", "newer", "records")
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
         self.closing: Closing | None = None
         self.head = 0
+        self.newer = False
         self.records = 0

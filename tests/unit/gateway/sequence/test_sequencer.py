@@ -21,6 +21,7 @@ from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
 from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.events import RunStatus
+from schemas.signature import record_mac
 from tests import builders
 from tests.fakes import log_record
 from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer
@@ -95,6 +96,27 @@ async def test_what_persistence_will_reject_is_no_part_of_the_run(door: Door) ->
     forged = offer(1, content="forged").record
     door.appear(msgspec.structs.replace(forged, headers=[]), msgspec.structs.replace(forged, value=b"no frame"))
     assert (await door.one(offer(1)))[0] == "accepted"
+
+
+async def test_a_record_of_a_newer_release_proves_nothing(door: Door) -> None:
+    """Its run goes on, unverified, until a worker of that release has stored it."""
+    newer = offer(1).record
+    value = newer.value[:1] + b"\x00\x00\x03\xe7" + newer.value[5:]
+    mac = record_mac(
+        builders.MAC_SECRET, topic=newer.topic, key=newer.key, tenant=builders.TENANT.encode(), value=value
+    )
+    headers = [(name, mac if name == "gateway-mac" else text) for name, text in newer.headers]
+    door.appear(msgspec.structs.replace(newer, value=value, headers=headers))
+    (taken,) = await door.take(offer(2))
+    assert isinstance(taken, Taken)
+    assert not taken.verified
+
+
+async def test_an_error_of_ours_keeps_nobody_waiting(door: Door) -> None:
+    door.store.failure = RuntimeError("a bug")
+    (taken,) = await door.take(offer(1))
+    assert isinstance(taken, Taken)
+    assert not taken.verified
 
 
 async def test_what_the_store_has_leaves_the_tail() -> None:
