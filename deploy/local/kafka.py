@@ -12,6 +12,7 @@ from deploy.local import jars, java, ports
 from deploy.local.program import Program
 from schemas.topics import RECORD_BYTES_MAX, all_topics
 
+SERVER = "kafka.Kafka"  # the class to run
 HEAP_MIB = 384
 FORMAT_TIMEOUT_S = 60
 
@@ -35,20 +36,32 @@ def prepare(
     properties = folder / "server.properties"
     text = server_properties(data=folder / "data", port=port, controller_port=controller_port)
     properties.write_text(text, encoding="latin-1", errors="backslashreplace")  # what Java reads there
-    run = (
+    run = java_command(heap_mib=HEAP_MIB, cache=cache, environ=environ, say=say)
+    if not (folder / "data" / "meta.properties").exists():
+        format_log_folder(run, properties, cluster_id=new_cluster_id())
+    return Program(
+        name="kafka",
+        command=(*run, SERVER, str(properties)),
+        # The port first: a client that finds it closed waits before it tries again.
+        is_ready=lambda: ports.is_taken(port) and kafka_answers(f"127.0.0.1:{port}"),
+    )
+
+
+def java_command(
+    *, heap_mib: int, cache: Path, environ: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """
+    Java with Kafka's jars; the class to run follows.
+
+    Raises:
+        Failed: no Java, or no jars.
+    """
+    return (
         str(java.find(environ)),
-        f"-Xmx{HEAP_MIB}m",
+        f"-Xmx{heap_mib}m",
         f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
         "-cp",
         ":".join(str(path) for path in jars.class_path(cache, say, jars=jars.pinned())),
-    )
-    if not (folder / "data" / "meta.properties").exists():
-        _format(run, properties)
-    return Program(
-        name="kafka",
-        command=(*run, "kafka.Kafka", str(properties)),
-        # The port first: a client that finds it closed waits before it tries again.
-        is_ready=lambda: ports.is_taken(port) and kafka_answers(f"127.0.0.1:{port}"),
     )
 
 
@@ -77,8 +90,18 @@ def server_properties(*, data: Path, port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def _format(run: tuple[str, ...], properties: Path) -> None:
-    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+def new_cluster_id() -> str:
+    """An id that no other cluster has."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def format_log_folder(run: tuple[str, ...], properties: Path, *, cluster_id: str) -> None:
+    """
+    Make the log folder that *properties* names one of the cluster's; *run* is `java_command`'s.
+
+    Raises:
+        Failed: it cannot be formatted.
+    """
     done = subprocess.run(
         [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(properties)],
         capture_output=True,

@@ -186,6 +186,15 @@ def crc32() -> None:
     change(publisher, "producer_config", without_partitioner)
 
 
+def acks_of_the_leader() -> None:
+    """Count a record as written once its leader has it."""
+
+    def leader_only(*arguments: Any, **settings: Any) -> dict[str, Any]:
+        return {**producer_config(*arguments, **settings), "acks": 1, "enable.idempotence": False}
+
+    change(publisher, "producer_config", leader_only)
+
+
 def accepted_before_the_ack() -> None:
     """Answer 202 once librdkafka has the record in its queue."""
 
@@ -215,6 +224,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
         concurrency_2,
         take,
         crc32,
+        acks_of_the_leader,
         accepted_before_the_ack,
     )
 }
