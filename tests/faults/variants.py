@@ -6,15 +6,18 @@ changes one name of the product before it starts.
 """
 
 import asyncio
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
 from gateway import __main__ as gateway_main
 from gateway import publisher
+from gateway.handlers import events as gateway_events
 from gateway.intake.records import Outgoing
 from processors import __main__ as processors_main
 from processors import app
@@ -27,9 +30,12 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from processors.runtime.progress import Progress
+from schemas import codec, registry
+from schemas import events as schema_events
 from schemas.producer import producer_config
 from schemas.topics import Group
 from tests.builders import Raw
+from tests.faults.next_release import COST, RUN_EVENT
 
 SLICES_BEFORE_THE_ERROR = 5
 REPORTS_BEFORE_DEATH = 500
@@ -97,6 +103,19 @@ def gateway_with_a_wandering_clock() -> None:
 
     readings = count()
     change(gateway_main, "_now", wandering)
+
+
+def next_release() -> None:
+    """Know one version of RunEvent more than is released, and write that one."""
+
+    class RunEvent(schema_events.RunEvent, frozen=True, kw_only=True):
+        cost: float | None  # no default: that of an earlier record must come from the schema
+
+    known = registry.released()
+    change(registry, "released", lambda: (*known, RUN_EVENT))
+    change(schema_events, "RunEvent", RunEvent)
+    change(gateway_events, "RunEvent", partial(RunEvent, cost=COST))
+    importlib.reload(codec)  # its tables are made on import
 
 
 # Mutations
@@ -219,6 +238,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
         gateway_dies_before_a_report,
         gateway_dies_after_a_report,
         gateway_with_a_wandering_clock,
+        next_release,
         ack_before_the_database,
         commit_past_an_unfinished_slice,
         concurrency_2,
