@@ -23,8 +23,8 @@ from schemas.credentials import Credentials
 from schemas.partitioner import partition_of
 
 LOOK_S = 2.0
-AGAIN_S = 1.0  # until a store or a log that did not answer is asked again
-RECORDS_MAX = 300_000  # held of all tails; about 300 bytes each
+AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
+RECORDS_MAX = 100_000  # held of all tails: some 300 bytes and 20 us each; with more to read, events are unverified
 
 log = structlog.get_logger()
 
@@ -50,6 +50,7 @@ class Looks:
         self._asked: dict[int, list[_Question]] = {}  # by partition
         self._looking: dict[int, asyncio.Task[None]] = {}
         self._recovering: asyncio.Task[None] | None = None
+        self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
 
     async def look(self, key: RunKey, events: Sequence[Candidate]) -> Known | None:
         """What is known of the run, and under the numbers of *events*; None where that cannot be told in time."""
@@ -58,6 +59,8 @@ class Looks:
         try:
             partition = partition_of(key[1].encode(), await self._tails.partitions())
         except Refused:
+            return None
+        if partition in self._too_long:
             return None
         answer: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(partition, []).append(_Question(key, events, answer))
@@ -83,6 +86,8 @@ class Looks:
         stored = await self._store.known([(question.key, question.events) for question in questions])
         tail = self._held.get(partition) or self._new_tail(partition, await self._tails.partitions())
         if not await self._tails.extend(tail, stored_to=(progress and progress.committed) or 0):
+            self._too_long.add(partition)
+            asyncio.get_running_loop().call_later(AGAIN_S, self._too_long.discard, partition)
             return [None] * len(questions)
         return [tail.add_to(stored.get(each.key, Known()), each.key, each.events) for each in questions]
 

@@ -29,17 +29,28 @@ REPLAY_RECORDS = int(os.environ.get("BENCH_REPLAY_RECORDS", "1000000"))
 RECORDS = int(os.environ.get("BENCH_RECORDS", "200000"))
 ONLY = os.environ.get("BENCH_ONLY", "").split()  # empty: every benchmark
 CONNECTIONS = 64
+BATCH_EVENTS = 100
+BATCH_CONNECTIONS = 8
 QUIET_SHARE = 20  # the latency is taken at a twentieth of the full load
 
 
-def load(url: str, api_key: str, *, connections: int = CONNECTIONS, pause_s: float = 0.0) -> dict[str, Any]:
+def load(
+    url: str, api_key: str, *, connections: int = CONNECTIONS, pause_s: float = 0.0, batch: int = 0
+) -> dict[str, Any]:
     """Put load on *url* from a process of its own."""
     arguments = ["--url", url, "--api-key", api_key, "--connections", str(connections), "--seconds", str(SECONDS)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load", *arguments, "--pause", str(pause_s)],
+        [sys.executable, "-m", "tests.bench.load", *arguments, "--pause", str(pause_s), "--batch", str(batch)],
         check=True, stdout=subprocess.PIPE, timeout=SECONDS + 60,
     )  # fmt: skip
     return dict(json.loads(done.stdout))
+
+
+def load_gateway(stack: RunningStack, **options: Any) -> dict[str, Any]:
+    """Put load on the gateway while persistence, which has nothing to catch up with, is held still."""
+    wait_for_no_lag(stack)
+    with stopped(stack, "persistence"):
+        return load(stack.addresses.gateway, stack.addresses.api_key, **options)
 
 
 @contextmanager
@@ -57,13 +68,13 @@ def bare_handler(loop: str = "asyncio") -> Iterator[str]:
 
 def single_posts(stack: RunningStack) -> dict[str, Any]:
     """Single POSTs with 64 connections, then the latency at a twentieth of that load."""
-    gateway, api_key = stack.addresses.gateway, stack.addresses.api_key
-    with bare_handler() as bare, bare_handler("uvloop") as bare_uvloop, stopped(stack, "persistence"):
-        load(gateway, api_key)  # warm up: connections to the broker, code paths
+    api_key = stack.addresses.api_key
+    with bare_handler() as bare, bare_handler("uvloop") as bare_uvloop:
+        load_gateway(stack)  # warm up: connections to the broker, code paths
         full = alternate(
             baseline=lambda: load(bare, api_key),
             baseline_uvloop=lambda: load(bare_uvloop, api_key),
-            tidegate=lambda: load(gateway, api_key),
+            tidegate=lambda: load_gateway(stack),
         )
         per_s = {name: median(each["answered"] / each["seconds"] for each in rounds) for name, rounds in full.items()}
         # Four connections, each pausing so long that together they come to a twentieth of the gateway's full load.
@@ -71,7 +82,7 @@ def single_posts(stack: RunningStack) -> dict[str, Any]:
         pause_s = connections * QUIET_SHARE / per_s["tidegate"]
         quiet = alternate(
             baseline=lambda: load(bare, api_key, connections=connections, pause_s=pause_s),
-            tidegate=lambda: load(gateway, api_key, connections=connections, pause_s=pause_s),
+            tidegate=lambda: load_gateway(stack, connections=connections, pause_s=pause_s),
         )
     latency_ms = {name: median(each["median_s"] for each in rounds) * 1000 for name, rounds in quiet.items()}
     return {
@@ -83,6 +94,29 @@ def single_posts(stack: RunningStack) -> dict[str, Any]:
         "refused": sum(each["refused"] for each in full["tidegate"]),
         "quiet_median_ms": latency_ms,
         "quiet_median_above_baseline_ms": latency_ms["tidegate"] - latency_ms["baseline"],
+        "rss_mib": rss_mib(stack, "gateway"),
+    }
+
+
+def batch_posts(stack: RunningStack) -> dict[str, Any]:
+    """Batches of 100 beside single POSTs and beside the bare handler's requests."""
+    api_key = stack.addresses.api_key
+    with bare_handler() as bare:
+        load_gateway(stack, connections=BATCH_CONNECTIONS, batch=BATCH_EVENTS)
+        rounds = alternate(
+            baseline=lambda: load(bare, api_key),
+            single=lambda: load_gateway(stack),
+            batch=lambda: load_gateway(stack, connections=BATCH_CONNECTIONS, batch=BATCH_EVENTS),
+        )
+    per_s = {name: median(each["answered"] / each["seconds"] for each in taken) for name, taken in rounds.items()}
+    per_s["batch"] *= BATCH_EVENTS
+    return {
+        "baseline": "events/s in single POSTs of 64 connections; requests/s of the bare handler",
+        "per_s": per_s,
+        "ratio": per_s["batch"] / per_s["single"],
+        "ratio_bare": per_s["batch"] / per_s["baseline"],
+        "refused": sum(each["refused"] for each in rounds["batch"]),
+        "p99_ms": median(each["p99_s"] for each in rounds["batch"]) * 1000,
         "rss_mib": rss_mib(stack, "gateway"),
     }
 
@@ -146,6 +180,7 @@ def replayed(stack: RunningStack) -> dict[str, Any]:
 
 BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
     "single_post": single_posts,
+    "batch_post": batch_posts,
     "persistence": persisted_rows,
     "slow_agent": slow_agents,
     "replay": replayed,

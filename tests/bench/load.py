@@ -1,8 +1,8 @@
 """
-A load client: N connections, each with a run of its own, each event sent when the one before it was answered.
+A load client: N connections, each with a run of its own, each request sent when the one before it was answered.
 
 Run as a process of its own, so that it takes the other core. It speaks HTTP/1.1 by hand: a client library would cost
-more than the server under test. Prints one JSON line: answered, refused, seconds, latencies.
+more than the server under test. What is refused is sent again at once. Prints one JSON line.
 """
 
 import argparse
@@ -21,10 +21,11 @@ SEQ_WIDTH = 10  # JSON allows blanks before a number: every body has the same le
 
 @dataclass(slots=True)
 class Result:
-    """What came of the load; latencies in seconds."""
+    """What came of the load; latencies in seconds, of what was answered 202."""
 
     answered: int = 0
-    refused: int = 0
+    busy: int = 0  # 429 that says when to come again
+    refused: int = 0  # any other answer
     seconds: float = 0.0
     median_s: float = 0.0
     p99_s: float = 0.0
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: str, arguments: argparse.Namespace, result: Result) -> None:
         run_id = f"bench-{secrets.token_hex(8)}"
+        self._seq = 0
         event = {
             "t": "2026-01-01T00:00:00Z",
             "actor": "agent",
@@ -52,14 +54,16 @@ class Connection(asyncio.Protocol):
             "meta": {"run_id": run_id, "agent_id": arguments.agent},
         }
         self._rest = json.dumps(event)[1:].encode()
-        length = len(b'{"seq":' + b" " * SEQ_WIDTH + b"," + self._rest)
+        self._events = arguments.batch
+        path = "events/batch" if self._events else "events/"
+        length = len(self._body())
+        self._seq = 0
         self._head = (
-            f"POST /api/runs/{run_id}/events/ HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {arguments.api_key}\r\n"
+            f"POST /api/runs/{run_id}/{path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {arguments.api_key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
         self._pause_s = arguments.pause
         self._result = result
-        self._seq = 0
         self._sent_at = 0.0
         self._transport: asyncio.Transport | None = None
 
@@ -68,12 +72,18 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        # One small answer to one request: it comes in one piece on loopback.
-        self._result._latencies_s.append(perf_counter() - self._sent_at)
+        # An answer comes in one piece on loopback, or the one with the status is the first of them.
+        if not data.startswith(b"HTTP/1.1 "):
+            return
         if data.startswith(b"HTTP/1.1 202"):
+            self._result._latencies_s.append(perf_counter() - self._sent_at)
             self._result.answered += 1
         else:
-            self._result.refused += 1
+            self._seq -= max(1, self._events)  # the same again
+            if data.startswith(b"HTTP/1.1 429") and b"\r\nRetry-After: " in data:
+                self._result.busy += 1
+            else:
+                self._result.refused += 1
         if not self.running:
             return
         if self._pause_s:
@@ -83,9 +93,14 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         assert self._transport is not None
-        self._seq += 1
+        body = self._body()
         self._sent_at = perf_counter()
-        self._transport.write(b'%s{"seq":%*d,%s' % (self._head, SEQ_WIDTH, self._seq, self._rest))
+        self._transport.write(self._head + body)
+
+    def _body(self) -> bytes:
+        first, self._seq = self._seq + 1, self._seq + max(1, self._events)
+        events = [b'{"seq":%*d,%s' % (SEQ_WIDTH, seq, self._rest) for seq in range(first, self._seq + 1)]
+        return b"[%s]" % b",".join(events) if self._events else events[0]
 
 
 async def load(arguments: argparse.Namespace) -> Result:
@@ -120,6 +135,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--size", type=int, default=200, help="bytes of payload text")
+    parser.add_argument("--batch", type=int, default=0, help="events a request; 0: single events")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between an answer and the next event")
     result = asdict(uvloop.run(load(parser.parse_args())))
     del result["_latencies_s"]

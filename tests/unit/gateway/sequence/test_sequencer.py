@@ -217,11 +217,20 @@ async def test_without_the_store_events_are_taken_unverified(door: Door, monkeyp
         await door.one(offer(8))
 
 
-async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door) -> None:
+async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not read again for each of them."""
+    monkeypatch.setattr(looks, "AGAIN_S", 0.05)
     door.tails.complete = False
-    (taken,) = await door.take(offer(9))
+    for seq in (9, 10, 11):
+        (taken,) = await door.take(offer(seq))
+        assert isinstance(taken, Taken)
+        assert not taken.verified
+    assert door.tails.reads == 1
+    door.tails.complete = True
+    await asyncio.sleep(0.1)
+    (taken,) = await door.take(offer(12))
     assert isinstance(taken, Taken)
-    assert not taken.verified
+    assert taken.verified
 
 
 async def test_a_run_is_closed_once(door: Door) -> None:
