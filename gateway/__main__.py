@@ -21,12 +21,15 @@ from gateway.lag import LagWatch
 from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.reader import LogReader
 from gateway.log.tail import TailReader
+from gateway.objects.measured import MeasuredStorage
+from gateway.objects.pages import Pages
+from gateway.objects.uploads import Uploads
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import PROBES, ROUTES
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
-from gateway.startup import CannotStart, check_tables, check_topics
+from gateway.startup import CannotStart, check_tables, check_topics, open_objects
 from gateway.throttle import Throttle
 from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid
 from schemas.logs import log_as_json
@@ -73,6 +76,7 @@ async def serve(settings: Settings) -> None:
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
     publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
+    objects = MeasuredStorage(open_objects(settings.objects.location), telemetry)
     # Blocks, so on a thread.
     await asyncio.to_thread(check_topics, settings.kafka.bootstrap)
     async with AsyncExitStack() as stack:
@@ -89,7 +93,8 @@ async def serve(settings: Settings) -> None:
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
         # One for both servers: two would not know of each other's events.
-        sequencer = Sequencer(publisher=publisher, looks=looks)
+        sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
+        pages = Pages(objects)
         admission = Admission(settings.limits.admission_lag_max)
         throttle = Throttle(settings.limits, admission=admission)
         await stack.enter_async_context(
@@ -102,6 +107,7 @@ async def serve(settings: Settings) -> None:
                 sequencer=sequencer,
                 throttle=throttle,
                 store=store,
+                pages=pages,
                 log=log_reader,
                 followers=followers,
                 credentials=in_force,

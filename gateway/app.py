@@ -9,6 +9,7 @@ from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
+from gateway.objects.pages import Pages
 from gateway.openapi import openapi_document
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
@@ -29,6 +30,7 @@ def create_app(
     sequencer: Sequencer,
     throttle: Throttle,
     store: RunStore,
+    pages: Pages,
     log: Log,
     followers: Mapping[str, GroupFollower],
     credentials: Callable[[], Credentials],
@@ -43,6 +45,7 @@ def create_app(
         sequencer=sequencer,
         throttle=throttle,
         store=store,
+        pages=pages,
         receipts=Receipts(log=log, store=store, followers=followers, clock=clock),
         survey=Survey(log=log, followers=followers, publisher=publisher, admission=throttle.admission, clock=clock),
         followers=followers,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
+from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Settings:
     credentials: CredentialsSettings
     api: ApiSettings
     management: ManagementSettings
+    objects: ObjectsSettings
     limits: LimitSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.intake.records import Stamp
 from gateway.log.followers import GroupFollower
+from gateway.objects.pages import Pages
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
 from gateway.receipts.receipts import Receipts
@@ -39,6 +40,7 @@ class Parts:
     sequencer: Sequencer
     throttle: Throttle
     store: RunStore
+    pages: Pages
     receipts: Receipts
     survey: Survey
     followers: Mapping[str, GroupFollower]  # by group name

@@ -34,7 +34,7 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BACKPRESSURE: (429, "Too much is waiting for the log"),
     ErrorCode.INTERNAL_ERROR: (500, "An error of ours"),
     ErrorCode.LOG_UNAVAILABLE: (503, "The log does not acknowledge"),
-    ErrorCode.STORE_UNAVAILABLE: (503, "The store cannot be read"),
+    ErrorCode.STORE_UNAVAILABLE: (503, "The store cannot be reached"),
 }
 
 
@@ -174,8 +174,15 @@ class StoreUnavailable(Refused):
     retry_after_s = RETRY_AFTER_S
 
 
+class ObjectsUnavailable(Refused):
+    """Object storage is away: no large payload is kept or shown, and no record was written. Retry later."""
+
+    code = ErrorCode.STORE_UNAVAILABLE
+    retry_after_s = RETRY_AFTER_S
+
+
 # Nothing is wrong with the request: the same may be taken later.
-RETRYABLE = (QueueFull, SlowedDown, LogUnavailable, StoreUnavailable)
+RETRYABLE = (QueueFull, SlowedDown, LogUnavailable, StoreUnavailable, ObjectsUnavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,14 @@ def read_word(query: Query, name: str) -> str | None:
     return word
 
 
+def read_flag(query: Query, name: str) -> bool:
+    """Whether something is asked for; it is not unless it is said."""
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadQuery(f"{name} is true or false")
+    return text == "true"
+
+
 def read_time(query: Query, name: str) -> datetime | None:
     """A bound in time; None sets none."""
     text = query.get(name)

@@ -163,7 +163,7 @@ ROUTES = (
         right=Right.INGEST,
         body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
         query=_WAIT,
-        refusals=(*_WRITES, *_FOLLOWS, ErrorCode.SIGNATURE_INVALID),
+        refusals=(*_WRITES, *_FOLLOWS, ErrorCode.SIGNATURE_INVALID, ErrorCode.STORE_UNAVAILABLE),
     ),
     Route(
         method="GET",
@@ -174,6 +174,12 @@ ROUTES = (
         query=(
             Parameter(name="type", type=str, description="Only events of this type"),
             Parameter(name="actor", type=str, description="Only events of this actor"),
+            Parameter(
+                name="resolve",
+                type=bool,
+                description="true: show payloads that are kept in object storage too; `payload_problem` says where "
+                "one cannot be shown. By default payload is null there, and payload_ref names it",
+            ),
             *_PAGE,
         ),
         refusals=(*_READS, ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
@@ -187,7 +193,7 @@ ROUTES = (
         right=Right.INGEST,
         body=Body(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
         query=_WAIT,
-        refusals=_WRITES,
+        refusals=(*_WRITES, ErrorCode.STORE_UNAVAILABLE),
     ),
     Route(
         method="POST",

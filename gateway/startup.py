@@ -5,6 +5,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from gateway.errors import StoreUnavailable
+from gateway.objects.backend import LocationInvalid, ObstoreStorage
 from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
 from schemas.topics import RUN_EVENTS
 
@@ -30,6 +31,19 @@ def check_topics(bootstrap: str) -> None:
         raise CannotStart(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)") from error
     if RUN_EVENTS.name not in present:
         raise CannotStart(f"the topic {RUN_EVENTS.name} is not there: run `tidegate topics create`")
+
+
+def open_objects(location: str) -> ObstoreStorage:
+    """
+    Open object storage; whether a bucket answers shows with the first large payload.
+
+    Raises:
+        CannotStart: nothing can be kept there.
+    """
+    try:
+        return ObstoreStorage(location)
+    except LocationInvalid as error:
+        raise CannotStart(f"TIDEGATE_OBJECTS: {error}") from error
 
 
 async def check_tables(store: PostgresRunStore) -> None:

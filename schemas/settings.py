@@ -39,6 +39,15 @@ class CredentialsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectsSettings:
+    """Where payloads too large for the log are kept."""
+
+    location: str = setting(
+        "TIDEGATE_OBJECTS", ".tidegate/objects", help="Where large payloads are kept: a folder, or s3://bucket/prefix"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManagementSettings:
     """Where a process serves its probes and metrics."""
 

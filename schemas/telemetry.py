@@ -73,6 +73,12 @@ PUBLISH_FAILURES = Metric(
     help="Delivery reports that bore an error",
     labels=("topic", "error"),
 )
+OBJECT_DURATION = Metric(
+    name="tidegate_object_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Payloads written to object storage (put) and read from it (get), done or failed",
+    labels=("operation", "outcome"),
+)
 RECORDS = Metric(
     name="tidegate_records_total",
     kind=Kind.COUNTER,
@@ -143,6 +149,7 @@ OF_GATEWAY = (
     PUBLISH_DURATION,
     PUBLISH_IN_FLIGHT,
     PUBLISH_FAILURES,
+    OBJECT_DURATION,
     GROUP_LAG,
     GROUP_EXPIRED,
     ADMISSION_MULTIPLIER,

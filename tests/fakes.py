@@ -7,6 +7,7 @@ from datetime import datetime
 
 from gateway.intake.records import Outgoing
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
+from gateway.objects.storage import Damaged
 from gateway.publisher import Receipt, Reported
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
@@ -155,6 +156,38 @@ class MemoryRunStore:
         if self.failure is not None:
             raise self.failure
         self.looks.append((what, after))
+
+
+@dataclass
+class MemoryObjects:
+    """Object storage in memory."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+    failure: Exception | None = None  # raised instead of keeping or reading
+    gate: asyncio.Event | None = None  # what every call waits for
+    puts: list[str] = field(default_factory=list)  # keys, in the order in which they were asked for
+    asked: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))  # released with each of them
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Keep *content*."""
+        self.puts.append(key)
+        self.asked.release()
+        await self._answer()
+        self.kept[key] = content
+
+    async def get(self, key: str, *, size_bytes: int) -> bytes | None:
+        """What is kept under *key*."""
+        await self._answer()
+        content = self.kept.get(key)
+        if content is not None and len(content) != size_bytes:
+            raise Damaged(f"{len(content)} bytes, not {size_bytes}")
+        return content
+
+    async def _answer(self) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
 
 
 @dataclass

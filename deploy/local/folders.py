@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+OBJECTS = "objects"  # in the folder of a stack: large payloads, unless TIDEGATE_OBJECTS names another place
 REPLAYS = "replays"  # in the folder of a stack: the plans of `tidegate replay`
 
 

@@ -10,7 +10,7 @@ MADE = (
     *("kafka", "postgres", "postgres.unfinished", logs.FOLDER),
     *("up.log", "up.log.1", lock.SUPERVISOR, lock.CHILDREN),
     *(development.CREDENTIALS, development.LIMITS, development.SECRETS, settings_file.NAME, stack_file.NAME),
-    folders.REPLAYS,
+    *(folders.OBJECTS, folders.REPLAYS),
 )
 
 

@@ -36,12 +36,20 @@ UNLIMITED = ("TIDEGATE_LIMIT_RUN_PER_MIN", "TIDEGATE_LIMIT_AGENT_PER_MIN")
 
 
 def settings(
-    *, kafka: str, postgres: str, credentials: Path, limits: Path, gateway_port: int, management_port: int
+    *,
+    kafka: str,
+    postgres: str,
+    objects: str,
+    credentials: Path,
+    limits: Path,
+    gateway_port: int,
+    management_port: int,
 ) -> dict[str, str]:
     """The settings of one service of the stack."""
     return {
         "TIDEGATE_KAFKA": kafka,
         "TIDEGATE_POSTGRES": postgres,
+        "TIDEGATE_OBJECTS": objects,
         "TIDEGATE_CREDENTIALS": str(credentials),
         "TIDEGATE_LIMITS": str(limits),
         "TIDEGATE_GATEWAY_HOST": HOST,

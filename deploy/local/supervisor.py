@@ -37,7 +37,7 @@ class Supervisor:
     """One stack in one folder."""
 
     def __init__(self, folder: Path, *, choice: Choice, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-        """Describe the stack; `run` starts it. TIDEGATE_KAFKA and TIDEGATE_POSTGRES replace its own servers."""
+        """Describe the stack; `run` starts it. TIDEGATE_KAFKA, _POSTGRES and _OBJECTS replace what it has."""
         self._folder = folder.absolute()
         self._kafka_given = environ.get("TIDEGATE_KAFKA")
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
@@ -157,6 +157,7 @@ class Supervisor:
                 or postgres.dsn(
                     port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
                 ),
+                objects=self._environ.get("TIDEGATE_OBJECTS") or str(self._folder / folders.OBJECTS),
                 credentials=self._folder / development.CREDENTIALS,
                 limits=self._folder / development.LIMITS,
                 gateway_port=chosen["gateway"],

@@ -12,6 +12,7 @@ from schemas.codec import decode
 from schemas.credentials import Credentials
 from schemas.errors import Poison
 from schemas.events import Record, RunEvent, TraceRecord
+from schemas.objects import to_json
 from schemas.validity import check_record
 
 HEX_HEAD_BYTES = 32
@@ -84,7 +85,8 @@ def _summary(shown: Shown) -> str:
     if record is None:
         return f"undecodable {(shown.raw.value or b'')[:HEX_HEAD_BYTES].hex(' ')}"
     if isinstance(record, RunEvent):
-        return f"{record.run_id} #{record.seq} {record.actor} {record.type} {record.payload or record.payload_ref}"
+        payload = record.payload if record.payload_ref is None else to_json(record.payload_ref)
+        return f"{record.run_id} #{record.seq} {record.actor} {record.type} {payload}"
     rest = {name: value for name, value in _fields(record).items() if name not in ("tenant", "run_id")}
     return f"{record.run_id} {type(record).__name__} {msgspec.json.encode(rest).decode()}"
 
@@ -92,6 +94,8 @@ def _summary(shown: Shown) -> str:
 def _fields(record: Record) -> dict[str, Any]:
     """A record's fields, digests as hex."""
     fields: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
+    if isinstance(record, RunEvent) and record.payload_ref is not None:
+        fields["payload_ref"] = msgspec.json.decode(to_json(record.payload_ref))
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
 
 

@@ -10,7 +10,8 @@ from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.access import check_signature, speaker
 from gateway.intake.documents import check_run_id, parse_event
 from gateway.intake.records import seal
-from gateway.paging import read_limit, read_seq_cursor, read_word, seq_cursor
+from gateway.objects.uploads import set_apart
+from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
 from gateway.queries.runs import EventFilter
 from gateway.sequence.memory import Candidate
 from gateway.sequence.sequencer import Offer
@@ -45,9 +46,13 @@ async def list_events(call: Call) -> web.Response:
     tenant, run_id = call.principal.tenant, check_run_id(call.run_id)
     admitted = EventFilter(type=read_word(call.request.query, "type"), actor=read_word(call.request.query, "actor"))
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
+    resolve = read_flag(call.request.query, "resolve")
     events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
     if not events:
         found(await call.parts.store.run(tenant, run_id), "no such run")
+    if resolve:
+        resolved = await call.parts.pages.resolve(events)
+        events, more = resolved, more or len(resolved) < len(events)
     return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
 
 
@@ -64,7 +69,7 @@ def admit(body: bytes, run_id: str, call: Call) -> Offer:
     document, meta = parsed.document, parsed.document["meta"]
     agent_id = agent_id_of(meta)
     check_signature(document, speaker(agent_id, call.principal, call.credentials))
-    event = RunEvent(
+    whole = RunEvent(
         tenant=call.principal.tenant,
         run_id=run_id,
         seq=document["seq"],
@@ -77,5 +82,7 @@ def admit(body: bytes, run_id: str, call: Call) -> Offer:
         meta=parsed.meta,
         event_sha256=parsed.sha256,
     )
-    candidate = Candidate(seq=event.seq, sha256=event.event_sha256, idempotency_key=event.idempotency_key)
-    return Offer(event=candidate, record=seal(event, part=event.seq, stamp=call.stamp), agent_id=agent_id)
+    candidate = Candidate(seq=whole.seq, sha256=whole.event_sha256, idempotency_key=whole.idempotency_key)
+    event, upload = set_apart(whole)
+    record = seal(event, part=event.seq, stamp=call.stamp)
+    return Offer(event=candidate, record=record, agent_id=agent_id, upload=upload)

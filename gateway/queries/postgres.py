@@ -20,7 +20,7 @@ from gateway.publisher import Receipt
 from gateway.queries import numbering
 from gateway.queries.integrity import INTEGRITY, MISSING_RANGES_MAX, REJECTED_SHOWN_MAX, IntegrityView, integrity_view
 from gateway.queries.outcomes import OUTCOME, effect
-from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from gateway.queries.runs import PAGE_BYTES_MAX, EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
@@ -30,7 +30,6 @@ CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0
 CONNECT_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_MS = 5000
-PAGE_BYTES_MAX = 8 * 1024 * 1024  # a page ends after the event that passes it
 
 Connection = psycopg.AsyncConnection[dict[str, Any]]
 

@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Annotated, Literal, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
+
+PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that passes it
 
 Status = Literal["open", "succeeded", "failed", "cancelled", "abandoned"]
 
@@ -38,8 +40,12 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     type: str
     agent_id: str
-    payload: Annotated[msgspec.Raw, Meta(description="As it was sent; null only where payload_ref is set")]
+    payload: Annotated[msgspec.Raw, Meta(description="As it was sent; with payload_ref null unless ?resolve=true")]
     payload_ref: Annotated[msgspec.Raw, Meta(description="Where a payload too large for the log is kept, or null")]
+    payload_problem: (
+        Annotated[Literal["missing", "damaged"], Meta(description="With ?resolve: why payload is still null")]
+        | UnsetType
+    ) = UNSET
     meta: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
     event_sha256: str
     wal_id: str

@@ -2,9 +2,10 @@
 Events of a run, each after the one before it: the one way by which events and finalizations go to the log.
 
 Between the verdict on an event and its hand-over nothing is awaited, so no two requests can be given the same place.
+Where a large payload has to be kept first, the event is judged again afterwards.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -14,6 +15,7 @@ import msgspec
 
 from gateway.errors import EventTooLarge, IdempotencyConflict, LogUnavailable, Refused
 from gateway.intake.records import Outgoing
+from gateway.objects.uploads import Upload, Uploads
 from gateway.publisher import Publisher, Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Candidate, Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
@@ -30,6 +32,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     event: Candidate
     record: Outgoing
     agent_id: str  # who is charged for it
+    upload: Upload | None = None  # what is kept before the record is in the log
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +55,11 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 class Sequencer:
     """Remembers the runs that go on, and looks at the log where memory does not suffice."""
 
-    def __init__(self, *, publisher: Publisher, looks: Looks, runs_max: int = RUNS_MAX) -> None:
-        """Publish to *publisher*."""
+    def __init__(self, *, publisher: Publisher, looks: Looks, uploads: Uploads, runs_max: int = RUNS_MAX) -> None:
+        """Publish to *publisher* what is not to be kept by *uploads* first."""
         self._publisher = publisher
         self._looks = looks
+        self._uploads = uploads
         self._runs_max = runs_max
         self._runs: dict[RunKey, Run] = {}  # by use, the one that rested longest first
 
@@ -81,6 +85,7 @@ class Sequencer:
 
     async def _take(self, key: RunKey, run: Run, offers: Sequence[Offer]) -> Sequence[Taken | Refused]:
         looked: Known | Unlooked = Unlooked.NOT_YET
+        kept: Mapping[str, Refused | None] = {}
         outcomes: list[Taken | Refused] = []
         for offer in offers:
             outcome = None
@@ -89,6 +94,12 @@ class Sequencer:
                 if verdict is Verdict.LOOK:
                     looked = await self._look(key, run, [each.event for each in offers])
                     continue
+                if verdict is Verdict.TAKE and offer.upload is not None:
+                    if offer.upload.key not in kept:
+                        kept = await self._uploads.keep([each.upload for each in offers if each.upload is not None])
+                        looked = Unlooked.NOT_YET  # the run may have gone on meanwhile
+                        continue
+                    verdict = kept[offer.upload.key] or verdict
                 outcome = await self._outcome(run, offer, verdict, looked)
                 if outcome is not None:
                     break

@@ -17,8 +17,10 @@ FINALIZE_RUN = """
     WHERE tenant_id = %(tenant)s AND run_id = %(run)s
 """
 
+# A payload in object storage is not fetched: a transaction must not wait for it. Its size stands in the reference.
 RUN_EVENTS_BY_SEQ = """
-    SELECT seq, type, actor, happened_at, payload::text, event_sha256 FROM trace_events
+    SELECT seq, type, actor, happened_at, payload::text, (payload_ref ->> 'size_bytes')::bigint, event_sha256
+    FROM trace_events
     WHERE tenant_id = %s AND run_id = %s ORDER BY seq
 """
 
@@ -92,10 +94,16 @@ async def _sum_up(
     async with connection.cursor(name="run_events") as rows:
         rows.itersize = ROWS_A_FETCH
         await rows.execute(RUN_EVENTS_BY_SEQ, run)
-        async for seq, kind, actor, happened_at, payload, sha256 in rows:
+        async for seq, kind, actor, happened_at, payload, referenced_bytes, sha256 in rows:
             trace.add(
                 StoredEvent(
-                    seq=seq, type=kind, actor=actor, happened_at=happened_at, payload=payload, event_sha256=sha256
+                    seq=seq,
+                    type=kind,
+                    actor=actor,
+                    happened_at=happened_at,
+                    payload=payload,
+                    referenced_bytes=referenced_bytes,
+                    event_sha256=sha256,
                 )
             )
     tenant, run_id = run

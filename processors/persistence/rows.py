@@ -11,6 +11,7 @@ from processors.runtime.outcomes import Arrival
 from schemas import headers
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent
+from schemas.objects import to_json
 
 COPY_EVENTS = """
     COPY trace_events (tenant_id, run_id, seq, idempotency_key, t, happened_at, actor, type, agent_id, payload,
@@ -119,7 +120,7 @@ def _event_row(arrival: Arrival) -> tuple[object, ...]:
         event.type,
         event.agent_id,
         event.payload,
-        None,
+        None if event.payload_ref is None else to_json(event.payload_ref),
         event.meta,
         event.event_sha256,
         raw.partition,

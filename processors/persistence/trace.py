@@ -3,6 +3,10 @@ The trace record of a finalized run, folded from its stored events by seq. Pure.
 
 The hash chain binds every event's content and number: h(0) is 32 zero bytes and
 h(i) = SHA-256(h(i-1) || seq as 8 bytes, big-endian || event_sha256).
+
+Calls and tokens are told by payloads, and those in object storage are not read: a tool's result of more than 102,400
+bytes leaves its call without an answer, and its `usage` is not counted. `payloads_unread` says how many those are;
+counts by type, sizes, times and the chain are whole.
 """
 
 import hashlib
@@ -31,6 +35,7 @@ class StoredEvent:
     actor: str
     happened_at: datetime
     payload: str | None
+    referenced_bytes: int | None = None  # of a payload that is not here but in object storage
     event_sha256: bytes
 
 
@@ -52,6 +57,7 @@ class Trace:
     _actors: Counter[str] = field(default_factory=Counter)
     _tokens: Counter[str] = field(default_factory=Counter)
     _payload_bytes: int = 0
+    _unread_count: int = 0
     _first: datetime | None = None
     _last: datetime | None = None
     _open_calls: dict[str, datetime] = field(default_factory=dict)
@@ -70,6 +76,9 @@ class Trace:
         self._actors[event.actor] += 1
         self._first = event.happened_at if self._first is None else min(self._first, event.happened_at)
         self._last = event.happened_at if self._last is None else max(self._last, event.happened_at)
+        if event.referenced_bytes is not None:
+            self._payload_bytes += event.referenced_bytes
+            self._unread_count += 1
         if event.payload is not None:
             self._payload_bytes += len(event.payload.encode())
             payload = json.loads(event.payload)
@@ -95,6 +104,7 @@ class Trace:
                 "duplicates": duplicates,
                 "rejected": rejected,
                 "payload_bytes": self._payload_bytes,
+                "payloads_unread": self._unread_count,
                 "tool_calls": {
                     "count": self._types[CALL_TYPE],
                     "answered": len(self._call_latencies_s),

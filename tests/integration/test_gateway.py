@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.queries.runs import PAGE_BYTES_MAX
 from schemas.signature import sign_event
 from tests import builders
 from tests.stack import RunningStack, wait_until
@@ -25,7 +26,7 @@ class Client:
     def __init__(self, stack: RunningStack) -> None:
         self._stack = stack
 
-    def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: str | bytes | None = None) -> tuple[int, Any]:
         addresses = self._stack.addresses
         host = urlsplit(addresses.gateway)
         connection = HTTPConnection(host.hostname or "", host.port, timeout=15)
@@ -88,8 +89,19 @@ def test_a_signed_run_is_listed_finalized_and_traced(stack: RunningStack) -> Non
     assert seen == [1, 2, 3, 4, 5]
 
 
-def test_large_events_are_paged_by_their_size(stack: RunningStack) -> None:
-    """A page of the largest events is never held whole; the connection serves the next page."""
+def test_rows_are_paged_by_their_size(stack: RunningStack) -> None:
+    """A page of large rows is never held whole; the connection serves the next page."""
+    client, run_id = Client(stack), new_run()
+    events = [builders.event(seq, run_id=run_id, payload="x" * 100_000) for seq in range(1, 101)]
+    assert client.ask("POST", f"/api/runs/{run_id}/events/batch?wait=persistence", json.dumps(events))[0] == 202
+    first = client.ask("GET", f"/api/runs/{run_id}/events?limit=500")[1]
+    last = client.ask("GET", f"/api/runs/{run_id}/events?limit=500&cursor={first['next_cursor']}")[1]
+    assert PAGE_BYTES_MAX < sum(len(event["payload"]) for event in first["events"]) < PAGE_BYTES_MAX + 200_000
+    assert [event["seq"] for event in [*first["events"], *last["events"]]] == list(range(1, 101))
+
+
+def test_large_payloads_are_paged_by_their_size(stack: RunningStack) -> None:
+    """Wherever they are kept: what is resolved is bounded as well."""
     client, run_id = Client(stack), new_run()
     for seq in range(1, 5):
         event = builders.event(seq, run_id=run_id, payload="x" * 5_000_000)
@@ -98,12 +110,11 @@ def test_large_events_are_paged_by_their_size(stack: RunningStack) -> None:
     wait_until(
         lambda: client.ask("GET", run)[1].get("event_count") == 4, timeout_s=STORED_TIMEOUT_S, what="four events"
     )
-    page = client.ask("GET", f"{run}/events")[1]
+    page = client.ask("GET", f"{run}/events?resolve=true")[1]
     assert [event["seq"] for event in page["events"]] == [1, 2]
-    assert [event["seq"] for event in client.ask("GET", f"{run}/events?cursor={page['next_cursor']}")[1]["events"]] == [
-        3,
-        4,
-    ]
+    last = client.ask("GET", f"{run}/events?resolve=true&cursor={page['next_cursor']}")[1]
+    assert [event["seq"] for event in last["events"]] == [3, 4]
+    assert {len(event["payload"]) for event in [*page["events"], *last["events"]]} == {5_000_000}
 
 
 def test_without_postgres_events_are_taken_and_reads_are_503(stack: RunningStack) -> None:
@@ -148,6 +159,7 @@ def test_it_does_not_start_without_what_it_needs(stack: RunningStack) -> None:
         ({"TIDEGATE_KAFKA": ""}, "TIDEGATE_KAFKA is missing"),
         ({"TIDEGATE_CREDENTIALS": "/nowhere"}, "/nowhere: No such file"),
         ({"TIDEGATE_LOG_LEVEL": "loud"}, "TIDEGATE_LOG_LEVEL='loud'"),
+        ({"TIDEGATE_OBJECTS": "gs://bucket"}, "TIDEGATE_OBJECTS: gs://bucket is neither"),
         ({"TIDEGATE_GATEWAY_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
     ):
         done = subprocess.run(

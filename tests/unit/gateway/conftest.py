@@ -13,13 +13,16 @@ from gateway.config import LimitSettings
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
+from gateway.objects.measured import MeasuredStorage
+from gateway.objects.pages import Pages
+from gateway.objects.uploads import Uploads
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore, MemoryTails, RecordingPublisher
+from tests.fakes import MemoryCommitted, MemoryLog, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 
@@ -42,6 +45,7 @@ class Served:
     port: int
     publisher: RecordingPublisher
     store: MemoryRunStore
+    objects: MemoryObjects
     log: MemoryLog
     tails: MemoryTails
     throttle: Throttle
@@ -79,14 +83,16 @@ async def served() -> AsyncIterator[Served]:
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(committed, clock=lambda: NOW)
-    tails = MemoryTails(publisher.log)
+    tails, objects = MemoryTails(publisher.log), MemoryObjects()
+    storage = MeasuredStorage(objects, telemetry)
     looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
     server = create_app(
         publisher=publisher,
         throttle=throttle,
-        sequencer=Sequencer(publisher=publisher, looks=looks),
+        sequencer=Sequencer(publisher=publisher, looks=looks, uploads=Uploads(storage)),
         store=store,
+        pages=Pages(storage),
         log=log,
         followers={"persistence": follower},
         credentials=credentials,
@@ -105,6 +111,7 @@ async def served() -> AsyncIterator[Served]:
             port=port,
             publisher=publisher,
             store=store,
+            objects=objects,
             log=log,
             tails=tails,
             throttle=throttle,

@@ -1,5 +1,6 @@
 """What tail says of a record: decoded, verified, or why not."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,9 @@ from deploy.log.showing import show
 from schemas import codec, headers
 from schemas.credentials import Credentials, Gateway
 from schemas.events import RunFinalized, RunStatus
+from schemas.objects import reference_to, to_json
 from schemas.signature import record_mac
+from tests import builders
 
 SECRET = "gateway's own"
 CREDENTIALS = Credentials(gateway=Gateway(mac_secrets=[SECRET]))
@@ -75,6 +78,13 @@ def test_a_record_as_json_has_readable_fields() -> None:
         "finalized_at": "2025-12-05T00:00:00Z",
     }
     assert document["headers"] == {"tenant": "demo", "gateway-mac": MAC.decode()}
+
+
+def test_a_payload_in_object_storage_is_shown_by_its_reference() -> None:
+    reference = reference_to(b"[1.00]", tenant="demo", run_id="r-1")
+    shown = show(raw(codec.encode(builders.run_event(payload=None, payload_ref=reference))), None)
+    assert to_json(reference) in shown.line()
+    assert json.loads(json.dumps(shown.document()))["record"]["payload_ref"] == json.loads(to_json(reference))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import pytest
 from gateway.errors import Refused
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.log.followers import GroupFollower
+from gateway.objects.uploads import Uploads, set_apart
 from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Candidate
 from gateway.sequence.sequencer import Offer, Sequencer, Taken
 from schemas.events import RunFinalized, RunStatus
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryRunStore, MemoryTails, RecordingPublisher
+from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 STAMP = Stamp(
@@ -30,11 +31,14 @@ KEY = (builders.TENANT, builders.RUN)
 def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = builders.RUN) -> Offer:
     """An event of the run; *content* makes it another one of the same seq."""
     meta = {} if key is None else {"idempotency_key": key}
-    record = builders.run_event(builders.event(seq, run_id=run_id, payload={"text": content}, meta=meta))
+    record, upload = set_apart(
+        builders.run_event(builders.event(seq, run_id=run_id, payload={"text": content}, meta=meta))
+    )
     return Offer(
         event=Candidate(seq=seq, sha256=record.event_sha256, idempotency_key=key),
         record=seal(record, part=seq, stamp=STAMP),
         agent_id=record.agent_id,
+        upload=upload,
     )
 
 
@@ -51,6 +55,7 @@ class Door:
     publisher: RecordingPublisher
     store: MemoryRunStore
     tails: MemoryTails
+    objects: MemoryObjects
     sequencer: Sequencer
 
     async def take(self, *offers: Offer) -> Sequence[Taken | Refused]:
@@ -74,9 +79,9 @@ class Door:
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     """A sequencer that remembers nothing yet."""
-    publisher, store = RecordingPublisher(), MemoryRunStore(builders.TENANT)
+    publisher, store, objects = RecordingPublisher(), MemoryRunStore(builders.TENANT), MemoryObjects()
     tails = MemoryTails(publisher.log)
     async with GroupFollower(MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
         looks = Looks(tails=tails, store=store, follower=follower, credentials=builders.credentials)
-        sequencer = Sequencer(publisher=publisher, looks=looks)
-        yield Door(publisher=publisher, store=store, tails=tails, sequencer=sequencer)
+        sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
+        yield Door(publisher=publisher, store=store, tails=tails, objects=objects, sequencer=sequencer)

@@ -15,12 +15,14 @@ from gateway.errors import (
     EventTooLarge,
     IdempotencyConflict,
     LogUnavailable,
+    ObjectsUnavailable,
     RunClosed,
     SequenceError,
     StoreUnavailable,
 )
 from gateway.intake.records import Outgoing
 from gateway.log.followers import GroupFollower
+from gateway.objects.uploads import Uploads
 from gateway.publisher import Receipt, Reported
 from gateway.sequence import looks
 from gateway.sequence.looks import Looks
@@ -29,8 +31,9 @@ from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
 from schemas import codec
 from schemas.events import RunEvent, RunFinalized, RunStatus
+from schemas.objects import INLINE_BYTES_MAX
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryRunStore, RecordingDelivery, log_record
+from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
 from tests.unit.gateway.sequence.conftest import NOW, finalization, offer
 
 SEEDS = 60
@@ -60,6 +63,7 @@ class World:
         self.random = Random(seed)
         self.faults = faults
         self.log: list[Outgoing] = []
+        self.objects = Objects(self)
         self.committed = MemoryCommitted({0: 0})
         self.stored = 0  # how much of the log the store has
         self.gateways = [self.gateway() for _ in range(gateways)]
@@ -70,7 +74,7 @@ class World:
         follower = GroupFollower(self.committed, clock=lambda: NOW)
         follower._note(self.committed.offsets)
         made = Looks(tails=Tail(self), store=store, follower=follower, credentials=builders.credentials)
-        return Sequencer(publisher=Link(self), looks=made, runs_max=2)
+        return Sequencer(publisher=Link(self), looks=made, uploads=Uploads(self.objects), runs_max=2)
 
     async def turns(self, most: int) -> None:
         """Let others go on, and persistence and the follower's look at it."""
@@ -122,6 +126,7 @@ class Link:
     def submit(self, record: Outgoing, *, reported: Reported | None = None) -> RecordingDelivery:
         if self._world.faults and self._world.random.random() < 0.05:
             raise LogUnavailable("away")
+        self._world.objects.expect(record)
         delivery = RecordingDelivery(reported or (lambda _receipt: None))
         self._last = asyncio.create_task(self._carry(record, delivery, self._last))
         return delivery
@@ -143,6 +148,27 @@ class Link:
         await world.turns(6)
         # Written, and reported as an error all the same: its fate is unknown.
         delivery.settle(LogUnavailable("timed out") if 0.15 <= fate < 0.2 else place)
+
+
+class Objects(MemoryObjects):
+    """Where every third event's payload is kept."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def expect(self, record: Outgoing) -> None:
+        """What goes to the log refers to nothing that is not here."""
+        decoded = codec.decode(record.value)
+        if isinstance(decoded, RunEvent):
+            assert (decoded.payload is None) == (decoded.payload_ref is not None) == (decoded.seq % 3 == 0)
+            assert decoded.payload_ref is None or decoded.payload_ref.key in self.kept
+
+    async def put(self, key: str, content: bytes) -> None:
+        await self._world.turns(6)
+        if self._world.faults and self._world.random.random() < 0.2:
+            raise ObjectsUnavailable("away")
+        await super().put(key, content)
 
 
 class Tail:
@@ -209,7 +235,8 @@ async def client(world: World, key: RunKey) -> None:
 
 async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
     """Send one event and hold the answer against the log; whether it is there now."""
-    given = offer(seq, content=content, run_id=key[1])
+    filler = "" if seq % 3 else "x" * INLINE_BYTES_MAX
+    given = offer(seq, content=content + filler, run_id=key[1])
     before = world.judged(key)
     (outcome,) = await world.random.choice(world.gateways).take(key, [given])
     try:
@@ -226,7 +253,7 @@ async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
     except RunClosed:
         assert world.judged(key).closed is not None, "the run is open"
         return True
-    except (LogUnavailable, EventTooLarge):
+    except (LogUnavailable, EventTooLarge, ObjectsUnavailable):
         return False
     decoded = codec.decode(world.log[place.offset].value)
     assert isinstance(decoded, RunEvent)

@@ -9,6 +9,7 @@ from gateway.errors import (
     EventTooLarge,
     IdempotencyConflict,
     LogUnavailable,
+    ObjectsUnavailable,
     QueueFull,
     Refused,
     RunClosed,
@@ -21,10 +22,13 @@ from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
 from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.events import RunStatus
+from schemas.objects import INLINE_BYTES_MAX
 from schemas.signature import record_mac
 from tests import builders
 from tests.fakes import log_record
 from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer
+
+LARGE = "x" * INLINE_BYTES_MAX
 
 
 async def test_events_follow_one_another(door: Door) -> None:
@@ -272,9 +276,47 @@ async def test_a_run_is_closed_behind_what_is_on_its_way(door: Door) -> None:
         await closing
 
 
+async def test_a_large_payload_is_kept_once_the_event_would_be_taken(door: Door) -> None:
+    """Not for what is refused or is there already."""
+    refused, *_ = await door.take(offer(2, content=LARGE))
+    assert isinstance(refused, SequenceError)
+    assert door.objects.puts == []
+    assert (await door.one(offer(1, content=LARGE)))[0] == "accepted"
+    assert (await door.one(offer(1, content=LARGE)))[0] == "duplicate"
+    assert len(door.objects.puts) == 1
+
+
+async def test_events_go_to_the_log_up_to_the_one_whose_payload_is_not_kept(door: Door) -> None:
+    """Small ones before it are taken, nothing behind it is; the same again goes through."""
+    door.objects.failure = ObjectsUnavailable("away")
+    given = [offer(1), offer(2, content=LARGE), offer(3)]
+    first, second = await door.take(*given)
+    assert isinstance(first, Taken)
+    assert isinstance(second, ObjectsUnavailable)
+    assert len(door.publisher.published) == 1
+    door.objects.failure = None
+    outcomes = await door.take(*given)
+    assert [each.status for each in outcomes if isinstance(each, Taken)] == ["duplicate", "accepted", "accepted"]
+    assert len(door.objects.kept) == 1
+
+
+async def test_large_payloads_that_come_together_are_kept_together(door: Door) -> None:
+    door.objects.gate = asyncio.Event()
+    taking = asyncio.create_task(door.take(*(offer(seq, content=f"{seq}{LARGE}") for seq in (1, 2, 3))))
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await door.objects.asked.acquire()
+    assert door.publisher.published == []
+    door.objects.gate.set()
+    assert all(isinstance(each, Taken) for each in await taking)
+    assert len(door.publisher.published) == 3
+
+
 async def test_memory_is_bounded(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """What rested longest is dropped; what is on its way is not."""
-    held = sequencer.Sequencer(publisher=door.publisher, looks=door.sequencer._looks, runs_max=3)
+    held = sequencer.Sequencer(
+        publisher=door.publisher, looks=door.sequencer._looks, uploads=door.sequencer._uploads, runs_max=3
+    )
     monkeypatch.setattr(door, "sequencer", held)
     for number in range(10):
         run_id = f"run-{number}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,3 +82,12 @@ def test_an_empty_run_has_a_record_too() -> None:
 def test_any_payload_can_be_summed() -> None:
     for payload in (None, 1, "x", [1], {"usage": 5}, {"usage": {"n": True}}, {"call_id": 7}):
         document(stored(1, "tool_call", payload), stored(2, "tool_result", payload))
+
+
+def test_a_payload_in_object_storage_counts_with_its_size_and_is_not_read() -> None:
+    """Its call stays unanswered and its tokens are unknown; how many there are of its kind is said."""
+    unread = replace(stored(2, "tool_result", after_s=1), payload=None, referenced_bytes=5_000_000)
+    given = document(stored(1, "tool_call", {"call_id": "a"}), unread)
+    assert (given["payload_bytes"], given["payloads_unread"]) == (5_000_000 + len('{"call_id": "a"}'), 1)
+    assert (given["tool_calls"]["count"], given["tool_calls"]["answered"]) == (1, 0)
+    assert document(stored(1))["payloads_unread"] == 0

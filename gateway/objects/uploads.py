@@ -1,0 +1,84 @@
+"""
+Large payloads on their way to object storage.
+
+An event is judged, its payload is kept, then it is judged again and its record produced: no record without its object.
+
+Why no place is reserved for it meanwhile: the events after it would have to wait, or be in the log before it. So
+another one may take its place, or the run be finalized; the object of what is then refused has no record. It harms
+nobody, and whoever collects such objects must leave alone what is young.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.errors import ObjectsUnavailable, QueueFull, Refused
+from gateway.objects.storage import ObjectStorage
+from schemas.events import RunEvent
+from schemas.objects import is_large, reference_to
+
+UPLOAD_TIMEOUT_S = 10.0  # the wait for a slot included
+UPLOADS_MAX = 8  # at once
+WAITING_BYTES_MAX = 64 * 1024 * 1024  # of all payloads that are not kept yet
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A payload that is to be kept before the record that refers to it."""
+
+    key: str
+    content: bytes
+
+
+def set_apart(event: RunEvent) -> tuple[RunEvent, Upload | None]:
+    """Return *event* as it goes to the log, and its payload if that does not go with it. Digests what is large."""
+    if event.payload is None or not is_large(event.payload):
+        return event, None
+    content = event.payload.encode()
+    reference = reference_to(content, tenant=event.tenant, run_id=event.run_id)
+    referring = msgspec.structs.replace(event, payload=None, payload_ref=reference)
+    return referring, Upload(key=reference.key, content=content)
+
+
+class Uploads:
+    """Uploads few payloads at once, and no more than it may hold."""
+
+    def __init__(
+        self,
+        storage: ObjectStorage,
+        *,
+        timeout_s: float = UPLOAD_TIMEOUT_S,
+        waiting_bytes_max: int = WAITING_BYTES_MAX,
+    ) -> None:
+        """Keep payloads in *storage*."""
+        self._storage = storage
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(UPLOADS_MAX)
+        self._waiting_bytes = 0
+        self._waiting_bytes_max = waiting_bytes_max
+
+    async def keep(self, uploads: Sequence[Upload]) -> Mapping[str, Refused | None]:
+        """
+        Keep *uploads*; say for each key why its payload is not there, or None: it is.
+
+        What is not there is refused with QueueFull (answer 429) or ObjectsUnavailable (answer 503).
+        """
+        by_key = {upload.key: upload for upload in uploads}
+        refusals = await asyncio.gather(*(self._keep(upload) for upload in by_key.values()))
+        return dict(zip(by_key, refusals, strict=True))
+
+    async def _keep(self, upload: Upload) -> Refused | None:
+        size_bytes = len(upload.content)
+        if self._waiting_bytes + size_bytes > self._waiting_bytes_max:
+            return QueueFull("too many large payloads wait for object storage; nothing was written")
+        self._waiting_bytes += size_bytes
+        try:
+            async with asyncio.timeout(self._timeout_s), self._slots:
+                await self._storage.put(upload.key, upload.content)
+        except TimeoutError:
+            return ObjectsUnavailable(f"the payload was not kept within {self._timeout_s:g} s; nothing was written")
+        except ObjectsUnavailable as away:
+            return away
+        finally:
+            self._waiting_bytes -= size_bytes
+        return None
