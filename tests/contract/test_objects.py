@@ -4,44 +4,31 @@ import asyncio
 import secrets
 import socket
 import stat
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.backend import LocationInvalid, ObstoreStorage
 from gateway.objects.storage import Damaged, ObjectStorage
 from tests.fakes import MemoryObjects
+from tests.s3 import BUCKET, aws, s3_server
 
-BUCKET = "tidegate"
 LARGEST_BYTES = 10 * 1024 * 1024
 
 
 @pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
-    """An S3 server with one bucket."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    with urllib.request.urlopen(urllib.request.Request(f"{address}/{BUCKET}", method="PUT")):
-        yield address
-    server.stop()
+def s3_port() -> Iterator[int]:
+    """Where an S3 server listens."""
+    with s3_server() as port:
+        yield port
 
 
-def aws(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def tell(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     """Tell the library where S3 is, as an operator does."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ):
+    for name, value in aws(port).items():
         monkeypatch.setenv(name, value)
 
 
@@ -52,7 +39,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         return MemoryObjects()
     if request.param == "folder":
         return ObstoreStorage(str(tmp_path / "a folder" / "objects"))
-    aws(monkeypatch, request.getfixturevalue("endpoint"))
+    tell(monkeypatch, request.getfixturevalue("s3_port"))
     return ObstoreStorage(f"s3://{BUCKET}/some/prefix")
 
 
@@ -122,9 +109,9 @@ async def test_a_folder_that_cannot_be_written_is_away(tmp_path: Path) -> None:
         await storage.put(key(), b"1234")
 
 
-async def test_a_bucket_that_is_not_there_is_away_and_not_empty(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bucket_that_is_not_there_is_away_and_not_empty(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else every payload would be shown as lost."""
-    aws(monkeypatch, endpoint)
+    tell(monkeypatch, s3_port)
     storage = ObstoreStorage("s3://nowhere/prefix")
     with pytest.raises(ObjectsUnavailable) as refused:
         await storage.put(key(), b"1234")
@@ -135,7 +122,7 @@ async def test_a_bucket_that_is_not_there_is_away_and_not_empty(endpoint: str, m
 
 
 async def test_a_server_that_does_not_listen_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    aws(monkeypatch, "http://127.0.0.1:9")
+    tell(monkeypatch, 9)
     storage = ObstoreStorage(f"s3://{BUCKET}")
     with pytest.raises(ObjectsUnavailable):
         await storage.put(key(), b"1234")
@@ -146,7 +133,7 @@ async def test_a_server_that_does_not_listen_is_away(monkeypatch: pytest.MonkeyP
 async def test_a_server_that_does_not_answer_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever calls bounds the wait, and nothing goes on behind its back."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        aws(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        tell(monkeypatch, silent.getsockname()[1])
         storage = ObstoreStorage(f"s3://{BUCKET}")
         putting = asyncio.create_task(storage.put(key(), b"1234"))
         connection, _ = await asyncio.to_thread(silent.accept)
@@ -159,8 +146,8 @@ async def test_a_server_that_does_not_answer_can_be_given_up(monkeypatch: pytest
                 pass  # until it is closed
 
 
-async def test_an_endpoint_without_tls_is_to_be_allowed(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    aws(monkeypatch, endpoint)
+async def test_an_endpoint_without_tls_is_to_be_allowed(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(monkeypatch, s3_port)
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     with pytest.raises(ObjectsUnavailable):
         await ObstoreStorage(f"s3://{BUCKET}").put(key(), b"1234")

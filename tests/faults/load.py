@@ -61,15 +61,23 @@ class Load:
 
 @contextmanager
 def sending(
-    stack: RunningStack, ledger: Path, *, url: str | None = None, rate: float = 20, retry_for_s: float = 30
+    stack: RunningStack,
+    ledger: Path,
+    *,
+    url: str | None = None,
+    rate: float = 20,
+    payload_bytes: int = 200,
+    first: int = 300,
+    retry_for_s: float = 30,
 ) -> Iterator[Load]:
-    """Send about *rate* times `WORKERS` events a second, to the gateway at *url* or the stack's own."""
+    """Send about *rate* times `WORKERS` events a second, to *url* or the stack's gateway; begin when *first* are in."""
     printed = ledger.with_suffix(".summary")
     with printed.open("wb") as out:
         sender = subprocess.Popen(
             [
                 *(sys.executable, "-m", "deploy.cli.app", "send", "--dir", str(stack.folder), "--json"),
                 *("--burst", "0", "--rate", str(rate), "--workers", str(WORKERS), "--runs", str(RUNS)),
+                *("--size", str(payload_bytes)),
                 *("--retry-for", str(retry_for_s), "--ledger", str(ledger)),
                 *(("--url", url) if url else ()),
             ],
@@ -77,7 +85,7 @@ def sending(
         )
     load = Load(ledger)
     try:
-        load.wait_for()
+        load.wait_for(first)
         yield load
     finally:
         sender.terminate()
