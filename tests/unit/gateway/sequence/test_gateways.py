@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ from gateway.intake.records import Outgoing
 from gateway.log.followers import GroupFollower
 from gateway.objects.uploads import Uploads
 from gateway.publisher import Receipt, Reported
-from gateway.sequence import looks
+from gateway.sequence import looks, sequencer
 from gateway.sequence.looks import Looks
-from gateway.sequence.memory import Candidate, Closing, Entry, Known, RunKey
+from gateway.sequence.memory import Candidate, Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
 from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
 from schemas import codec
@@ -283,6 +284,15 @@ async def played(seed: int, *, gateways: int, faults: bool) -> World:
     return world
 
 
+def demand_exact(world: World) -> None:
+    """Demand that each event is in the log once, in its turn, and that persistence rejects nothing."""
+    runs = [world.judged((builders.TENANT, f"run-{number}")) for number in range(RUNS)]
+    assert [(run.duplicates, run.rejected) for run in runs] == [(0, 0)] * RUNS
+    for run in runs:
+        places = [offset for _, (_, offset) in sorted(run.entries.items())]
+        assert places == sorted(places), "one was taken before its turn"
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask a store that was away again at once."""
@@ -293,11 +303,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_one_gateway_without_faults_is_exact(seed: int) -> None:
     """Nothing is written twice, nothing that persistence rejects."""
     world = await played(seed, gateways=1, faults=False)
-    runs = [world.judged((builders.TENANT, f"run-{number}")) for number in range(RUNS)]
-    assert [(run.duplicates, run.rejected) for run in runs] == [(0, 0)] * RUNS
-    for run in runs:
-        places = [offset for _, (_, offset) in sorted(run.entries.items())]
-        assert places == sorted(places), "one was taken before its turn"
+    demand_exact(world)
 
 
 @pytest.mark.parametrize("gateways", [1, 2])
@@ -305,3 +311,38 @@ async def test_one_gateway_without_faults_is_exact(seed: int) -> None:
 async def test_every_refusal_is_right(seed: int, gateways: int) -> None:
     """With two gateways, restarts, unknown outcomes and a store that goes away: what is wrong is taken, not refused."""
     await played(seed, gateways=gateways, faults=True)
+
+
+def refuse_without_a_look(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
+    verdict = judge(run, event, looked)
+    return judge(run, event, Known(head=run.head)) if verdict is Verdict.LOOK and run.verified else verdict
+
+
+def believe_memory(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
+    entry = run.find(event, looked)
+    if entry is not None and entry.receipt is not None and entry.sha256 != event.sha256:
+        return IdempotencyConflict("as far as is remembered")
+    return judge(run, event, looked)
+
+
+def take_what_is_below_the_head(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
+    verdict = judge(run, event, looked)
+    return Verdict.TAKE if verdict is Verdict.LOOK and run.verified and event.seq <= run.head else verdict
+
+
+@pytest.mark.parametrize(
+    ("mutant", "gateways", "faults"),
+    [(refuse_without_a_look, 2, True), (believe_memory, 2, True), (take_what_is_below_the_head, 1, False)],
+)
+async def test_each_of_these_mistakes_is_seen(
+    monkeypatch: pytest.MonkeyPatch, mutant: object, gateways: int, faults: bool
+) -> None:
+    async def play_all() -> None:
+        for seed in range(SEEDS):
+            world = await played(seed, gateways=gateways, faults=faults)
+            if not faults:
+                demand_exact(world)
+
+    monkeypatch.setattr(sequencer, "judge", mutant)
+    with pytest.raises(AssertionError):
+        await play_all()
