@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.app import create_app
 from gateway.config import Settings
+from gateway.connections import let_open
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.lag import LagWatch
@@ -40,6 +41,7 @@ from schemas.topics import GROUPS, PERSISTENCE
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0
 GC_ALLOCATIONS = 100_000
+MANAGEMENT_CONNECTIONS_MAX = 100
 
 log = structlog.get_logger()
 
@@ -68,6 +70,11 @@ async def serve(settings: Settings) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    connections_max = let_open(settings.api.connections_max)
+    if connections_max < settings.api.connections_max:
+        log.warning(
+            "fewer connections: the limit on open files is too low (ulimit -Hn)", connections_max=connections_max
+        )
     credentials = CredentialsFile(settings.credentials.path)
 
     def in_force() -> Credentials:
@@ -100,9 +107,13 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(
             LagWatch(log=log_reader, followers=followers, admission=admission, telemetry=telemetry)
         )
-        for routes, place in ((PROBES, settings.management), (ROUTES, settings.api)):
+        for routes, place, bound in (
+            (PROBES, settings.management, MANAGEMENT_CONNECTIONS_MAX),
+            (ROUTES, settings.api, connections_max),
+        ):
             server = create_app(
                 routes=routes,
+                connections_max=bound,
                 publisher=publisher,
                 sequencer=sequencer,
                 throttle=throttle,

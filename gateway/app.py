@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from aiohttp import web, web_response
 
+from gateway.connections import CONNECTIONS_MAX, DEADLINES, Connections, Deadlines
 from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
 from gateway.log.followers import GroupFollower
@@ -21,8 +22,6 @@ from gateway.throttle import Throttle
 from schemas.credentials import Credentials
 from schemas.telemetry import Telemetry
 
-KEEPALIVE_S = 30.0  # aiohttp's default is an hour
-
 
 def create_app(
     *,
@@ -38,6 +37,8 @@ def create_app(
     telemetry: Telemetry,
     readiness: Readiness,
     routes: Sequence[Route] = ROUTES,
+    connections_max: int = CONNECTIONS_MAX,
+    deadlines: Deadlines = DEADLINES,
 ) -> web.Server:
     """The server of *routes*; whoever runs it decides where it listens."""
     parts = Parts(
@@ -53,13 +54,17 @@ def create_app(
         clock=clock,
         telemetry=telemetry,
         readiness=readiness,
+        deadlines=deadlines,
         openapi=openapi_document(ROUTES, version=version("tidegate")),
     )
     # Answers tell no versions, those that aiohttp gives to malformed requests included.
     web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
-    return web.Server(
+    return Connections(
         Edge(routes, parts),
+        deadlines=deadlines,
+        connections_max=connections_max,
+        telemetry=telemetry,
         access_log=None,
         auto_decompress=False,  # aiohttp would inflate without a bound, on the event loop
-        keepalive_timeout=KEEPALIVE_S,
+        keepalive_timeout=deadlines.idle_s,
     )

@@ -14,7 +14,6 @@ from gateway.errors import BadBody, BodyTimeout, EventTooLarge, QueueFull, Unsup
 from gateway.intake import toon
 from gateway.intake.codings import Coding, coding_of, inflate
 
-BODY_TIMEOUT_S = 30.0
 # A larger body is judged on a thread: 10 MiB take up to a second.
 INLINE_BYTES_MAX = 64 * 1024
 TOON_INLINE_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
@@ -67,7 +66,7 @@ async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
         UnsupportedMediaType: none of them by its header.
         UnsupportedCoding: packed in a way that is not known.
         EventTooLarge: more than the route takes; no more than that is ever held.
-        BodyTimeout: not whole within `BODY_TIMEOUT_S`.
+        BodyTimeout: not whole within the deadline.
         BadBody: its framing is broken.
     """
     request = call.request
@@ -85,7 +84,7 @@ async def receive(call: Call) -> bytes:
     Raises:
         EventTooLarge, BodyTimeout, BadBody: see `read_body`.
     """
-    request, bytes_max = call.request, call.body_bytes_max
+    request, bytes_max, deadline_s = call.request, call.body_bytes_max, call.parts.deadlines.body_s
     content = request.content
     if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
         body = content.read_nowait()
@@ -96,10 +95,10 @@ async def receive(call: Call) -> bytes:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(deadline_s):
             return await _read(content, bytes_max)
     except TimeoutError:
-        raise BodyTimeout(f"the body was not whole after {BODY_TIMEOUT_S:.0f} s") from None
+        raise BodyTimeout(f"the body was not whole after {deadline_s:g} s") from None
     except web.RequestPayloadError as error:
         raise BadBody("the body's framing is broken") from error
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.connections import CONNECTIONS_MAX
 from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 
@@ -11,6 +12,9 @@ class ApiSettings:
 
     host: str = setting("TIDEGATE_GATEWAY_HOST", "127.0.0.1", help="Address of the API")
     port: int = setting("TIDEGATE_GATEWAY_PORT", 8080, help="Port of the API")
+    connections_max: int = setting(
+        "TIDEGATE_CONNECTIONS_MAX", CONNECTIONS_MAX, help="Open connections to the API; more are closed at once"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 from aiohttp import web
 
+from gateway.connections import Deadlines
 from gateway.intake.records import Stamp
 from gateway.log.followers import GroupFollower
 from gateway.objects.pages import Pages
@@ -48,6 +49,7 @@ class Parts:
     clock: Clock
     telemetry: Telemetry
     readiness: Readiness
+    deadlines: Deadlines
     openapi: bytes
 
 

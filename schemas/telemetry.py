@@ -47,6 +47,17 @@ HTTP_DURATION = Metric(
     help="From the request's head to the answer's last byte handed over",
     labels=("method", "route"),
 )
+HTTP_CONNECTIONS = Metric(
+    name="tidegate_http_connections",
+    kind=Kind.GAUGE,
+    help="Open connections, those to the probes included",
+)
+HTTP_CONNECTIONS_CUT = Metric(
+    name="tidegate_http_connections_cut_total",
+    kind=Kind.COUNTER,
+    help="Connections ended for want of room, of a whole head in time, or because an answer was not read",
+    labels=("reason",),
+)
 EVENTS_ACCEPTED = Metric(
     name="tidegate_events_accepted_total",
     kind=Kind.COUNTER,
@@ -144,6 +155,8 @@ ADMISSION_MULTIPLIER = Metric(
 OF_GATEWAY = (
     HTTP_REQUESTS,
     HTTP_DURATION,
+    HTTP_CONNECTIONS,
+    HTTP_CONNECTIONS_CUT,
     EVENTS_ACCEPTED,
     EVENTS_REFUSED,
     PUBLISH_DURATION,

@@ -10,6 +10,7 @@ from aiohttp import ClientSession, web
 
 from gateway.app import create_app
 from gateway.config import LimitSettings
+from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
@@ -75,7 +76,19 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Served]:
+def deadlines() -> Deadlines:
+    """How long clients may take; a test module may have its own."""
+    return DEADLINES
+
+
+@pytest.fixture
+def connections_max() -> int:
+    """How many connections may be open; a test may have its own."""
+    return CONNECTIONS_MAX
+
+
+@pytest.fixture
+async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Served]:
     """A gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
@@ -99,6 +112,8 @@ async def served() -> AsyncIterator[Served]:
         clock=lambda: NOW,
         telemetry=telemetry,
         readiness=readiness,
+        deadlines=deadlines,
+        connections_max=connections_max,
     )
     runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
