@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, Telemetry
+from gateway.errors import Malformed, problem_of
+from gateway.problems import problem_response
+from gateway.trace import trace_id_of, traceparent_of
+from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, HTTP_REQUESTS, Telemetry
+
+log = structlog.get_logger()
 
 CONNECTIONS_MAX = 10_000
 FILES_RESERVED = 500  # file descriptors that the process needs for everything else
+UNMATCHED = "unmatched"  # the route that is counted for what no route has
 LOOKS_PER_DEADLINE = 4  # a client has up to a fourth more time than it is given
 
 
@@ -61,6 +69,7 @@ class Connections(web.Server):
         self._open: dict[Connection, asyncio.Transport] = {}
         self._gauge = telemetry[HTTP_CONNECTIONS]
         self._cut = telemetry[HTTP_CONNECTIONS_CUT]
+        self.refusals = telemetry[HTTP_REQUESTS]
         self._next_look: asyncio.TimerHandle | None = None  # while there are connections
 
     def __call__(self) -> "Connection":
@@ -135,6 +144,28 @@ class Connection(web.RequestHandler):
             self._head_since_s = None
         elif self._head_since_s is None and self._waiter is not None:  # idle until now
             self._head_since_s = self._loop.time()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it quotes what was sent
+    ) -> web.StreamResponse:
+        """Answer what never came to the edge, or what failed behind it: as a problem, and as the last answer."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer is sent already")
+        trace_id = trace_id_of(traceparent_of(None))
+        if isinstance(exc, HttpProcessingError):
+            detail = "a line of the head is too long" if isinstance(exc, LineTooLong) else "no well-formed HTTP request"
+            problem = problem_of(Malformed(detail))
+        else:
+            log.error("answer failed", trace_id=trace_id, status=status, exc_info=exc)
+            problem = problem_of(RuntimeError())
+        self._server.refusals.labels("", UNMATCHED, str(problem.status)).inc()
+        response = problem_response(problem, instance=request.path, trace_id=trace_id)
+        response.force_close()
+        return response
 
     def overdue(self, transport: asyncio.Transport, now_s: float) -> Cut | None:
         """Say for what the connection is to be cut; None: for nothing."""

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from gateway.body import too_large
+from gateway.connections import UNMATCHED
 from gateway.context import NOBODY, Call, Parts
-from gateway.errors import problem_of
+from gateway.errors import Malformed, problem_of
 from gateway.intake.access import authenticate, require
 from gateway.intake.records import Stamp
 from gateway.problems import problem_response
@@ -18,6 +19,8 @@ from gateway.routes import Route
 from gateway.trace import trace_id_of, traceparent_of
 from schemas.errors import ErrorCode
 from schemas.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Telemetry
+
+_VERSIONS = (HttpVersion11, HttpVersion10)
 
 log = structlog.get_logger()
 
@@ -30,7 +33,7 @@ class Edge:
         self._router = Router(routes)
         self._parts = parts
         self._instruments = {route: _Instruments(parts.telemetry, route.method, route.path) for route in routes}
-        self._unmatched = _Instruments(parts.telemetry, "", "unmatched")
+        self._unmatched = _Instruments(parts.telemetry, "", UNMATCHED)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever comes."""
@@ -38,6 +41,7 @@ class Edge:
         traceparent = traceparent_of(request.headers.get("traceparent"))
         instruments = self._unmatched
         try:
+            _check_form(request)
             route, run_id = self._router.find(request.method, request.path)
             instruments = self._instruments[route]
             response = await route.handler(self._admit(request, route, run_id, traceparent))
@@ -45,6 +49,8 @@ class Edge:
             raise
         except Exception as error:  # noqa: BLE001  # the one place where errors turn into answers
             response = self._refuse(request, error, trace_id_of(traceparent))
+        if "Upgrade" in request.headers:  # none is made, and aiohttp would not read on after some
+            response.force_close()
         instruments.record(response.status, started_s)
         return response
 
@@ -75,7 +81,18 @@ class Edge:
             log.error("request failed", trace_id=trace_id, method=request.method, path=request.path, exc_info=error)
         if request.method in ("POST", "PUT"):
             self._parts.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
-        return problem_response(problem, instance=request.path, trace_id=trace_id)
+        response = problem_response(problem, instance=request.path, trace_id=trace_id)
+        if isinstance(error, Malformed):
+            response.force_close()
+        return response
+
+
+def _check_form(request: web.BaseRequest) -> None:
+    """Raise Malformed for what aiohttp lets pass, though others may read it otherwise."""
+    if request.version not in _VERSIONS:
+        raise Malformed("HTTP/1.1 or HTTP/1.0 is spoken here")
+    if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Malformed("Transfer-Encoding is chunked, and nothing else")
 
 
 class _Instruments:

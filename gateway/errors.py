@@ -57,6 +57,12 @@ class BadBody(Refused):
     code = ErrorCode.BAD_REQUEST
 
 
+class Malformed(Refused):
+    """Not HTTP/1.1 as it should be; the connection ends. Correct the client."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
 class Forbidden(Refused):
     """The key lacks the right or the agent. Use another key."""
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from yarl import URL
 
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
@@ -142,3 +143,13 @@ async def test_a_query_that_cannot_be_used_is_400(served: Served, query: str) ->
 async def test_a_query_of_events_that_cannot_be_used_is_400(served: Served, query: str) -> None:
     async with served.client.get(f"/api/runs/{builders.RUN}/events?{query}", headers=served.headers()) as answer:
         assert (answer.status, (await answer.json())["code"]) == (400, "BAD_REQUEST")
+
+
+async def test_no_input_becomes_a_header(served: Served) -> None:
+    """A line break in a query stays escaped where a page names the next one."""
+    served.store.stored_runs = [run("run-1"), run("run-2")]
+    query = "limit=1&x=%0d%0aSet-Cookie:%20a%0d%0a%0d%0a"
+    async with served.client.get(URL(f"/api/runs?{query}", encoded=True), headers=served.headers()) as answer:
+        assert answer.status == 200
+        assert "%0D%0ASet-Cookie" in answer.headers["Link"]
+        assert "Set-Cookie" not in answer.headers
