@@ -14,8 +14,8 @@ from gateway.errors import BadBody, BodyTimeout, EventTooLarge, QueueFull, Unsup
 from gateway.intake import toon
 from gateway.intake.codings import Coding, coding_of, inflate
 
-# A larger body is judged on a thread: 10 MiB take up to a second.
-INLINE_BYTES_MAX = 64 * 1024
+# A larger body is judged on a thread: the worst of this size take 10 to 20 ms, and 10 MiB can take many seconds.
+INLINE_BYTES_MAX = 16 * 1024
 TOON_INLINE_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
 TOON_WAITING_MAX = 8  # larger TOON bodies, the one being translated included
 

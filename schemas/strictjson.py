@@ -11,7 +11,7 @@ nearly every document ends there; only a document at fault is decoded again to n
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -23,6 +23,7 @@ INT_MIN = -(2**63)
 INT_MAX = 2**64 - 1
 NUL_FAULT = "NUL character"
 FAULTS_MAX = 100  # an answer lists at most so many faults
+NAME_CHARACTERS_MAX = 100  # of each name in a pointer: a name can be as long as the body
 
 _SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -38,6 +39,10 @@ class _Suspect(Exception):
 @dataclass(frozen=True, slots=True)
 class _Wrong:
     detail: str
+
+
+# Its step in the pointer, its value, and whether its name stood in the object before.
+_Member = tuple[str | int, object, bool]
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -132,37 +137,56 @@ def _place_faults(text: str) -> list[Fault]:
 
 
 def _walk(root: object) -> Iterator[Fault]:
-    # A stack, not recursion: the depth is the sender's choice.
-    pending: list[tuple[str, int, object]] = [("", 1, root)]
-    while pending:
-        pointer, depth, value = pending.pop()
+    # A stack, not recursion: the depth is the sender's choice. Only a fault makes a pointer: a short text can hold
+    # thousands of values below a long name.
+    steps: list[str | int] = []
+    members: list[Iterator[_Member]] = [iter([("", root, False)])]
+    while members:
+        member = next(members[-1], None)
+        if member is None:
+            members.pop()
+            continue
+        step, value, repeated = member
+        steps[len(members) - 1 :] = [step]
+        if repeated:
+            yield Fault(pointer=_pointer(steps), detail="duplicate key")
+        if isinstance(step, str):
+            yield from _string_faults(steps, step)
         if isinstance(value, _Wrong):
-            yield Fault(pointer=pointer, detail=value.detail)
+            yield Fault(pointer=_pointer(steps), detail=value.detail)
         elif isinstance(value, str):
-            yield from _string_faults(pointer, value)
-        elif isinstance(value, list) and depth > DEPTH_MAX:
-            yield Fault(pointer=pointer, detail=f"nested deeper than {DEPTH_MAX} levels")
-        elif isinstance(value, _Pairs):
-            seen: set[str] = set()
-            for name, member in value:
-                place = f"{pointer}/{escape_pointer(name)}"
-                if name in seen:
-                    yield Fault(pointer=place, detail="duplicate key")
-                seen.add(name)
-                yield from _string_faults(place, name)
-                pending.append((place, depth + 1, member))
-        elif isinstance(value, list):
-            pending.extend((f"{pointer}/{index}", depth + 1, item) for index, item in enumerate(value))
+            yield from _string_faults(steps, value)
+        elif isinstance(value, list) and len(members) > DEPTH_MAX:
+            yield Fault(pointer=_pointer(steps), detail=f"nested deeper than {DEPTH_MAX} levels")
+        elif isinstance(value, list) and value:
+            members.append(_members(value))
 
 
-def _string_faults(pointer: str, value: str) -> Iterator[Fault]:
+def _members(value: list[object]) -> "Iterator[_Member]":
+    if not isinstance(value, _Pairs):
+        for index, item in enumerate(value):
+            yield index, item, False
+        return
+    seen: set[str] = set()
+    for name, item in value:
+        yield name, item, name in seen
+        seen.add(name)
+
+
+def _pointer(steps: Sequence[str | int]) -> str:
+    # The first step is the document itself.
+    return "".join(f"/{escape_pointer(step) if isinstance(step, str) else step}" for step in steps[1:])
+
+
+def _string_faults(steps: Sequence[str | int], value: str) -> Iterator[Fault]:
     if "\0" in value:
-        yield Fault(pointer=pointer, detail=NUL_FAULT)
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        yield Fault(pointer=pointer, detail="lone surrogate")
+        yield Fault(pointer=_pointer(steps), detail=NUL_FAULT)
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        yield Fault(pointer=_pointer(steps), detail="lone surrogate")
 
 
 def escape_pointer(name: str) -> str:
-    """Escape one member name for a JSON pointer (RFC 6901); what cannot be printed is shown escaped."""
-    shown = name.replace("~", "~0").replace("/", "~1")
+    """Escape one member name for a JSON pointer (RFC 6901); what cannot be printed is escaped, a long name cut."""
+    short = name if len(name) <= NAME_CHARACTERS_MAX else f"{name[:NAME_CHARACTERS_MAX]}..."
+    shown = short.replace("~", "~0").replace("/", "~1")
     return shown.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

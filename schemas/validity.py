@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from schemas import headers as header_names
 from schemas import strictjson
@@ -52,11 +53,8 @@ def event_faults(event: object, *, run_id: str) -> list[Fault]:
     if not isinstance(event, Mapping):
         return [Fault(pointer="", detail="an event is a JSON object")]
     faults = [Fault(pointer=f"/{name}", detail="required") for name in _FIELDS if name not in event]
-    faults += [
-        Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field")
-        for name in event
-        if name not in _FIELDS
-    ]
+    unknown = islice((name for name in event if name not in _FIELDS), strictjson.FAULTS_MAX)
+    faults += [Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field") for name in unknown]
     checks = (("seq", _seq_fault), ("t", _time_fault), ("actor", _actor_fault), ("type", _type_fault))
     for name, check in checks:
         if name in event and (detail := check(event[name])):

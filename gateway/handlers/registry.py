@@ -5,6 +5,7 @@ Schemas are released with the code and never over HTTP: the mode is READONLY. A 
 form, since its clients read that. Source: Confluent's Schema Registry API reference.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +18,7 @@ from schemas import registry
 from schemas.registry import Released
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
-SCHEMA_BYTES_MAX = 256 * 1024
+SCHEMA_BYTES_MAX = 64 * 1024
 
 NO_SUBJECT = 40401
 NO_VERSION = 40402
@@ -99,8 +100,9 @@ async def find_version(call: Call) -> web.Response:
     if not entries:
         return _no_subject(call.run_id)
     try:
-        schema = msgspec.json.decode(msgspec.json.decode(body, type=SchemaOfId).schema)
-    except (msgspec.DecodeError, RecursionError) as error:
+        # Not msgspec: numbers with an exponent take it so long that 64 KiB would hold up everyone.
+        schema = json.loads(msgspec.json.decode(body, type=SchemaOfId).schema)
+    except (ValueError, RecursionError) as error:
         return _mistake(422, NOT_A_SCHEMA, f"Invalid schema: {error}")
     entry = next((entry for entry in entries if entry.schema == schema), None)
     return _answer(_registered(entry)) if entry else _mistake(404, NO_SCHEMA, "Schema not found")

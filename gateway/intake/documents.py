@@ -22,6 +22,7 @@ from schemas.strictjson import NotJson
 from schemas.validity import SEQ_MAX, event_faults, is_id, size_faults
 
 BATCH_EVENTS_MAX = 1_000
+CONTAINERS_MAX = 1_000_000  # brackets, in effect; each takes 60 bytes of memory and more, and 10 MiB hold 3 million
 
 
 class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +155,7 @@ def parse_finalization(body: bytes) -> FinalizationBody:
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= SEQ_MAX):
         faults.append(Fault(pointer="/event_count", detail="an integer from 0"))
     if faults:
-        raise Invalid(faults)
+        raise Invalid(faults[: strictjson.FAULTS_MAX])
     return FinalizationBody(status=RunStatus(status), event_count=count)
 
 
@@ -186,6 +187,8 @@ def _read_event(body: bytes, run_id: str) -> tuple[Any, bytes]:
 
 
 def _text(body: bytes) -> str:
+    if body.count(b"[") + body.count(b"{") > CONTAINERS_MAX:
+        raise Invalid([Fault(pointer="", detail=f"more than {CONTAINERS_MAX} arrays and objects")])
     try:
         return body.decode()
     except UnicodeDecodeError as error:
