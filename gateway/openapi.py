@@ -13,6 +13,7 @@ from gateway.intake.codings import Coding
 from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode
+from schemas.validity import ID_PATTERN
 
 _REF = "#/components/schemas/{name}"
 _EXAMPLE_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -60,13 +61,14 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": summary,
         "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
         + [_query_parameter(parameter) for parameter in route.query],
-        "responses": {str(route.status): _answer(route, schemas), **_problems(route.refusals), **_mistakes(route)},
+        "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
     }
     if route.right is not None:
         operation["security"] = [{"apiKey": []}, {"bearer": []}]
         operation["description"] = f"Needs a key with the right `{route.right.value}`."
     if route.body is not None:
-        operation["parameters"].append(_CONTENT_ENCODING)
+        if route.body.packed:
+            operation["parameters"].append(_CONTENT_ENCODING)
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated and as JSON.",
@@ -75,8 +77,13 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _answer(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "Accepted" if route.status == 202 else "OK"}  # noqa: PLR2004
+def _answers(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    when = {route.status: "Accepted" if route.status == 202 else "OK", **route.also}  # noqa: PLR2004
+    return {str(status): _answer(route, schemas, description) for status, description in when.items()}
+
+
+def _answer(route: Route, schemas: dict[str, Any], description: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": description}
     if route.answer is not None:
         answer["content"] = {route.media_type: {"schema": schemas[repr(route.answer)]}}
     return answer
@@ -129,7 +136,7 @@ def _example(code: ErrorCode) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+    schema: dict[str, Any] = {"type": "string", "pattern": ID_PATTERN}
     if name in ("partition", "offset", "id"):
         schema = {"type": "integer", "minimum": 0}
     return {"name": name, "in": "path", "required": True, "schema": schema}

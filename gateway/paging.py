@@ -20,7 +20,9 @@ Query = Mapping[str, str]
 
 Place = TypeVar("Place")
 
-_WORD = re.compile(r"[a-z][a-z0-9._-]{0,127}\Z")
+WORD_PATTERN = "^[a-z][a-z0-9._-]{0,127}$"  # as the API's description has it
+
+_WORD = re.compile(WORD_PATTERN[1:-1] + r"\Z")
 
 
 def read_limit(query: Query) -> int:

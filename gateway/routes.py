@@ -2,22 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from msgspec import Meta
 
 from gateway.body import BATCHES, DOCUMENTS, MediaType
 from gateway.context import Call
 from gateway.handlers import batches, environments, events, operations, registry, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.intake.documents import EventBody, FinalizationBody
-from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, RunView, Status
 from gateway.receipts.views import WalReceipt, WalStatus
 from schemas.credentials import Right
 from schemas.errors import ErrorCode
-from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
+from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -52,6 +53,7 @@ class Body:
     type: Any
     bytes_max: int
     media_types: tuple[MediaType, ...] = DOCUMENTS
+    packed: bool = True  # whether it may be, by Content-Encoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ class Route:
     handler: Handler
     answer: Any  # type of the answer's body; None: not JSON
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
     body: Body | None = None
     query: tuple[Parameter, ...] = ()
@@ -80,15 +83,21 @@ class Route:
     mistakes: Mapping[int, str] = field(default_factory=dict)  # told in the Schema Registry's form: status, and when
 
 
+_WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
+_TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _PAGE = (
-    Parameter(name="limit", type=int, description=f"Entries a page, 1 to {LIMIT_MAX}; {LIMIT_DEFAULT} by default"),
+    Parameter(
+        name="limit",
+        type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+        description=f"Entries a page; {LIMIT_DEFAULT} by default",
+    ),
     Parameter(name="cursor", type=str, description="next_cursor of the page before"),
 )
 
 _WAIT = (
     Parameter(
         name="wait",
-        type=str,
+        type=Annotated[str, Meta(extra_json_schema={"enum": waiting.NAMES})],
         description=f"Hold the answer until this group ({', '.join(waiting.NAMES)}) has committed past the record, "
         f"{waiting.WAIT_MAX_S:g} s at most; `waited` in the answer says whether it has",
     ),
@@ -96,7 +105,7 @@ _WAIT = (
 
 PROBES = (
     Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
-    Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready),
+    Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready, also={503: "Not ready"}),
     Route(method="GET", path="/metrics", handler=operations.metrics, answer=None),
 )
 
@@ -119,8 +128,13 @@ REGISTRY = (
         path="/subjects/{subject}",
         handler=registry.find_version,
         answer=registry.RegisteredSchema,
-        body=Body(type=registry.SchemaOfId, bytes_max=registry.SCHEMA_BYTES_MAX),
-        refusals=(ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TIMEOUT, ErrorCode.PAYLOAD_TOO_LARGE),
+        body=Body(type=registry.SchemaOfId, bytes_max=registry.SCHEMA_BYTES_MAX, packed=False),
+        refusals=(
+            ErrorCode.BAD_REQUEST,
+            ErrorCode.REQUEST_TIMEOUT,
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ),
         media_type=registry.MEDIA_TYPE,
         mistakes=registry.NO_SUCH_SCHEMA_OF_SUBJECT,
     ),
@@ -172,8 +186,8 @@ ROUTES = (
         answer=EventPage,
         right=Right.READ,
         query=(
-            Parameter(name="type", type=str, description="Only events of this type"),
-            Parameter(name="actor", type=str, description="Only events of this actor"),
+            Parameter(name="type", type=_WORD, description="Only events of this type"),
+            Parameter(name="actor", type=_WORD, description="Only events of this actor"),
             Parameter(
                 name="resolve",
                 type=bool,
@@ -190,6 +204,7 @@ ROUTES = (
         handler=batches.accept_batch,
         answer=batches.BatchAnswer,
         status=202,
+        also={207: "Not all of the events are in the log"},
         right=Right.INGEST,
         body=Body(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
         query=_WAIT,
@@ -256,10 +271,12 @@ ROUTES = (
         answer=RunPage,
         right=Right.READ,
         query=(
-            Parameter(name="agent", type=str, description="Only runs of this agent"),
+            Parameter(
+                name="agent", type=Annotated[str, Meta(pattern=ID_PATTERN)], description="Only runs of this agent"
+            ),
             Parameter(name="status", type=Status, description="Only runs of this status"),
-            Parameter(name="from", type=str, description="Only runs started at this time (RFC 3339) or later"),
-            Parameter(name="to", type=str, description="Only runs started before this time (RFC 3339)"),
+            Parameter(name="from", type=_TIME, description="Only runs started at this time (RFC 3339) or later"),
+            Parameter(name="to", type=_TIME, description="Only runs started before this time (RFC 3339)"),
             *_PAGE,
         ),
         refusals=(*_READS, ErrorCode.BAD_REQUEST),

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.body import receive
 from gateway.context import Call
+from gateway.errors import UnsupportedCoding
 from schemas import registry
 from schemas.registry import Released
 
@@ -95,6 +96,8 @@ async def list_versions(call: Call) -> web.Response:
 
 async def find_version(call: Call) -> web.Response:
     """The version of a subject that has this schema: a look-up, though it is a POST. Nothing is registered."""
+    if call.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedCoding(["identity"])
     body = await receive(call)
     entries = _BY_SUBJECT.get(call.run_id)
     if not entries:

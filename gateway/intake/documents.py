@@ -19,7 +19,16 @@ from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid
 from schemas.events import RunStatus
 from schemas.strictjson import NotJson
-from schemas.validity import SEQ_MAX, event_faults, is_id, size_faults
+from schemas.validity import (
+    ACTOR_PATTERN,
+    ID_PATTERN,
+    SEQ_MAX,
+    TYPE_CHARACTERS_MAX,
+    TYPE_PATTERN,
+    event_faults,
+    is_id,
+    size_faults,
+)
 
 BATCH_EVENTS_MAX = 1_000
 CONTAINERS_MAX = 1_000_000  # brackets, in effect; each takes 60 bytes of memory and more, and 10 MiB hold 3 million
@@ -28,17 +37,32 @@ CONTAINERS_MAX = 1_000_000  # brackets, in effect; each takes 60 bytes of memory
 class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One event of a run, as a client sends it."""
 
-    seq: Annotated[int, Meta(ge=1, description="Place in the run: 1, 2, 3, ...", examples=[1])]
-    t: Annotated[str, Meta(description="When it happened: RFC 3339 with offset", examples=["2025-12-05T10:00:00Z"])]
+    seq: Annotated[int, Meta(ge=1, le=SEQ_MAX, description="Place in the run: 1, 2, 3, ...", examples=[1])]
+    t: Annotated[
+        str,
+        Meta(
+            description="When it happened: RFC 3339 with offset",
+            examples=["2025-12-05T10:00:00Z"],
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
     actor: Annotated[
         str,
         Meta(
             description="agent, user, tool, system, environment, or another lower-case word",
-            max_length=64,
+            pattern=ACTOR_PATTERN,
             examples=["agent"],
         ),
     ]
-    type: Annotated[str, Meta(description="A lower-case dotted name", max_length=128, examples=["tool_call"])]
+    type: Annotated[
+        str,
+        Meta(
+            description="A lower-case dotted name",
+            pattern=TYPE_PATTERN,
+            max_length=TYPE_CHARACTERS_MAX,
+            examples=["tool_call"],
+        ),
+    ]
     payload: Annotated[
         msgspec.Raw,
         Meta(
@@ -54,16 +78,17 @@ class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "type": "object",
                 "required": ["run_id", "agent_id"],
                 "properties": {
-                    "run_id": {"type": "string", "description": "The run named in the path"},
+                    "run_id": {"type": "string", "pattern": ID_PATTERN, "description": "The run named in the path"},
                     "agent_id": {
                         "type": ["string", "integer"],
+                        "pattern": ID_PATTERN,
                         "description": "The agent that speaks; a number is kept as its digits",
                     },
                     "signature": {
                         "type": "string",
                         "description": "Lower-case hex HMAC-SHA256 of the RFC 8785 form without this field",
                     },
-                    "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 128},
+                    "idempotency_key": {"type": "string", "pattern": "^[ -~]{1,128}$"},
                 },
                 "examples": [{"run_id": "run-1", "agent_id": "plain-agent"}],
             },
@@ -75,7 +100,7 @@ class FinalizationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How a run ended."""
 
     status: RunStatus
-    event_count: Annotated[int, Meta(ge=0, description="How many events were sent")] | None = None
+    event_count: Annotated[int, Meta(ge=0, le=SEQ_MAX, description="How many events were sent")] | None = None
 
 
 class ParsedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The description that the gateway gives of itself."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from gateway.intake.documents import EventBody
 from gateway.openapi import openapi_document
 from gateway.routes import ROUTES
 from schemas.errors import ErrorCode
+from schemas.validity import SEQ_MAX, event_faults
 from tests import builders
 from tests.unit.gateway.conftest import Served
 
@@ -54,8 +56,20 @@ def test_every_body_says_in_what_forms_it_comes(document: dict[str, Any]) -> Non
         if route.body is not None:
             operation = document["paths"][route.path][route.method.lower()]
             assert list(operation["requestBody"]["content"]) == list(route.body.media_types)
-            (coding,) = [each for each in operation["parameters"] if each["name"] == "Content-Encoding"]
-            assert coding["schema"]["enum"] == ["gzip", "deflate", "br", "zstd", "identity"]
+            codings = [each["schema"]["enum"] for each in operation["parameters"] if each["name"] == "Content-Encoding"]
+            assert codings == ([["gzip", "deflate", "br", "zstd", "identity"]] if route.body.packed else [])
+
+
+def test_what_is_told_of_input_is_what_is_judged(document: dict[str, Any]) -> None:
+    """Patterns and bounds stand in the description, so that a client can hold itself to them."""
+    event = document["components"]["schemas"][EventBody.__name__]["properties"]
+    for name, good, bad in (("actor", "agent", "Agent"), ("type", "tool.call", "tool..call")):
+        for value, expected in ((good, True), (bad, False)):
+            assert bool(re.search(event[name]["pattern"], value)) is expected
+            assert (event_faults(builders.event(**{name: value}), run_id=builders.RUN) == []) is expected
+    assert event["seq"]["maximum"] == SEQ_MAX
+    batch = document["paths"]["/api/runs/{run_id}/events/batch"]["post"]["responses"]
+    assert batch["207"]["content"] == batch["202"]["content"]
 
 
 async def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:

@@ -86,6 +86,14 @@ async def look_up(served: Served, subject: str, body: bytes) -> tuple[int, Any]:
         return answer.status, await answer.json(content_type=None)
 
 
+async def test_a_packed_schema_is_refused(served: Served) -> None:
+    """It would be read as it stands otherwise, under a header that says it is something else."""
+    headers = {"Content-Encoding": "gzip"}
+    async with served.client.post(f"/subjects/{SUBJECT}", data=b"{}", headers=headers) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        assert answer.headers["Accept-Encoding"] == "identity"
+
+
 async def test_a_schema_is_looked_up_whatever_its_blanks(served: Served) -> None:
     for entry in RELEASED.values():
         body = {"schema": json.dumps(entry.schema, indent=2), "schemaType": "AVRO", "references": []}
