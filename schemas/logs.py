@@ -10,13 +10,16 @@ from schemas.settings import SettingsInvalid
 
 SELDOM_S = 10.0
 
+# Locals can hold payloads and secrets.
+RENDER_ERRORS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+
 _SHARED = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    # Locals can hold payloads and secrets.
-    structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+    RENDER_ERRORS,
 )
-_JSON = structlog.processors.JSONRenderer(ensure_ascii=False)
+# ASCII: some readers end a line at U+2028 or U+0085, and a terminal obeys U+009B.
+_JSON = structlog.processors.JSONRenderer(ensure_ascii=True)
 
 
 class Seldom(logging.Filter):

@@ -83,7 +83,8 @@ def _load(section: type[Section], environ: Mapping[str, str], problems: list[str
             try:
                 values[declared.name] = _read(kind, text)
             except ValueError:
-                problems.append(f"{name}={text!r} is no {getattr(kind, '__name__', kind)}")
+                shown = "***" if declared.metadata["secret"] else repr(text)
+                problems.append(f"{name}={shown} is no {getattr(kind, '__name__', kind)}")
         elif declared.default is MISSING:
             problems.append(f"{name} is missing ({declared.metadata['help']})")
     return section(**values) if not problems else None  # type: ignore[return-value]  # load raises before it is used

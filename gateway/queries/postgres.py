@@ -12,6 +12,7 @@ from typing import Any, Self
 import msgspec
 import psycopg
 import structlog
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -24,6 +25,7 @@ from gateway.queries.runs import PAGE_BYTES_MAX, EnvironmentView, EventFilter, E
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
+from schemas.settings import SettingsInvalid
 from schemas.topics import RUN_EVENTS
 
 CONNECTIONS_MAX = 8
@@ -81,7 +83,17 @@ class PostgresRunStore:
     """A pool of read-only connections; an async context manager that opens even while Postgres is away."""
 
     def __init__(self, dsn: str) -> None:
-        """Prepare; nothing is opened before the context is entered."""
+        """
+        Prepare; nothing is opened before the context is entered.
+
+        Raises:
+            SettingsInvalid: *dsn* is none.
+        """
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            # Its text quotes the DSN with the password, and the pool would log it at each attempt.
+            raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             kwargs={

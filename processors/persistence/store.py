@@ -16,6 +16,7 @@ from typing import Self
 import psycopg
 import structlog
 from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from processors.persistence.finalization import finalize, stored_trace, sum_up_again
@@ -29,6 +30,7 @@ from processors.runtime.outcomes import Arrival, Tally
 from schemas import migrations
 from schemas.errors import Poison, Reason
 from schemas.events import TraceRecord
+from schemas.settings import SettingsInvalid
 
 log = structlog.get_logger()
 
@@ -78,7 +80,12 @@ class EventStore:
     """The runs' tables, through a pool that reconnects by itself."""
 
     def __init__(self, dsn: str, *, connections_max: int, writing: Writing = Writing.NEW) -> None:
-        """Prepare the pool; the context opens it."""
+        """Prepare the pool; the context opens it. Raises SettingsInvalid if *dsn* is none."""
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            # Its text quotes the DSN with the password, and the pool would log it at each attempt.
+            raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
         self._writing = writing
         self._pool = AsyncConnectionPool(
             dsn,
