@@ -67,4 +67,5 @@ def create_app(
         access_log=None,
         auto_decompress=False,  # aiohttp would inflate without a bound, on the event loop
         keepalive_timeout=deadlines.idle_s,
+        lingering_time=deadlines.linger_s,
     )

@@ -36,6 +36,7 @@ class Deadlines:
     body_s: float = 30.0
     idle_s: float = 30.0  # between requests; aiohttp's default is an hour
     unread_s: float = 30.0  # without taking a byte of what is answered
+    linger_s: float = 10.0  # with the rest of a body that is refused already
 
 
 DEADLINES = Deadlines()
