@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.stack import RunningStack, TidegateFailed, running, tidegate
+
+# On a busy machine an example that takes long says nothing.
+hypothesis.settings.register_profile("tidegate", deadline=None)
+hypothesis.settings.load_profile("tidegate")
 
 
 @pytest.fixture(scope="session")

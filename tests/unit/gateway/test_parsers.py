@@ -1,0 +1,164 @@
+"""Parsers of what strangers send: any input is a value or a named refusal, and what is written is read back."""
+
+import base64
+import contextlib
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway import paging
+from gateway.body import MediaType, _media_type
+from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
+from gateway.intake.access import authenticate
+from gateway.intake.codings import Coding, coding_of
+from gateway.intake.documents import (
+    BATCH_EVENTS_MAX,
+    parse_environment,
+    parse_event,
+    parse_finalization,
+    split_lines,
+    split_list,
+)
+from gateway.queries.runs import RunPlace
+from gateway.router import Router
+from gateway.routes import ROUTES
+from gateway.trace import trace_id_of, traceparent_of
+from schemas.credentials import KeyRefused
+from schemas.errors import Invalid
+from schemas.strictjson import NotJson
+from tests import builders
+
+# Texts near JSON find more than texts at random.
+PIECES = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"seq"', '"meta"', "1", "-", "0", "1e5", "null", "true", " ", "\n"]
+PIECES += ["\\", "\\u0000", "\\ud800", "\0", "\ufeff", "NaN", "\u2028", "9" * 30, '"run_id":"run-1"', "[{},{}]"]
+NEAR_JSON = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+BYTES = st.one_of(st.binary(max_size=200), NEAR_JSON.map(str.encode))
+ROUTER = Router(ROUTES)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(BYTES)
+@example(b"[" * 5000)
+@example(b'{"a":' * 5000)
+@example(b"[1e300]")
+@example(b"\xff")
+def test_any_bytes_are_a_document_or_a_named_refusal(body: bytes) -> None:
+    for parse in (
+        lambda text: parse_event(text, run_id=builders.RUN),
+        parse_finalization,
+        parse_environment,
+        split_list,
+    ):
+        with contextlib.suppress(NotJson, Invalid):
+            parse(body)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=5))
+def test_a_list_is_split_into_the_texts_of_its_elements(elements: list[object]) -> None:
+    texts = [msgspec.json.encode(element) for element in elements]
+    assert split_list(b" [%b ] " % b" ,\n".join(texts)) == texts
+    assert split_lines(b"\n\n".join(texts)) == texts
+
+
+@given(st.binary(max_size=300))
+def test_lines_are_bounded_and_nothing_of_them_is_lost(body: bytes) -> None:
+    try:
+        lines = split_lines(body)
+    except Invalid:
+        assert not body.strip() or body.count(b"\n") >= BATCH_EVENTS_MAX
+    else:
+        assert b"".join(b"".join(lines).split()) == b"".join(body.split())
+
+
+@given(st.lists(st.text(max_size=20), max_size=3), st.text(max_size=60))
+@example([], 'application/json;charset="utf-8"')
+def test_any_header_names_a_format_or_is_refused(fields: list[str], content_type: str) -> None:
+    with contextlib.suppress(UnsupportedMediaType):
+        assert _media_type(content_type, tuple(MediaType)) in MediaType
+    with contextlib.suppress(UnsupportedCoding):
+        assert coding_of(fields) in (None, *Coding)
+
+
+@given(st.text(max_size=100))
+@example("00-" + "0" * 32 + "-00f067aa0ba902b7-01")
+@example("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n")
+def test_any_trace_context_yields_an_id_that_may_be_shown(given_text: str) -> None:
+    traceparent = traceparent_of(given_text)
+    assert msgspec.json.decode(b'"%b"' % trace_id_of(traceparent).encode()).isalnum()
+    assert len(traceparent) == 55
+
+
+@given(st.text(max_size=100), st.sampled_from(["X-API-Key", "Authorization"]))
+@example("tg__", "X-API-Key")
+@example("Bearer tg_\ud800_\0", "Authorization")
+def test_no_text_is_a_key(text: str, header: str) -> None:
+    with pytest.raises(KeyRefused):
+        authenticate({header: text}, builders.credentials(), now=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.lists(
+            st.sampled_from(["api", "runs", "wal", "subjects", "", ".", "..", "{run_id}", "events", "%2F", "x"]),
+            max_size=7,
+        ).map("/".join),
+    ),
+    st.sampled_from(["GET", "POST", "BREW"]),
+)
+@example("", "GET")
+def test_any_path_is_a_route_or_is_not_there(path: str, method: str) -> None:
+    """What a path names comes out as it went in, segment by segment."""
+    try:
+        route, named = ROUTER.find(method, f"/{path}")
+    except (NotFound, MethodNotAllowed):
+        return
+    parts = iter(named.split("/"))
+    made = "/".join(next(parts) if part.startswith("{") else part for part in route.path[1:].split("/"))
+    assert made == path.removesuffix("/")
+
+
+QUERY_VALUES = st.one_of(
+    st.text(max_size=60),
+    st.text("0123456789-+.:TZ", max_size=30),
+    BYTES.map(lambda text: base64.urlsafe_b64encode(text).decode()),
+)
+
+
+@given(QUERY_VALUES)
+@example(base64.b64encode(b'["0001-01-01T00:00:00+23:59","r"]').decode())
+@example(base64.b64encode(b"[9223372036854775808]").decode())
+@example(base64.b64encode(b"[" * 3000).decode())
+@example("\u0661")
+@example("\ud800")
+def test_any_query_is_read_or_is_a_bad_one(text: str) -> None:
+    reads = [
+        (paging.read_limit, "limit"), (paging.read_agent, "agent"), (paging.read_status, "status"),
+        (paging.read_run_cursor, "cursor"), (paging.read_seq_cursor, "cursor"),
+        (lambda query: paging.read_word(query, "type"), "type"),
+        (lambda query: paging.read_time(query, "from"), "from"),
+    ]  # fmt: skip
+    for read, name in reads:
+        with contextlib.suppress(BadQuery):
+            read({name: text})
+
+
+@given(
+    st.integers(0, 2**63 - 1),
+    st.datetimes(timezones=st.just(UTC)),
+    st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True),
+)
+def test_a_cursor_leads_back_to_its_place(seq: int, started_at: datetime, run_id: str) -> None:
+    assert paging.read_seq_cursor({"cursor": paging.seq_cursor(seq)}) == seq
+    last = SimpleNamespace(started_at=started_at, run_id=run_id)
+    assert paging.read_run_cursor({"cursor": paging.run_cursor(last)}) == RunPlace(started_at, run_id)
