@@ -87,12 +87,13 @@ class Run:
         self.in_flight: dict[int, Entry] = {}
         self.users = 0  # requests that judge by it now
         self._logged = 0  # the highest seq known to be in the log
+        self._sent = 0  # the highest of `in_flight`
         self._remembered: dict[int, Entry] = {}  # the oldest acknowledged first
 
     @property
     def head(self) -> int:
         """The highest seq that is in the log or on its way."""
-        return max(self._logged, *self.in_flight) if self.in_flight else self._logged
+        return max(self._logged, self._sent)
 
     @property
     def at_rest(self) -> bool:
@@ -103,8 +104,10 @@ class Run:
     @property
     def in_doubt(self) -> bool:
         """Whether something on its way may be written or not."""
-        on_its_way = [*self.in_flight.values(), *([self.closing] if self.closing else [])]
-        return any(each.delivery is not None and each.delivery.overdue for each in on_its_way)
+        # Patience ends in the order in which records were sent: where the oldest is not overdue, none is.
+        oldest = next(iter(self.in_flight.values()), None)
+        on_its_way = (oldest, self.closing)
+        return any(each is not None and each.delivery is not None and each.delivery.overdue for each in on_its_way)
 
     def may_go_on_with(self, event: Candidate) -> bool:
         """Whether *event* is the next one, as far as is remembered."""
@@ -130,10 +133,13 @@ class Run:
     def sent(self, seq: int, entry: Entry) -> None:
         """Note that *entry* is on its way."""
         self.in_flight[seq] = entry
+        self._sent = max(self._sent, seq)
 
     def reported(self, seq: int, receipt: Receipt | None) -> None:
         """Note the fate of what was on its way as *seq*; None: it is not in the log, as far as is known."""
         entry = self.in_flight.pop(seq)
+        if seq == self._sent:
+            self._sent = max(self.in_flight, default=0)
         if receipt is None:
             self.verified = False
             return
