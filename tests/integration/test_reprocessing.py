@@ -79,14 +79,18 @@ def refusing(database: psycopg.Connection[Any], run_id: str) -> Iterator[None]:
 
 
 async def receipt(stack: RunningStack, wal_id: str) -> dict[str, Any]:
-    """What the persistence group made of a record, as the gateway tells."""
+    """What the persistence group made of a record, as the gateway tells once it has seen the offset committed."""
     known = stack.addresses
     async with (
+        asyncio.timeout(WITHIN_S),
         aiohttp.ClientSession(known.gateway, headers={"X-API-Key": known.api_key}) as http,
-        http.get(f"/api/wal/{wal_id}") as answer,
     ):
-        [group] = (await answer.json())["groups"]
-        return dict(group["effect"])
+        while True:
+            async with http.get(f"/api/wal/{wal_id}") as answer:
+                [group] = (await answer.json())["groups"]
+            if group["effect"] is not None:
+                return dict(group["effect"])
+            await asyncio.sleep(0.1)
 
 
 async def finalize(stack: RunningStack, run_id: str) -> None:
