@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import TypeVar, TypeVarTuple
 
@@ -10,9 +9,10 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from gateway.context import Call
-from gateway.errors import BadBody, BodyTimeout, EventTooLarge, QueueFull, UnsupportedMediaType
+from gateway.errors import BadBody, BodyTimeout, EventTooLarge, UnsupportedMediaType
 from gateway.intake import toon
 from gateway.intake.codings import Coding, coding_of, inflate
+from gateway.onethread import OneThread
 
 # A larger body is judged on a thread: the worst of this size take 10 to 20 ms, and 10 MiB can take many seconds.
 INLINE_BYTES_MAX = 16 * 1024
@@ -125,25 +125,10 @@ def too_large(bytes_max: int) -> EventTooLarge:
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 
-class _OneAtATime:
-    """A thread for work in Python, which several threads would do no faster, and in several times the memory."""
-
-    def __init__(self, waiting_max: int) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="toon")
-        self._waiting = 0
-        self._waiting_max = waiting_max
-
-    async def run(self, work: Callable[[], bytes]) -> bytes:
-        if self._waiting >= self._waiting_max:
-            raise QueueFull("too many large TOON bodies wait; JSON is not concerned")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        finally:
-            self._waiting -= 1
-
-
-_TOON_TRANSLATION = _OneAtATime(TOON_WAITING_MAX)
+# Work in Python: several threads would do it no faster, and in several times the memory.
+_TOON_TRANSLATION = OneThread(
+    "toon", waiting_max=TOON_WAITING_MAX, full="too many large TOON bodies wait; JSON is not concerned"
+)
 
 
 def _if_small(body: Body) -> Body | None:
