@@ -9,6 +9,7 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
+from gateway.receipts.survey import rates_per_s
 from schemas.telemetry import ADMISSION_MULTIPLIER, GROUP_EXPIRED, GROUP_LAG, Telemetry
 from schemas.topics import GROUPS, PERSISTENCE, Group
 
@@ -28,7 +29,7 @@ class LagWatch:
         self._lag = telemetry[GROUP_LAG]
         self._expired = telemetry[GROUP_EXPIRED]
         telemetry[ADMISSION_MULTIPLIER].set_function(lambda: admission.multiplier)
-        self._before: tuple[float, int] | None = None  # when, and what persistence had committed of all partitions
+        self._before: tuple[float, Mapping[str, int]] | None = None  # when, and what persistence had committed
 
     async def __aenter__(self) -> Self:
         """Look from now on."""
@@ -68,11 +69,9 @@ class LagWatch:
 
     def _persisted_per_s(self) -> float:
         progress = self._followers[PERSISTENCE.name].progress().values()
-        before, now = self._before, (monotonic(), sum(each.committed or 0 for each in progress))
-        self._before = now
-        if before is None or now[0] <= before[0]:
-            return 0.0
-        return max(0, now[1] - before[1]) / (now[0] - before[0])
+        before = self._before
+        self._before = monotonic(), {PERSISTENCE.name: sum(each.committed or 0 for each in progress)}
+        return 0.0 if before is None else rates_per_s(before, self._before).get(PERSISTENCE.name, 0.0)
 
 
 def _expired(committed: Mapping[int, int], edges: Mapping[int, Edges]) -> int:

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from confluent_kafka import TopicPartition
 
 from gateway.errors import LogUnavailable
-from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.consumer import REQUEST_S, looking_consumer, partitions_of
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
 from schemas.topics import Group
@@ -133,7 +133,7 @@ class CommittedOffsets:
     def read(self) -> Mapping[int, int | None]:
         """See `Committed.read`."""
         if not self._places:  # the partitions of a live topic never change
-            partitions = self._consumer.list_topics(self._topic, timeout=REQUEST_S).topics[self._topic].partitions
+            partitions = partitions_of(self._consumer, self._topic)
             self._places = [TopicPartition(self._topic, partition) for partition in partitions]
         places = self._consumer.committed(self._places, timeout=REQUEST_S)
         return {place.partition: place.offset if place.offset >= 0 else None for place in places}

@@ -13,15 +13,13 @@ from typing import Any, Protocol, Self
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
-    KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 
 from gateway.errors import LogUnavailable
-from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.consumer import REQUEST_S, edges_of, looking_consumer, partitions_of, poll_until
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
 from schemas import headers
@@ -137,7 +135,7 @@ class LogReader:
         return await self._thread.run(self._membership, group.id)
 
     def _look(self, place: Receipt) -> Look | None:
-        if place.partition not in self._partitions(place.topic):
+        if place.partition not in partitions_of(self._consumer, place.topic):
             return None
         edges = self._edges_of(place.topic, place.partition)
         if place.offset >= edges.end:
@@ -175,7 +173,7 @@ class LogReader:
         deadline_s = monotonic() + LOOK_S
         self._consumer.assign([_partition(place) for place in places])
         try:
-            while len(found) < len(places) and (message := self._poll(deadline_s)) is not None:
+            while len(found) < len(places) and (message := poll_until(self._consumer, deadline_s)) is not None:
                 place = wanted[message.topic() or "", message.partition() or 0]
                 moment = _written_at(message)
                 if message.error() is None and place not in found and moment is not None:
@@ -192,33 +190,19 @@ class LogReader:
         described: Any = self._admin.list_groups(group_id, timeout=REQUEST_S)
         return next((Membership(state=each.state, members=len(each.members)) for each in described), None)
 
-    def _partitions(self, topic: str) -> Sequence[int]:
-        return list(self._consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
-
     def _edges(self, topic: str) -> Mapping[int, Edges]:
-        return {partition: self._edges_of(topic, partition) for partition in self._partitions(topic)}
+        return {partition: self._edges_of(topic, partition) for partition in partitions_of(self._consumer, topic)}
 
     def _edges_of(self, topic: str, partition: int) -> Edges:
-        place = TopicPartition(topic, partition)
-        edges = self._consumer.get_watermark_offsets(place, timeout=REQUEST_S, cached=False)
-        if edges is None:
-            raise LogUnavailable(f"the log does not tell its ends within {REQUEST_S:g} s")
-        return Edges(first=edges[0], end=edges[1])
+        first, end = edges_of(self._consumer, topic, partition)
+        return Edges(first=first, end=end)
 
     def _next(self, deadline_s: float) -> LogRecord | None:
         """The next record of what is assigned, None at its end. Raises LogUnavailable after *deadline_s*."""
-        message = self._poll(deadline_s)
+        message = poll_until(self._consumer, deadline_s)
         if message is None:
             raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
         return None if message.error() is not None else record_of(message)
-
-    def _poll(self, deadline_s: float) -> Message | None:
-        """The next message or end of a partition; None after *deadline_s*."""
-        message = self._consumer.poll(max(0.0, deadline_s - monotonic()))
-        error = None if message is None else message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
-            raise KafkaException(error)
-        return message
 
 
 def _partition(place: Receipt) -> TopicPartition:

@@ -3,10 +3,9 @@
 from time import monotonic
 from typing import Protocol, Self
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TopicPartition
 
-from gateway.errors import LogUnavailable
-from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.consumer import edges_of, looking_consumer, partitions_of, poll_until
 from gateway.log.reader import record_of
 from gateway.log.thread import ClientThread
 from gateway.sequence.tail import PartitionTail
@@ -50,43 +49,29 @@ class TailReader:
     async def partitions(self) -> int:
         """See `Tails.partitions`."""
         if not self._partitions:  # those of a live topic never change
-            self._partitions = await self._thread.run(self._count)
+            self._partitions = len(await self._thread.run(partitions_of, self._consumer, RUN_EVENTS.name))
         return self._partitions
 
     async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
         """See `Tails.extend`."""
         return await self._thread.run(self._extend, tail, stored_to)
 
-    def _count(self) -> int:
-        return len(self._consumer.list_topics(RUN_EVENTS.name, timeout=REQUEST_S).topics[RUN_EVENTS.name].partitions)
-
     def _extend(self, tail: PartitionTail, stored_to: int) -> bool:
         deadline_s = monotonic() + READ_S
-        place = TopicPartition(RUN_EVENTS.name, tail.partition)
-        edges = self._consumer.get_watermark_offsets(place, timeout=REQUEST_S, cached=False)
-        if edges is None:
-            raise LogUnavailable(f"the log does not tell its ends within {REQUEST_S:g} s")
-        first, end = edges
+        first, end = edges_of(self._consumer, RUN_EVENTS.name, tail.partition)
         tail.begin_at(max(first, stored_to))
         if tail.end >= end:
             return True
         self._consumer.assign([TopicPartition(RUN_EVENTS.name, tail.partition, tail.end)])
         try:
             while tail.end < end and not tail.full:
-                message = self._consumer.poll(max(0.0, deadline_s - monotonic()))
+                message = poll_until(self._consumer, deadline_s)
                 if message is None:
                     return False
-                _take(message, tail)
+                if message.error() is None:
+                    tail.take(record_of(message))
+                else:  # the end: markers of transactions are no records
+                    tail.end = max(tail.end, message.offset() or 0)
         finally:
             self._consumer.unassign()
         return tail.end >= end
-
-
-def _take(message: Message, tail: PartitionTail) -> None:
-    error = message.error()
-    if error is None:
-        tail.take(record_of(message))
-    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
-        tail.end = max(tail.end, message.offset() or 0)  # markers of transactions are no records
-    else:
-        raise KafkaException(error)

@@ -104,7 +104,7 @@ class Survey:
 
 
 def rates_per_s(before: tuple[float, Mapping[str, int]], after: tuple[float, Mapping[str, int]]) -> Mapping[str, float]:
-    """How fast each topic grew between two looks; a topic that was made anew meanwhile did not."""
+    """How fast each of some numbers grew between two looks; one that was made anew meanwhile did not."""
     (then_s, written_then), (now_s, written_now) = before, after
     return {
         name: max(0, written - written_then.get(name, 0)) / (now_s - then_s)
