@@ -1,6 +1,5 @@
 """Many events of one run in one request, each with its own result."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,7 +11,7 @@ from gateway.body import BATCHES, LINES, MediaType, judged, read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused, problem_of
 from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited, sequencing
-from gateway.handlers.events import admit
+from gateway.handlers.events import admit, take
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id, split_lines, split_list
 from gateway.publisher import Receipt
@@ -70,11 +69,7 @@ async def accept_batch(call: Call) -> web.Response:
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
     body = await read_body(call, BATCHES)
     batch = await judged(body, _read, body.media_type, run_id, call)
-    agents = Counter(offer.agent_id for offer in batch.offers)
-    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
-    outcomes = await call.parts.sequencer.take((call.principal.tenant, run_id), batch.offers)
-    not_handed_over = batch.offers[sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes) :]
-    charge.give_back(Counter(offer.agent_id for offer in not_handed_over))
+    charge, outcomes = await take(call, run_id, batch.offers)
     told = [await _told(offer, outcome) for offer, outcome in zip(batch.offers, outcomes, strict=False)]
     results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)
     if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):

@@ -1,5 +1,8 @@
 """Events of a run: taken in, and read back."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from gateway.body import judged, read_body
@@ -14,7 +17,8 @@ from gateway.objects.uploads import set_apart
 from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
 from gateway.queries.runs import EventFilter
 from gateway.sequence.memory import Candidate
-from gateway.sequence.sequencer import Offer
+from gateway.sequence.sequencer import Offer, Taken
+from gateway.throttle import Charge
 from schemas.events import RunEvent
 from schemas.validity import agent_id_of
 
@@ -23,12 +27,8 @@ async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, group = check_run_id(call.run_id), read_wait(call.request)
     offer = await judged(await read_body(call), admit, run_id, call)
-    agents = {offer.agent_id: 1}
-    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
-    (taken,) = await call.parts.sequencer.take((call.principal.tenant, run_id), [offer])
+    charge, (taken,) = await take(call, run_id, [offer])
     if isinstance(taken, Refused):
-        if isinstance(taken, RETRYABLE):
-            charge.give_back(agents)
         raise taken
     receipt = await taken.acknowledged()
     document = EventAccepted(
@@ -54,6 +54,22 @@ async def list_events(call: Call) -> web.Response:
         resolved = await call.parts.pages.resolve(events)
         events, more = resolved, more or len(resolved) < len(events)
     return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
+
+
+async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge, Sequence[Taken | Refused]]:
+    """
+    Charge *offers* and hand them to the log; see `Sequencer.take`. What could not be handed over is given back.
+
+    Raises:
+        OverLimit, SlowedDown: see `Throttle.charge_events`.
+    """
+    agents = Counter(offer.agent_id for offer in offers)
+    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
+    outcomes = await call.parts.sequencer.take((call.principal.tenant, run_id), offers)
+    handed_over = sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes)
+    if handed_over < len(offers):
+        charge.give_back(Counter(offer.agent_id for offer in offers[handed_over:]))
+    return charge, outcomes
 
 
 def admit(body: bytes, run_id: str, call: Call) -> Offer:

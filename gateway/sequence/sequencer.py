@@ -52,6 +52,17 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         return await self.sent.acknowledged()
 
 
+class _Request:
+    """Events that are offered together, and what was found out for all of them."""
+
+    def __init__(self, key: RunKey, run: Run, offers: Sequence[Offer]) -> None:
+        self.key = key
+        self.run = run
+        self.offers = offers
+        self.looked: Known | Unlooked = Unlooked.NOT_YET
+        self.kept: Mapping[str, Refused | None] = {}  # payloads by key; None: it is in object storage
+
+
 class Sequencer:
     """Remembers the runs that go on, and looks at the log where memory does not suffice."""
 
@@ -84,30 +95,33 @@ class Sequencer:
             return await self._close(key, run, status, record)
 
     async def _take(self, key: RunKey, run: Run, offers: Sequence[Offer]) -> Sequence[Taken | Refused]:
-        looked: Known | Unlooked = Unlooked.NOT_YET
-        kept: Mapping[str, Refused | None] = {}
+        request = _Request(key, run, offers)
         outcomes: list[Taken | Refused] = []
         for offer in offers:
-            outcome = None
-            for _ in range(WAITS_MAX):
-                verdict = judge(run, offer.event, looked)
-                if verdict is Verdict.LOOK:
-                    looked = await self._look(key, run, [each.event for each in offers])
-                    continue
-                if verdict is Verdict.TAKE and offer.upload is not None:
-                    if offer.upload.key not in kept:
-                        kept = await self._uploads.keep([each.upload for each in offers if each.upload is not None])
-                        looked = Unlooked.NOT_YET  # the run may have gone on meanwhile
-                        continue
-                    verdict = kept[offer.upload.key] or verdict
-                outcome = await self._outcome(run, offer, verdict, looked)
-                if outcome is not None:
-                    break
-                looked = Unlooked.NOT_YET  # what was on its way has arrived since
-            outcomes.append(outcome or LogUnavailable("too many others send the same; nothing was written"))
+            outcomes.append(await self._settle(request, offer))
             if isinstance(outcomes[-1], Refused):
                 break
         return outcomes
+
+    async def _settle(self, request: _Request, offer: Offer) -> Taken | Refused:
+        for _ in range(WAITS_MAX):
+            verdict = judge(request.run, offer.event, request.looked)
+            if verdict is Verdict.LOOK:
+                events = [each.event for each in request.offers]
+                request.looked = await self._look(request.key, request.run, events)
+                continue
+            if verdict is Verdict.TAKE and offer.upload is not None:
+                if offer.upload.key not in request.kept:
+                    uploads = [each.upload for each in request.offers if each.upload is not None]
+                    request.kept = await self._uploads.keep(uploads)
+                    request.looked = Unlooked.NOT_YET  # the run may have gone on meanwhile
+                    continue
+                verdict = request.kept[offer.upload.key] or verdict
+            outcome = await self._outcome(request.run, offer, verdict, request.looked)
+            if outcome is not None:
+                return outcome
+            request.looked = Unlooked.NOT_YET  # what was on its way has arrived since
+        return LogUnavailable("too many others send the same; nothing was written")
 
     async def _close(self, key: RunKey, run: Run, status: RunStatus, record: Outgoing) -> Taken:
         looked: Known | Unlooked = Unlooked.NOT_YET
