@@ -1,6 +1,8 @@
 """A gateway on a free port, with fakes behind it."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +19,7 @@ from gateway.log.followers import GroupFollower
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
+from gateway.queries.runs import EventView
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
@@ -73,6 +76,34 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
         key_id, shown[name], kept_key = new_key(tenant=tenant, rights=rights, agents=agents, now=NOW)
         kept[key_id] = kept_key
     return shown, kept
+
+
+@asynccontextmanager
+async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of the test's own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", meta: str = "{}") -> EventView:
+    """A stored event."""
+    return EventView(
+        seq=seq,
+        t="2025-12-05T10:00:00Z",
+        actor="agent",
+        type="reasoning",
+        agent_id="plain-agent",
+        payload=msgspec.Raw(payload),
+        payload_ref=msgspec.Raw(payload_ref),
+        meta=msgspec.Raw(meta),
+        event_sha256="00",
+        wal_id=f"run.events/0/{seq}",
+        received_at=NOW,
+        stored_at=NOW,
+    )
 
 
 @pytest.fixture

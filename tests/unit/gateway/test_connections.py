@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from gateway.connections import Connections, Cut, Deadlines, files_within, let_open
 from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, OF_GATEWAY, Telemetry
 from tests import builders
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import Served, connected
 
 HALF_OPEN = 500
 WAIT_S = 60.0  # far more than anything here takes
@@ -24,16 +22,6 @@ HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 def deadlines() -> Deadlines:
     """Short ones."""
     return Deadlines(head_s=0.4, body_s=0.4, unread_s=0.4, idle_s=600)
-
-
-@asynccontextmanager
-async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of the test's own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
 
 
 async def until_cut(reader: asyncio.StreamReader) -> bytes:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
 from gateway.errors import ObjectsUnavailable
@@ -15,7 +14,7 @@ from schemas.events import RunEvent
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.telemetry import OBJECT_DURATION
 from tests import builders
-from tests.unit.gateway.conftest import NOW, Served
+from tests.unit.gateway.conftest import Served, event_view
 
 URL = f"/api/runs/{builders.RUN}/events"
 LARGE = f'{{ "price" : 1.00, "big": 18446744073709551615, "text":"caf\\u00e9 é{"x" * INLINE_BYTES_MAX}" }}'
@@ -172,20 +171,7 @@ def shown(seq: int, payload: str | None = None, *, referred: bytes | None = None
     reference = "null"
     if referred is not None:
         reference = objects.to_json(reference_to(referred, tenant=builders.TENANT, run_id=builders.RUN))
-    return EventView(
-        seq=seq,
-        t="2025-12-05T10:00:00Z",
-        actor="agent",
-        type="reasoning",
-        agent_id="plain-agent",
-        payload=msgspec.Raw((payload or "null").encode()),
-        payload_ref=msgspec.Raw(reference.encode()),
-        meta=msgspec.Raw(b"{}"),
-        event_sha256="00",
-        wal_id=f"run.events/0/{seq}",
-        received_at=NOW,
-        stored_at=NOW,
-    )
+    return event_view(seq, payload=payload or "null", payload_ref=reference)
 
 
 def keep(served: Served, content: bytes) -> str:

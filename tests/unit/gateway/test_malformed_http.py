@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import structlog
@@ -12,7 +10,7 @@ import structlog
 from gateway.connections import UNMATCHED, Deadlines
 from schemas.telemetry import HTTP_REQUESTS
 from tests import builders
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import Served, connected
 
 WAIT_S = 60.0  # far more than anything here takes
 TURNS = 10  # of the loop, in which the server reads the first piece
@@ -97,16 +95,6 @@ WELL_FORMED = {
 def deadlines() -> Deadlines:
     """The rest of a refused body is not waited for."""
     return Deadlines(linger_s=0.05)
-
-
-@asynccontextmanager
-async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of the test's own."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
 
 
 async def until_ended(reader: asyncio.StreamReader) -> bytes:

@@ -9,7 +9,7 @@ from yarl import URL
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
 from tests import builders
-from tests.unit.gateway.conftest import NOW, Served
+from tests.unit.gateway.conftest import NOW, Served, event_view
 
 VERBATIM = '{ "a" : 1.00, "b": 1e5 }'
 
@@ -29,20 +29,7 @@ def run(run_id: str = builders.RUN, minutes: int = 0) -> RunView:
 
 
 def stored(seq: int) -> EventView:
-    return EventView(
-        seq=seq,
-        t="2025-12-05T10:00:00Z",
-        actor="agent",
-        type="reasoning",
-        agent_id="plain-agent",
-        payload=msgspec.Raw(VERBATIM),
-        payload_ref=msgspec.Raw("null"),
-        meta=msgspec.Raw(VERBATIM),
-        event_sha256="00",
-        wal_id=f"run.events/0/{seq}",
-        received_at=NOW,
-        stored_at=NOW,
-    )
+    return event_view(seq, payload=VERBATIM, meta=VERBATIM)
 
 
 async def test_pages_of_runs_follow_each_other(served: Served) -> None:

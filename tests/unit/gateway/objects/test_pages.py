@@ -11,7 +11,7 @@ from gateway.queries.runs import EventView
 from schemas.objects import reference_to, to_json
 from tests import builders
 from tests.fakes import MemoryObjects
-from tests.unit.gateway.conftest import NOW
+from tests.unit.gateway.conftest import event_view
 
 
 class Counting(MemoryObjects):
@@ -34,20 +34,7 @@ def referring(storage: MemoryObjects, seq: int) -> EventView:
     content = b'"%d"' % seq
     reference = reference_to(content, tenant=builders.TENANT, run_id=builders.RUN)
     storage.kept[reference.key] = content
-    return EventView(
-        seq=seq,
-        t="2025-12-05T10:00:00Z",
-        actor="agent",
-        type="reasoning",
-        agent_id="plain-agent",
-        payload=msgspec.Raw(b"null"),
-        payload_ref=msgspec.Raw(to_json(reference).encode()),
-        meta=msgspec.Raw(b"{}"),
-        event_sha256="00",
-        wal_id=f"run.events/0/{seq}",
-        received_at=NOW,
-        stored_at=NOW,
-    )
+    return event_view(seq, payload_ref=to_json(reference))
 
 
 async def test_few_are_fetched_at_once() -> None:
