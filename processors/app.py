@@ -49,7 +49,7 @@ async def run_persistence(environ: Mapping[str, str], replay: Replay | None) -> 
         worker = Worker(
             group,
             bootstrap=config.kafka.bootstrap,
-            delivery=delivery,
+            work=delivery.deliver,
             health=health,
             instruments=instruments,
             ends={Partition(group.source.name, each): end for each, end in replay.ends.items()} if replay else {},

@@ -15,7 +15,7 @@ class Service:
 
     name: str
     arguments: tuple[str, ...]  # of `python -m`
-    database_role: str
+    database_role: str | None  # None: it has no business in Postgres, and is not told where it is
 
     @property
     def login(self) -> str:
@@ -38,7 +38,7 @@ UNLIMITED = ("TIDEGATE_LIMIT_RUN_PER_MIN", "TIDEGATE_LIMIT_AGENT_PER_MIN")
 def settings(
     *,
     kafka: str,
-    postgres: str,
+    postgres: str | None,
     objects: str,
     credentials: Path,
     limits: Path,
@@ -46,9 +46,8 @@ def settings(
     management_port: int,
 ) -> dict[str, str]:
     """The settings of one service of the stack."""
-    return {
+    return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
         "TIDEGATE_KAFKA": kafka,
-        "TIDEGATE_POSTGRES": postgres,
         "TIDEGATE_OBJECTS": objects,
         "TIDEGATE_CREDENTIALS": str(credentials),
         "TIDEGATE_LIMITS": str(limits),

@@ -79,7 +79,9 @@ class Supervisor:
             self._say,
         )
         made = development.prepare(
-            self._folder, logins=[postgres.OWNER, *(service.login for service in SERVICES)], now=datetime.now(UTC)
+            self._folder,
+            logins=[postgres.OWNER, *(service.login for service in SERVICES if service.database_role)],
+            now=datetime.now(UTC),
         )
         log, database = await _together(
             self._start_kafka(chosen, keep_open), self._start_postgres(chosen, made, keep_open)
@@ -136,27 +138,32 @@ class Supervisor:
         owner = postgres.dsn(port=port, user=postgres.OWNER, password=password)
         await asyncio.to_thread(migrate.apply, owner)
         for service in SERVICES:
-            await asyncio.to_thread(
-                postgres.create_login,
-                owner,
-                user=service.login,
-                password=made.postgres_passwords[service.login],
-                member_of=service.database_role,
-            )
+            if service.database_role:
+                await asyncio.to_thread(
+                    postgres.create_login,
+                    owner,
+                    user=service.login,
+                    password=made.postgres_passwords[service.login],
+                    member_of=service.database_role,
+                )
         self._say(f"postgres is ready at {HOST}:{port}")
         return owner
 
     async def _start_services(
         self, chosen: Mapping[str, int], made: Development, keep_open: int, *, kafka: str
     ) -> None:
+        def database(service: Service) -> str | None:
+            if service.database_role is None:
+                return None
+            return self._postgres_given or postgres.dsn(
+                port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
+            )
+
         def settings(service: Service) -> dict[str, str]:
             unlimited = {name: "0" for name in services.UNLIMITED if name not in self._environ}
             return unlimited | services.settings(
                 kafka=kafka,
-                postgres=self._postgres_given
-                or postgres.dsn(
-                    port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
-                ),
+                postgres=database(service),
                 objects=self._environ.get("TIDEGATE_OBJECTS") or str(self._folder / folders.OBJECTS),
                 credentials=self._folder / development.CREDENTIALS,
                 limits=self._folder / development.LIMITS,

@@ -20,9 +20,8 @@ from aiohttp import web
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processors.runtime.batch import Batch, Partition
-from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
-from processors.runtime.lanes import Lanes
+from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import create_management
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
@@ -76,13 +75,13 @@ class Worker:
         group: Group,
         *,
         bootstrap: str,
-        delivery: Delivery,
+        work: Work,
         health: Health,
         instruments: telemetry.Telemetry,
         ends: Mapping[Partition, int],
     ) -> None:
         """
-        Wire Faust to *delivery*; nothing runs yet.
+        Wire Faust to *work*, which brings a batch to its end; nothing runs yet.
 
         Partitions with one of *ends* are read up to there; when all are, the worker stops.
         """
@@ -96,7 +95,7 @@ class Worker:
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
-        self._lanes = Lanes(delivery.deliver, finished=self._finished, fatal=self._fail)
+        self._lanes = Lanes(work, finished=self._finished, fatal=self._fail)
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,

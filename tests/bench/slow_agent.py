@@ -83,7 +83,9 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
         limit=lambda: NO_LIMIT,
     )
     ends = {Partition(group.source.name, each): end for each, end in replay.ends.items()}
-    worker = Worker(group, bootstrap=bootstrap, delivery=delivery, health=health, instruments=instruments, ends=ends)
+    worker = Worker(
+        group, bootstrap=bootstrap, work=delivery.deliver, health=health, instruments=instruments, ends=ends
+    )
     code = await worker.run(ManagementSettings(host="127.0.0.1", port=0))
     slices = telemetry.SLICE_DURATION.name
     busy_s = instruments.registry.get_sample_value(f"{slices}_sum", {"group": group.name})

@@ -24,10 +24,9 @@ from processors import app
 from processors.persistence import agent, store
 from processors.runtime import worker
 from processors.runtime.batch import Batch, Partition
-from processors.runtime.delivery import Delivery
 from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.health import Health
-from processors.runtime.lanes import Lanes
+from processors.runtime.lanes import Lanes, Work
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from processors.runtime.progress import Progress
 from schemas import codec, registry
@@ -162,8 +161,8 @@ def take() -> None:
     """Leave slices and acknowledgement to Faust: `take()` on a stock transport."""
 
     class Taking(worker.Worker):
-        def __init__(self, group: Group, *, bootstrap: str, delivery: Delivery, health: Health, **parts: Any) -> None:
-            super().__init__(group, bootstrap=bootstrap, delivery=delivery, health=health, **parts)
+        def __init__(self, group: Group, *, bootstrap: str, work: Work, health: Health, **parts: Any) -> None:
+            super().__init__(group, bootstrap=bootstrap, work=work, health=health, **parts)
             self.app = worker._faust_app(group, bootstrap)
             source = self.app.topic(*(topic.name for topic in group.sources), value_type=bytes, key_type=bytes)
             health.joined = True
@@ -171,7 +170,7 @@ def take() -> None:
             async def deliver(stream: Any) -> None:
                 async for events in stream.take_events(TAKEN_MAX, within=TAKEN_WITHIN_S):
                     for batch in by_partition(events):
-                        await delivery.deliver(batch)
+                        await work(batch)
 
             self.app.agent(source, name="taking")(deliver)
 
