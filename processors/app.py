@@ -50,6 +50,7 @@ async def run_persistence(environ: Mapping[str, str], replay: Replay | None) -> 
             group,
             bootstrap=config.kafka.bootstrap,
             work=delivery.deliver,
+            asleep=delivery.asleep,
             health=health,
             instruments=instruments,
             ends={Partition(group.source.name, each): end for each, end in replay.ends.items()} if replay else {},

@@ -14,13 +14,24 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas import registry
 from schemas.errors import Poison, Reason
-from schemas.events import EnvironmentCaptured, PayloadRef, Record, RunEvent, RunFinalized, RunStatus, TraceRecord
+from schemas.events import (
+    BreakerState,
+    EndpointState,
+    EnvironmentCaptured,
+    PayloadRef,
+    Record,
+    RunEvent,
+    RunFinalized,
+    RunStatus,
+    TraceRecord,
+)
 
 FRAME = struct.Struct(">bI")  # magic byte and schema id
 MAGIC = 0
 
 _TYPES: dict[str, type[Record]] = {
-    f"tidegate.runs.{record.__name__}": record for record in (RunEvent, EnvironmentCaptured, RunFinalized, TraceRecord)
+    **{f"tidegate.runs.{each.__name__}": each for each in (RunEvent, EnvironmentCaptured, RunFinalized, TraceRecord)},
+    f"tidegate.evaluation.{EndpointState.__name__}": EndpointState,
 }
 _LATEST = registry.last_released()
 _READER_SCHEMA = {name: parse_schema(dict(entry.schema)) for name, entry in _LATEST.items()}
@@ -82,6 +93,8 @@ def decode(value: bytes | None) -> Record:
             fields["payload_ref"] = PayloadRef(**reference)
     elif "status" in fields:
         fields["status"] = RunStatus(fields["status"])
+    elif "breaker" in fields:
+        fields["breaker"] = BreakerState(fields["breaker"])
     return record_type(**fields)
 
 

@@ -28,7 +28,7 @@ class ErrorCode(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a record was not stored as an event; written to `rejected_events`, to dead letters and to metrics."""
+    """Why a record did not come to its effect; written to `rejected_events`, to dead letters and to metrics."""
 
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown_schema"
@@ -44,6 +44,8 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     CONFLICT = "conflict"
     RUN_FINALIZED = "run_finalized"
+    DELIVERY_FAILED = "delivery_failed"  # an endpoint did not take it, this time
+    DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

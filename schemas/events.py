@@ -70,5 +70,25 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
     document: str
 
 
+class BreakerState(StrEnum):
+    """Whether an endpoint is sent to."""
+
+    CLOSED = "closed"  # it is
+    OPEN = "open"  # it fails: nothing is attempted for a while
+    HALF_OPEN = "half_open"  # one attempt decides
+    DISABLED = "disabled"  # it said 410: nothing is attempted until an operator enables it
+
+
+class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint of the evaluation engine is doing, told whenever that changes."""
+
+    endpoint: str
+    tenant: str | None = None
+    types: list[str]
+    breaker: BreakerState
+    reason: str | None = None
+    since: datetime
+
+
 RunRecord = RunEvent | EnvironmentCaptured | RunFinalized
-Record = RunRecord | TraceRecord
+Record = RunRecord | TraceRecord | EndpointState

@@ -3,13 +3,18 @@ Every topic and consumer group, declared once. `tidegate topics create` makes th
 
 A feature's topics follow from its group: `<source>.<group>.dlq` holds what the group gave up on,
 `<source>.<group>.redrive` what an operator sends back to it, `<source>.<group>.retry.<delay>` what waits.
+
+Each endpoint of the evaluation engine has a group of its own. Which endpoints there are, and which delays, a cluster's
+topics say (`groups_among`): so only the command that makes topics and the endpoint's own worker read the endpoints
+file with its secrets.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.events import EnvironmentCaptured, Record, RunEvent, RunFinalized, TraceRecord
+from schemas.events import EndpointState, EnvironmentCaptured, Record, RunEvent, RunFinalized, TraceRecord
 
 MIB = 1024 * 1024
 DAY_MS = 24 * 60 * 60 * 1000
@@ -48,11 +53,28 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A topic in which records wait before they are tried again."""
+
+    topic: Topic
+    delay_s: int  # after the record was written
+
+
+class Start(StrEnum):
+    """Where a group that is new begins."""
+
+    OLDEST = "oldest"  # its effect is owed to every record
+    NEWEST = "newest"  # what came before it is asked for by a replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """One consumer group: one effect of one topic's records."""
 
     name: str  # what operators type and topics bear: persistence
     source: Topic
+    delays: tuple[str, ...] = ()  # of its tiers, the shortest first: 30s, 5m, 1h
+    start: Start = Start.OLDEST
     replay_id: str | None = None  # of a group that repeats part of the source beside the live one
 
     @property
@@ -62,8 +84,15 @@ class Group:
 
     @property
     def sources(self) -> tuple[Topic, ...]:
-        """What the group consumes: a live one also what an operator sends back to it."""
-        return (self.source, self.redrive) if self.replay_id is None else (self.source,)
+        """What the group consumes: a live one also what waited, and what an operator sends back to it."""
+        if self.replay_id is not None:
+            return (self.source,)
+        return (self.source, self.redrive, *(tier.topic for tier in self.tiers))
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """Where the group puts records that are to be tried again later, the shortest delay first."""
+        return tuple(Tier(topic=self._letters(f"retry.{delay}"), delay_s=delay_s(delay)) for delay in self.delays)
 
     @property
     def dead_letters(self) -> Topic:
@@ -113,29 +142,77 @@ RUN_TRACES = Topic(
     cleanup=Cleanup.COMPACT,
 )
 
+ENDPOINT_STATES = Topic(
+    name="evaluation.endpoints",
+    records=(EndpointState,),
+    key="endpoint",
+    partitions=1,
+    retention_ms=None,
+    cleanup=Cleanup.COMPACT,
+)
+
 PERSISTENCE = Group(name="persistence", source=RUN_EVENTS)
 
 GROUPS: tuple[Group, ...] = (PERSISTENCE,)
+"""The groups of every deployment; those of endpoints come on top."""
+
+EVALUATION = "evaluation."
+DELAYS = ("30s", "5m", "1h")
+ENDPOINT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+DELAY_PATTERN = r"[1-9][0-9]{0,3}[smh]"
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+_ENDPOINT = re.compile(rf"{ENDPOINT_PATTERN}\Z")
+_ENDPOINT_TOPIC = re.compile(
+    rf"{re.escape(RUN_EVENTS.name)}\.evaluation\.(?P<endpoint>{ENDPOINT_PATTERN})"
+    rf"\.(?P<part>dlq|dlq\.settled|redrive|retry\.(?P<delay>{DELAY_PATTERN}))\Z"
+)
 
 
-def all_topics() -> Iterator[Topic]:
-    """Every topic that a deployment needs."""
-    yield RUN_EVENTS
-    yield RUN_TRACES
-    for group in GROUPS:
+def evaluation(endpoint: str, delays: Iterable[str] = DELAYS) -> Group:
+    """The group of one endpoint of the evaluation engine."""
+    return Group(
+        name=f"{EVALUATION}{endpoint}",
+        source=RUN_EVENTS,
+        delays=tuple(sorted(delays, key=delay_s)),
+        start=Start.NEWEST,
+    )
+
+
+def delay_s(delay: str) -> int:
+    """The seconds of a delay such as 30s, 5m or 1h."""
+    return int(delay[:-1]) * _UNITS_S[delay[-1]]
+
+
+def groups_among(topic_names: Iterable[str]) -> tuple[Group, ...]:
+    """The groups of a cluster that has these topics."""
+    delays: dict[str, list[str]] = {}
+    for name in sorted(topic_names):
+        if found := _ENDPOINT_TOPIC.match(name):
+            delays.setdefault(found["endpoint"], []).extend([found["delay"]] if found["delay"] else [])
+    return (*GROUPS, *(evaluation(endpoint, each) for endpoint, each in delays.items()))
+
+
+def all_topics(groups: Iterable[Group] = GROUPS) -> Iterator[Topic]:
+    """Every topic that a deployment with *groups* needs."""
+    yield from (RUN_EVENTS, RUN_TRACES, ENDPOINT_STATES)
+    for group in groups:
         yield from (group.dead_letters, group.redrive, group.settled)
+        yield from (tier.topic for tier in group.tiers)
 
 
-def subscriptions() -> Iterator[tuple[Group, Topic]]:
-    """Every group with each topic that it consumes."""
-    return ((group, topic) for group in GROUPS for topic in group.sources)
+def subscriptions(groups: Iterable[Group] = GROUPS) -> Iterator[tuple[Group, Topic]]:
+    """Every one of *groups* with each topic that it consumes."""
+    return ((group, topic) for group in groups for topic in group.sources)
 
 
 def find_group(name: str) -> Group | None:
-    """The declared group of that name, or None."""
+    """The group of that name, or None; whether an endpoint's exists, only a cluster says."""
+    endpoint = name.removeprefix(EVALUATION)
+    if endpoint != name and _ENDPOINT.match(endpoint):
+        return evaluation(endpoint)
     return next((group for group in GROUPS if group.name == name), None)
 
 
 def find_topic(name: str) -> Topic | None:
-    """The declared topic of that name, or None."""
-    return next((topic for topic in all_topics() if topic.name == name), None)
+    """The topic of that name, or None; whether an endpoint's exists, only a cluster says."""
+    return next((topic for topic in all_topics(groups_among([name])) if topic.name == name), None)

@@ -75,6 +75,7 @@ class Raw:
     value: bytes | None = None
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
     attempt: int = 0
+    tier: int = 0
 
 
 def raw(record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True) -> Raw:

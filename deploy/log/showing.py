@@ -11,7 +11,7 @@ from schemas import headers as header_names
 from schemas.codec import decode
 from schemas.credentials import Credentials
 from schemas.errors import Poison
-from schemas.events import Record, RunEvent, TraceRecord
+from schemas.events import EndpointState, Record, RunEvent, RunRecord
 from schemas.objects import to_json
 from schemas.validity import check_record
 
@@ -61,7 +61,7 @@ def show(raw: Raw, credentials: Credentials | None) -> Shown:
         record = decode(raw.value)
     except Poison as poison:
         return Shown(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
-    if credentials is None or isinstance(record, TraceRecord) or raw.value is None:
+    if credentials is None or not isinstance(record, RunRecord) or raw.value is None:
         return Shown(raw=raw, record=record, verified=None, problem=None)
     # A dead letter's proof was made for the topic that it comes from.
     origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
@@ -87,8 +87,9 @@ def _summary(shown: Shown) -> str:
     if isinstance(record, RunEvent):
         payload = record.payload if record.payload_ref is None else to_json(record.payload_ref)
         return f"{record.run_id} #{record.seq} {record.actor} {record.type} {payload}"
-    rest = {name: value for name, value in _fields(record).items() if name not in ("tenant", "run_id")}
-    return f"{record.run_id} {type(record).__name__} {msgspec.json.encode(rest).decode()}"
+    of = record.endpoint if isinstance(record, EndpointState) else record.run_id
+    rest = {name: value for name, value in _fields(record).items() if name not in ("tenant", "run_id", "endpoint")}
+    return f"{of} {type(record).__name__} {msgspec.json.encode(rest).decode()}"
 
 
 def _fields(record: Record) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from gateway.receipts.views import RecordView
 from schemas import codec, headers
 from schemas.credentials import Principal, Right
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized
+from schemas.events import EndpointState, EnvironmentCaptured, RunEvent, RunFinalized
 
 _PARTS = {RunFinalized: "finalized", EnvironmentCaptured: "environment"}
 
@@ -25,6 +25,18 @@ def describe(record: LogRecord) -> RecordView:
             key=text(record.key),
             written_at=record.written_at,
             problem=f"{poison.reason}: {poison.detail}",
+        )
+    if isinstance(decoded, EndpointState):
+        # Of an operator, not of a run; it may say more of an endpoint than its tenant is to know.
+        return RecordView(
+            name=type(decoded).__name__,
+            tenant=None,
+            run_id=None,
+            seq=None,
+            event_id=None,
+            key=text(record.key),
+            written_at=record.written_at,
+            problem=None,
         )
     seq_or_none = decoded.seq if isinstance(decoded, RunEvent) else None
     part = seq_or_none or _PARTS.get(type(decoded))

@@ -10,7 +10,7 @@ from schemas import codec
 from schemas import headers as header_names
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
-from schemas.events import RunEvent, RunFinalized, RunRecord, TraceRecord
+from schemas.events import RunEvent, RunFinalized, RunRecord
 from schemas.validity import check_record, is_sealed
 
 
@@ -89,7 +89,7 @@ class PartitionTail:
     def _read(self, record: LogRecord) -> RunRecord | None:
         try:
             decoded = codec.decode(record.value)
-            if isinstance(decoded, TraceRecord):
+            if not isinstance(decoded, RunRecord):
                 return None
             rejection = check_record(
                 decoded,

@@ -24,6 +24,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     attempt: int = 0  # how often it was a dead letter that an operator sent back
+    tier: int = 0  # how many of its group's delay tiers it has waited in
 
 
 class Batch:

@@ -1,4 +1,4 @@
-"""Records that a processor writes to the log: dead letters and derived records, each acknowledged before it counts."""
+"""Records that a processor writes to the log: set aside or derived, each acknowledged before it counts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -99,11 +99,20 @@ class LogWriter:
 
 def dead_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
     """The dead letter of *record*: key, bytes and headers as they were, and what went wrong."""
+    return _set_aside(record, poison, group=group, attempt=record.attempt + 1)
+
+
+def deferral(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
+    """What waits in a delay tier for *record*: the same as its dead letter, but that it has not failed for good."""
+    return _set_aside(record, poison, group=group, attempt=record.attempt)
+
+
+def _set_aside(record: RawRecord, poison: Poison, *, group: Group, attempt: int) -> Outgoing:
     place = {
         headers.ORIGINAL_TOPIC: record.topic,
         headers.ORIGINAL_PARTITION: str(record.partition),
         headers.ORIGINAL_OFFSET: str(record.offset),
-        headers.ATTEMPT: str(record.attempt + 1),
+        headers.ATTEMPT: str(attempt),
         headers.FAILED_PART: group.name,
         headers.ERROR_TOPIC: record.topic,
         headers.ERROR_PARTITION: str(record.partition),

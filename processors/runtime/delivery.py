@@ -2,32 +2,36 @@
 The loop that every processor shares: decode, judge, hand to the processor, and settle whatever it answers.
 
 A slice is finished only when each of its records has an outcome that is durable. A record that can never be handled is
-found by halving the slice, written to the dead-letter topic with its bytes, and its neighbours go on in order.
+found by halving the slice, written to the dead-letter topic with its bytes, and its neighbours go on in order. One
+that only fails for now waits in the group's delay tiers, if it has any, each a topic whose lane waits until its head
+is due.
 """
 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import takewhile
+from time import monotonic, time
 
 import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
-from processors.runtime.dead_letters import DeadLetters, Outgoing, dead_letter
+from processors.runtime.dead_letters import DeadLetters, Outgoing, dead_letter, deferral
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
-from processors.runtime.outcomes import Arrival, Handler, Outcome, Tally
-from processors.runtime.reading import read, read_sent_back
+from processors.runtime.outcomes import Arrival, Failure, Handler, Outcome, SomeFailed, Tally
+from processors.runtime.reading import Unreadable, read, read_set_aside
 from schemas import telemetry
 from schemas.credentials import CredentialsFile
 from schemas.errors import Poison
-from schemas.topics import Group
+from schemas.topics import Group, Topic
 
 HALTED_S = 1.0  # between two looks at a limit that a person may raise
+CLOCK_S = 5.0  # between two looks at a clock that may have been set
 
 log = structlog.get_logger()
 
@@ -47,6 +51,7 @@ class Delivery:
         limit: Callable[[], DeadLetterLimit],
         only_key: bytes | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock_s: Callable[[], float] = time,
     ) -> None:
         """
         Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time.
@@ -60,7 +65,10 @@ class Delivery:
         self._health = health
         self._limit = limit
         self._only_key = only_key
+        self.asleep: set[Partition] = set()  # lanes that wait and have nothing under way
         self._sleep = sleep
+        self._clock_s = clock_s
+        self._tiers = {tier.topic.name: (number, tier) for number, tier in enumerate(group.tiers, start=1)}
         self._poisoned: defaultdict[Partition, Poisoned] = defaultdict(Poisoned)
         self._records = instruments[telemetry.RECORDS]
         self._retries = instruments[telemetry.SLICE_RETRIES]
@@ -70,19 +78,43 @@ class Delivery:
     async def deliver(self, batch: Batch) -> None:
         """Bring every record of *batch* to a durable outcome; waits as long as that takes."""
         started_s = monotonic()
-        credentials = self._credentials.current(now_s=started_s)
-        sent_back = batch.partition.topic == self._group.redrive.name
-        arrivals, unreadable = (read_sent_back if sent_back else read)(self._asked_for(batch), credentials)
-        readable = 0
-        for found in unreadable:
-            if found.readable_before > readable:
-                self._poisoned[batch.partition].row_ends()
-            readable = found.readable_before
-            await self._bury(batch.partition, found.raw, found.poison)
-        await self._settle(batch.partition, arrivals)
+        async for records in self._due(batch):
+            arrivals, unreadable = self._read(batch.partition.topic, records)
+            readable = 0
+            for found in unreadable:
+                if found.readable_before > readable:
+                    self._poisoned[batch.partition].row_ends()
+                readable = found.readable_before
+                await self._bury(batch.partition, found.raw, found.poison)
+            await self._settle(batch.partition, arrivals)
         reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
+
+    async def _due(self, batch: Batch) -> AsyncIterator[Sequence[RawRecord]]:
+        """The records of *batch*; those of a delay tier in parts, each when it is due."""
+        if batch.partition.topic not in self._tiers:
+            yield self._asked_for(batch)
+            return
+        _, tier = self._tiers[batch.partition.topic]
+        waiting = list(batch.records)
+        while waiting:
+            due_until_ms = 1000 * (self._clock_s() - tier.delay_s)
+            if due := _written_by(waiting, due_until_ms):
+                yield due
+                del waiting[: len(due)]
+            else:
+                left_s = (waiting[0].timestamp - due_until_ms) / 1000
+                await self._rest(batch.partition, min(left_s, CLOCK_S))
+
+    def _read(self, topic: str, records: Sequence[RawRecord]) -> tuple[list[Arrival], list[Unreadable]]:
+        credentials = self._credentials.current(now_s=monotonic())
+        if topic == self._group.redrive.name:
+            return read_set_aside(records, credentials, tier=0)
+        if topic in self._tiers:
+            number, _ = self._tiers[topic]
+            return read_set_aside(records, credentials, tier=number)
+        return read(records, credentials)
 
     def _asked_for(self, batch: Batch) -> Sequence[RawRecord]:
         if self._only_key is None:
@@ -102,14 +134,28 @@ class Delivery:
                 else:
                     middle = len(part) // 2
                     waiting += [part[middle:], part[:middle]]
+            except SomeFailed as left:
+                self._count(partition, left.tally)
+                self._poisoned[partition].handled(left.tally.total(), self._limit())
+                for failure in left.failures:
+                    await self._set_aside(partition, failure)
             else:
                 self._count(partition, tally)
                 self._poisoned[partition].handled(len(part), self._limit())
 
+    async def _set_aside(self, partition: Partition, failure: Failure) -> None:
+        raw, poison, tiers = failure.arrival.raw, failure.poison, self._group.tiers
+        if not failure.again or raw.tier >= len(tiers):
+            await self._bury(partition, raw, poison)
+            return
+        letter = deferral(raw, poison, group=self._group)
+        await self._until_possible(partition, lambda: self._write(tiers[raw.tier].topic, letter))
+        self._count(partition, Tally({(Outcome.DEFERRED, poison.reason): 1}))
+
     async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
         await self._until_admitted(partition, raw, poison)
         letter = dead_letter(raw, poison, group=self._group)
-        await self._until_possible(partition, lambda: self._write_dead_letter(letter))
+        await self._until_possible(partition, lambda: self._write(self._group.dead_letters, letter))
         self._poisoned[partition].dead_lettered(self._limit())
         self._count(partition, Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
         log.warning(
@@ -128,12 +174,12 @@ class Delivery:
         self._health.halts(partition, reason)
         log.critical("lane halted", partition=partition.partition, reason=reason)
         while not self._poisoned[partition].admits(self._limit()):
-            await self._sleep(HALTED_S)
+            await self._rest(partition, HALTED_S)
         self._health.goes_on(partition)
         log.warning("lane goes on", partition=partition.partition, reason="the dead-letter limit was raised")
 
-    async def _write_dead_letter(self, letter: Outgoing) -> Tally:
-        await self._dead_letters.write(self._group.dead_letters, [letter])
+    async def _write(self, topic: Topic, letter: Outgoing) -> Tally:
+        await self._dead_letters.write(topic, [letter])
         return Tally()
 
     async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[Tally]]) -> Tally:
@@ -147,13 +193,25 @@ class Delivery:
                 self._health.waits(partition, str(reason))
                 if failures == 1:
                     log.warning("lane waits", partition=partition.partition, reason=str(reason))
-                await self._sleep(delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
+                await self._rest(partition, delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
             else:
                 if failures:
                     self._health.goes_on(partition)
                     log.warning("lane goes on", partition=partition.partition, attempts=failures + 1)
                 return tally
 
+    async def _rest(self, partition: Partition, seconds: float) -> None:
+        self.asleep.add(partition)
+        try:
+            await self._sleep(seconds)
+        finally:
+            self.asleep.discard(partition)
+
     def _count(self, partition: Partition, tally: Tally) -> None:
         for (outcome, reason), count in tally.items():
             self._records.labels(partition.topic, self._group.name, outcome, reason or "").inc(count)
+
+
+def _written_by(records: Sequence[RawRecord], moment_ms: float) -> Sequence[RawRecord]:
+    """Those that precede the first of *records* that was written later."""
+    return list(takewhile(lambda record: record.timestamp <= moment_ms, records))

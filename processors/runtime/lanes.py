@@ -5,24 +5,33 @@ So one partition's backoff does not stall the others, and a partition's records 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 
 from processors.runtime.batch import Batch, Partition
 
 Work = Callable[[Batch], Awaitable[None]]
+
+LOOK_EVERY_S = 0.1  # at whether a lane that is waited for has fallen asleep
 
 
 class Lanes:
     """The lanes of the partitions that this worker holds."""
 
     def __init__(
-        self, work: Work, *, finished: Callable[[Batch], None], fatal: Callable[[BaseException], None]
+        self,
+        work: Work,
+        *,
+        finished: Callable[[Batch], None],
+        fatal: Callable[[BaseException], None],
+        asleep: Container[Partition] = frozenset(),
     ) -> None:
         """
         Work each batch with *work*, then report it to *finished*.
 
-        An error that leaves *work* goes to *fatal*, which ends the process: a lane never skips a batch.
+        An error that leaves *work* goes to *fatal*, which ends the process: a lane never skips a batch. Lanes that are
+        *asleep* have nothing under way, and are not waited for when partitions are given up.
         """
+        self._asleep = asleep
         self._work = work
         self._finished = finished
         self._fatal = fatal
@@ -40,14 +49,16 @@ class Lanes:
         self._queues[batch.partition].put_nowait(batch)
 
     async def drain(self, partitions: Iterable[Partition], *, timeout_s: float) -> bool:
-        """Wait until the lanes of *partitions* have worked off what they hold; False if time ran out."""
-        waits = [asyncio.ensure_future(self._queues[each].join()) for each in partitions if each in self._queues]
-        if not waits:
-            return True
-        _, late = await asyncio.wait(waits, timeout=timeout_s)
-        for wait in late:
+        """Wait until the lanes of *partitions* have worked off what they hold, or sleep; False if time ran out."""
+        waits = {asyncio.ensure_future(self._queues[each].join()): each for each in partitions if each in self._queues}
+        busy, left_s = set(waits), timeout_s
+        while busy and left_s > 0:
+            _, busy = await asyncio.wait(busy, timeout=min(LOOK_EVERY_S, left_s))
+            busy = {wait for wait in busy if waits[wait] not in self._asleep}
+            left_s -= LOOK_EVERY_S
+        for wait in waits:
             wait.cancel()
-        return not late
+        return not busy
 
     async def cancel(self, partitions: Iterable[Partition]) -> None:
         """End the lanes of *partitions*; what they had not finished comes back with the next owner."""

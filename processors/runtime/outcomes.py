@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from processors.runtime.batch import RawRecord
-from schemas.errors import Reason
+from schemas.errors import Poison, Reason
 from schemas.events import RunRecord
 from schemas.validity import Rejection
 
@@ -18,7 +18,9 @@ class Outcome(StrEnum):
     DONE = "done"
     DUPLICATE = "duplicate"  # the same content stands at another place in the log
     REDELIVERY = "redelivery"  # this very place was handled before
-    REJECTED = "rejected"  # breaks a rule; kept with its bytes and the reason
+    REJECTED = "rejected"  # breaks a rule; persistence keeps it with its bytes and the reason
+    FILTERED = "filtered"  # not asked for
+    DEFERRED = "deferred"  # waits in a delay tier to be tried again
     DEAD_LETTER = "dead_letter"  # can never be handled; its bytes are in the dead-letter topic
 
 
@@ -34,14 +36,34 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 # How often each (outcome, reason) came about; reason is None where the outcome needs none.
 Tally = Counter[tuple[Outcome, Reason | None]]
 
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """A record that did not come to its effect, though others did."""
+
+    arrival: Arrival
+    poison: Poison
+    again: bool  # True: it may later, so that it waits in the next delay tier while there is one
+
+
+class SomeFailed(Exception):
+    """Every record of the slice is done, as *tally* says, but for *failures*. Defer or dead-letter those."""
+
+    def __init__(self, tally: Tally, failures: Sequence[Failure]) -> None:
+        """Carry both."""
+        super().__init__(f"{len(failures)} records failed by themselves")
+        self.tally = tally
+        self.failures = failures
+
+
 Handler = Callable[[Sequence[Arrival]], Awaitable[Tally]]
 """
-Bring about the effect of consecutive records of one partition, all of it or nothing.
+Bring about the effect of consecutive records of one partition.
 
 On return every effect is durable. Called again with the same records after a failure of any kind, so each effect must
 be harmless to repeat.
 
 Raises:
-    Transient: what it needs is away; nothing was done. The same records come again.
+    Transient: what it needs is away. The same records come again.
     Poison: one of the records can never be handled; nothing was done. Smaller slices come until it is found.
+    SomeFailed: all is done but for the records that it names.
 """

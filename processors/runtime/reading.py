@@ -9,7 +9,7 @@ from processors.runtime.redrive import restore
 from schemas import codec
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
-from schemas.events import RunEvent, RunRecord, TraceRecord
+from schemas.events import EndpointState, RunEvent, RunRecord, TraceRecord
 from schemas.validity import check_content, is_sealed
 
 
@@ -21,13 +21,15 @@ class Unreadable(NamedTuple):
     readable_before: int
 
 
-def read_sent_back(letters: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
-    """Like `read`, of dead letters that an operator sent back."""
+def read_set_aside(
+    letters: Sequence[RawRecord], credentials: Credentials, *, tier: int
+) -> tuple[list[Arrival], list[Unreadable]]:
+    """Like `read`, of records that were put aside: by an operator who sent dead letters back, or in delay *tier*."""
     records: list[RawRecord] = []
     without_origin: list[Unreadable] = []
     for letter in letters:
         try:
-            records.append(restore(letter))
+            records.append(restore(letter, tier=tier))
         except Poison as poison:
             without_origin.append(Unreadable(letter, poison, len(records)))
     arrivals, unreadable = read(records, credentials)
@@ -73,6 +75,6 @@ def _decode_sealed(records: Sequence[RawRecord], sealed: Sequence[bool]) -> Sequ
 
 def _decode(raw: RawRecord) -> RunRecord:
     record = codec.decode(raw.value)
-    if isinstance(record, TraceRecord):
-        raise Poison(Reason.UNKNOWN_SCHEMA, f"a TraceRecord does not belong on {raw.topic}")
+    if isinstance(record, TraceRecord | EndpointState):
+        raise Poison(Reason.UNKNOWN_SCHEMA, f"a {type(record).__name__} does not belong on {raw.topic}")
     return record

@@ -1,13 +1,13 @@
-"""A dead letter that an operator sent back, as the record that it was: its own place in the log, its own headers."""
+"""A record that was put aside, as the record that it was: its own place in the log, its own headers."""
 
 from processors.runtime.batch import RawRecord
 from schemas import headers
 from schemas.errors import Poison, Reason
 
 
-def restore(letter: RawRecord) -> RawRecord:
+def restore(letter: RawRecord, *, tier: int = 0) -> RawRecord:
     """
-    The record that *letter* was, at the place where it was read first.
+    The record that *letter* was, at the place where it was read first; *tier* tiers is how far it has come.
 
     Raises:
         Poison: it does not say where that was.
@@ -25,6 +25,7 @@ def restore(letter: RawRecord) -> RawRecord:
         value=letter.value,
         headers=[(name, value) for name, value in letter.headers if name not in headers.OF_DEAD_LETTERS],
         attempt=_number(bears, headers.ATTEMPT),
+        tier=tier,
     )
 
 

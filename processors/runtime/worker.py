@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -79,23 +79,26 @@ class Worker:
         health: Health,
         instruments: telemetry.Telemetry,
         ends: Mapping[Partition, int],
+        asleep: Container[Partition] = frozenset(),
+        fetch_records_max: int = FETCH_RECORDS_MAX,
     ) -> None:
         """
         Wire Faust to *work*, which brings a batch to its end; nothing runs yet.
 
-        Partitions with one of *ends* are read up to there; when all are, the worker stops.
+        Partitions with one of *ends* are read up to there; when all are, the worker stops. Partitions that are *asleep*
+        have no work under way.
         """
         self._group = group
         self._stop_asked = asyncio.Event()
         self._health = health
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.app = _faust_app(group, bootstrap)
+        self.app = _faust_app(group, bootstrap, fetch_records_max=fetch_records_max)
         self._progress = Progress()
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
-        self._lanes = Lanes(work, finished=self._finished, fatal=self._fail)
+        self._lanes = Lanes(work, finished=self._finished, fatal=self._fail, asleep=asleep)
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,
@@ -198,14 +201,14 @@ class _App(faust.App):  # type: ignore[misc]  # Faust is untyped to us
         """Make none: we keep no tables, and the working folder may be read-only."""
 
 
-def _faust_app(group: Group, bootstrap: str) -> faust.App:
+def _faust_app(group: Group, bootstrap: str, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
     return _App(
         group.id,
         broker=[f"kafka://{server.strip()}" for server in bootstrap.split(",")],
         # A group without an offset, or whose offset has expired, stops instead of skipping.
         consumer_auto_offset_reset="none",
         broker_commit_interval=COMMIT_INTERVAL_S,
-        broker_max_poll_records=FETCH_RECORDS_MAX,
+        broker_max_poll_records=fetch_records_max,
         broker_max_poll_interval=86_400.0,  # Faust fetches in a thread; a lane that waits for Postgres is no failure
         broker_session_timeout=10.0,  # how long the partitions of a killed worker lie still
         broker_heartbeat_interval=2.0,

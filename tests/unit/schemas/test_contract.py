@@ -16,10 +16,42 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
     assert names == [
         "run.events",
         "run.traces",
+        "evaluation.endpoints",
         "run.events.persistence.dlq",
         "run.events.persistence.redrive",
         "run.events.persistence.dlq.settled",
     ]
+
+
+def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
+    group = topics.evaluation("scorer", ["5m", "30s"])
+    assert group.id == "tidegate.evaluation.scorer"
+    assert [topic.name for topic in group.sources] == [
+        "run.events",
+        "run.events.evaluation.scorer.redrive",
+        "run.events.evaluation.scorer.retry.30s",
+        "run.events.evaluation.scorer.retry.5m",
+    ]
+    assert [tier.delay_s for tier in group.tiers] == [30, 300]
+
+
+def test_a_clusters_topics_say_which_endpoints_it_has() -> None:
+    declared = (topics.PERSISTENCE, topics.evaluation("a"), topics.evaluation("b-2", ["1s", "10s"]))
+    names = [topic.name for topic in topics.all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
+    assert topics.groups_among(names) == declared
+
+
+@pytest.mark.parametrize("part", ["dlq", "dlq.settled", "redrive", "retry.30s"])
+def test_every_topic_of_an_endpoint_is_found_by_its_name(part: str) -> None:
+    name = f"run.events.evaluation.scorer.{part}"
+    found = topics.find_topic(name)
+    assert found is not None
+    assert found.name == name
+
+
+@pytest.mark.parametrize("name", ["evaluation.", "evaluation.a.b", "evaluation.A", "evaluation", "other"])
+def test_no_group_has_a_name_that_is_none(name: str) -> None:
+    assert topics.find_group(name) is None
 
 
 def test_a_dead_letter_fits_where_its_record_fitted() -> None:

@@ -13,12 +13,12 @@ from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
-from processors.runtime.outcomes import Arrival, Outcome, Tally
+from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from schemas import credentials as credentials_file
 from schemas import headers, telemetry
 from schemas.credentials import CredentialsFile
 from schemas.errors import Poison, Reason
-from schemas.topics import PERSISTENCE, Topic
+from schemas.topics import PERSISTENCE, Group, Topic, evaluation
 from tests.builders import Raw, credentials, event, raw, run_event
 
 TP = Partition("run.events", 0)
@@ -46,33 +46,39 @@ class Store:
 
 
 class Writer:
-    """Takes dead letters, after a number of failures."""
+    """Takes dead letters and deferrals, after a number of failures."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, group: Group = PERSISTENCE) -> None:
         self.letters: list[Outgoing] = []
+        self.deferred: list[tuple[str, Outgoing]] = []
         self.failures = failures
+        self.group = group
 
     async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
-        assert topic == PERSISTENCE.dead_letters
         if self.failures:
             self.failures -= 1
             raise Transient("broker is away")
-        self.letters += records
+        if topic == self.group.dead_letters:
+            self.letters += records
+        else:
+            assert topic in [tier.topic for tier in self.group.tiers]
+            self.deferred += [(topic.name, record) for record in records]
 
 
 class Loop:
     """A delivery over fakes, with the waits it made."""
 
-    def __init__(self, tmp_path: Path, store: Store, writer: Writer | None = None) -> None:
+    def __init__(self, tmp_path: Path, store: Any, writer: Writer | None = None, *, group: Group = PERSISTENCE) -> None:
         path = tmp_path / "credentials.toml"
         credentials_file.write(path, credentials())
         self.waits_s: list[float] = []
         self.limit = DeadLetterLimit()
-        self.writer = writer or Writer()
+        self.writer = writer or Writer(group=group)
+        self.now_s = 0.0
         self.health = Health()
         self.instruments = telemetry.Telemetry(telemetry.OF_PROCESSORS)
         self.delivery = Delivery(
-            PERSISTENCE,
+            group,
             store.append,
             dead_letters=self.writer,  # type: ignore[arg-type]  # a fake of the same shape
             credentials=CredentialsFile(path),
@@ -80,10 +86,13 @@ class Loop:
             health=self.health,
             limit=lambda: self.limit,
             sleep=self._sleep,
+            clock_s=lambda: self.now_s,
         )
 
     async def _sleep(self, seconds: float) -> None:
+        assert self.delivery.asleep, "a lane that waits is known to"
         self.waits_s.append(seconds)
+        self.now_s += seconds
         await asyncio.sleep(0)
 
     def counted(self, outcome: Outcome, reason: str = "") -> float:
@@ -211,3 +220,76 @@ async def test_good_records_between_poison_keep_it_within_the_limit(tmp_path: Pa
     await loop.delivery.deliver(Batch(TP, records))
     assert len(loop.writer.letters) == 10
     assert loop.waits_s == []
+
+
+ENDPOINT = evaluation("scorer", ["30s", "5m"])
+
+
+class Endpoint:
+    """Takes what it is given, less the seqs that fail by themselves."""
+
+    def __init__(self, *, failing: Sequence[int] = (), refused: Sequence[int] = ()) -> None:
+        self.failing = set(failing)
+        self.refused = set(refused)
+        self.taken: list[int] = []
+
+    async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+        bad = {*self.failing, *self.refused}
+        failures = [
+            Failure(each, Poison(Reason.DELIVERY_FAILED, "500"), each.record.seq in self.failing)  # type: ignore[union-attr]
+            for each in arrivals
+            if each.record.seq in bad  # type: ignore[union-attr]
+        ]
+        seqs = [each.record.seq for each in arrivals if each.record.seq not in bad]  # type: ignore[union-attr]
+        self.taken += seqs
+        tally = Tally({(Outcome.DONE, None): len(seqs)})
+        if failures:
+            raise SomeFailed(tally, failures)
+        return tally
+
+
+def read_back(letter: Outgoing, *, written_s: float) -> Any:
+    return Raw(key=letter.key, value=letter.value, headers=letter.headers, timestamp=round(written_s * 1000))  # type: ignore[arg-type]
+
+
+async def test_what_failed_by_itself_waits_and_its_neighbours_are_done(tmp_path: Path) -> None:
+    endpoint = Endpoint(failing=[2], refused=[4])
+    loop = Loop(tmp_path, endpoint, group=ENDPOINT)
+    await loop.delivery.deliver(Batch(TP, events(5)))
+    assert endpoint.taken == [1, 3, 5]
+    assert [topic for topic, _ in loop.writer.deferred] == ["run.events.evaluation.scorer.retry.30s"]
+    assert len(loop.writer.letters) == 1
+
+
+async def test_a_deferred_record_waits_its_time_and_then_for_longer_and_is_given_up(tmp_path: Path) -> None:
+    """Through every tier, from its own place and with its own proof, at the first moment that it is due."""
+    endpoint = Endpoint(failing=[1])
+    loop = Loop(tmp_path, endpoint, group=ENDPOINT)
+    await loop.delivery.deliver(Batch(TP, events(1)))
+    for tier, moment_s in zip(ENDPOINT.tiers, (30.0, 330.0), strict=True):
+        topic, letter = loop.writer.deferred[-1]
+        assert topic == tier.topic.name
+        await loop.delivery.deliver(Batch(Partition(topic, 0), [read_back(letter, written_s=loop.now_s)]))
+        assert loop.now_s == pytest.approx(moment_s)
+    assert len(loop.writer.deferred) == 2
+    [letter] = loop.writer.letters
+    assert dict(letter.headers)[headers.ORIGINAL_OFFSET] == b"1"
+    assert dict(letter.headers)[headers.ATTEMPT] == b"1"
+    assert not loop.delivery.asleep
+
+
+async def test_of_a_tiers_slice_each_record_waits_for_itself(tmp_path: Path) -> None:
+    endpoint = Endpoint(failing=[1, 2, 3])
+    loop = Loop(tmp_path, endpoint, group=ENDPOINT)
+    await loop.delivery.deliver(Batch(TP, events(3)))
+    waiting = [read_back(letter, written_s=10.0 * n) for n, (_, letter) in enumerate(loop.writer.deferred)]
+    endpoint.failing = set()
+    await loop.delivery.deliver(Batch(Partition(ENDPOINT.tiers[0].topic.name, 0), waiting))
+    assert endpoint.taken == [1, 2, 3]
+    assert loop.now_s == pytest.approx(50.0)
+
+
+async def test_without_tiers_what_failed_is_a_dead_letter(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, Endpoint(failing=[1]))
+    await loop.delivery.deliver(Batch(TP, events(1)))
+    assert len(loop.writer.letters) == 1

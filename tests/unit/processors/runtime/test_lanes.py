@@ -94,3 +94,15 @@ def test_waits_double_up_to_a_bound() -> None:
     waits = [delay_s(attempt, jitter=0) for attempt in (1, 2, 3, 4, 100, 10_000)]
     assert waits == [FIRST_S, FIRST_S * 2, FIRST_S * 4, FIRST_S * 8, LAST_S, LAST_S]
     assert delay_s(1, jitter=0.999) >= FIRST_S / 2
+
+
+async def test_a_lane_that_sleeps_is_not_waited_for() -> None:
+    work = Work()
+    asleep: set[Partition] = set()
+    lanes = Lanes(work.work, finished=work.finished.append, fatal=work.fatal.append, asleep=asleep)
+    lanes.dispatch(batch(ONE))
+    await asyncio.sleep(0)
+    asleep.add(ONE)
+    assert await lanes.drain([ONE], timeout_s=60)
+    assert work.finished == []
+    await lanes.cancel([ONE])

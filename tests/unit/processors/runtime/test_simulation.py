@@ -20,6 +20,7 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.outcomes import Arrival, Tally
 from processors.runtime.progress import Progress
 from schemas.errors import Poison
+from schemas.topics import Topic
 from tests.simulation.calls import Fate
 from tests.simulation.log import PARTITIONS, RUNS, Kind
 from tests.simulation.workers import Parts
@@ -286,8 +287,8 @@ class SkipsOnTransient(Delivery):
 class DropsDeadLetters(Delivery):
     """Does not wait for the acknowledgement of a dead letter."""
 
-    async def _write_dead_letter(self, letter: Any) -> Tally:
-        self._unawaited = asyncio.create_task(super()._write_dead_letter(letter))
+    async def _write(self, topic: Topic, letter: Any) -> Tally:
+        self._unawaited = asyncio.create_task(super()._write(topic, letter))
         return Tally()
 
 
