@@ -1,4 +1,8 @@
-"""`python -m processors NAME`: run one processor until SIGTERM; with `--replay FILE`, until that range is handled."""
+"""
+`python -m processors NAME`: run one processor until SIGTERM; with `--replay FILE`, until that range is handled.
+
+`evaluation` runs for one endpoint: `--endpoint NAME`.
+"""
 
 import argparse
 import asyncio
@@ -9,7 +13,7 @@ from typing import NoReturn
 
 import structlog
 
-from processors.app import PROCESSORS
+from processors.app import PROCESSORS, Order
 from processors.runtime import failpoints
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
@@ -27,12 +31,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m processors")
     parser.add_argument("name", choices=PROCESSORS)
     parser.add_argument("--replay", type=Path, metavar="FILE", help="the plan of `tidegate replay`")
+    parser.add_argument("--endpoint", metavar="NAME", help="which one of the endpoints file, for `evaluation`")
     given = parser.parse_args()
     log = structlog.get_logger()
     try:
         log_as_json(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
         failpoints.arm(os.environ.get("TIDEGATE_FAILPOINT", ""))
-        asyncio.run(_run(given.name, None if given.replay is None else _read(given.replay)))
+        replay = None if given.replay is None else _read(given.replay)
+        asyncio.run(_run(given.name, Order(replay=replay, endpoint=given.endpoint)))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
         log.critical("not started", processor=given.name, reason=str(error))
         return EXIT_CONFIGURATION
@@ -45,8 +51,8 @@ def _read(plan: Path) -> Replay:
         raise SettingsInvalid(f"--replay {plan}: {error}") from error
 
 
-async def _run(name: str, replay: Replay | None) -> NoReturn:
-    end_process(await PROCESSORS[name](os.environ, replay))
+async def _run(name: str, order: Order) -> NoReturn:
+    end_process(await PROCESSORS[name](os.environ, order))
 
 
 if __name__ == "__main__":

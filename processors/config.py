@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.endpoints import EndpointsSettings
 from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
 
 
@@ -18,4 +19,21 @@ class PersistenceSettings:
         "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
     )
     connections_max: int = setting("TIDEGATE_PERSISTENCE_CONNECTIONS", 4, help="Connections to Postgres")
+    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """Everything that the process of one endpoint is told."""
+
+    kafka: KafkaSettings
+    credentials: CredentialsSettings
+    management: ManagementSettings
+    endpoints: EndpointsSettings
+    internal_allowed: bool = setting(
+        "TIDEGATE_EVALUATION_INTERNAL", False, help="Send also to internal addresses, without TLS, on any port"
+    )
+    limits: Path | None = setting(
+        "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
+    )
     log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

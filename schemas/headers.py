@@ -28,6 +28,10 @@ ERROR_STAGE = "__connect.errors.stage"
 ERROR_CLASS = "__connect.errors.exception.class.name"
 ERROR_MESSAGE = "__connect.errors.exception.message"
 
+# The parts of a run's event ids that are no numbers.
+FINALIZED_PART = "finalized"
+ENVIRONMENT_PART = "environment"
+
 # What a dead letter bears beside the headers of the record that it was.
 OF_DEAD_LETTERS = frozenset(
     {

@@ -134,6 +134,25 @@ GROUP_HEALTHY = Metric(
     labels=("group",),
 )
 
+WEBHOOKS = Metric(
+    name="tidegate_webhooks_total",
+    kind=Kind.COUNTER,
+    help="Attempts at a webhook, by what they came to",
+    labels=("endpoint", "verdict"),
+)
+WEBHOOK_DURATION = Metric(
+    name="tidegate_webhook_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From the start of an attempt to the end of its answer",
+    labels=("endpoint",),
+)
+WEBHOOK_BREAKER_CLOSED = Metric(
+    name="tidegate_webhook_breaker_closed",
+    kind=Kind.GAUGE,
+    help="1 while the endpoint is sent to, 0 while its breaker is open, half-open or the endpoint is disabled",
+    labels=("endpoint",),
+)
+
 GROUP_LAG = Metric(
     name="tidegate_group_lag_records",
     kind=Kind.GAUGE,
@@ -175,6 +194,9 @@ OF_PROCESSORS = (
     GROUP_COMMITTED,
     GROUP_HALTED_LANES,
     GROUP_HEALTHY,
+    WEBHOOKS,
+    WEBHOOK_DURATION,
+    WEBHOOK_BREAKER_CLOSED,
 )
 
 

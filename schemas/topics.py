@@ -83,6 +83,11 @@ class Group:
         return f"tidegate.{self.name}" if self.replay_id is None else f"tidegate.{self.name}.replay.{self.replay_id}"
 
     @property
+    def endpoint(self) -> str | None:
+        """The endpoint whose group this is; None for the others."""
+        return self.name.removeprefix(EVALUATION) if self.name.startswith(EVALUATION) else None
+
+    @property
     def sources(self) -> tuple[Topic, ...]:
         """What the group consumes: a live one also what waited, and what an operator sends back to it."""
         if self.replay_id is not None:

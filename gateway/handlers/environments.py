@@ -11,6 +11,7 @@ from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id, parse_environment
 from gateway.intake.records import seal
 from schemas.events import EnvironmentCaptured
+from schemas.headers import ENVIRONMENT_PART
 
 
 async def capture_environment(call: Call) -> web.Response:
@@ -24,7 +25,7 @@ async def capture_environment(call: Call) -> web.Response:
         environment_sha256=hashlib.sha256(canonical).digest(),
         captured_at=call.stamp.received_at,
     )
-    receipt = await call.parts.publisher.publish(seal(record, part="environment", stamp=call.stamp))
+    receipt = await call.parts.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
     waited = await wait_past(call, group, receipt)
     return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
 

@@ -11,6 +11,7 @@ from gateway.intake.records import seal
 from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
 from gateway.queries.runs import RunFilter
 from schemas.events import RunFinalized
+from schemas.headers import FINALIZED_PART
 
 
 async def list_runs(call: Call) -> web.Response:
@@ -57,7 +58,7 @@ async def finalize_run(call: Call) -> web.Response:
         event_count=body.event_count,
         finalized_at=call.stamp.received_at,
     )
-    sealed = seal(record, part="finalized", stamp=call.stamp)
+    sealed = seal(record, part=FINALIZED_PART, stamp=call.stamp)
     taken = await call.parts.sequencer.close((record.tenant, run_id), body.status, sealed)
     receipt = await taken.acknowledged()
     document = Accepted(

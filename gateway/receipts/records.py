@@ -7,7 +7,7 @@ from schemas.credentials import Principal, Right
 from schemas.errors import Poison
 from schemas.events import EndpointState, EnvironmentCaptured, RunEvent, RunFinalized
 
-_PARTS = {RunFinalized: "finalized", EnvironmentCaptured: "environment"}
+_PARTS = {RunFinalized: headers.FINALIZED_PART, EnvironmentCaptured: headers.ENVIRONMENT_PART}
 
 
 def describe(record: LogRecord) -> RecordView:

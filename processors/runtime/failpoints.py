@@ -19,6 +19,8 @@ class Failpoint(StrEnum):
     BEFORE_TX = "before_tx"
     BEFORE_COMMIT = "before_commit"
     BEFORE_TRACE = "before_trace"
+    BEFORE_POST = "before_post"
+    AFTER_POST = "after_post"
     BEFORE_DLQ_ACK = "before_dlq_ack"
     AFTER_COMMIT_BEFORE_OFFSET = "after_commit_before_offset"
     AFTER_OFFSET = "after_offset"

@@ -1,0 +1,170 @@
+"""
+Slices to one endpoint: the events of a run one after the other, runs side by side.
+
+A record is tried again in place for a few seconds. One that fails then, while the endpoint takes others, is left to
+the delay tiers, and its run goes on. While the breaker is open nothing is attempted and nothing moved: the slice
+waits, and with it the group's offset.
+
+What is known of a slice that has to wait is remembered, so that what was delivered of it is not sent again by this
+process. A single run that begins with a record on which its receiver always fails keeps an otherwise idle endpoint's
+breaker open until another run's record is taken: nothing but that tells an outage from one bad record.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+
+import msgspec
+
+from processors.evaluation.breaker import Breaker
+from processors.evaluation.sending import Answer, Send, Verdict
+from processors.evaluation.webhook import message_of
+from processors.runtime.errors import Transient
+from processors.runtime.failpoints import Failpoint, reach
+from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
+from schemas.endpoints import Endpoint, is_wanted
+from schemas.errors import Poison, Reason
+
+ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
+JITTER = 0.2
+REMEMBERED_MAX = 50_000  # records of slices that wait
+
+Run = tuple[str, str]  # tenant, run id
+
+
+class _Settled(msgspec.Struct, frozen=True, gc=False):
+    outcome: Outcome
+    reason: Reason | None = None
+    failure: Failure | None = None
+
+
+class Forwarder:
+    """The handler of one endpoint's group."""
+
+    def __init__(
+        self,
+        endpoint: Callable[[], Endpoint],
+        *,
+        send: Send,
+        breaker: Breaker,
+        concurrency: int,
+        clock_s: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Send as *endpoint* says at each attempt, at most *concurrency* at once."""
+        self._endpoint = endpoint
+        self._send = send
+        self._breaker = breaker
+        self._slots = asyncio.Semaphore(concurrency)
+        self._clock_s = clock_s
+        self._sleep = sleep
+        self._jitter = jitter
+        self._settled: dict[tuple[str, int, int, int], _Settled] = {}
+
+    async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
+        """See `Handler`."""
+        async with asyncio.TaskGroup() as group:
+            for run in self._runs(arrivals):
+                group.create_task(self._forward_run(run))
+        settled = [self._settled.get(_place(arrival)) for arrival in arrivals]
+        if None in settled:
+            raise Transient(f"the endpoint's breaker is {self._breaker.state}: {self._breaker.reason}")
+        for arrival in arrivals:
+            self._settled.pop(_place(arrival), None)
+        ends = [each for each in settled if each is not None]
+        tally = Tally((each.outcome, each.reason) for each in ends if each.failure is None)
+        failures = [each.failure for each in ends if each.failure is not None]
+        if failures:
+            raise SomeFailed(tally, failures)
+        return tally
+
+    def _runs(self, arrivals: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+        """What is to be sent, by run."""
+        endpoint = self._endpoint()
+        runs: dict[Run, list[Arrival]] = {}
+        for arrival in arrivals:
+            if arrival.rejection is not None:
+                self._settle(arrival, _Settled(Outcome.REJECTED, arrival.rejection.reason))
+            elif not is_wanted(arrival.record, tenant=endpoint.tenant, types=endpoint.types):
+                self._settle(arrival, _Settled(Outcome.FILTERED))
+            elif _place(arrival) not in self._settled:
+                runs.setdefault(_run(arrival), []).append(arrival)
+        return list(runs.values())
+
+    async def _forward_run(self, run: Sequence[Arrival]) -> None:
+        for arrival in run:
+            settled = await self._deliver(arrival)
+            if settled is None:
+                return
+            self._settle(arrival, settled)
+
+    async def _deliver(self, arrival: Arrival) -> _Settled | None:
+        """Try in place; None if the breaker does not let it."""
+        began_s, failures = self._clock_s(), 0
+        while True:
+            endpoint = self._endpoint()
+            answer = await self._attempt(arrival, endpoint)
+            if answer is None or answer.verdict is Verdict.GONE:
+                return None
+            if answer.verdict is Verdict.TAKEN:
+                return _Settled(Outcome.DONE)
+            if answer.verdict is Verdict.REFUSED:
+                return _failed(arrival, Reason.DELIVERY_REFUSED, answer, again=False)
+            failures += 1
+            if failures > len(endpoint.retries_s) and self._takes_others(since_s=began_s):
+                return _failed(arrival, Reason.DELIVERY_FAILED, answer, again=True)
+            base_s = endpoint.retries_s[min(failures, len(endpoint.retries_s)) - 1]
+            await self._sleep(_pause_s(base_s, answer.retry_after_s, jitter=self._jitter()))
+
+    async def _attempt(self, arrival: Arrival, endpoint: Endpoint) -> Answer | None:
+        async with self._slots:
+            if not self._breaker.admits(self._clock_s(), who=_run(arrival)):
+                return None
+            reach(Failpoint.BEFORE_POST)
+            try:
+                answer = await self._send(endpoint, message_of(arrival))
+            except asyncio.CancelledError:
+                self._breaker.abandoned(who=_run(arrival))
+                raise
+            reach(Failpoint.AFTER_POST)
+            self._note(arrival, endpoint, answer)
+            return answer
+
+    def _note(self, arrival: Arrival, endpoint: Endpoint, answer: Answer) -> None:
+        now_s = self._clock_s()
+        if answer.verdict is Verdict.GONE:
+            self._breaker.disabled(answer.detail)
+        elif answer.verdict is Verdict.FAILED:
+            self._breaker.failed(now_s, answer.detail, who=_run(arrival), open_s=endpoint.breaker_open_s)
+        else:
+            self._breaker.succeeded(now_s)
+
+    def _takes_others(self, *, since_s: float) -> bool:
+        alive_from_s = min(since_s, self._clock_s() - ALIVE_S)
+        return self._breaker.is_closed and self._breaker.succeeded_at_s >= alive_from_s
+
+    def _settle(self, arrival: Arrival, settled: _Settled) -> None:
+        if len(self._settled) >= REMEMBERED_MAX:
+            # Of slices that were given up with their partitions. To forget costs a second delivery, no record.
+            self._settled.pop(next(iter(self._settled)))
+        self._settled[_place(arrival)] = settled
+
+
+def _failed(arrival: Arrival, reason: Reason, answer: Answer, *, again: bool) -> _Settled:
+    return _Settled(Outcome.DEFERRED, reason, Failure(arrival, Poison(reason, answer.detail), again))
+
+
+def _pause_s(base_s: float, asked_s: float | None, *, jitter: float) -> float:
+    # A receiver may slow us down, not stop us.
+    return min(max(asked_s or 0.0, base_s), 2 * base_s) * (1 + JITTER * jitter)
+
+
+def _place(arrival: Arrival) -> tuple[str, int, int, int]:
+    raw = arrival.raw
+    return raw.topic, raw.partition, raw.offset, raw.tier
+
+
+def _run(arrival: Arrival) -> Run:
+    return arrival.record.tenant, arrival.record.run_id

@@ -1,0 +1,139 @@
+"""One attempt: a webhook is posted, and the answer says what became of it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Protocol
+
+import aiohttp
+import msgspec
+
+from processors.evaluation.addresses import url_fault
+from processors.evaluation.webhook import Message, signed_headers
+from schemas.endpoints import Endpoint
+from schemas.telemetry import WEBHOOK_DURATION, WEBHOOKS, Telemetry
+
+ANSWER_BYTES_MAX = 64 * 1024
+DETAIL_CHARACTERS_MAX = 200
+
+# Says "later", though it is a 4xx (RFC 9110, RFC 8470, RFC 6585).
+_LATER = frozenset({408, 409, 425, 429})
+_GONE = 410
+
+
+class Verdict(Enum):
+    """What an attempt came to."""
+
+    TAKEN = "taken"
+    FAILED = "failed"  # not this time
+    REFUSED = "refused"  # this record never
+    GONE = "gone"  # the endpoint wants no more
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one attempt; `detail` is for people, `retry_after_s` what the receiver asked for, if it did."""
+
+    verdict: Verdict
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+class Send(Protocol):
+    """The port to a receiver."""
+
+    async def __call__(self, endpoint: Endpoint, message: Message) -> Answer:
+        """Make one attempt, within the endpoint's time. Raises nothing: what goes wrong is an answer."""
+
+
+class Sender:
+    """`Send` over HTTP: no redirect is followed, no cookie kept, no proxy asked, and little of an answer read."""
+
+    def __init__(
+        self,
+        connector: aiohttp.TCPConnector,
+        *,
+        internal_allowed: bool,
+        replay: bool,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Send through *connector*, which looks at each address; `close` closes it."""
+        self._internal_allowed = internal_allowed
+        self._replay = replay
+        self._clock = clock
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": "Tidegate"},
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def __call__(self, endpoint: Endpoint, message: Message) -> Answer:
+        """See `Send`."""
+        if fault := url_fault(endpoint.url, internal_allowed=self._internal_allowed):
+            return Answer(verdict=Verdict.FAILED, detail=f"its URL cannot be sent to: {fault}")
+        headers = signed_headers(
+            message, endpoint.secrets, now=self._clock(), replay=self._replay, more=endpoint.headers
+        )
+        try:
+            async with self._session.post(
+                endpoint.url,
+                data=message.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
+            ) as response:
+                await _read_some(response)
+                return self._judge(response)
+        except TimeoutError:
+            return Answer(verdict=Verdict.FAILED, detail=f"no whole answer within {endpoint.timeout_s:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Answer(verdict=Verdict.FAILED, detail=f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX])
+
+    def _judge(self, response: aiohttp.ClientResponse) -> Answer:
+        detail = f"HTTP {response.status}"
+        if 200 <= response.status < 300:  # noqa: PLR2004  the classes of RFC 9110
+            return Answer(verdict=Verdict.TAKEN, detail=detail)
+        if response.status == _GONE:
+            return Answer(verdict=Verdict.GONE, detail=detail)
+        if 400 <= response.status < 500 and response.status not in _LATER:  # noqa: PLR2004
+            return Answer(verdict=Verdict.REFUSED, detail=detail)
+        retry_after = response.headers.get("Retry-After", "")
+        return Answer(
+            verdict=Verdict.FAILED, detail=detail, retry_after_s=retry_after_s(retry_after, now=self._clock())
+        )
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> None:
+    # Read to its end a connection serves again; what is longer is left, and its connection closed.
+    left = ANSWER_BYTES_MAX
+    while left > 0 and (chunk := await response.content.read(left)):
+        left -= len(chunk)
+
+
+def retry_after_s(text: str, *, now: datetime) -> float | None:
+    """The seconds of a Retry-After header, which names them or a moment; None where it says neither."""
+    if text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004  three centuries are enough
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def measured(send: Send, name: str, instruments: Telemetry) -> Send:
+    """The same port, its attempts counted and timed under the endpoint's *name*."""
+    attempts, duration = instruments[WEBHOOKS], instruments[WEBHOOK_DURATION].labels(name)
+
+    async def send_and_note(endpoint: Endpoint, message: Message) -> Answer:
+        with duration.time():
+            answer = await send(endpoint, message)
+        attempts.labels(name, answer.verdict.value).inc()
+        return answer
+
+    return send_and_note

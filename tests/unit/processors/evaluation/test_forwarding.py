@@ -1,0 +1,259 @@
+"""Slices to one endpoint: order within a run, independence between runs, and what is done about failures."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from processors.evaluation.breaker import Breaker
+from processors.evaluation.forwarding import Forwarder
+from processors.evaluation.sending import Answer, Verdict
+from processors.evaluation.webhook import Message
+from processors.runtime.errors import Transient
+from processors.runtime.outcomes import Arrival, Outcome, SomeFailed, Tally
+from schemas.endpoints import Endpoint, new_secret
+from schemas.errors import Reason
+from schemas.events import BreakerState
+from schemas.headers import event_id
+from schemas.validity import Rejection
+from tests.builders import event, raw, run_event
+
+TAKEN = Answer(verdict=Verdict.TAKEN)
+FAILED = Answer(verdict=Verdict.FAILED, detail="HTTP 500")
+REFUSED = Answer(verdict=Verdict.REFUSED, detail="HTTP 400")
+GONE = Answer(verdict=Verdict.GONE, detail="HTTP 410")
+
+
+class Receiver:
+    """Answers as the test says, and keeps what it took in order; time passes only where something waits."""
+
+    def __init__(self, answers: Callable[[str], Answer] = lambda _: TAKEN, **endpoint: Any) -> None:
+        self.answers = answers
+        self.endpoint = Endpoint(url="https://example.org", secrets=(new_secret(),), **endpoint)
+        self.now_s = 0.0
+        self.waits_s: list[float] = []
+        self.attempts: list[str] = []
+        self.taken: list[str] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.breaker = Breaker(changed=lambda *_: None)
+        self.forwarder = self.restarted()
+
+    def restarted(self) -> Forwarder:
+        return Forwarder(
+            lambda: self.endpoint,
+            send=self.send,
+            breaker=self.breaker,
+            concurrency=self.endpoint.concurrency,
+            clock_s=lambda: self.now_s,
+            sleep=self.sleep,
+            jitter=lambda: 0.0,
+        )
+
+    async def send(self, _endpoint: Endpoint, message: Message) -> Answer:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.attempts.append(message.id)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.under_way -= 1
+        answer = self.answers(message.id)
+        if answer is TAKEN:
+            self.taken.append(message.id)
+        return answer
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits_s.append(seconds)
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+    async def until_settled(self, arrivals: Sequence[Arrival]) -> Tally:
+        """As the delivery loop does: again after each wait."""
+        for _ in range(1000):
+            try:
+                return await self.forwarder.forward(arrivals)
+            except Transient:
+                await self.sleep(5.0)
+        raise AssertionError("never settled")
+
+
+def arrivals(*places: tuple[str, int], rejected: Sequence[int] = (), partition: int = 0) -> list[Arrival]:
+    found = []
+    for offset, (run_id, seq) in enumerate(places):
+        record = run_event(event(seq, run_id=run_id))
+        rejection = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="") if offset in rejected else None
+        found.append(Arrival(raw(record, offset=offset, partition=partition), {}, record, rejection))  # type: ignore[arg-type]
+    return found
+
+
+def ids(*places: tuple[str, int]) -> list[str]:
+    return [event_id("demo", run_id, seq) for run_id, seq in places]
+
+
+async def test_a_runs_events_come_one_after_the_other_and_runs_side_by_side() -> None:
+    receiver = Receiver(concurrency=4)
+    slices = [(f"run-{n % 6}", n // 6 + 1) for n in range(30)]
+    tally = await receiver.forwarder.forward(arrivals(*slices))
+    assert tally == Tally({(Outcome.DONE, None): 30})
+    for run in range(6):
+        own = [each for each in receiver.taken if each in ids(*((f"run-{run}", seq) for seq in range(1, 6)))]
+        assert own == ids(*((f"run-{run}", seq) for seq in range(1, 6)))
+    assert receiver.most_under_way == 4
+
+
+async def test_what_is_not_asked_for_or_not_valid_is_not_sent() -> None:
+    receiver = Receiver(types=("message",))
+    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.FILTERED, None): 1})
+    receiver.endpoint = Receiver().endpoint
+    tally = await receiver.forwarder.forward(arrivals(("a", 1), rejected=[0]))
+    assert tally == Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
+    assert receiver.attempts == []
+
+
+async def test_a_record_that_fails_for_a_while_is_tried_again_in_place() -> None:
+    left = [FAILED, FAILED, TAKEN]
+    receiver = Receiver(lambda _: left.pop(0) if left else TAKEN)
+    await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2)))
+    assert receiver.taken == ids(("a", 1), ("a", 2))
+    assert receiver.waits_s == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(None, 1.0), (0.2, 1.0), (1.5, 1.5), (3600.0, 2.0)])
+async def test_a_receiver_may_slow_us_down_and_not_stop_us(asked_s: float | None, waited_s: float) -> None:
+    left = [Answer(verdict=Verdict.FAILED, retry_after_s=asked_s)]
+    receiver = Receiver(lambda _: left.pop() if left else TAKEN)
+    await receiver.forwarder.forward(arrivals(("a", 1)))
+    assert receiver.waits_s == [waited_s]
+
+
+async def test_while_others_are_taken_one_that_fails_is_put_aside_and_its_run_goes_on() -> None:
+    [bad] = ids(("a", 2))
+    receiver = Receiver(lambda each: FAILED if each == bad else TAKEN)
+    with pytest.raises(SomeFailed) as left:
+        await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2), ("a", 3)))
+    [failure] = left.value.failures
+    assert failure.again
+    assert failure.poison.reason is Reason.DELIVERY_FAILED
+    assert left.value.tally == Tally({(Outcome.DONE, None): 2})
+    assert receiver.attempts.count(bad) == 4
+    assert receiver.taken == ids(("a", 1), ("a", 3))
+
+
+async def test_what_is_refused_for_good_is_not_tried_again() -> None:
+    [bad] = ids(("a", 1))
+    receiver = Receiver(lambda each: REFUSED if each == bad else TAKEN)
+    with pytest.raises(SomeFailed) as left:
+        await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2)))
+    [failure] = left.value.failures
+    assert not failure.again
+    assert receiver.attempts.count(bad) == 1
+
+
+async def test_an_outage_moves_nothing_and_keeps_the_order_of_each_run() -> None:
+    down_until_s = 200.0
+    receiver = Receiver(lambda _: FAILED if receiver.now_s < down_until_s else TAKEN)
+    places = [(f"run-{n % 3}", n // 3 + 1) for n in range(30)]
+    tally = await receiver.until_settled(arrivals(*places))
+    assert tally == Tally({(Outcome.DONE, None): 30})
+    for run in range(3):
+        own = ids(*((f"run-{run}", seq) for seq in range(1, 11)))
+        assert [each for each in receiver.taken if each in own] == own
+
+
+async def test_while_the_breaker_is_open_nothing_is_attempted() -> None:
+    receiver = Receiver(lambda _: FAILED)
+    with pytest.raises(Transient):
+        await receiver.forwarder.forward(arrivals(("a", 1), ("b", 1)))
+    assert receiver.breaker.state is BreakerState.OPEN
+    before = len(receiver.attempts)
+    for _ in range(5):
+        with pytest.raises(Transient):
+            await receiver.forwarder.forward(arrivals(("a", 1), ("b", 1)))
+    assert len(receiver.attempts) == before
+
+
+async def test_what_was_delivered_of_a_slice_that_waits_is_not_sent_again() -> None:
+    down = set(ids(("a", 2), ("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 1)))
+    receiver = Receiver(lambda each: FAILED if each in down and receiver.now_s < 100 else TAKEN)
+    await receiver.until_settled(arrivals(("a", 1), ("a", 2), ("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 1)))
+    assert receiver.attempts.count(*ids(("a", 1))) == 1
+    assert sorted(receiver.taken) == sorted({*down, *ids(("a", 1))})
+
+
+async def test_another_run_is_the_probe_after_one_has_failed() -> None:
+    """A record on which a receiver always fails does not keep the others from it."""
+    [bad] = ids(("a", 1))
+    receiver = Receiver(lambda each: FAILED if each == bad or receiver.now_s < 40 else TAKEN)
+    with pytest.raises(SomeFailed) as left:
+        await receiver.until_settled(arrivals(("a", 1), ("a", 2), ("b", 1)))
+    assert [each.arrival.record.run_id for each in left.value.failures] == ["a"]
+    assert set(receiver.taken) == set(ids(("a", 2), ("b", 1)))
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_loses_nothing() -> None:
+    receiver = Receiver(lambda _: GONE)
+    with pytest.raises(Transient, match="410"):
+        await receiver.forwarder.forward(arrivals(("a", 1)))
+    receiver.answers = lambda _: TAKEN
+    receiver.now_s = 1e6
+    with pytest.raises(Transient):
+        await receiver.forwarder.forward(arrivals(("a", 1)))
+    receiver.breaker.enabled()
+    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+
+
+async def test_an_attempt_that_is_cut_off_by_a_revocation_holds_no_probe() -> None:
+    receiver = Receiver(lambda _: FAILED)
+    with pytest.raises(Transient):
+        await receiver.forwarder.forward(arrivals(("a", 1)))
+    receiver.now_s += 100
+    forwarding = asyncio.create_task(receiver.forwarder.forward(arrivals(("a", 1))))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert receiver.under_way == 1
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+    receiver.answers = lambda _: TAKEN
+    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_every_event_is_taken_or_named_whatever_the_receiver_does(seed: int) -> None:
+    """Once or a failure, and a run's deliveries in order, while another lane's events go on coming."""
+    chance = random.Random(seed)
+    places = [(f"run-{n % 4}", n // 4 + 1) for n in range(28)]
+    bad = {each for each in ids(*places) if chance.random() < 0.1}
+    outages = [(chance.uniform(0, 200), chance.uniform(1, 80)) for _ in range(3)]
+
+    def answers(each: str) -> Answer:
+        if any(start <= receiver.now_s < start + length for start, length in outages):
+            return FAILED
+        if each in bad:
+            return FAILED if seed % 2 else REFUSED
+        return TAKEN if chance.random() > 0.1 else FAILED
+
+    receiver = Receiver(answers)
+    failed: list[str] = []
+    lane = asyncio.create_task(settle_all(receiver, arrivals(*places), failed))
+    for seq in range(1, 1000):
+        if lane.done():
+            break
+        await settle_all(receiver, arrivals(("other", seq), partition=1), [])
+        await receiver.sleep(1.0)
+    await lane
+    taken = [each for each in receiver.taken if each in ids(*places)]
+    assert sorted(taken + failed) == sorted(ids(*places))
+    for run in range(4):
+        own = [each for each in ids(*((f"run-{run}", seq) for seq in range(1, 8))) if each not in failed]
+        assert [each for each in taken if each in own] == own
+
+
+async def settle_all(receiver: Receiver, given: Sequence[Arrival], failed: list[str]) -> None:
+    """As the delivery loop does, keeping what failed by itself."""
+    try:
+        await receiver.until_settled(given)
+    except SomeFailed as left:
+        events = [each.arrival.record for each in left.failures]
+        failed += ids(*((each.run_id, each.seq) for each in events))  # type: ignore[union-attr]
