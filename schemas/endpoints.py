@@ -23,7 +23,7 @@ from msgspec import Meta
 from schemas.credentials import Name
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
 from schemas.settings import SettingsInvalid, setting
-from schemas.topics import DELAY_PATTERN, DELAYS, ENDPOINT_PATTERN
+from schemas.topics import DELAY_PATTERN, DELAYS, ENDPOINT_PATTERN, GROUPS, Group, evaluation
 from schemas.watched import WatchedFile
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with
@@ -115,6 +115,11 @@ def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
     except (OSError, EndpointsInvalid) as error:
         raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {error}") from error
     return lambda: only
+
+
+def groups(endpoints: Endpoints) -> tuple[Group, ...]:
+    """The groups of a deployment that has these endpoints."""
+    return (*GROUPS, *(evaluation(name, each.delays) for name, each in endpoints.endpoints.items()))
 
 
 def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ from enum import StrEnum
 from schemas.events import EndpointState, EnvironmentCaptured, Record, RunEvent, RunFinalized, TraceRecord
 
 MIB = 1024 * 1024
+GROUP_PREFIX = "tidegate."
 DAY_MS = 24 * 60 * 60 * 1000
 
 # An event body of 10 MiB, its Avro frame and headers. Producers and fetch sizes follow this figure.
@@ -80,7 +81,7 @@ class Group:
     @property
     def id(self) -> str:
         """Kafka's group.id."""
-        return f"tidegate.{self.name}" if self.replay_id is None else f"tidegate.{self.name}.replay.{self.replay_id}"
+        return f"{GROUP_PREFIX}{self.name}" + ("" if self.replay_id is None else f".replay.{self.replay_id}")
 
     @property
     def endpoint(self) -> str | None:

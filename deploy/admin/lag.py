@@ -31,7 +31,7 @@ class PartitionLag:
 
 def measure(bootstrap: str) -> list[PartitionLag]:
     """
-    The lag of every known group on every partition that it consumes.
+    The lag of every group on every partition that it consumes.
 
     Raises:
         NotReachable: no broker answers.
@@ -39,7 +39,7 @@ def measure(bootstrap: str) -> list[PartitionLag]:
     """
     admin = admin_client(bootstrap)
     found = []
-    for group, topic in subscriptions():
+    for group, topic in subscriptions(topics.groups_of(bootstrap)):
         places = topics.committed(bootstrap, group, topic)
         starts = topics.offsets(admin, places, OffsetSpec.earliest())
         ends = topics.offsets(admin, places, OffsetSpec.latest())

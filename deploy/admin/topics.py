@@ -2,7 +2,8 @@
 The topics and the groups' first offsets, as `schemas.topics` declares them.
 
 Why first offsets: a group without one stops instead of guessing where to begin (a guess skips records or repeats
-them). So what makes a topic also says where each known group begins: at the oldest record there is.
+them). So what makes a topic also says where each known group begins: at the oldest record there is, or for an endpoint
+of the evaluation engine behind the newest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from deploy.admin.reach import admin_client, kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas.topics import GROUPS, Group, Topic, all_topics
+from schemas.topics import GROUPS, Group, Start, Topic, all_topics, groups_among
 
 Answer = TypeVar("Answer")
 
@@ -40,9 +41,15 @@ PASSES = frozenset(
 )
 
 
-def create(bootstrap: str, *, partitions: int = PARTITIONS, replication: int = REPLICATION) -> list[str]:
+def create(
+    bootstrap: str,
+    groups: Iterable[Group] = GROUPS,
+    *,
+    partitions: int = PARTITIONS,
+    replication: int = REPLICATION,
+) -> list[str]:
     """
-    Create the declared topics that are missing; return their names.
+    Create the topics that a deployment with *groups* lacks; return their names.
 
     A topic that is there is left as it is: the partitions of a live topic never change.
 
@@ -52,7 +59,7 @@ def create(bootstrap: str, *, partitions: int = PARTITIONS, replication: int = R
     """
     admin = admin_client(bootstrap)
     found = existing(admin)
-    missing = [topic for topic in all_topics() if topic.name not in found]
+    missing = [topic for topic in all_topics(groups) if topic.name not in found]
     if not missing:
         return []
     requested = admin.create_topics(
@@ -90,15 +97,27 @@ def existing(admin: AdminClient) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in found.items()}
 
 
+def groups_of(bootstrap: str) -> tuple[Group, ...]:
+    """
+    The groups that the cluster has topics for.
+
+    Raises:
+        NotReachable: no broker answers.
+    """
+    return groups_among(existing(admin_client(bootstrap)))
+
+
 def commit_first_offsets(bootstrap: str) -> dict[str, int]:
-    """Commit the oldest offset for each partition where a known group has none; return how many, by group id."""
+    """Commit where each known group begins in partitions where it has no offset; return how many, by group id."""
     done = {}
-    for group in GROUPS:
+    for group in groups_of(bootstrap):
         first = []
         for topic in group.sources:
             lacking = [place for place in committed(bootstrap, group, topic) if place.offset < 0]
-            oldest = offsets(admin_client(bootstrap), lacking, OffsetSpec.earliest()) if lacking else {}
-            first += [TopicPartition(topic.name, partition, offset) for partition, offset in oldest.items()]
+            begins_new = group.start is Start.NEWEST and topic == group.source
+            spec = OffsetSpec.latest() if begins_new else OffsetSpec.earliest()
+            begin = offsets(admin_client(bootstrap), lacking, spec) if lacking else {}
+            first += [TopicPartition(topic.name, partition, offset) for partition, offset in begin.items()]
         if first:
             commit(bootstrap, group, first)
             done[group.id] = len(first)

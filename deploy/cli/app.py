@@ -5,11 +5,13 @@ import sys
 import typer
 from rich.console import Console
 
-from deploy.cli import config, dlq, doctor, keys, lag, migrate, replay, schemas, send, stack, tail, topics
+from deploy.cli import config, dlq, doctor, endpoints, keys, lag, migrate, replay, schemas, send, stack, tail, topics
 from deploy.errors import Failed
+from schemas.settings import SettingsInvalid
 
+EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
-COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, topics, schemas, keys, migrate, config)
+COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, endpoints, topics, schemas, keys, migrate, config)
 
 
 def build() -> typer.Typer:
@@ -25,8 +27,15 @@ def main() -> None:
     try:
         build()()
     except Failed as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
+    except SettingsInvalid as error:
+        _complain(str(error))
+        sys.exit(EXIT_USAGE)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text, style="red", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

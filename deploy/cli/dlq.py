@@ -12,14 +12,14 @@ import typer
 
 from deploy.admin import lag
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes, known_group
+from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
 from deploy.cli.tail import read_credentials
 from deploy.errors import Failed
 from deploy.log.dead_letters import ATTEMPTS_MAX, Desk, Letter, Selection, Settlement, waiting
 from deploy.log.showing import show as decoded
 from schemas.errors import Reason
-from schemas.topics import GROUPS, PERSISTENCE, Group
+from schemas.topics import PERSISTENCE, Group
 
 LETTER_PLACE = "dead letter"
 SHOWN_MAX = 50
@@ -27,7 +27,7 @@ DETAIL_CHARACTERS_MAX = 80
 PASSED_LOOK_S = 0.5
 PASSED_PATIENCE_S = 30.0  # without a step forward
 
-GroupName = Annotated[str, typer.Option("--group", help=f"Whose: {', '.join(group.name for group in GROUPS)}.")]
+GroupName = Annotated[str, typer.Option("--group", help=f"Whose: {GROUP_NAMES}.")]
 Places = Annotated[
     list[str] | None,
     typer.Argument(metavar="PLACE", help="Of dead letters, or of the records that they were: TOPIC/P/OFFSET."),

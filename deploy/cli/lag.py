@@ -14,6 +14,7 @@ from deploy.admin.lag import PartitionLag, measure
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_json, table
+from schemas.topics import GROUP_PREFIX, RUN_EVENTS
 
 WATCH_INTERVAL_S = 1.0
 
@@ -54,4 +55,11 @@ def _print(partitions: list[PartitionLag], *, as_json: bool) -> None:
 
 def _drawn(partitions: list[PartitionLag]) -> Table:
     columns = [field.name for field in dataclasses.fields(PartitionLag)]
-    return table(columns, (dataclasses.astuple(partition) for partition in partitions))
+    return table(columns, (dataclasses.astuple(_shortened(partition)) for partition in partitions))
+
+
+def _shortened(partition: PartitionLag) -> PartitionLag:
+    """Names that leave room for figures: a terminal is narrow, and all of them begin alike."""
+    group = partition.group.removeprefix(GROUP_PREFIX)
+    topic = partition.topic.removeprefix(f"{RUN_EVENTS.name}.{group}.")
+    return dataclasses.replace(partition, group=group, topic=topic)

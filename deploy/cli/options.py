@@ -12,6 +12,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 DEFAULT_DIR = Path(".tidegate")
+GROUP_NAMES = ", ".join([*(group.name for group in GROUPS), "evaluation:ENDPOINT"])
 
 
 def known_group(name: str) -> Group:
@@ -21,7 +22,7 @@ def known_group(name: str) -> Group:
     Raises:
         typer.BadParameter: there is none of that name.
     """
-    group = find_group(name)
+    group = find_group(name.replace(":", ".", 1))
     if group is None:
-        raise typer.BadParameter(f"no group {name}; there are {', '.join(each.name for each in GROUPS)}")
+        raise typer.BadParameter(f"no group {name}; there are {GROUP_NAMES}")
     return group

@@ -13,14 +13,13 @@ import typer
 
 from deploy.admin import replays
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes, known_group
+from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar
 from deploy.errors import Failed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
 from schemas import replays as plans
 from schemas.replays import Replay
-from schemas.topics import GROUPS
 
 LOOK_S = 0.5
 STOP_S = 30.0
@@ -34,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    name: Annotated[str, typer.Argument(metavar="GROUP", help=f"One of {', '.join(each.name for each in GROUPS)}.")],
+    name: Annotated[str, typer.Argument(metavar="GROUP", help=f"One of {GROUP_NAMES}.")],
     folder: Dir = DEFAULT_DIR,
     *,
     from_start: Annotated[bool, typer.Option("--from-start", help="From the oldest record that is left.")] = False,
@@ -56,7 +55,11 @@ def replay(
     It counts first, and refuses when part of the range has expired. Ctrl-C stops it; --resume goes on.
     """
     known, group = addresses.read(folder, os.environ), known_group(name)
-    bootstrap, postgres = known.need("kafka"), known.need("postgres")
+    bootstrap = known.need("kafka")
+    servers = {"TIDEGATE_KAFKA": bootstrap}
+    if group.endpoint is None:
+        # With the operator's login: a replay may delete rows, which the live group may not.
+        servers["TIDEGATE_POSTGRES"] = known.need("postgres")
     if resume is not None:
         wanted = _read(folder, resume)
     else:
@@ -72,7 +75,7 @@ def replay(
             typer.confirm(_question(count, run_id, overwrite=overwrite), abort=True)
         wanted = replays.plan(bootstrap, group, spans, run_id=run_id, overwrite=overwrite)
         plans.write(_path(folder, wanted.id, make=True), wanted)
-    _carry_out(folder, wanted, {"TIDEGATE_KAFKA": bootstrap, "TIDEGATE_POSTGRES": postgres}, as_json=as_json)
+    _carry_out(folder, wanted, servers, as_json=as_json)
 
 
 def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_json: bool) -> None:
@@ -83,9 +86,8 @@ def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_j
     with log.open("ab") as out, progress_bar(shown=not as_json) as progress:
         bar = progress.add_task(f"replay {wanted.id}", total=total)
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "processors", wanted.group, "--replay", str(_path(folder, wanted.id))],
-            # With the operator's login: a replay may delete rows, which the live group may not.
-            env={**os.environ, **_settings(folder, wanted.group), **servers, "TIDEGATE_MANAGEMENT_PORT": "0"},
+            [sys.executable, "-P", "-m", "processors", _processor(wanted), "--replay", str(_path(folder, wanted.id))],
+            env={**os.environ, **_settings(folder, wanted), **servers, "TIDEGATE_MANAGEMENT_PORT": "0"},
             stdout=out,
             stderr=out,
             start_new_session=True,  # Ctrl-C is for us: the worker is asked to stop
@@ -161,9 +163,14 @@ def _parsed(text: str, *, of: str) -> Start:
         raise typer.BadParameter(f"{of} {text}: no offset or RFC 3339 time") from error
 
 
-def _settings(folder: Path, service: str) -> Mapping[str, str]:
+def _processor(wanted: Replay) -> str:
+    return wanted.group.partition(".")[0]
+
+
+def _settings(folder: Path, wanted: Replay) -> Mapping[str, str]:
     """What the live worker of a stack in *folder* is told; where there is none, the environment tells."""
-    return (settings_file.read(folder) or {}).get(service, {})
+    told = settings_file.read(folder) or {}
+    return told.get(wanted.group) or told.get(_processor(wanted), {})
 
 
 def _read(folder: Path, replay_id: str) -> Replay:

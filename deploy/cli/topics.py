@@ -14,7 +14,9 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import Failed
-from schemas.topics import all_topics, find_topic
+from schemas.endpoints import EndpointsSettings, groups, watch
+from schemas.settings import load
+from schemas.topics import all_topics, find_topic, groups_among
 
 SHOWN_CONFIG = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
 
@@ -38,7 +40,7 @@ def list_topics(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             "key": topic.key,
             "records": ", ".join(record.__name__ for record in topic.records),
         }
-        for topic in all_topics()
+        for topic in all_topics(groups_among(found))
     ]
     print_rows(rows, as_json=as_json)
 
@@ -52,16 +54,21 @@ def create(
     *,
     as_json: Json = False,
 ) -> None:
-    """Create the topics that are missing and commit each group's first offset where it has none."""
+    """
+    Create the topics that are missing and commit each group's first offset where it has none.
+
+    Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are.
+    """
     bootstrap = _bootstrap(folder)
-    created = topics.create(bootstrap, partitions=partitions, replication=replication)
+    endpoints = watch(load(EndpointsSettings, os.environ))()
+    created = topics.create(bootstrap, groups(endpoints), partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(bootstrap)
     if as_json:
         print_json({"created": created, "first_offsets": offsets})
         return
     console.print("\n".join(f"created {name}" for name in created) or "every topic is there")
     for group, count in offsets.items():
-        console.print(f"{group} begins at the oldest record of {count} partitions")
+        console.print(f"{group} begins in {count} partitions")
 
 
 def describe(

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.errors import Failed
-from schemas import credentials
+from schemas import credentials, endpoints
 from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, Right, Tenant
 
 TENANT = "demo"
@@ -40,6 +40,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
     postgres_passwords: dict[str, str] = {}  # by login role
     api_key: str = ""
+    evaluation_secret: str = ""
 
 
 class Development(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class Development(msgspec.Struct, frozen=True, kw_only=True):
     postgres_passwords: dict[str, str]
     api_key: str
     agent_secret: str
+    evaluation_secret: str
 
 
 def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Development:
@@ -72,11 +74,15 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
         after = msgspec.structs.replace(after, keys={**after.keys, key_id: entry})
     if not (folder / LIMITS).exists():
         (folder / LIMITS).write_text(LIMITS_TEXT)
-    _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key))
+    secret = kept.evaluation_secret or endpoints.new_secret()
+    _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key, evaluation_secret=secret))
     if after != before or not path.exists():
         credentials.write(path, after)
     return Development(
-        postgres_passwords=passwords, api_key=api_key, agent_secret=tenant.agents[SIGNING_AGENT].secrets[0]
+        postgres_passwords=passwords,
+        api_key=api_key,
+        agent_secret=tenant.agents[SIGNING_AGENT].secrets[0],
+        evaluation_secret=secret,
     )
 
 

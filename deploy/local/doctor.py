@@ -18,7 +18,7 @@ from deploy.local.development import CREDENTIALS
 from deploy.local.supervisor import DEFAULT_PORTS
 from schemas import credentials
 from schemas.credentials import CredentialsInvalid
-from schemas.topics import all_topics, subscriptions
+from schemas.topics import all_topics, groups_among, subscriptions
 
 Subject = TypeVar("Subject")
 
@@ -93,9 +93,9 @@ def _disk(folder: Path, environ: Mapping[str, str]) -> Finding:
 
 def _topics(bootstrap: str) -> str:
     found = topics.existing(admin_client(bootstrap))
-    if missing := [topic.name for topic in all_topics() if topic.name not in found]:
+    if missing := [topic.name for topic in all_topics(groups_among(found)) if topic.name not in found]:
         raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
-    for group, topic in subscriptions():
+    for group, topic in subscriptions(groups_among(found)):
         if any(place.offset < 0 for place in topics.committed(bootstrap, group, topic)):
             raise Failed(f"{group.id} has no offset for some partitions; run `tidegate topics create`")
     return "every topic is there and every group has its offsets"

@@ -1,6 +1,7 @@
 """Tidegate's own processes, in the order in which they start. A new one is a line here."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,31 @@ SERVICES = (
     Service(name="persistence", arguments=("processors", "persistence"), database_role="tidegate_write"),
 )
 
+ENGINE = "engine"
+
 GATEWAY_PORT = 8080
+ENGINE_PORT = 8090
 MANAGEMENT_PORT_FIRST = 9080
-MANAGEMENT_PORTS = {service.name: MANAGEMENT_PORT_FIRST + place for place, service in enumerate(SERVICES)}
+
+
+def services(endpoints: Iterable[str]) -> tuple[Service, ...]:
+    """The services of a stack with these webhook endpoints: a process for each."""
+    names = list(endpoints)
+    return SERVICES + tuple(
+        Service(
+            name="evaluation" if len(names) == 1 else f"evaluation.{name}",
+            arguments=("processors", "evaluation", "--endpoint", name),
+            database_role=None,
+        )
+        for name in names
+    )
+
+
+def management_ports(running: Iterable[Service]) -> Mapping[str, int]:
+    """The known port of each service's probes and metrics."""
+    return {f"{service.name} management": MANAGEMENT_PORT_FIRST + place for place, service in enumerate(running)}
+
+
 # Who tries the stack under load has one agent; the environment may set these as anywhere else.
 UNLIMITED = ("TIDEGATE_LIMIT_RUN_PER_MIN", "TIDEGATE_LIMIT_AGENT_PER_MIN")
 
@@ -44,8 +67,9 @@ def settings(
     limits: Path,
     gateway_port: int,
     management_port: int,
+    evaluation: Mapping[str, str],
 ) -> dict[str, str]:
-    """The settings of one service of the stack."""
+    """The settings of one service of the stack; *evaluation* says where webhooks go."""
     return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
         "TIDEGATE_KAFKA": kafka,
         "TIDEGATE_OBJECTS": objects,
@@ -55,6 +79,8 @@ def settings(
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_MANAGEMENT_HOST": HOST,
         "TIDEGATE_MANAGEMENT_PORT": str(management_port),
+        "TIDEGATE_EVALUATION_INTERNAL": "true",
+        **evaluation,
     }
 
 
@@ -67,4 +93,14 @@ def program(service: Service, settings: dict[str, str]) -> Program:
         command=(sys.executable, "-P", "-m", *service.arguments),
         environment=settings,
         is_ready=lambda: is_ready(management),
+    )
+
+
+def engine_program(*, port: int, secret: str) -> Program:
+    """The example of an evaluation engine, for a stack that is told of no other."""
+    return Program(
+        name=ENGINE,
+        command=(sys.executable, "-P", "-m", "deploy.examples.engine", "--port", str(port)),
+        environment={"ENGINE_SECRET": secret},
+        is_ready=lambda: is_ready(f"http://{HOST}:{port}"),
     )

@@ -18,27 +18,43 @@ from deploy.local.child import Child
 from deploy.local.development import Development
 from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
-from deploy.local.services import SERVICES, Service
+from deploy.local.services import Service
 from deploy.local.stack_file import RunningProcess, Stack
+from schemas import endpoints
+from schemas.endpoints import DEFAULT, EndpointsSettings
+from schemas.settings import load
+from schemas.topics import GROUPS, evaluation
 
 Result = TypeVar("Result")
 
 START_TIMEOUT_S = 120.0
 KAFKA_PORTS = {"kafka": 9092, "kafka controller": 9093}
 POSTGRES_PORTS = {"postgres": 5432}
-SERVICE_PORTS = {
-    "gateway": services.GATEWAY_PORT,
-    **{f"{name} management": port for name, port in services.MANAGEMENT_PORTS.items()},
+SERVICE_PORTS = {"gateway": services.GATEWAY_PORT}
+ENGINE_PORTS = {services.ENGINE: services.ENGINE_PORT}
+DEFAULT_PORTS = {
+    **KAFKA_PORTS,
+    **POSTGRES_PORTS,
+    **SERVICE_PORTS,
+    **ENGINE_PORTS,
+    **services.management_ports(services.services([DEFAULT])),
 }
-DEFAULT_PORTS = {**KAFKA_PORTS, **POSTGRES_PORTS, **SERVICE_PORTS}
 
 
 class Supervisor:
     """One stack in one folder."""
 
     def __init__(self, folder: Path, *, choice: Choice, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-        """Describe the stack; `run` starts it. TIDEGATE_KAFKA, _POSTGRES and _OBJECTS replace what it has."""
+        """
+        Describe the stack; `run` starts it. TIDEGATE_KAFKA, _POSTGRES, _OBJECTS and _ENDPOINTS replace what it has.
+
+        Raises:
+            SettingsInvalid: the endpoints that *environ* names cannot be used.
+        """
         self._folder = folder.absolute()
+        self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
+        self._has_engine = not self._endpoints_given.endpoints
+        self._services = services.services([DEFAULT] if self._has_engine else self._endpoints_given.endpoints)
         self._kafka_given = environ.get("TIDEGATE_KAFKA")
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
         self._choice = choice
@@ -74,13 +90,15 @@ class Supervisor:
                 **({} if self._kafka_given else KAFKA_PORTS),
                 **({} if self._postgres_given else POSTGRES_PORTS),
                 **SERVICE_PORTS,
+                **(ENGINE_PORTS if self._has_engine else {}),
+                **services.management_ports(self._services),
             },
             self._choice,
             self._say,
         )
         made = development.prepare(
             self._folder,
-            logins=[postgres.OWNER, *(service.login for service in SERVICES if service.database_role)],
+            logins=[postgres.OWNER, *(service.login for service in self._services if service.database_role)],
             now=datetime.now(UTC),
         )
         log, database = await _together(
@@ -89,7 +107,7 @@ class Supervisor:
         await self._start_services(chosen, made, keep_open, kafka=log)
         self._stack = Stack(
             gateway=f"http://{HOST}:{chosen['gateway']}",
-            management={service.name: f"http://{HOST}:{chosen[f'{service.name} management']}" for service in SERVICES},
+            management=self._management(chosen),
             kafka=log,
             postgres=database,
             api_key=made.api_key,
@@ -119,7 +137,8 @@ class Supervisor:
                 say=self._say,
             )
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
-        await asyncio.to_thread(topics.create, bootstrap)
+        groups = endpoints.groups(self._endpoints_given) if not self._has_engine else (*GROUPS, evaluation(DEFAULT))
+        await asyncio.to_thread(topics.create, bootstrap, groups)
         await asyncio.to_thread(topics.commit_first_offsets, bootstrap)
         self._say(f"kafka is ready at {bootstrap}")
         return bootstrap
@@ -137,7 +156,7 @@ class Supervisor:
         await asyncio.to_thread(postgres.create_database, port=port, password=password)
         owner = postgres.dsn(port=port, user=postgres.OWNER, password=password)
         await asyncio.to_thread(migrate.apply, owner)
-        for service in SERVICES:
+        for service in self._services:
             if service.database_role:
                 await asyncio.to_thread(
                     postgres.create_login,
@@ -169,12 +188,27 @@ class Supervisor:
                 limits=self._folder / development.LIMITS,
                 gateway_port=chosen["gateway"],
                 management_port=chosen[f"{service.name} management"],
+                evaluation=engine,
             )
 
-        by_service = {service.name: settings(service) for service in SERVICES}
+        engine: dict[str, str] = {}
+        programs = []
+        if self._has_engine:
+            port, secret = chosen[services.ENGINE], made.evaluation_secret
+            engine = {"TIDEGATE_EVALUATION_URL": f"http://{HOST}:{port}/", "TIDEGATE_EVALUATION_SECRET": secret}
+            programs = [services.engine_program(port=port, secret=secret)]
+        by_service = {service.name: settings(service) for service in self._services}
         settings_file.write(self._folder, by_service, self._environ)
-        children = [self._child(services.program(service, by_service[service.name]), keep_open) for service in SERVICES]
+        programs += [services.program(service, by_service[service.name]) for service in self._services]
+        children = [self._child(program, keep_open) for program in programs]
         await _together(*(child.start(timeout_s=START_TIMEOUT_S) for child in children))
+
+    def _management(self, chosen: Mapping[str, int]) -> dict[str, str]:
+        """Where each process says whether it is ready."""
+        ports_of = {service.name: chosen[f"{service.name} management"] for service in self._services}
+        if self._has_engine:
+            ports_of[services.ENGINE] = chosen[services.ENGINE]
+        return {name: f"http://{HOST}:{port}" for name, port in ports_of.items()}
 
     def _child(self, program: Program, keep_open: int) -> Child:
         child = Child(

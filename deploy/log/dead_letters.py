@@ -6,26 +6,19 @@ first (the record sent back, and acknowledged) and settled then: whoever is inte
 most, which the group takes for redeliveries.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from confluent_kafka import KafkaException, Message, Producer
-
-from deploy.errors import Failed, NotReachable
 from deploy.log.reading import Edge, Raw, records
+from deploy.log.writing import Content, Writer
 from schemas import headers
-from schemas.producer import producer_config
-from schemas.topics import LETTER_BYTES_MAX, Group, Topic
+from schemas.topics import Group
 
 ATTEMPTS_MAX = 4  # handled once and sent back three times
 CHUNK_LETTERS = 500
 CHUNK_BYTES = 8 * 1024 * 1024
-ACKNOWLEDGED_WITHIN_S = 30.0
-
-
-Content = tuple[bytes | None, bytes | None, headers.Headers]  # key, value, headers
 
 
 class Settlement(StrEnum):
@@ -107,8 +100,7 @@ class Desk:
     def __init__(self, bootstrap: str, group: Group) -> None:
         """Connect in the background."""
         self._group = group
-        config = producer_config(bootstrap, client_id="tidegate-dlq", record_bytes_max=LETTER_BYTES_MAX)
-        self._producer = Producer(config | {"log_level": 0, "error_cb": lambda _error: None})
+        self._writer = Writer(bootstrap)
 
     def settle(self, letters: Iterable[Letter], settlement: Settlement, *, on_settled: Callable[[int], None]) -> None:
         """
@@ -120,28 +112,13 @@ class Desk:
         """
         for chunk in _chunks(letters):
             if settlement is Settlement.REDRIVEN:
-                self._write(self._group.redrive, [_sent_back(each.raw) for each in chunk])
+                self._writer.write(self._group.redrive, [_sent_back(each.raw) for each in chunk])
             how: headers.Headers = [
                 (headers.SETTLED_AS, settlement.value),
                 (headers.SETTLED_AT, headers.timestamp(datetime.now(UTC))),
             ]
-            self._write(self._group.settled, [(_settlement_key(each.raw).encode(), None, how) for each in chunk])
+            self._writer.write(self._group.settled, [(_settlement_key(each.raw).encode(), None, how) for each in chunk])
             on_settled(len(chunk))
-
-    def _write(self, topic: Topic, contents: Sequence[Content]) -> None:
-        failures: list[str] = []
-
-        def report(error: object, _message: Message) -> None:
-            if error is not None:
-                failures.append(str(error))
-
-        try:
-            for key, value, bears in contents:
-                self._producer.produce(topic.name, key=key, value=value, headers=bears, on_delivery=report)
-        except (BufferError, KafkaException) as error:
-            raise Failed(f"{topic.name}: {error}") from error
-        if self._producer.flush(ACKNOWLEDGED_WITHIN_S) or failures:
-            raise NotReachable(f"{topic.name}: {failures[0] if failures else 'Kafka does not acknowledge'}")
 
 
 def _chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:

@@ -1,0 +1,80 @@
+"""`tidegate endpoints list|enable`: where events are sent as webhooks, and how each endpoint is doing."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from deploy.admin import topics
+from deploy.cli import addresses
+from deploy.cli.options import DEFAULT_DIR, Dir, Json
+from deploy.cli.output import console, print_rows
+from deploy.errors import Failed
+from deploy.log.reading import Edge, records
+from deploy.log.writing import Writer
+from schemas import codec
+from schemas.errors import Poison
+from schemas.events import BreakerState, EndpointState
+from schemas.topics import ENDPOINT_STATES
+
+ENABLED = "enabled by an operator"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    group = typer.Typer(no_args_is_help=True, help="Webhook endpoints.")
+    group.command("list")(list_endpoints)
+    group.command("enable")(enable)
+    app.add_typer(group, name="endpoints")
+
+
+def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
+    """List the endpoints, what each is sent, and the state of its breaker."""
+    bootstrap = _bootstrap(folder)
+    states = _states(bootstrap)
+    names = [group.endpoint for group in topics.groups_of(bootstrap) if group.endpoint is not None]
+    print_rows([_row(name, states.get(name)) for name in names], as_json=as_json)
+
+
+def enable(
+    name: Annotated[str, typer.Argument(help="An endpoint that answered 410 and was disabled.")],
+    folder: Dir = DEFAULT_DIR,
+) -> None:
+    """Send to a disabled endpoint again; what came meanwhile has waited."""
+    bootstrap = _bootstrap(folder)
+    state = _states(bootstrap).get(name)
+    if state is None or state.breaker is not BreakerState.DISABLED:
+        raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
+    enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
+    Writer(bootstrap).write(ENDPOINT_STATES, [(name.encode(), codec.encode(enabled), [])])
+    console.print(f"{name} is sent to again")
+
+
+def _row(name: str, state: EndpointState | None) -> dict[str, object]:
+    return {
+        "endpoint": name,
+        "tenant": None if state is None else state.tenant or "all",
+        "types": None if state is None else " ".join(state.types),
+        "breaker": None if state is None else state.breaker.value,
+        "since": None if state is None else state.since,
+        "reason": None if state is None else state.reason,
+    }
+
+
+def _states(bootstrap: str) -> dict[str, EndpointState]:
+    found: dict[str, EndpointState] = {}
+    for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
+        try:
+            state = codec.decode(raw.value)
+        except Poison:
+            continue  # not of ours: its topic is for everyone who may write to it
+        if isinstance(state, EndpointState):
+            found[state.endpoint] = state
+    return found
+
+
+def _bootstrap(folder: Path) -> str:
+    return addresses.read(folder, os.environ).need("kafka")
