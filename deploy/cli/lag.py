@@ -54,12 +54,11 @@ def _print(partitions: list[PartitionLag], *, as_json: bool) -> None:
 
 
 def _drawn(partitions: list[PartitionLag]) -> Table:
-    columns = [field.name for field in dataclasses.fields(PartitionLag)]
-    return table(columns, (dataclasses.astuple(_shortened(partition)) for partition in partitions))
+    return table(("group", "partition", "committed", "end", "records", "expired", "seconds"), map(_row, partitions))
 
 
-def _shortened(partition: PartitionLag) -> PartitionLag:
+def _row(lag: PartitionLag) -> tuple[object, ...]:
     """Names that leave room for figures: a terminal is narrow, and all of them begin alike."""
-    group = partition.group.removeprefix(GROUP_PREFIX)
-    topic = partition.topic.removeprefix(f"{RUN_EVENTS.name}.{group}.")
-    return dataclasses.replace(partition, group=group, topic=topic)
+    group = lag.group.removeprefix(GROUP_PREFIX)
+    place = f"{lag.topic.removeprefix(f'{RUN_EVENTS.name}.{group}.')}/{lag.partition}"
+    return group, place, lag.committed, lag.end, lag.records, lag.expired, lag.seconds
