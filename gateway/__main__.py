@@ -19,7 +19,8 @@ from gateway.connections import let_open
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.lag import LagWatch
-from gateway.log.followers import CommittedOffsets, GroupFollower
+from gateway.log.endpoints import EndpointStates
+from gateway.log.groups import Groups
 from gateway.log.reader import LogReader
 from gateway.log.tail import TailReader
 from gateway.objects.measured import MeasuredStorage
@@ -36,7 +37,7 @@ from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid
 from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
-from schemas.topics import GROUPS, PERSISTENCE
+from schemas.topics import PERSISTENCE
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0
@@ -91,12 +92,8 @@ async def serve(settings: Settings) -> None:
         await check_tables(store)
         await stack.enter_async_context(publisher)
         log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
-        followers = {
-            group.name: await stack.enter_async_context(
-                GroupFollower(CommittedOffsets(settings.kafka.bootstrap, group), clock=_now)
-            )
-            for group in GROUPS
-        }
+        followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
+        endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
         # One for both servers: two would not know of each other's events.
@@ -121,6 +118,7 @@ async def serve(settings: Settings) -> None:
                 pages=pages,
                 log=log_reader,
                 followers=followers,
+                endpoints=endpoints,
                 credentials=in_force,
                 clock=_now,
                 telemetry=telemetry,

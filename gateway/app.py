@@ -14,12 +14,15 @@ from gateway.objects.pages import Pages
 from gateway.openapi import openapi_document
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
+from gateway.receipts.effects import Effects
+from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
 from gateway.routes import ROUTES, Route
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.credentials import Credentials
+from schemas.events import EndpointState
 from schemas.telemetry import Telemetry
 
 
@@ -32,6 +35,7 @@ def create_app(
     pages: Pages,
     log: Log,
     followers: Mapping[str, GroupFollower],
+    endpoints: Mapping[str, EndpointState],
     credentials: Callable[[], Credentials],
     clock: Clock,
     telemetry: Telemetry,
@@ -41,14 +45,28 @@ def create_app(
     deadlines: Deadlines = DEADLINES,
 ) -> web.Server:
     """The server of *routes*; whoever runs it decides where it listens."""
+    views = EndpointViews(endpoints)
     parts = Parts(
         publisher=publisher,
         sequencer=sequencer,
         throttle=throttle,
         store=store,
         pages=pages,
-        receipts=Receipts(log=log, store=store, followers=followers, clock=clock),
-        survey=Survey(log=log, followers=followers, publisher=publisher, admission=throttle.admission, clock=clock),
+        receipts=Receipts(
+            log=log,
+            effects=Effects(log=log, store=store, credentials=credentials, endpoints=views),
+            endpoints=views,
+            followers=followers,
+            clock=clock,
+        ),
+        survey=Survey(
+            log=log,
+            followers=followers,
+            endpoints=views,
+            publisher=publisher,
+            admission=throttle.admission,
+            clock=clock,
+        ),
         followers=followers,
         credentials=credentials,
         clock=clock,

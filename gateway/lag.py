@@ -11,7 +11,7 @@ from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
 from gateway.receipts.survey import rates_per_s
 from schemas.telemetry import ADMISSION_MULTIPLIER, GROUP_EXPIRED, GROUP_LAG, Telemetry
-from schemas.topics import GROUPS, PERSISTENCE, Group
+from schemas.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
 
@@ -49,15 +49,16 @@ class LagWatch:
     async def look(self) -> None:
         """Look once."""
         depth: int | None = None
-        for group in GROUPS:
-            lag = await self._look_at(group)
-            if group is PERSISTENCE:
+        for follower in list(self._followers.values()):
+            lag = await self._look_at(follower)
+            if follower.group == PERSISTENCE:
                 depth = lag
         self._admission.step(depth, self._persisted_per_s() if depth is not None else 0.0, monotonic())
 
-    async def _look_at(self, group: Group) -> int | None:
+    async def _look_at(self, follower: GroupFollower) -> int | None:
+        group = follower.group
         try:
-            progress = self._followers[group.name].progress()
+            progress = follower.progress()
             edges = await self._log.edges(group.source.name)
         except (LogUnavailable, QueueFull):
             return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.intake.records import Outgoing
+from gateway.log.followers import Partition
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.objects.storage import Damaged
 from gateway.publisher import Receipt, Reported
@@ -207,11 +208,11 @@ class MemoryLog:
         known = place.partition == 0 and place.offset < self.edges_of.end
         return Look(edges=self.edges_of, record=self.records.get(place)) if known else None
 
-    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
-        """The dead letter that comes from *place*."""
+    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """What was put aside of *place*."""
         self._count()
         letter = self.letters.get(place)
-        return Search(letter=letter, complete=self.complete or letter is not None)
+        return Search(last=letter, complete=self.complete or letter is not None)
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """The edges of partition 0."""
@@ -266,18 +267,19 @@ class MemoryTails:
 
 @dataclass
 class MemoryCommitted:
-    """What a group has committed, as the test says."""
+    """What a group has committed on run.events, as the test says."""
 
     offsets: dict[int, int | None] = field(default_factory=dict)
+    others: dict[Partition, int | None] = field(default_factory=dict)  # on its other topics
     failure: Exception | None = None  # raised instead of reading
     reads: int = 0
 
-    def read(self) -> Mapping[int, int | None]:
+    def read(self) -> Mapping[Partition, int | None]:
         """What the test has set."""
         if self.failure is not None:
             raise self.failure
         self.reads += 1
-        return dict(self.offsets)
+        return {Partition("run.events", each): offset for each, offset in self.offsets.items()} | self.others
 
     def close(self) -> None:
         """Nothing to end."""

@@ -66,7 +66,7 @@ class Told(NamedTuple):
 
 async def accept_batch(call: Call) -> web.Response:
     """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
-    run_id, group = check_run_id(call.run_id), read_wait(call.request)
+    run_id, group = check_run_id(call.run_id), read_wait(call)
     body = await read_body(call, BATCHES)
     batch = await judged(body, _read, body.media_type, run_id, call)
     charge, outcomes = await take(call, run_id, batch.offers)

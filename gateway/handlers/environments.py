@@ -16,7 +16,7 @@ from schemas.headers import ENVIRONMENT_PART
 
 async def capture_environment(call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
-    run_id, group = check_run_id(call.run_id), read_wait(call.request)
+    run_id, group = check_run_id(call.run_id), read_wait(call)
     text, canonical = await judged(await read_body(call), parse_environment)
     record = EnvironmentCaptured(
         tenant=call.principal.tenant,

@@ -25,7 +25,7 @@ from schemas.validity import agent_id_of
 
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
-    run_id, group = check_run_id(call.run_id), read_wait(call.request)
+    run_id, group = check_run_id(call.run_id), read_wait(call)
     offer = await judged(await read_body(call), admit, run_id, call)
     charge, (taken,) = await take(call, run_id, [offer])
     if isinstance(taken, Refused):

@@ -49,7 +49,7 @@ async def show_integrity(call: Call) -> web.Response:
 
 async def finalize_run(call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
-    run_id, group = check_run_id(call.run_id), read_wait(call.request)
+    run_id, group = check_run_id(call.run_id), read_wait(call)
     body = await judged(await read_body(call), parse_finalization)
     record = RunFinalized(
         tenant=call.principal.tenant,

@@ -1,24 +1,25 @@
 """`?wait=GROUP`: an answer held until the group has committed past the record, so that one reads one's own write."""
 
-from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from gateway.context import Call
 from gateway.errors import BadQuery
 from gateway.publisher import Receipt
-from schemas.topics import GROUPS, RUN_EVENTS
+from schemas.topics import GROUPS
 
 WAIT_MAX_S = 10.0
-NAMES = tuple(group.name for group in GROUPS if group.source is RUN_EVENTS)
+# Of every deployment; an endpoint's group, such as evaluation.default, is asked for by its name as well.
+NAMES = tuple(group.name for group in GROUPS)
 
 
-def read_wait(request: web.BaseRequest) -> str | None:
+def read_wait(call: Call) -> str | None:
     """The group that is to be waited for; None waits for none. Asked before anything is published."""
-    if not request.query_string:
+    if not call.request.query_string:
         return None
-    name = request.query.get("wait")
-    if name is not None and name not in NAMES:
-        raise BadQuery(f"wait is one of {', '.join(NAMES)}")
+    name = call.request.query.get("wait")
+    names = call.parts.followers
+    if name is not None and name not in names:
+        raise BadQuery(f"wait is one of {', '.join(names)}")
     return name
 
 

@@ -22,4 +22,4 @@ async def show_receipt(call: Call) -> web.Response:
 
 async def show_status(call: Call) -> web.Response:
     """How the log and its consumer groups are doing, measured once a second at most."""
-    return answer(await call.parts.survey.status())
+    return answer(await call.parts.survey.status(call.principal))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from confluent_kafka import TopicPartition
 
@@ -34,11 +34,18 @@ class Progress:
     moved_at: datetime | None  # when this gateway last saw it go on; None: not since it started
 
 
+class Partition(NamedTuple):
+    """A topic partition."""
+
+    topic: str
+    partition: int
+
+
 class Committed(Protocol):
     """The committed offsets of one group. Its methods block, and raise KafkaException."""
 
-    def read(self) -> Mapping[int, int | None]:
-        """The committed offset of each partition of the group's source; None where there is none."""
+    def read(self) -> Mapping[Partition, int | None]:
+        """The committed offset of each partition of the group's topics; None where there is none."""
 
     def close(self) -> None:
         """End the connection."""
@@ -47,13 +54,16 @@ class Committed(Protocol):
 class GroupFollower:
     """Follows one group; an async context manager."""
 
-    def __init__(self, committed: Committed, *, clock: Callable[[], datetime], waiters_max: int = WAITERS_MAX) -> None:
+    def __init__(
+        self, group: Group, committed: Committed, *, clock: Callable[[], datetime], waiters_max: int = WAITERS_MAX
+    ) -> None:
         """Prepare; the context asks a first time, and goes on."""
+        self.group = group
         self._committed = committed
         self._clock = clock
         self._waiters_max = waiters_max
         self._thread = ClientThread("kafka-committed")
-        self._seen: dict[int, Progress] = {}
+        self._seen: dict[Partition, Progress] = {}
         self._seen_at_s: float | None = None
         self._waiters: dict[asyncio.Future[None], tuple[int, int]] = {}  # partition, offset
         self._wanted = asyncio.Event()
@@ -70,16 +80,17 @@ class GroupFollower:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._thread.close(self._committed.close)
 
-    def progress(self) -> Mapping[int, Progress]:
+    def progress(self, topic: str | None = None) -> Mapping[int, Progress]:
         """
-        Where the group is on each partition, a second old at most while Kafka answers.
+        Where the group is on each partition of *topic* (None: its source), a second old at most while Kafka answers.
 
         Raises:
             LogUnavailable: it has not answered for a while.
         """
         if self._seen_at_s is None or monotonic() - self._seen_at_s > STALE_S:
             raise LogUnavailable("Kafka does not tell what the group has committed")
-        return self._seen
+        wanted = topic or self.group.source.name
+        return {each.partition: progress for each, progress in self._seen.items() if each.topic == wanted}
 
     async def wait_past(self, place: Receipt, *, timeout_s: float) -> bool:
         """Wait until the group has committed past *place*; False after *timeout_s*, or at once if too many wait."""
@@ -112,12 +123,12 @@ class GroupFollower:
         with suppress(LogUnavailable):  # `progress` says so once it lasts
             self._note(await self._thread.run(self._committed.read))
 
-    def _note(self, committed: Mapping[int, int | None]) -> None:
-        now, before = self._clock(), self._seen
+    def _note(self, committed: Mapping[Partition, int | None]) -> None:
+        now, before, source = self._clock(), self._seen, self.group.source.name
         self._seen_at_s = monotonic()
         self._seen = {partition: _moved(before.get(partition), offset, now) for partition, offset in committed.items()}
         for passed, (partition, offset) in self._waiters.items():
-            if not passed.done() and (committed.get(partition) or 0) > offset:
+            if not passed.done() and (committed.get(Partition(source, partition)) or 0) > offset:
                 passed.set_result(None)
 
 
@@ -126,17 +137,22 @@ class CommittedOffsets:
 
     def __init__(self, bootstrap: str, group: Group) -> None:
         """Connect in the background."""
-        self._topic = group.source.name
+        self._topics = [topic.name for topic in group.sources]
         self._consumer = looking_consumer(bootstrap, group_id=group.id)
         self._places: list[TopicPartition] = []
 
-    def read(self) -> Mapping[int, int | None]:
+    def read(self) -> Mapping[Partition, int | None]:
         """See `Committed.read`."""
         if not self._places:  # the partitions of a live topic never change
-            partitions = partitions_of(self._consumer, self._topic)
-            self._places = [TopicPartition(self._topic, partition) for partition in partitions]
+            self._places = [
+                TopicPartition(topic, partition)
+                for topic in self._topics
+                for partition in partitions_of(self._consumer, topic)
+            ]
         places = self._consumer.committed(self._places, timeout=REQUEST_S)
-        return {place.partition: place.offset if place.offset >= 0 else None for place in places}
+        return {
+            Partition(place.topic, place.partition): place.offset if place.offset >= 0 else None for place in places
+        }
 
     def close(self) -> None:
         """See `Committed.close`."""

@@ -1,5 +1,5 @@
 """
-The log, read at a place: one record, the ends of a topic, a dead letter, who is in a group.
+The log, read at a place: one record, the ends of a topic, what was put aside, who is in a group.
 
 Every look is bounded in time, and one thread serves them all, so that asking cannot load Kafka.
 """
@@ -59,10 +59,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A look through dead letters."""
+    """A look through what a group has put aside."""
 
-    letter: LogRecord | None
-    complete: bool  # False: it was not found in the time there was
+    last: LogRecord | None  # the newest copy of the record: deferred, dead-lettered or sent back
+    complete: bool  # False: there was no time to look at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +84,8 @@ class Log(Protocol):
     async def look(self, place: Receipt) -> Look | None:
         """What is at *place*; None if there is no such topic or partition, or nothing was written there (yet)."""
 
-    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
-        """Search the dead letters of *group* for the record of *place*, from *written_at* on, for a bounded time."""
+    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """Search what *group* put aside for the record of *place*, from *written_at* on, for a bounded time."""
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """The edges of each partition; empty if there is no such topic."""
@@ -118,9 +118,10 @@ class LogReader:
         """See `Log.look`."""
         return await self._thread.run(self._look, place)
 
-    async def dead_letter(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
-        """See `Log.dead_letter`."""
-        return await self._thread.run(self._search, group.dead_letters.name, place, written_at)
+    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        """See `Log.set_aside`."""
+        topics = [group.dead_letters, group.redrive, *(tier.topic for tier in group.tiers)]
+        return await self._thread.run(self._search, [topic.name for topic in topics], place, written_at)
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """See `Log.edges`."""
@@ -150,22 +151,28 @@ class LogReader:
         # An offset that a transaction's marker took, or that compaction left empty, is no record's.
         return Look(edges=edges, record=record) if record is not None and record.place == place else None
 
-    def _search(self, topic: str, place: Receipt, written_at: datetime | None) -> Search:
+    def _search(self, topics: Sequence[str], place: Receipt, written_at: datetime | None) -> Search:
         deadline_s = monotonic() + LOOK_S
-        start = TopicPartition(topic, 0, OFFSET_BEGINNING)  # dead letters have one partition
+        starts = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics]  # each has one partition
         if written_at is not None:
             earliest_ms = round((written_at - CLOCK_SKEW).timestamp() * 1000)
-            [start] = self._consumer.offsets_for_times([TopicPartition(topic, 0, earliest_ms)], timeout=REQUEST_S)
-        self._consumer.assign([start])
+            asked = [TopicPartition(topic, 0, earliest_ms) for topic in topics]
+            starts = self._consumer.offsets_for_times(asked, timeout=REQUEST_S)
+        found: list[LogRecord] = []
+        unread = len(topics)
+        self._consumer.assign(starts)
         try:
-            while (letter := self._next(deadline_s)) is not None:
-                if _comes_from(letter, place):
-                    return Search(letter=letter, complete=True)
+            while unread:
+                copy = self._next(deadline_s)
+                if copy is None:
+                    unread -= 1
+                elif _comes_from(copy, place):
+                    found.append(copy)
         except LogUnavailable:
-            return Search(letter=None, complete=False)
+            return Search(last=_newest(found), complete=False)
         finally:
             self._consumer.unassign()
-        return Search(letter=None, complete=True)
+        return Search(last=_newest(found), complete=True)
 
     def _written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         wanted = {(place.topic, place.partition): place for place in places}
@@ -223,6 +230,11 @@ def record_of(message: Message) -> LogRecord:
 def _written_at(message: Message) -> datetime | None:
     kind, moment_ms = message.timestamp()
     return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(moment_ms / 1000, UTC)
+
+
+def _newest(copies: Sequence[LogRecord]) -> LogRecord | None:
+    # All were written by one worker after the other; what bears no time was not.
+    return max(copies, key=lambda copy: copy.written_at or datetime.min.replace(tzinfo=UTC), default=None)
 
 
 def _comes_from(letter: LogRecord, place: Receipt) -> bool:

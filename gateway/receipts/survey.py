@@ -1,14 +1,17 @@
 """The status of the log and its groups, measured for all who ask at most once a second."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
+
+import msgspec
 
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, Log
 from gateway.publisher import Publisher, Receipt
+from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.views import (
     GatewayStatus,
     GroupPartitionStatus,
@@ -17,7 +20,8 @@ from gateway.receipts.views import (
     TopicStatus,
     WalStatus,
 )
-from schemas.topics import GROUPS, Group, all_topics
+from schemas.credentials import Principal
+from schemas.topics import Group, all_topics
 
 FRESH_S = 1.0
 
@@ -30,6 +34,7 @@ class Survey:
         *,
         log: Log,
         followers: Mapping[str, GroupFollower],
+        endpoints: EndpointViews,
         publisher: Publisher,
         admission: Admission,
         clock: Callable[[], datetime],
@@ -38,6 +43,7 @@ class Survey:
         """Look into *log*; *followers*, by group name, know how far each group is."""
         self._log = log
         self._followers = followers
+        self._endpoints = endpoints
         self._publisher = publisher
         self._admission = admission
         self._clock = clock
@@ -46,9 +52,9 @@ class Survey:
         self._measured_at_s = 0.0
         self._before: tuple[float, Mapping[str, int]] | None = None  # when, and how far each topic was
 
-    async def status(self) -> WalStatus:
+    async def status(self, principal: Principal) -> WalStatus:
         """
-        The status, a second old at most; who asks meanwhile waits for the same measurement.
+        What *principal* may see of the status, a second old at most; who asks meanwhile waits for the same measurement.
 
         Raises:
             QueueFull, LogUnavailable: see `Log`.
@@ -57,17 +63,25 @@ class Survey:
         if self._measuring is None or (self._measuring.done() and now_s - self._measured_at_s >= FRESH_S):
             self._measured_at_s = now_s
             self._measuring = asyncio.create_task(self._measure())
-        return await asyncio.shield(self._measuring)
+        status = await asyncio.shield(self._measuring)
+        hidden = [
+            follower.group
+            for follower in list(self._followers.values())
+            if not self._endpoints.are_seen(follower.group.endpoint, principal)
+        ]
+        return status if not hidden else _without(status, hidden)
 
     async def _measure(self) -> WalStatus:
-        edges = {topic.name: await self._log.edges(topic.name) for topic in all_topics()}
+        followers = list(self._followers.values())
+        topics = all_topics(follower.group for follower in followers)
+        edges = {topic.name: await self._log.edges(topic.name) for topic in topics}
         written = {name: sum(each.end for each in partitions.values()) for name, partitions in edges.items()}
         before, self._before = self._before, (self._clock_s(), written)
         rates = {} if before is None else rates_per_s(before, self._before)
         return WalStatus(
             measured_at=self._clock(),
             topics=[_topic(name, partitions, rates.get(name)) for name, partitions in edges.items()],
-            groups=[await self._group(group, edges) for group in GROUPS],
+            groups=[await self._group(follower, edges) for follower in followers],
             gateway=GatewayStatus(
                 in_flight_records=self._publisher.in_flight,
                 admission_multiplier=self._admission.multiplier,
@@ -75,9 +89,10 @@ class Survey:
             ),
         )
 
-    async def _group(self, group: Group, edges: Mapping[str, Mapping[int, Edges]]) -> GroupStatus:
+    async def _group(self, follower: GroupFollower, edges: Mapping[str, Mapping[int, Edges]]) -> GroupStatus:
+        group = follower.group
         source = edges[group.source.name]
-        progress = self._followers[group.name].progress()
+        progress = follower.progress()
         waiting = {
             partition: Receipt(group.source.name, partition, max(each.committed, source[partition].first))
             for partition, each in progress.items()
@@ -99,8 +114,28 @@ class Survey:
             lag_records=sum(each.lag_records or 0 for each in partitions),
             lag_s=max(ages_s, default=None),
             dead_letters=sum(each.end - each.first for each in edges[group.dead_letters.name].values()),
+            deferred=sum(_lag(follower, tier.topic.name, edges) for tier in group.tiers),
+            sent_back=_lag(follower, group.redrive.name, edges),
+            endpoint=self._endpoints.status(group.endpoint),
             partitions=partitions,
         )
+
+
+def _without(status: WalStatus, hidden: Sequence[Group]) -> WalStatus:
+    topics = {topic.name for group in hidden for topic in (*group.sources, group.dead_letters, group.settled)}
+    topics -= {group.source.name for group in hidden}
+    names = {group.name for group in hidden}
+    return msgspec.structs.replace(
+        status,
+        topics=[each for each in status.topics if each.topic not in topics],
+        groups=[each for each in status.groups if each.group not in names],
+    )
+
+
+def _lag(follower: GroupFollower, topic: str, edges: Mapping[str, Mapping[int, Edges]]) -> int:
+    """The records of *topic* that the group has not come to."""
+    progress = follower.progress(topic)
+    return sum(max(0, edges[topic][each].end - (place.committed or 0)) for each, place in progress.items())
 
 
 def rates_per_s(before: tuple[float, Mapping[str, int]], after: tuple[float, Mapping[str, int]]) -> Mapping[str, float]:

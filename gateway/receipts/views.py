@@ -35,8 +35,21 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a record came to."""
 
     outcome: Annotated[
-        Literal["stored", "duplicate", "replaced", "rejected", "dead_lettered", "unknown"],
-        Meta(description="replaced: stored, until a later capture took its place; unknown: `detail` says why"),
+        Literal[
+            "stored",
+            "duplicate",
+            "replaced",
+            "rejected",
+            "delivered",
+            "filtered",
+            "deferred",
+            "dead_lettered",
+            "unknown",
+        ],
+        Meta(
+            description="replaced: stored, until a later capture took its place; filtered: the endpoint does not ask "
+            "for it; deferred: it failed, and is tried again at `due_at`; unknown: `detail` says why"
+        ),
     ]
     reason: str | None = None
     detail: str | None = None
@@ -45,6 +58,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
     dead_letter: Annotated[str | None, Meta(description="The place of its dead letter")] = None
     at: datetime | None = None
+    due_at: Annotated[datetime | None, Meta(description="When what is deferred is tried again")] = None
 
 
 class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +113,17 @@ class GroupPartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_progress_at: datetime | None
 
 
+class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a webhook endpoint is doing, as its worker told last."""
+
+    name: str
+    tenant: Annotated[str | None, Meta(description="Whose events it is sent; null: all tenants'")]
+    types: Sequence[str]
+    breaker: Literal["closed", "open", "half_open", "disabled"]
+    reason: str | None
+    since: datetime
+
+
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How far one consumer group is."""
 
@@ -109,6 +134,9 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     lag_records: int
     lag_s: Annotated[float | None, Meta(description="Of the partition that is furthest behind")]
     dead_letters: int
+    deferred: Annotated[int, Meta(description="Records that wait in its delay tiers")]
+    sent_back: Annotated[int, Meta(description="Dead letters that were sent back and not handled since")]
+    endpoint: Annotated[EndpointStatus | None, Meta(description="null: its worker has not started yet, or no endpoint")]
     partitions: Sequence[GroupPartitionStatus]
 
 

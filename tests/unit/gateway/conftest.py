@@ -25,6 +25,7 @@ from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
+from schemas.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryLog, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
@@ -126,7 +127,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     credentials = InForce(msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()}))
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
-    follower = GroupFollower(committed, clock=lambda: NOW)
+    follower = GroupFollower(PERSISTENCE, committed, clock=lambda: NOW)
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
     storage = MeasuredStorage(objects, telemetry)
     looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
@@ -139,6 +140,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         pages=Pages(storage),
         log=log,
         followers={"persistence": follower},
+        endpoints={},
         credentials=credentials,
         clock=lambda: NOW,
         telemetry=telemetry,

@@ -8,6 +8,7 @@ from gateway.lag import LagWatch
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
 from schemas.telemetry import OF_GATEWAY, Telemetry
+from schemas.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog
 
 NOW = datetime(2025, 12, 5, tzinfo=UTC)
@@ -15,7 +16,7 @@ NOW = datetime(2025, 12, 5, tzinfo=UTC)
 
 async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None:
     log, telemetry, admission = MemoryLog(), Telemetry(OF_GATEWAY), Admission(1_000)
-    async with GroupFollower(MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
+    async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
         watch = LagWatch(log=log, followers={"persistence": follower}, admission=admission, telemetry=telemetry)
 
         def gauge(name: str) -> float | None:

@@ -1,19 +1,23 @@
 """What a receipt tells in each state of a record, and to whom."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.log.followers import GroupFollower
+from gateway.log.followers import GroupFollower, Partition
 from gateway.log.reader import Edges, LogRecord
 from gateway.publisher import Receipt
+from gateway.receipts.effects import Effects
+from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.views import Effect, WalReceipt
 from schemas import codec, headers
 from schemas.credentials import Principal, Right
-from schemas.events import EnvironmentCaptured, TraceRecord
+from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord
+from schemas.topics import PERSISTENCE, Group, evaluation
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
@@ -51,17 +55,28 @@ async def receipt_of(
     principal: Principal | None = None,
     store: MemoryRunStore | None = None,
     place: Receipt = PLACE,
+    group: Group = PERSISTENCE,
+    others: Mapping[Partition, int | None] | None = None,
+    endpoints: Mapping[str, EndpointState] | None = None,
     **log: Any,
 ) -> WalReceipt | None:
     """The receipt of *place*; the log holds *found* there, or, with None, begins after it."""
+    views = EndpointViews(endpoints or {})
     memory = MemoryLog(
         records={place: found} if found else {}, edges_of=Edges(first=0 if found else place.offset + 1, end=9), **log
     )
-    async with GroupFollower(MemoryCommitted({0: committed}), clock=lambda: NOW) as follower:
+    offsets = MemoryCommitted({0: committed}, others=dict(others or {}))
+    async with GroupFollower(group, offsets, clock=lambda: NOW) as follower:
         receipts = Receipts(
             log=memory,
-            store=store or MemoryRunStore(builders.TENANT),
-            followers={"persistence": follower},
+            effects=Effects(
+                log=memory,
+                store=store or MemoryRunStore(builders.TENANT),
+                credentials=builders.credentials,
+                endpoints=views,
+            ),
+            endpoints=views,
+            followers={group.name: follower},
             clock=lambda: NOW,
         )
         return await receipts.find(place, principal or who())
@@ -190,3 +205,74 @@ async def test_a_topic_that_no_group_reads_has_a_receipt_without_groups() -> Non
     assert receipt is not None
     assert (receipt.groups, receipt.record and receipt.record.event_id) == ([], None)
     assert await receipt_of(None, place=place) is None
+
+
+SCORER = evaluation("scorer", ["30s", "5m"])
+FIRST_TIER = SCORER.tiers[0].topic.name
+
+
+def endpoint(*types: str, tenant: str | None = None) -> dict[str, EndpointState]:
+    state = EndpointState(
+        endpoint="scorer", tenant=tenant, types=list(types or ("*",)), breaker=BreakerState.CLOSED, since=NOW
+    )
+    return {"scorer": state}
+
+
+def sealed() -> LogRecord:
+    made = builders.raw(builders.run_event())
+    return LogRecord(place=PLACE, written_at=NOW, key=made.key, value=made.value, headers=made.headers)
+
+
+async def effect_on(found: LogRecord | None, **given: Any) -> Effect:
+    effect = only_group(await receipt_of(found, group=SCORER, **{"endpoints": endpoint(), **given})).effect
+    assert isinstance(effect, Effect)
+    return effect
+
+
+async def test_what_is_put_aside_nowhere_was_delivered() -> None:
+    assert (await effect_on(sealed())).outcome == "delivered"
+
+
+async def test_what_an_endpoint_does_not_ask_for_was_not_sent() -> None:
+    assert (await effect_on(sealed(), endpoints=endpoint("message"))).outcome == "filtered"
+
+
+async def test_what_is_not_valid_was_not_sent() -> None:
+    effect = await effect_on(record())
+    assert (effect.outcome, effect.reason) == ("rejected", "unsigned_direct")
+
+
+async def test_what_waits_in_a_tier_says_until_when_and_why() -> None:
+    failed = {headers.ERROR_CLASS: "delivery_failed", headers.ERROR_MESSAGE: "HTTP 500"}
+    waiting = record(place=Receipt(FIRST_TIER, 0, 4), **failed)
+    effect = await effect_on(sealed(), letters={PLACE: waiting}, others={Partition(FIRST_TIER, 0): 4})
+    assert (effect.outcome, effect.reason, effect.detail) == ("deferred", "delivery_failed", "HTTP 500")
+    assert waiting.written_at is not None
+    assert effect.due_at == waiting.written_at + timedelta(seconds=30)
+
+
+async def test_what_waited_and_was_handled_was_delivered() -> None:
+    waited = record(place=Receipt(FIRST_TIER, 0, 4))
+    effect = await effect_on(sealed(), letters={PLACE: waited}, others={Partition(FIRST_TIER, 0): 5})
+    assert effect.outcome == "delivered"
+
+
+async def test_a_dead_letter_that_was_sent_back_waits_until_it_is_handled() -> None:
+    back = record(place=Receipt(SCORER.redrive.name, 0, 1))
+    place = Partition(SCORER.redrive.name, 0)
+    assert (await effect_on(sealed(), letters={PLACE: back}, others={place: 1})).outcome == "deferred"
+    assert (await effect_on(sealed(), letters={PLACE: back}, others={place: 2})).outcome == "delivered"
+
+
+async def test_a_search_that_had_no_time_claims_no_delivery() -> None:
+    assert (await effect_on(sealed(), complete=False)).outcome == "unknown"
+
+
+async def test_an_expired_record_that_nothing_tells_of_is_nobodys() -> None:
+    assert await receipt_of(None, group=SCORER, endpoints=endpoint()) is None
+
+
+async def test_an_endpoint_of_another_tenant_is_not_told_of() -> None:
+    receipt = await receipt_of(sealed(), group=SCORER, endpoints=endpoint(tenant="other"))
+    assert receipt is not None
+    assert receipt.groups == []

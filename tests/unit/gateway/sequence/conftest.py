@@ -16,6 +16,7 @@ from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Candidate
 from gateway.sequence.sequencer import Offer, Sequencer, Taken
 from schemas.events import RunFinalized, RunStatus
+from schemas.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
@@ -81,7 +82,7 @@ async def door() -> AsyncIterator[Door]:
     """A sequencer that remembers nothing yet."""
     publisher, store, objects = RecordingPublisher(), MemoryRunStore(builders.TENANT), MemoryObjects()
     tails = MemoryTails(publisher.log)
-    async with GroupFollower(MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
+    async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
         looks = Looks(tails=tails, store=store, follower=follower, credentials=builders.credentials)
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
         yield Door(publisher=publisher, store=store, tails=tails, objects=objects, sequencer=sequencer)

@@ -33,6 +33,7 @@ from gateway.sequence.tail import PartitionTail
 from schemas import codec
 from schemas.events import RunEvent, RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
+from schemas.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
 from tests.unit.gateway.sequence.conftest import NOW, finalization, offer
@@ -72,8 +73,8 @@ class World:
     def gateway(self) -> Sequencer:
         """A gateway that knows nothing yet."""
         store = Store(self)
-        follower = GroupFollower(self.committed, clock=lambda: NOW)
-        follower._note(self.committed.offsets)
+        follower = GroupFollower(PERSISTENCE, self.committed, clock=lambda: NOW)
+        follower._note(self.committed.read())
         made = Looks(tails=Tail(self), store=store, follower=follower, credentials=builders.credentials)
         return Sequencer(publisher=Link(self), looks=made, uploads=Uploads(self.objects), runs_max=2)
 
@@ -86,7 +87,7 @@ class World:
         if self.random.random() < 0.2:
             self.committed.offsets[0] = self.random.randint(self.committed.offsets[0] or 0, self.stored)
             for gateway in self.gateways:
-                gateway._looks._follower._note(self.committed.offsets)
+                gateway._looks._follower._note(self.committed.read())
         if self.faults and self.random.random() < 0.02:
             self.gateways[self.random.randrange(len(self.gateways))] = self.gateway()
 

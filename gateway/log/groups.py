@@ -1,0 +1,74 @@
+"""
+The consumer groups that this cluster has, each followed: the declared ones, and one for each webhook endpoint.
+
+Endpoints come while the gateway runs: it looks for their topics now and then.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from typing import Self
+
+from confluent_kafka import Consumer
+
+from gateway.errors import LogUnavailable
+from gateway.log.consumer import REQUEST_S, looking_consumer
+from gateway.log.followers import CommittedOffsets, GroupFollower
+from gateway.log.thread import ClientThread
+from schemas.topics import GROUPS, Group, groups_among
+
+LOOK_EVERY_S = 10.0
+GROUPS_MAX = 100  # followed: each takes a thread and a connection
+
+
+class Groups:
+    """Follows the groups; an async context manager."""
+
+    def __init__(self, bootstrap: str, *, clock: Callable[[], datetime]) -> None:
+        """Connect in the background; the context follows what is there."""
+        self._bootstrap = bootstrap
+        self._clock = clock
+        self._thread = ClientThread("kafka-groups")
+        self._consumer: Consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
+        self._stack = AsyncExitStack()
+        self._followers: dict[str, GroupFollower] = {}
+
+    @property
+    def followers(self) -> Mapping[str, GroupFollower]:
+        """By group name; it grows when an endpoint is added."""
+        return self._followers
+
+    async def __aenter__(self) -> Self:
+        """Follow the declared groups, and those of endpoints that are there."""
+        for group in GROUPS:
+            await self._follow(group)
+        await self._look()
+        self._task = asyncio.create_task(self._go_on_looking())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Follow no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._stack.aclose()
+        await self._thread.close(self._consumer.close)
+
+    async def _go_on_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        with suppress(LogUnavailable):  # asked again soon
+            names = await self._thread.run(self._topic_names)
+            for group in groups_among(names)[:GROUPS_MAX]:
+                if group.name not in self._followers:
+                    await self._follow(group)
+
+    async def _follow(self, group: Group) -> None:
+        follower = GroupFollower(group, CommittedOffsets(self._bootstrap, group), clock=self._clock)
+        self._followers[group.name] = await self._stack.enter_async_context(follower)
+
+    def _topic_names(self) -> list[str]:
+        return list(self._consumer.list_topics(timeout=REQUEST_S).topics)

@@ -1,0 +1,145 @@
+"""
+What a group made of a record that it has committed past.
+
+Persistence's effect stands in the store; whether an endpoint was sent a record, only what was put aside of it and the
+record itself tell: what is in no delay tier and no dead letter was delivered, unless it was not the endpoint's.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from gateway.errors import StoreUnavailable
+from gateway.log.followers import GroupFollower
+from gateway.log.reader import Log, LogRecord, Search
+from gateway.publisher import Receipt
+from gateway.queries.runs import RunStore
+from gateway.receipts.endpoints import EndpointViews
+from gateway.receipts.records import describe, may_see, text
+from gateway.receipts.views import Effect, RecordView
+from schemas import codec, headers
+from schemas.credentials import Credentials, Principal
+from schemas.errors import Poison
+from schemas.events import EnvironmentCaptured, RunRecord
+from schemas.topics import Group
+from schemas.validity import check_record
+
+NOTHING_KNOWN = Effect(outcome="unknown", detail="neither in the store nor among the dead letters from its time on")
+_NOT_SEARCHED = Effect(outcome="unknown", detail="there was no time to search all that was put aside")
+EXPIRED = Effect(outcome="unknown", detail="the record has expired, and was not put aside from its time on")
+_NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"
+_SENT_BACK = "an operator sent it back, and it was not handled since"
+
+
+class Effects:
+    """Tells effects."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        store: RunStore,
+        credentials: Callable[[], Credentials],
+        endpoints: EndpointViews,
+    ) -> None:
+        """Look into *log* and *store*; *endpoints* knows what each asks for."""
+        self._log = log
+        self._store = store
+        self._credentials = credentials
+        self._endpoints = endpoints
+
+    async def find(
+        self,
+        follower: GroupFollower,
+        place: Receipt,
+        record: LogRecord | None,
+        view: RecordView | None,
+        principal: Principal,
+    ) -> Effect:
+        """
+        What the group of *follower* made of the record at *place*; None of *record* and *view* says that it expired.
+
+        Raises:
+            QueueFull, LogUnavailable: see `Log`.
+        """
+        if follower.group.endpoint is None:
+            return await self._stored(follower, place, view, principal)
+        search = await self._search(follower, place, view, principal)
+        if search.last is not None and (aside := _set_aside(follower, search.last)) is not None:
+            return aside
+        if not search.complete:
+            return _NOT_SEARCHED
+        return EXPIRED if record is None else self._delivered(follower.group, record)
+
+    async def _stored(
+        self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
+    ) -> Effect:
+        # The store goes before what was put aside: a dead letter that was sent back and stored is both.
+        away = None
+        try:
+            stored = await self._store.effect(
+                principal.tenant,
+                place,
+                run_id=None if view is None else view.run_id,
+                environment=view is not None and view.name == EnvironmentCaptured.__name__,
+            )
+        except StoreUnavailable as error:
+            stored, away = None, Effect(outcome="unknown", detail=str(error))
+        if stored is not None:
+            return stored
+        search = await self._search(follower, place, view, principal)
+        if search.last is not None and (aside := _set_aside(follower, search.last)) is not None:
+            return aside
+        return away or (NOTHING_KNOWN if search.complete else _NOT_SEARCHED)
+
+    async def _search(
+        self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
+    ) -> Search:
+        written_at = None if view is None else view.written_at
+        search = await self._log.set_aside(follower.group, place, written_at=written_at)
+        if search.last is not None and view is None and not may_see(principal, describe(search.last)):
+            return Search(last=None, complete=search.complete)
+        return search
+
+    def _delivered(self, group: Group, record: LogRecord) -> Effect:
+        try:
+            decoded = codec.decode(record.value)
+            assert isinstance(decoded, RunRecord), "others are poison to the group, and so among its dead letters"
+            rejection = check_record(
+                decoded,
+                topic=record.place.topic,
+                key=record.key,
+                value=record.value or b"",
+                headers=record.headers,
+                credentials=self._credentials(),
+            )
+        except (Poison, AssertionError):
+            return NOTHING_KNOWN
+        if rejection is not None:
+            return Effect(outcome="rejected", reason=rejection.reason, detail=rejection.detail)
+        if not self._endpoints.want(group.endpoint, decoded):
+            return Effect(outcome="filtered", detail=_NOT_ASKED_FOR)
+        return Effect(outcome="delivered")
+
+
+def _set_aside(follower: GroupFollower, copy: LogRecord) -> Effect | None:
+    """What *copy*, the newest that was put aside, says; None if the group has handled it since."""
+    group = follower.group
+    reason, detail = (text(headers.find(copy.headers, name)) for name in (headers.ERROR_CLASS, headers.ERROR_MESSAGE))
+    if copy.place.topic == group.dead_letters.name:
+        return Effect(
+            outcome="dead_lettered", reason=reason, detail=detail, dead_letter=copy.place.wal_id, at=copy.written_at
+        )
+    handled = follower.progress(copy.place.topic).get(copy.place.partition)
+    if handled is not None and (handled.committed or 0) > copy.place.offset:
+        return None
+    delays_s = {tier.topic.name: tier.delay_s for tier in group.tiers}
+    due_s = delays_s.get(copy.place.topic)
+    if due_s is None:
+        return Effect(outcome="deferred", reason=reason, detail=_SENT_BACK, at=copy.written_at)
+    return Effect(
+        outcome="deferred",
+        reason=reason,
+        detail=detail,
+        at=copy.written_at,
+        due_at=copy.written_at and copy.written_at + timedelta(seconds=due_s),
+    )
