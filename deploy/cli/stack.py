@@ -44,6 +44,9 @@ def up(
     folder: Dir = DEFAULT_DIR,
     ports: PortChoice = Choice.DEFAULT,
     *,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A process of Tidegate to leave out, such as evaluation.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is ready.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +54,8 @@ def up(
 
     def work(say: Callable[[str], None], ready: Callable[[], None]) -> None:
         speak = (lambda line: say(json.dumps({"message": line}))) if as_json else say
-        asyncio.run(Supervisor(folder, choice=ports, environ=os.environ, say=speak).run(ready))
+        supervisor = Supervisor(folder, choice=ports, environ=os.environ, say=speak, without=frozenset(without or ()))
+        asyncio.run(supervisor.run(ready))
 
     if detach:
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ SERVICES = (
 )
 
 ENGINE = "engine"
+EVALUATION = "evaluation"
 
 GATEWAY_PORT = 8080
 ENGINE_PORT = 8090
@@ -41,8 +42,8 @@ def services(endpoints: Iterable[str]) -> tuple[Service, ...]:
     names = list(endpoints)
     return SERVICES + tuple(
         Service(
-            name="evaluation" if len(names) == 1 else f"evaluation.{name}",
-            arguments=("processors", "evaluation", "--endpoint", name),
+            name=EVALUATION if len(names) == 1 else f"{EVALUATION}.{name}",
+            arguments=("processors", EVALUATION, "--endpoint", name),
             database_role=None,
         )
         for name in names

@@ -1,7 +1,7 @@
 """The life of an embedded stack: start everything in order, keep it running, stop it in reverse."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -44,17 +44,29 @@ DEFAULT_PORTS = {
 class Supervisor:
     """One stack in one folder."""
 
-    def __init__(self, folder: Path, *, choice: Choice, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        choice: Choice,
+        environ: Mapping[str, str],
+        say: Callable[[str], None],
+        without: Container[str] = frozenset(),
+    ) -> None:
         """
         Describe the stack; `run` starts it. TIDEGATE_KAFKA, _POSTGRES, _OBJECTS and _ENDPOINTS replace what it has.
+
+        Services *without* which it is to run are not started.
 
         Raises:
             SettingsInvalid: the endpoints that *environ* names cannot be used.
         """
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
-        self._has_engine = not self._endpoints_given.endpoints
-        self._services = services.services([DEFAULT] if self._has_engine else self._endpoints_given.endpoints)
+        has_own_engine = not self._endpoints_given.endpoints
+        declared = services.services([DEFAULT] if has_own_engine else self._endpoints_given.endpoints)
+        self._services = [service for service in declared if service.name not in without]
+        self._has_engine = has_own_engine and any(service.name == services.EVALUATION for service in self._services)
         self._kafka_given = environ.get("TIDEGATE_KAFKA")
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
         self._choice = choice
@@ -137,7 +149,7 @@ class Supervisor:
                 say=self._say,
             )
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
-        groups = endpoints.groups(self._endpoints_given) if not self._has_engine else (*GROUPS, evaluation(DEFAULT))
+        groups = (*GROUPS, evaluation(DEFAULT)) if self._has_engine else endpoints.groups(self._endpoints_given)
         await asyncio.to_thread(topics.create, bootstrap, groups)
         await asyncio.to_thread(topics.commit_first_offsets, bootstrap)
         self._say(f"kafka is ready at {bootstrap}")

@@ -80,6 +80,11 @@ class GroupFollower:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._thread.close(self._committed.close)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether Kafka has told of late what the group has committed."""
+        return self._seen_at_s is not None and monotonic() - self._seen_at_s <= STALE_S
+
     def progress(self, topic: str | None = None) -> Mapping[int, Progress]:
         """
         Where the group is on each partition of *topic* (None: its source), a second old at most while Kafka answers.
@@ -87,7 +92,7 @@ class GroupFollower:
         Raises:
             LogUnavailable: it has not answered for a while.
         """
-        if self._seen_at_s is None or monotonic() - self._seen_at_s > STALE_S:
+        if not self.is_answered:
             raise LogUnavailable("Kafka does not tell what the group has committed")
         wanted = topic or self.group.source.name
         return {each.partition: progress for each, progress in self._seen.items() if each.topic == wanted}

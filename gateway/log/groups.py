@@ -1,12 +1,12 @@
 """
 The consumer groups that this cluster has, each followed: the declared ones, and one for each webhook endpoint.
 
-Endpoints come while the gateway runs: it looks for their topics now and then.
+Endpoints come and go while the gateway runs: it looks for their topics now and then.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from datetime import datetime
 from typing import Self
 
@@ -18,7 +18,7 @@ from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.thread import ClientThread
 from schemas.topics import GROUPS, Group, groups_among
 
-LOOK_EVERY_S = 10.0
+LOOK_EVERY_S = 5.0
 GROUPS_MAX = 100  # followed: each takes a thread and a connection
 
 
@@ -31,12 +31,11 @@ class Groups:
         self._clock = clock
         self._thread = ClientThread("kafka-groups")
         self._consumer: Consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
-        self._stack = AsyncExitStack()
         self._followers: dict[str, GroupFollower] = {}
 
     @property
     def followers(self) -> Mapping[str, GroupFollower]:
-        """By group name; it grows when an endpoint is added."""
+        """By group name; it changes when an endpoint is added or its topics are deleted."""
         return self._followers
 
     async def __aenter__(self) -> Self:
@@ -51,7 +50,8 @@ class Groups:
         """Follow no more."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._stack.aclose()
+        for name in list(self._followers):
+            await self._leave(name)
         await self._thread.close(self._consumer.close)
 
     async def _go_on_looking(self) -> None:
@@ -61,14 +61,19 @@ class Groups:
 
     async def _look(self) -> None:
         with suppress(LogUnavailable):  # asked again soon
-            names = await self._thread.run(self._topic_names)
-            for group in groups_among(names)[:GROUPS_MAX]:
+            there = groups_among(await self._thread.run(self._topic_names))[:GROUPS_MAX]
+            for name in self._followers.keys() - {group.name for group in there}:
+                await self._leave(name)
+            for group in there:
                 if group.name not in self._followers:
                     await self._follow(group)
 
     async def _follow(self, group: Group) -> None:
         follower = GroupFollower(group, CommittedOffsets(self._bootstrap, group), clock=self._clock)
-        self._followers[group.name] = await self._stack.enter_async_context(follower)
+        self._followers[group.name] = await follower.__aenter__()
+
+    async def _leave(self, name: str) -> None:
+        await self._followers.pop(name).__aexit__(None, None, None)
 
     def _topic_names(self) -> list[str]:
         return list(self._consumer.list_topics(timeout=REQUEST_S).topics)

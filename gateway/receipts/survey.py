@@ -72,7 +72,8 @@ class Survey:
         return status if not hidden else _without(status, hidden)
 
     async def _measure(self) -> WalStatus:
-        followers = list(self._followers.values())
+        # One that does not answer while the log does has lost its topics: an endpoint that was removed.
+        followers = [each for each in list(self._followers.values()) if each.group.endpoint is None or each.is_answered]
         topics = all_topics(follower.group for follower in followers)
         edges = {topic.name: await self._log.edges(topic.name) for topic in topics}
         written = {name: sum(each.end for each in partitions.values()) for name, partitions in edges.items()}
@@ -135,7 +136,8 @@ def _without(status: WalStatus, hidden: Sequence[Group]) -> WalStatus:
 def _lag(follower: GroupFollower, topic: str, edges: Mapping[str, Mapping[int, Edges]]) -> int:
     """The records of *topic* that the group has not come to."""
     progress = follower.progress(topic)
-    return sum(max(0, edges[topic][each].end - (place.committed or 0)) for each, place in progress.items())
+    ends = {each: place.end for each, place in edges[topic].items()}
+    return sum(max(0, ends.get(each, 0) - (place.committed or 0)) for each, place in progress.items())
 
 
 def rates_per_s(before: tuple[float, Mapping[str, int]], after: tuple[float, Mapping[str, int]]) -> Mapping[str, float]:

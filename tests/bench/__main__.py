@@ -197,7 +197,7 @@ def main() -> None:
     }
     folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
     try:
-        with running(folder) as stack:
+        with running(folder, "--ports", "auto", "--without", "evaluation") as stack:
             for name in ONLY or BENCHES:
                 result[name] = BENCHES[name](stack)
                 print(json.dumps({name: result[name]}, indent=2), flush=True)

@@ -18,7 +18,11 @@ from deploy.local import lock, settings_file
 from tests.stack import READY_TIMEOUT_S, RunningStack, wait_until
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"gateway": ("gateway",), "persistence": ("processors", "persistence")}
+PROGRAMS = {
+    "gateway": ("gateway",),
+    "persistence": ("processors", "persistence"),
+    "evaluation": ("processors", "evaluation"),
+}
 END_S = 30.0
 
 
@@ -73,7 +77,7 @@ def own_process(
     stack: RunningStack,
     folder: Path,
     service: str = "persistence",
-    *,
+    *arguments: str,
     variant: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[OwnProcess]:
@@ -90,7 +94,7 @@ def own_process(
     log = folder / f"{service}-{told['TIDEGATE_MANAGEMENT_PORT']}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module, *PROGRAMS[service]],
+            [sys.executable, "-m", *module, *PROGRAMS[service], *arguments],
             cwd=ROOT,
             env={**os.environ, **told},
             stdout=out,

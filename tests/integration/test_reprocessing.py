@@ -87,7 +87,7 @@ async def receipt(stack: RunningStack, wal_id: str) -> dict[str, Any]:
     ):
         while True:
             async with http.get(f"/api/wal/{wal_id}") as answer:
-                [group] = (await answer.json())["groups"]
+                group = (await answer.json())["groups"][0]
             if group["effect"] is not None:
                 return dict(group["effect"])
             await asyncio.sleep(0.1)
