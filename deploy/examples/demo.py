@@ -25,6 +25,7 @@ from deploy.examples import scenes
 from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from deploy.local import lock, stack_file
+from deploy.local.services import ENGINE
 from deploy.local.stack_file import Stack
 from gateway.client import TidegateClient, Undelivered
 
@@ -106,6 +107,7 @@ async def _run(stack: Stack, console: Console) -> list[str]:
         read = [await _read_back(session, diary) for diary in diaries]
         waited_s = time.monotonic() - began_s
         trace = await _until_found(session, f"/api/runs/{diaries[0].run.id}/trace")
+        evaluated = await _until_evaluated(session, stack.management.get(ENGINE), diaries)
     rows = await asyncio.to_thread(read_rows, stack.postgres, [diary.run.id for diary in diaries])
     faults = []
     for diary, events in zip(diaries, read, strict=True):
@@ -114,6 +116,8 @@ async def _run(stack: Stack, console: Console) -> list[str]:
     scenes.rows(console, diaries[-1], [row for row in rows if row.run_id == diaries[-1].run.id])
     scenes.verdict(console, faults, row_count=len(rows), run_count=len(diaries), waited_s=waited_s)
     scenes.trace(console, QUESTIONS[0], trace)
+    if evaluated is not None:
+        scenes.evaluated(console, evaluated)
     await asyncio.to_thread(scenes.lag, console, stack.kafka)
     return faults
 
@@ -147,6 +151,22 @@ async def _events(session: aiohttp.ClientSession, run_id: str) -> list[Mapping[s
         if page["next_cursor"] is None:
             return events
         query["cursor"] = page["next_cursor"]
+
+
+async def _until_evaluated(
+    session: aiohttp.ClientSession, engine: str | None, diaries: Sequence[Diary]
+) -> list[dict[str, Any]] | None:
+    """What the stack's own engine knows of the runs, once it knows all of it; None if webhooks go elsewhere."""
+    if engine is None:
+        return None
+    wanted = {diary.run.id: len(diary.told) for diary in diaries}
+    async with asyncio.timeout(STORED_TIMEOUT_S):
+        while True:
+            async with session.get(f"{engine}/") as response:
+                known = {run["run_id"]: run for run in (await response.json())["runs"]}
+            if all(known.get(run_id, {}).get("events", 0) >= count for run_id, count in wanted.items()):
+                return [known[run_id] for run_id in wanted]
+            await asyncio.sleep(POLL_S)
 
 
 async def _until_found(session: aiohttp.ClientSession, path: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from deploy.cli.tail import kcat
 from deploy.examples.agent import NOTHING_FOUND, Passage
 from deploy.examples.proof import Diary, Row
 from deploy.local.development import PLAIN_AGENT
+from deploy.local.services import ENGINE
 from deploy.local.stack_file import NAME, Stack
 from deploy.log.reading import Edge
 from schemas.topics import RUN_EVENTS
@@ -76,6 +77,18 @@ def trace(console: Console, question: str, document: Mapping[str, object]) -> No
     console.print_json(json.dumps(document))
 
 
+def evaluated(console: Console, runs: Sequence[Mapping[str, object]]) -> None:
+    """What the example of an evaluation engine made of the webhooks that it was sent."""
+    _title(console, "The evaluation engine: each event told by a signed webhook, verified and scored by it")
+    rows = [(run["run_id"], run["status"], run["events"], run["errors"], _types(run["types"])) for run in runs]
+    console.print(table(("run", "status", "events", "errors", "of which type"), rows))
+
+
+def _types(counts: object) -> str:
+    assert isinstance(counts, dict), "the engine counts by type"
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
 def lag(console: Console, bootstrap: str) -> None:
     """How far each group is behind, once it has had time to commit."""
     _title(console, "Lag: what each consumer group has still to do")
@@ -89,7 +102,10 @@ def addresses(console: Console, stack: Stack, folder: Path) -> None:
     """Where to look, and what to try."""
     _title(console, f"Where to look (with secrets: {folder / NAME})")
     places = [("gateway", stack.gateway), ("API page", f"{stack.gateway}/docs")]
-    places += [(f"{name} metrics", f"{url}/metrics") for name, url in stack.management.items()]
+    places += [
+        ("evaluation engine", f"{url}/") if name == ENGINE else (f"{name} metrics", f"{url}/metrics")
+        for name, url in stack.management.items()
+    ]
     places += [("Kafka", stack.kafka), ("Postgres", masked(stack.postgres))]
     for name, place in places:
         _line(console, f"{name:<20} {place}")
@@ -128,8 +144,12 @@ def stay(console: Console, stack: Stack) -> None:
 
 
 def _lag(bootstrap: str) -> Table:
-    rows = [(one.group, one.topic, one.partition, one.committed, one.end, one.records) for one in measure(bootstrap)]
-    return table(("group", "topic", "partition", "committed", "end", "lag"), rows)
+    partitions = measure(bootstrap)
+    rows = []
+    for group, topic in dict.fromkeys((each.group, each.topic) for each in partitions):
+        own = [each for each in partitions if (each.group, each.topic) == (group, topic)]
+        rows.append((group, topic, len(own), sum(each.end for each in own), sum(each.records or 0 for each in own)))
+    return table(("group", "topic", "partitions", "records", "lag"), rows)
 
 
 def _title(console: Console, text: str) -> None:

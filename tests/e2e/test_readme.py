@@ -1,5 +1,6 @@
 """What the README says, run as a stranger would run it."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,11 +9,15 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.config import Settings
-from processors.config import PersistenceSettings
+from processors.config import EvaluationSettings, PersistenceSettings
+from processors.evaluation.webhook import Body, EventData
+from schemas import endpoints
 from schemas.settings import declarations
 from tests.stack import RunningStack
 from tests.tools import need
@@ -20,6 +25,11 @@ from tests.tools import need
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 # What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
+PROCESSES: tuple[tuple[str, type[Any]], ...] = (
+    ("gateway", Settings),
+    ("persistence", PersistenceSettings),
+    ("evaluation", EvaluationSettings),
+)
 ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
 
@@ -100,12 +110,25 @@ def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
     subprocess.run([sys.executable, "-c", program], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
+def test_the_example_of_an_endpoint_is_one() -> None:
+    [example] = blocks("toml")
+    [endpoint] = endpoints.parse(example.replace("whsec_...", endpoints.new_secret())).endpoints.values()
+    assert endpoint.types == ("tool.*", "message", "run_finalized")
+
+
+def test_the_example_of_a_webhook_has_what_one_has() -> None:
+    [example] = blocks("json")
+    told = json.loads(example)
+    assert told.keys() == {field.name for field in msgspec.structs.fields(Body)}
+    assert msgspec.json.decode(json.dumps(told["data"]), type=EventData).event.seq == 1
+
+
 def test_every_setting_is_listed_as_it_is_declared() -> None:
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for process, section in (("gateway", Settings), ("persistence", PersistenceSettings)):
+    for process, section in PROCESSES:
         for each in declarations(section):
             known = each.metadata
-            default = {MISSING: "required", None: "none"}.get(each.default, f"`{each.default}`")
+            default = {MISSING: "required", None: "none", "": "none"}.get(each.default, f"`{each.default}`")
             rows.setdefault((known["env"], default, known["help"]), []).append(process)
     table = [f"| `{env}` | {default} | {text} ({', '.join(of)}) |" for (env, default, text), of in sorted(rows.items())]
     assert "\n".join(table) in README, "\n".join(["README needs these rows:", *table])
