@@ -24,7 +24,8 @@ EVENT_TYPES = (
     *("text", "text", "bytea", "int4", "int8", "timestamptz"),
 )
 
-# One row for each run that the slice speaks of; counts are added, since events of a run come in many slices.
+# One row for each run that the slice speaks of; counts are added, since events of a run come in many slices. What was
+# given up as abandoned goes on with whatever comes for it.
 UPSERT_RUNS = """
     INSERT INTO runs (tenant_id, run_id, agent_id, event_count, last_seq, started_at, updated_at)
     SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[], %(agents)s::text[], %(counts)s::bigint[],
@@ -33,6 +34,7 @@ UPSERT_RUNS = """
         agent_id = coalesce(runs.agent_id, excluded.agent_id),
         event_count = runs.event_count + excluded.event_count,
         last_seq = greatest(runs.last_seq, excluded.last_seq),
+        status = CASE runs.status WHEN 'abandoned' THEN 'open' ELSE runs.status END,
         updated_at = greatest(runs.updated_at, excluded.updated_at)
 """
 

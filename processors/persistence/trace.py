@@ -1,29 +1,26 @@
 """
 The trace record of a finalized run, folded from its stored events by seq. Pure.
 
-The hash chain binds every event's content and number: h(0) is 32 zero bytes and
-h(i) = SHA-256(h(i-1) || seq as 8 bytes, big-endian || event_sha256).
+The hash chain over them (`schemas.chain`) binds every event's content and number.
 
 Calls and tokens are told by payloads, and those in object storage are not read: a tool's result of more than 102,400
 bytes leaves its call without an answer, and its `usage` is not counted. `payloads_unread` says how many those are;
 counts by type, sizes, times and the chain are whole.
 """
 
-import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-CHAIN_START = bytes(32)
-OPEN_CALLS_MAX = 10_000  # calls without a result that are remembered to find their latency
-MISSING_RANGES_MAX = 100  # listed; the count is exact
+from processors.persistence.calls import ToolCalls
+from processors.persistence.tally import NamedCounts
+from schemas.chain import CHAIN_START, link
 
-CALL_TYPE = "tool_call"
-RESULT_TYPE = "tool_result"
+MISSING_RANGES_MAX = 100  # listed; the count is exact
+USAGE_DEPTH_MAX = 3  # of counts within counts, such as input_tokens_details.cached
+
 ERROR_TYPE = "error"
-CALL_ID_FIELDS = ("call_id", "tool_call_id", "id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +36,12 @@ class StoredEvent:
     event_sha256: bytes
 
 
-def chain(previous: bytes, seq: int, event_sha256: bytes) -> bytes:
-    """The next link: 32 bytes."""
-    return hashlib.sha256(previous + seq.to_bytes(8, "big") + event_sha256).digest()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """That retention took events of a run away before it was summed up."""
+
+    at: datetime
+    count: int
 
 
 @dataclass(slots=True)
@@ -53,50 +53,63 @@ class Trace:
     _last_seq: int = 0
     _missing_count: int = 0
     _missing_ranges: list[list[int]] = field(default_factory=list)
-    _types: Counter[str] = field(default_factory=Counter)
-    _actors: Counter[str] = field(default_factory=Counter)
-    _tokens: Counter[str] = field(default_factory=Counter)
+    _types: NamedCounts = field(default_factory=NamedCounts)
+    _actors: NamedCounts = field(default_factory=NamedCounts)
+    _tokens: NamedCounts = field(default_factory=NamedCounts)
+    _error_count: int = 0
     _payload_bytes: int = 0
     _unread_count: int = 0
     _first: datetime | None = None
     _last: datetime | None = None
-    _open_calls: dict[str, datetime] = field(default_factory=dict)
-    _call_latencies_s: list[float] = field(default_factory=list)
+    _calls: ToolCalls = field(default_factory=ToolCalls)
 
     def add(self, event: StoredEvent) -> None:
         """Take the next event."""
         self.event_count += 1
-        self.chain_head = chain(self.chain_head, event.seq, event.event_sha256)
+        self.chain_head = link(self.chain_head, event.seq, event.event_sha256)
         if event.seq > self._last_seq + 1:
             self._missing_count += event.seq - self._last_seq - 1
             if len(self._missing_ranges) < MISSING_RANGES_MAX:
                 self._missing_ranges.append([self._last_seq + 1, event.seq - 1])
         self._last_seq = event.seq
-        self._types[event.type] += 1
-        self._actors[event.actor] += 1
+        self._types.add(event.type)
+        self._actors.add(event.actor)
+        self._error_count += event.type == ERROR_TYPE
         self._first = event.happened_at if self._first is None else min(self._first, event.happened_at)
         self._last = event.happened_at if self._last is None else max(self._last, event.happened_at)
         if event.referenced_bytes is not None:
             self._payload_bytes += event.referenced_bytes
             self._unread_count += 1
+        payload = None
         if event.payload is not None:
             self._payload_bytes += len(event.payload.encode())
-            payload = json.loads(event.payload)
-            if isinstance(payload, dict):
-                self._add_usage(payload.get("usage"))
-                self._add_call(event, payload)
+            decoded = json.loads(event.payload)
+            payload = decoded if isinstance(decoded, dict) else None
+        if payload is not None:
+            self._add_usage(payload.get("usage"))
+        self._calls.add(event.type, event.seq, event.happened_at, payload)
 
-    def document(self, *, status: str, declared_event_count: int | None, duplicates: int, rejected: int) -> str:
-        """The trace record as JSON text."""
+    def document(
+        self,
+        *,
+        status: str,
+        declared_event_count: int | None,
+        duplicates: int,
+        rejected: int,
+        removed: Removed | None = None,
+    ) -> str:
+        """The trace record as JSON text; *removed* is said where it applies."""
+        gone = {} if removed is None else {"events_removed": {"at": removed.at.isoformat(), "count": removed.count}}
         return json.dumps(
-            {
+            gone
+            | {
                 "status": status,
                 "event_count": self.event_count,
                 "declared_event_count": declared_event_count,
                 "complete": self._missing_count == 0 and declared_event_count in (None, self.event_count),
-                "types": dict(sorted(self._types.items())),
-                "actors": dict(sorted(self._actors.items())),
-                "errors": self._types[ERROR_TYPE],
+                "types": self._types.shown(),
+                "actors": self._actors.shown(),
+                "errors": self._error_count,
                 "first_t": self._first and self._first.isoformat(),
                 "last_t": self._last and self._last.isoformat(),
                 "duration_s": (self._last - self._first).total_seconds() if self._first and self._last else None,
@@ -105,28 +118,17 @@ class Trace:
                 "rejected": rejected,
                 "payload_bytes": self._payload_bytes,
                 "payloads_unread": self._unread_count,
-                "tool_calls": {
-                    "count": self._types[CALL_TYPE],
-                    "answered": len(self._call_latencies_s),
-                    "latency_max_s": max(self._call_latencies_s, default=None),
-                    "latency_sum_s": sum(self._call_latencies_s),
-                },
-                "tokens": dict(sorted(self._tokens.items())),
+                "tool_calls": self._calls.document(),
+                "tokens": self._tokens.shown(),
                 "chain_head": self.chain_head.hex(),
             }
         )
 
-    def _add_usage(self, usage: Any) -> None:
-        if isinstance(usage, dict):
-            for name, count in usage.items():
-                if isinstance(count, int) and not isinstance(count, bool):
-                    self._tokens[name] += count
-
-    def _add_call(self, event: StoredEvent, payload: dict[str, Any]) -> None:
-        call_id = next((payload[name] for name in CALL_ID_FIELDS if isinstance(payload.get(name), str)), None)
-        if call_id is None:
+    def _add_usage(self, usage: Any, *, within: str = "", depth: int = 1) -> None:
+        if not isinstance(usage, dict):
             return
-        if event.type == CALL_TYPE and len(self._open_calls) < OPEN_CALLS_MAX:
-            self._open_calls[call_id] = event.happened_at
-        elif event.type == RESULT_TYPE and (called_at := self._open_calls.pop(call_id, None)) is not None:
-            self._call_latencies_s.append((event.happened_at - called_at).total_seconds())
+        for name, count in usage.items():
+            if isinstance(count, int) and not isinstance(count, bool):
+                self._tokens.add(within + name, count)
+            elif depth < USAGE_DEPTH_MAX:
+                self._add_usage(count, within=f"{within}{name}.", depth=depth + 1)

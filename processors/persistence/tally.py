@@ -1,0 +1,34 @@
+"""
+Counts under names that others choose, and so bounded: in how many names there are, and in how long one is.
+
+Why: a run may give each of a million events a type of its own, and a payload's `usage` may have names of megabytes. A
+trace record of all of them would not fit into its topic, and persistence would wait before it for ever.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+NAMES_MAX = 500
+NAME_CHARACTERS_MAX = 128
+OTHERS = "*"  # no type and no actor is called so
+
+
+@dataclass(slots=True)
+class NamedCounts:
+    """How much came under each name; what came after `NAMES_MAX` other names stands under `OTHERS`."""
+
+    _counts: Counter[str] = field(default_factory=Counter)
+    _others: int = 0
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count *count* more under *name*."""
+        known = name in self._counts or (len(self._counts) < NAMES_MAX and len(name) <= NAME_CHARACTERS_MAX)
+        if known:
+            self._counts[name] += count
+        else:
+            self._others += count
+
+    def shown(self) -> dict[str, int]:
+        """By name, sorted; at the end all others."""
+        others = {OTHERS: self._others} if self._others else {}
+        return dict(sorted(self._counts.items())) | others
