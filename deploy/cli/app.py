@@ -5,13 +5,28 @@ import sys
 import typer
 from rich.console import Console
 
-from deploy.cli import config, dlq, doctor, endpoints, keys, lag, migrate, replay, schemas, send, stack, tail, topics
+from deploy.cli import (
+    config,
+    dlq,
+    doctor,
+    endpoints,
+    keys,
+    lag,
+    migrate,
+    replay,
+    run,
+    schemas,
+    send,
+    stack,
+    tail,
+    topics,
+)
 from deploy.errors import Failed
 from schemas.settings import SettingsInvalid
 
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
-COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, endpoints, topics, schemas, keys, migrate, config)
+COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, run, endpoints, topics, schemas, keys, migrate, config)
 
 
 def build() -> typer.Typer:

@@ -1,0 +1,111 @@
+"""Export a run: read it page by page, check each event, and hand out the lines of a file."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from deploy.errors import Failed
+from deploy.export.format import Closing, EventLine, Header, Sealer
+from deploy.export.gateway import EventShown, RunShown
+from schemas import strictjson
+from schemas.canonical import event_digest
+from schemas.errors import Invalid
+
+NOTHING = msgspec.Raw(b"null")
+
+
+class Source(Protocol):
+    """Where a run is read from: `deploy.export.gateway.Gateway`."""
+
+    def run(self, run_id: str) -> RunShown:
+        """The run as it is now."""
+
+    def events(self, run_id: str) -> Iterator[EventShown]:
+        """Its events by seq, payloads resolved."""
+
+    def need(self, run_id: str, rest: str) -> bytes:
+        """A JSON document of the run. Raises Failed where there is none."""
+
+
+class _TraceHead(msgspec.Struct):
+    chain_head: str
+    event_count: int
+
+
+def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
+    """
+    The lines of the export, the header first.
+
+    Raises:
+        Failed: the run is not there, was removed, changes meanwhile, or an event of it cannot be shown as it was sent.
+        NotReachable: the gateway is away.
+    """
+    run = source.run(run_id)
+    if run.is_removed:
+        raise Failed(
+            f"run {run_id} has no events any more: retention removed {run.events_removed_count} at "
+            f"{run.events_removed_at:%Y-%m-%d %H:%M:%S %Z}; earlier exports are verified against its chain head"
+        )
+    finalized = run.finalized_at is not None
+    sealer = Sealer()
+    yield sealer.line(Header(run_id=run.run_id, status=run.status, finalized=finalized, exported_at=now))
+    for event in source.events(run_id):
+        _check(event)
+        yield sealer.line(
+            EventLine(
+                seq=event.seq,
+                t=event.t,
+                actor=event.actor,
+                type=event.type,
+                payload=event.payload,
+                meta=event.meta,
+                event_sha256=event.event_sha256,
+                wal_id=event.wal_id,
+                chain=sealer.follow(event.seq, event.event_sha256),
+            )
+        )
+    trace = msgspec.Raw(source.need(run_id, "/trace")) if finalized else NOTHING
+    _check_unchanged(run, source.run(run_id), sealer, trace)
+    yield sealer.line(
+        Closing(
+            event_count=sealer.event_count,
+            chain_head=sealer.chain_head,
+            finalized=finalized,
+            trace=trace,
+            integrity=msgspec.Raw(source.need(run_id, "/integrity")),
+        )
+    )
+
+
+def _check(event: EventShown) -> None:
+    if event.payload_problem is not None:
+        raise Failed(f"seq {event.seq} ({event.wal_id}): its payload in object storage is {event.payload_problem}")
+    try:
+        sent = {
+            "seq": event.seq,
+            "t": event.t,
+            "actor": event.actor,
+            "type": event.type,
+            "payload": strictjson.decode(bytes(event.payload).decode()),
+            "meta": strictjson.decode(bytes(event.meta).decode()),
+        }
+    except (Invalid, strictjson.NotJson) as error:
+        raise Failed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: {error}") from error
+    if event_digest(sent).hex() != event.event_sha256:
+        raise Failed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: its digest is another")
+
+
+def _check_unchanged(before: RunShown, after: RunShown, sealer: Sealer, trace: msgspec.Raw) -> None:
+    """See that the file is one state of the run: events by pages are several looks."""
+    if (after.status, after.finalized_at) != (before.status, before.finalized_at) or after.is_removed:
+        raise Failed(f"run {before.run_id} changed while it was exported ({after.status} now): export it again")
+    if trace is NOTHING:
+        return
+    summed = msgspec.json.decode(trace, type=_TraceHead)
+    if (summed.chain_head, summed.event_count) != (sealer.chain_head, sealer.event_count):
+        raise Failed(
+            f"{sealer.event_count} events of run {before.run_id} are stored, and its trace record speaks of "
+            f"{summed.event_count}: a replay may be adding to it; export it again, and look at its integrity"
+        )

@@ -1,0 +1,101 @@
+"""What cannot be exported as one whole state of a run is refused, and why is said."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from http.client import HTTPException
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.errors import Failed, NotReachable
+from deploy.export.files import written
+from deploy.export.gateway import ATTEMPTS_MAX, Gateway
+from deploy.export.write import export
+from tests import builders
+from tests.unit.deploy.export.exports import NOW, MemorySource, run, source
+
+
+def refusal(given: MemorySource) -> str:
+    with pytest.raises(Failed) as failed:
+        list(export(given, builders.RUN, now=NOW))
+    return str(failed.value)
+
+
+def test_a_payload_that_is_lost_is_a_failure() -> None:
+    given = source()
+    lost = msgspec.structs.replace(given.stored[1], payload=msgspec.Raw(b"null"), payload_problem="missing")
+    assert "seq 2 (run.events/3/1002): its payload in object storage is missing" in refusal(
+        replace(given, stored=[given.stored[0], lost, *given.stored[2:]])
+    )
+
+
+def test_an_event_that_is_not_stored_as_it_was_sent_is_a_failure() -> None:
+    given = source()
+    damaged = msgspec.structs.replace(given.stored[2], t="2025-12-05T10:00:01Z")
+    assert "seq 3" in refusal(replace(given, stored=[*given.stored[:2], damaged, given.stored[3]]))
+
+
+def test_a_run_whose_events_were_removed_is_told_so_and_not_exported_as_empty() -> None:
+    removed = run(0, events_removed_at=NOW, events_removed_count=4)
+    text = refusal(MemorySource([], [removed]))
+    assert "retention removed 4 at 2026-01-02" in text
+
+
+def test_a_run_that_changes_meanwhile_is_to_be_exported_again() -> None:
+    states = [run(4, status="open", finalized_at=None), run(4)]
+    assert "changed while it was exported" in refusal(replace(source(), states=states))
+    assert "its trace record speaks of 5" in refusal(replace(source(), changes={"event_count": 5}))
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Any) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text("before")
+
+    def break_off() -> None:
+        with written(path) as file:
+            file.write(b"half")
+            raise Failed("broken off")
+
+    with pytest.raises(Failed):
+        break_off()
+    assert [each.name for each in tmp_path.iterdir()] == ["run.jsonl"]
+    assert path.read_text() == "before"
+    with written(path) as file:
+        file.write(b"whole")
+    assert path.read_text() == "whole"
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_busy_gateway_is_asked_again_for_as_long_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    gateway = Gateway("http://127.0.0.1:1/prefix/", api_key="key", sleep=waited.append)
+    answers: Iterator[tuple[int, float, bytes]] = iter([(503, 3.0, b"{}"), (429, 99.0, b""), (200, 1.0, b"[]")])
+    monkeypatch.setattr(gateway, "_ask", lambda _path: next(answers))
+    assert gateway.read("a", "") == b"[]"
+    assert waited == [3.0, 10.0]
+    busy = (503, 1.0, b'{"code":"STORE_UNAVAILABLE","detail":"away"}')
+    monkeypatch.setattr(gateway, "_ask", lambda _path: busy)
+    with pytest.raises(NotReachable, match="STORE_UNAVAILABLE: away"):
+        gateway.read("a", "")
+    assert len(waited) == 2 + ATTEMPTS_MAX - 1
+    monkeypatch.setattr(gateway, "_ask", lambda _path: (404, 1.0, b""))
+    assert gateway.read("a", "") is None
+    monkeypatch.setattr(gateway, "_ask", lambda _path: (403, 1.0, b'{"code":"FORBIDDEN"}'))
+    with pytest.raises(Failed, match="FORBIDDEN"):
+        gateway.read("a", "")
+
+
+def test_a_gateway_that_is_not_there_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway("http://127.0.0.1:1", api_key="key")
+    with pytest.raises(NotReachable):
+        gateway.read("a", "")
+
+    def broken(_path: str) -> tuple[int, float, bytes]:
+        raise HTTPException("no HTTP")
+
+    monkeypatch.setattr(gateway, "_ask", broken)
+    with pytest.raises(NotReachable):
+        gateway.read("a", "")
+    with pytest.raises(Failed, match="no http address"):
+        Gateway("ftp://x", api_key="key")
