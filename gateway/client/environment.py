@@ -1,68 +1,84 @@
 """
 What a run ran in: interpreter, platform, packages, git commit, model and chosen variables.
 
-Secrets are replaced by `***`: by a variable's name, and by what a value looks like.
+No secret leaves: see `redaction`. Nothing in it is larger than the gateway takes; what had to be left out is said.
 """
 
 import importlib.metadata
+import json
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-HIDDEN = "***"
-GIT_TIMEOUT_S = 2.0
+from gateway.client.redaction import redacted, without_secrets
+from schemas.validity import ENVIRONMENT_BYTES_MAX
 
-_SECRET_NAME = re.compile(
-    r"secret|token|passw|passphrase|pwd|credential|auth|cookie|session|private|dsn|signature|salt|(?:^|_|api|access)key",
-    re.IGNORECASE,
-)
-_SECRET_VALUE = re.compile(
-    r"(?<=://)[^/\s@]+(?=@)"  # user:password@ of an address
-    r"|\btg_[0-9a-z]+_\w+"
-    r"|\b(?:sk|pk|rk)[-_][\w-]{8,}"
-    r"|\bgh[opsru]_\w{16,}|\bgithub_pat_\w+|\bglpat-[\w-]+|\bxox[a-z]-[\w-]+"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JSON web token
-    r"|(?i:\b(?:bearer|basic)\s+\S+)"
-    r"|(?s:-----BEGIN [A-Z ]*PRIVATE KEY-----.*)"
-)
+GIT_TIMEOUT_S = 2.0
+PACKAGES_MAX = 2_000
+NAME_CHARACTERS_MAX = 256
 
 
 def capture(
     *, variables: Iterable[str], model: str | None, environ: Mapping[str, str], folder: Path
 ) -> dict[str, object]:
     """Describe this process; of *environ* only the named *variables*. Starts git: call it in a thread."""
-    return {
-        "interpreter": {"implementation": platform.python_implementation(), "version": platform.python_version()},
-        "platform": {"system": platform.system(), "release": platform.release(), "machine": platform.machine()},
-        "packages": {
-            package.name: package.version
-            for package in sorted(importlib.metadata.distributions(), key=lambda package: package.name)
+    found = sorted(importlib.metadata.distributions(), key=lambda package: str(package.name))
+    packages = {str(package.name): without_secrets(str(package.version)) for package in found[:PACKAGES_MAX]}
+    remote = _git(folder, "config", "--get", "remote.origin.url")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
+    return bounded(
+        {
+            "interpreter": {"implementation": platform.python_implementation(), "version": platform.python_version()},
+            "platform": {"system": platform.system(), "release": platform.release(), "machine": platform.machine()},
+            "packages": packages,
+            "git_commit": _git(folder, "rev-parse", "--verify", "HEAD") or None,
+            "git_remote": without_secrets(remote) if remote else None,
+            "git_changes": None if changes is None else bool(changes),  # whether tracked files differ from the commit
+            "model": None if model is None else without_secrets(model),
+            "variables": {
+                name[:NAME_CHARACTERS_MAX]: redacted(name, environ[name]) for name in variables if name in environ
+            },
         },
-        "git_commit": _git_commit(folder),
-        "model": model,
-        "variables": {name: redacted(name, environ[name]) for name in variables if name in environ},
-    }
+        bytes_max=ENVIRONMENT_BYTES_MAX,
+    )
 
 
-def redacted(name: str, value: str) -> str:
-    """*value* without what its name or its looks give away as secret."""
-    text = value.encode("utf-8", "replace").decode()  # the environment may hold bytes that are no text
-    return HIDDEN if _SECRET_NAME.search(name) else _SECRET_VALUE.sub(HIDDEN, text)
+def bounded(environment: dict[str, object], *, bytes_max: int) -> dict[str, object]:
+    """*environment* within *bytes_max* of JSON: variables are left out from the last on, then packages."""
+    left_out = dict.fromkeys(("variables", "packages"), 0)
+    for part in left_out:
+        members = environment[part]
+        assert isinstance(members, dict), "capture makes it one"
+        while _size_bytes(environment) > bytes_max and members:
+            # By halves, so that a thousand long values cost ten looks.
+            for name in list(members)[len(members) // 2 :]:
+                del members[name]
+                left_out[part] += 1
+            environment["left_out"] = {name: count for name, count in left_out.items() if count}
+    return environment
 
 
-def _git_commit(folder: Path) -> str | None:
-    """The commit that *folder* is at; None outside a repository or without git."""
+def _size_bytes(environment: Mapping[str, object]) -> int:
+    return len(json.dumps(environment).encode())
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says of *folder*; None outside a repository, without git, or where it takes long."""
     git = shutil.which("git")
     if git is None:
         return None
     try:
-        answer = subprocess.run(  # noqa: S603  # a fixed command
-            [git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False
+        answer = subprocess.run(  # noqa: S603  # fixed commands
+            [git, "--no-optional-locks", *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=GIT_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return answer.stdout.strip() if answer.returncode == 0 else None

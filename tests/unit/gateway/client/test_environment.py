@@ -1,9 +1,11 @@
+"""What a run ran in, captured within the gateway's bound."""
+
+import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from gateway.client.environment import capture, redacted
+from gateway.client.environment import bounded, capture
+from schemas.validity import ENVIRONMENT_BYTES_MAX
 
 
 def test_only_chosen_variables_are_captured(tmp_path: Path) -> None:
@@ -23,33 +25,39 @@ def test_the_git_commit_is_captured(tmp_path: Path) -> None:
     git("commit", "--allow-empty", "--message", "first")
     captured = capture(variables=[], model="none", environ={}, folder=tmp_path)
     assert captured["git_commit"] == git("rev-parse", "HEAD")
+    assert (captured["git_remote"], captured["git_changes"]) == (None, False)
 
 
-@pytest.mark.parametrize(
-    "name", ["DB_PASSWORD", "github_token", "SECRET", "AWS_ACCESS_KEY_ID", "OPENAI_API_KEY", "APIKEY", "SENTRY_DSN"]
-)
-def test_a_variable_named_like_a_secret_is_hidden(name: str) -> None:
-    assert redacted(name, "value") == "***"
+def test_the_git_remote_is_shown_without_its_credentials(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("remote", "add", "origin", "https://ada:ghp_0123456789abcdefABCD@example.org/a/b.git")
+    captured = capture(variables=[], model=None, environ={}, folder=tmp_path)
+    assert captured["git_remote"] == "https://***@example.org/a/b.git"
+    assert captured["git_commit"] is None, "nothing is committed"
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("postgresql://ada:pw@db/runs", "postgresql://***@db/runs"),
-        ("tg_0a1b_deadbeef", "***"),
-        ("use sk-abcdef123456 here", "use *** here"),
-        ("ghp_abcdefghijklmnop1234", "***"),
-        ("AKIAIOSFODNN7EXAMPLE", "***"),
-        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.sig", "***"),
-        ("Authorization: Bearer abc.def", "Authorization: ***"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END", "***"),
-        ("\udcff", "?"),
-    ],
-)
-def test_a_value_that_looks_like_a_secret_is_hidden(value: str, shown: str) -> None:
-    assert redacted("SETTING", value) == shown
+def test_a_snapshot_is_within_what_the_gateway_takes(tmp_path: Path) -> None:
+    """What is left out is counted; what is short comes first."""
+    environ = {f"V{number:04}": "word " * 2000 for number in range(200)}
+    captured = capture(variables=environ, model="m", environ=environ, folder=tmp_path)
+    assert len(json.dumps(captured).encode()) <= ENVIRONMENT_BYTES_MAX
+    variables = captured["variables"]
+    assert isinstance(variables, dict)
+    assert captured["left_out"] == {"variables": 200 - len(variables)}
+    assert "V0000" in variables
+    assert captured["packages"]
 
 
-@pytest.mark.parametrize("value", ["/usr/bin:/bin", "en_GB.UTF-8", "https://example.org/a@b", "keyboard"])
-def test_an_ordinary_value_is_shown(value: str) -> None:
-    assert redacted("MONKEY", value) == value
+def test_packages_go_when_variables_are_not_enough() -> None:
+    packages: dict[str, object] = {f"p{number}": "1" * 100 for number in range(100)}
+    cut = bounded({"packages": packages, "variables": {"A": "b"}}, bytes_max=1000)
+    assert cut["left_out"] == {"variables": 1, "packages": 100 - len(packages)}
+    assert 0 < len(packages) < 10
+
+
+def test_a_model_is_shown_without_a_key_in_its_address(tmp_path: Path) -> None:
+    captured = capture(variables=[], model="https://host/v1?api_key=abc123&x=1", environ={}, folder=tmp_path)
+    assert captured["model"] == "https://host/v1?***&x=1"
