@@ -7,6 +7,7 @@ to one.
 """
 
 import hashlib
+import re
 
 import msgspec
 
@@ -14,6 +15,9 @@ from schemas.events import PayloadRef
 
 INLINE_BYTES_MAX = 102_400  # of a payload's JSON text in UTF-8
 UTF8_BYTES_MAX = 4  # of one character
+S3_SCHEME = "s3://"  # of a location; any other is a folder
+
+_KEY = re.compile(r"(?P<tenant>[^/]+)/(?P<run_id>[^/]+)/[0-9a-f]{64}\Z")
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,12 @@ def reference_to(content: bytes, *, tenant: str, run_id: str) -> PayloadRef:
     """What stands in a record for a payload of that run."""
     sha256 = hashlib.sha256(content)
     return PayloadRef(key=f"{tenant}/{run_id}/{sha256.hexdigest()}", size_bytes=len(content), sha256=sha256.digest())
+
+
+def owner_of(key: str) -> tuple[str, str] | None:
+    """The tenant and the run whose payload is kept under *key*; None if that is no name of ours."""
+    found = _KEY.match(key)
+    return None if found is None else (found["tenant"], found["run_id"])
 
 
 def is_content_of(reference: PayloadRef, content: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Answers: their types, and their bytes."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -62,6 +63,9 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Sequence[EventView]
     next_cursor: Cursor
+    events_removed_at: Annotated[
+        datetime | UnsetType, Meta(description="Present where the run's events were removed by retention, and when")
+    ] = UNSET
 
 
 def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from gateway.body import judged, read_body
 from gateway.context import Call
@@ -48,12 +50,15 @@ async def list_events(call: Call) -> web.Response:
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
     resolve = read_flag(call.request.query, "resolve")
     events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
+    removed_at: datetime | UnsetType = UNSET
     if not events:
-        found(await call.parts.store.run(tenant, run_id), "no such run")
+        run = found(await call.parts.store.run(tenant, run_id), "no such run")
+        removed_at = run.events_removed_at if run.is_removed and run.events_removed_at else UNSET
     if resolve:
         resolved = await call.parts.pages.resolve(events)
         events, more = resolved, more or len(resolved) < len(events)
-    return page(call.request, EventPage(events=events, next_cursor=seq_cursor(events[-1].seq) if more else None))
+    cursor = seq_cursor(events[-1].seq) if more else None
+    return page(call.request, EventPage(events=events, next_cursor=cursor, events_removed_at=removed_at))
 
 
 async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge, Sequence[Taken | Refused]]:

@@ -16,8 +16,8 @@ from obstore.store import LocalStore, S3Store
 
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.storage import Damaged
+from schemas.objects import S3_SCHEME
 
-S3_SCHEME = "s3://"
 RETRIES_MAX = 2
 BACKOFF_FIRST = timedelta(milliseconds=100)
 BACKOFF_MAX = timedelta(seconds=1)

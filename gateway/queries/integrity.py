@@ -50,6 +50,13 @@ class SignaturesView(msgspec.Struct, frozen=True, kw_only=True):
     unsigned: int
 
 
+class RemovedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that retention took; what is said of missing and complete is as it was told before."""
+
+    at: datetime
+    event_count: int
+
+
 class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored of a run, and what is not."""
 
@@ -66,6 +73,9 @@ class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
     rejected: RejectionsView
     signatures: SignaturesView
     chain_head: Annotated[str | None, Meta(description="Of the trace record, as hex; null until there is one")]
+    removed: Annotated[RemovedView | None, Meta(description="null unless retention took events that are not back")] = (
+        None
+    )
 
 
 # One statement, and so one snapshot. What is missing comes from the primary key's index alone, in its order; whether
@@ -87,7 +97,8 @@ INTEGRITY = """
         FROM rejected_events
         WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
     )
-    SELECT run.status, run.declared_event_count, run.finalized_at, counted.event_count, counted.last_seq,
+    SELECT run.status, run.declared_event_count, run.finalized_at, run.events_removed_at, run.events_removed_count,
+           counted.event_count, counted.last_seq,
            counted.signed,
            (SELECT coalesce(sum(last - first + 1), 0)::bigint FROM missing) AS missing_count,
            (SELECT count(*) FROM missing) AS missing_range_count,
@@ -100,10 +111,11 @@ INTEGRITY = """
            (SELECT coalesce(json_agg(shown), '[]')
             FROM (SELECT * FROM rejected ORDER BY stored_at DESC, kafka_partition, kafka_offset DESC
                   LIMIT %(rejected)s) AS shown) AS last_rejected,
-           (SELECT encode(chain_head, 'hex') FROM trace_records
-            WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s) AS chain_head
+           encode(coalesce(trace.chain_head, run.events_removed_chain_head), 'hex') AS chain_head,
+           trace.document::text AS trace
     FROM counted
     LEFT JOIN runs AS run ON run.tenant_id = %(tenant)s AND run.run_id = %(run_id)s
+    LEFT JOIN trace_records AS trace ON trace.tenant_id = %(tenant)s AND trace.run_id = %(run_id)s
     WHERE run.run_id IS NOT NULL OR EXISTS (SELECT FROM rejected)
 """
 
@@ -111,16 +123,22 @@ INTEGRITY = """
 def integrity_view(run_id: str, row: Mapping[str, Any]) -> IntegrityView:
     """What a row of `INTEGRITY` says of the run."""
     whole = row["missing_count"] == 0 and row["declared_event_count"] in (None, row["event_count"])
+    complete = whole and row["finalized_at"] is not None
+    missing = MissingView(
+        count=row["missing_count"], range_count=row["missing_range_count"], ranges=row["missing_ranges"]
+    )
+    removed = None
+    if row["events_removed_at"] is not None and row["event_count"] < row["events_removed_count"]:
+        removed = RemovedView(at=row["events_removed_at"], event_count=row["events_removed_count"])
+        complete, missing = _as_it_was_summed_up(row["trace"])
     return IntegrityView(
         run_id=run_id,
-        complete=whole and row["finalized_at"] is not None,
+        complete=complete,
         status=row["status"],
         event_count=row["event_count"],
         declared_event_count=row["declared_event_count"],
         last_seq=row["last_seq"],
-        missing=MissingView(
-            count=row["missing_count"], range_count=row["missing_range_count"], ranges=row["missing_ranges"]
-        ),
+        missing=missing,
         duplicates=row["duplicates"],
         rejected=RejectionsView(
             count=sum(row["reasons"].values()),
@@ -129,6 +147,27 @@ def integrity_view(run_id: str, row: Mapping[str, Any]) -> IntegrityView:
         ),
         signatures=SignaturesView(signed=row["signed"], unsigned=row["event_count"] - row["signed"]),
         chain_head=row["chain_head"],
+        removed=removed,
+    )
+
+
+class _Missing(msgspec.Struct):
+    count: int
+    ranges: list[tuple[int, int]]
+
+
+class _Trace(msgspec.Struct):
+    complete: bool
+    missing: _Missing
+
+
+def _as_it_was_summed_up(trace: str | None) -> tuple[bool, MissingView]:
+    """Whether a run without its events was complete, and what was missing then; of an open one nothing is known."""
+    if trace is None:
+        return False, MissingView(count=0, range_count=0, ranges=[])
+    was = msgspec.json.decode(trace, type=_Trace)
+    return was.complete, MissingView(
+        count=was.missing.count, range_count=len(was.missing.ranges), ranges=was.missing.ranges
     )
 
 

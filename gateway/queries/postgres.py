@@ -39,7 +39,8 @@ log = structlog.get_logger()
 
 # The index runs_newest serves this order; a row comparison resumes after the last run shown.
 LIST_RUNS = """
-    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at
+    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at,
+           events_removed_at, events_removed_count
     FROM runs
     WHERE tenant_id = %(tenant)s
       AND (%(agent)s::text IS NULL OR agent_id = %(agent)s)
@@ -52,7 +53,8 @@ LIST_RUNS = """
 """
 
 ONE_RUN = """
-    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at
+    SELECT run_id, agent_id, status, event_count, last_seq, declared_event_count, started_at, updated_at, finalized_at,
+           events_removed_at, events_removed_count
     FROM runs
     WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
 """

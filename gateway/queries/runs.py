@@ -30,6 +30,17 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     updated_at: datetime
     finalized_at: datetime | None
+    events_removed_at: Annotated[
+        datetime | None, Meta(description="When retention took its events; null: it did not")
+    ] = None
+    events_removed_count: Annotated[
+        int, Meta(description="How many it took; they are back once event_count is no less")
+    ] = 0
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether retention took its events, and they are not back."""
+        return self.events_removed_at is not None and self.event_count < self.events_removed_count
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

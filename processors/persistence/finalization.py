@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from processors.persistence.trace import StoredEvent, Trace
+from processors.persistence.trace import Removed, StoredEvent, Trace
 from processors.persistence.verdicts import RunKey, place_of
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival
@@ -30,6 +30,12 @@ RUN_COUNTS = """
 """
 
 CLOSED_RUN = "SELECT status, declared_event_count FROM runs WHERE tenant_id = %s AND run_id = %s"
+
+# Events that retention took and no replay has brought back, at least not all of them.
+REMOVED_EVENTS = """
+    SELECT events_removed_at, events_removed_count FROM runs
+    WHERE tenant_id = %s AND run_id = %s AND events_removed_at IS NOT NULL AND event_count < events_removed_count
+"""
 
 INSERT_TRACE = """
     INSERT INTO trace_records
@@ -79,7 +85,15 @@ async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord
 
 
 async def sum_up_again(connection: AsyncConnection, run: RunKey) -> TraceRecord:
-    """Make the trace record of a closed *run* anew, since events from before its end were added or rewritten."""
+    """
+    Make the trace record of a closed *run* anew, since events from before its end were added or rewritten.
+
+    Of a run whose events were removed it stays as it was until all of them are back: its chain head is what exports
+    are verified against.
+    """
+    if await _removed(connection, run) is not None:
+        async with connection.cursor() as cursor:
+            return await stored_trace(cursor, run)
     status, declared_event_count = await (await connection.execute(CLOSED_RUN, run)).fetchone() or _no_trace(run)
     summed = await _sum_up(connection, run, status=RunStatus(status), declared_event_count=declared_event_count)
     await connection.execute(UPDATE_TRACE, (summed.event_count, summed.chain_head, summed.document, *run))
@@ -116,9 +130,18 @@ async def _sum_up(
         event_count=trace.event_count,
         chain_head=trace.chain_head,
         document=trace.document(
-            status=status, declared_event_count=declared_event_count, duplicates=duplicates, rejected=rejected
+            status=status,
+            declared_event_count=declared_event_count,
+            duplicates=duplicates,
+            rejected=rejected,
+            removed=await _removed(connection, run),
         ),
     )
+
+
+async def _removed(connection: AsyncConnection, run: RunKey) -> Removed | None:
+    row = await (await connection.execute(REMOVED_EVENTS, run)).fetchone()
+    return None if row is None else Removed(at=row[0], count=row[1])
 
 
 async def stored_trace(cursor: AsyncCursor[Any], run: RunKey) -> TraceRecord:

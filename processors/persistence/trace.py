@@ -100,13 +100,14 @@ class Trace:
     ) -> str:
         """The trace record as JSON text; *removed* is said where it applies."""
         gone = {} if removed is None else {"events_removed": {"at": removed.at.isoformat(), "count": removed.count}}
+        whole = self._missing_count == 0 and declared_event_count in (None, self.event_count)
         return json.dumps(
             gone
             | {
                 "status": status,
                 "event_count": self.event_count,
                 "declared_event_count": declared_event_count,
-                "complete": self._missing_count == 0 and declared_event_count in (None, self.event_count),
+                "complete": whole and removed is None,
                 "types": self._types.shown(),
                 "actors": self._actors.shown(),
                 "errors": self._error_count,

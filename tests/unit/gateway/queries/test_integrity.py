@@ -22,6 +22,9 @@ WHOLE: dict[str, Any] = {
     "reasons": {},
     "last_rejected": [],
     "chain_head": "00",
+    "events_removed_at": None,
+    "events_removed_count": 0,
+    "trace": None,
 }
 REJECTED = {
     "kafka_partition": 3,
@@ -57,3 +60,24 @@ def test_what_was_rejected_is_counted_and_named_by_its_place() -> None:
     rejected = integrity_view(builders.RUN, WHOLE | {"reasons": reasons, "last_rejected": [REJECTED]}).rejected
     assert (rejected.count, rejected.reasons) == (12, reasons)
     assert (rejected.last[0].wal_id, rejected.last[0].stored_at) == ("run.events/3/1042", NOW)
+
+
+def removed(**changes: Any) -> Any:
+    row = WHOLE | {"event_count": 0, "last_seq": 0, "events_removed_at": NOW, "events_removed_count": 3}
+    return integrity_view(builders.RUN, row | changes)
+
+
+def test_a_run_whose_events_were_removed_is_told_as_it_was_and_not_as_incomplete() -> None:
+    trace = '{"complete": true, "missing": {"count": 0, "ranges": []}, "more": 1}'
+    shown = removed(trace=trace)
+    assert (shown.complete, shown.event_count, shown.missing.count) == (True, 0, 0)
+    assert (shown.removed.at, shown.removed.event_count) == (NOW, 3)
+    gap = '{"complete": false, "missing": {"count": 2, "ranges": [[2, 3]]}}'
+    shown = removed(trace=gap, missing_count=9, missing_range_count=1, missing_ranges=[[1, 9]])
+    assert (shown.complete, shown.missing.count, shown.missing.ranges) == (False, 2, [(2, 3)])
+    assert not removed(finalized_at=None).complete
+
+
+def test_events_that_a_replay_brought_back_are_judged_again() -> None:
+    shown = removed(event_count=3, last_seq=3, trace="{}")
+    assert (shown.complete, shown.removed) == (True, None)
