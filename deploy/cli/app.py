@@ -14,6 +14,7 @@ from deploy.cli import (
     lag,
     migrate,
     replay,
+    retention,
     run,
     schemas,
     send,
@@ -26,7 +27,9 @@ from schemas.settings import SettingsInvalid
 
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
-COMMANDS = (stack, doctor, send, tail, lag, dlq, replay, run, endpoints, topics, schemas, keys, migrate, config)
+COMMANDS = (
+    stack, doctor, send, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas, keys, migrate, config,
+)  # fmt: skip
 
 
 def build() -> typer.Typer:

@@ -22,6 +22,7 @@ SIGNING_AGENT = "demo-agent"
 PLAIN_AGENT = "plain-agent"
 CREDENTIALS = "credentials.toml"
 LIMITS = "limits.toml"
+RETENTION = "retention.toml"
 SECRETS = "secrets.json"
 PASSWORD_BYTES = 16
 
@@ -32,6 +33,18 @@ LIMITS_TEXT = """\
 # consecutive_max = 100
 # share_max = 0.5             # of about the last share_over_records records
 # share_over_records = 1000
+"""
+
+RETENTION_TEXT = """\
+# How long what is kept. Read again when it changes; `tidegate retention plan` shows what would go.
+#
+# [retention]                  # of every tenant; what is not said here is kept for ever
+# events_days = 365            # a run loses its events so long after its last update
+# rejected_days = 90
+# orphans = true               # objects that nothing refers to, after 24 hours
+#
+# [retention.tenants.demo]     # what differs
+# events_days = "never"
 """
 
 
@@ -72,10 +85,11 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
     except KeyRefused:
         key_id, api_key, entry = credentials.new_key(tenant=TENANT, rights=list(Right), agents=None, now=now)
         after = msgspec.structs.replace(after, keys={**after.keys, key_id: entry})
-    if not (folder / LIMITS).exists():
-        (folder / LIMITS).write_text(LIMITS_TEXT)
     secret = kept.evaluation_secret or endpoints.new_secret()
     _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key, evaluation_secret=secret))
+    for name, text in ((LIMITS, LIMITS_TEXT), (RETENTION, RETENTION_TEXT)):
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
     if after != before or not path.exists():
         credentials.write(path, after)
     return Development(

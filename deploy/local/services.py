@@ -27,6 +27,7 @@ class Service:
 SERVICES = (
     Service(name="gateway", arguments=("gateway",), database_role="tidegate_read"),
     Service(name="persistence", arguments=("processors", "persistence"), database_role="tidegate_write"),
+    Service(name="maintenance", arguments=("processors", "maintenance"), database_role="tidegate_maintain"),
 )
 
 ENGINE = "engine"
@@ -66,6 +67,7 @@ def settings(
     objects: str,
     credentials: Path,
     limits: Path,
+    retention: Path,
     gateway_port: int,
     management_port: int,
     evaluation: Mapping[str, str],
@@ -76,6 +78,7 @@ def settings(
         "TIDEGATE_OBJECTS": objects,
         "TIDEGATE_CREDENTIALS": str(credentials),
         "TIDEGATE_LIMITS": str(limits),
+        "TIDEGATE_RETENTION": str(retention),
         "TIDEGATE_GATEWAY_HOST": HOST,
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_MANAGEMENT_HOST": HOST,

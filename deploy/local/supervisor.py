@@ -198,6 +198,7 @@ class Supervisor:
                 objects=self._environ.get("TIDEGATE_OBJECTS") or str(self._folder / folders.OBJECTS),
                 credentials=self._folder / development.CREDENTIALS,
                 limits=self._folder / development.LIMITS,
+                retention=self._folder / development.RETENTION,
                 gateway_port=chosen["gateway"],
                 management_port=chosen[f"{service.name} management"],
                 evaluation=engine,

@@ -7,9 +7,16 @@ worker that is stopped by it stays in its group and waits: restarting would only
 
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 
 import msgspec
+
+from schemas.settings import SettingsInvalid
+from schemas.topics import Group
+from schemas.watched import WatchedFile
 
 
 class DeadLetterLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,3 +83,14 @@ class Poisoned:
         while self.records > 2 * limit.share_over_records:
             self.records /= 2
             self.dead /= 2
+
+
+def limit_in_force(path: Path | None, group: Group) -> Callable[[], DeadLetterLimit]:
+    """The limit in force for *group*, as the limits file has it now; without a file, the defaults."""
+    if path is None:
+        return DeadLetterLimit
+    try:
+        watched = WatchedFile(path, parse_limits)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"TIDEGATE_LIMITS: {error}") from error
+    return lambda: watched.current(now_s=monotonic()).dead_letters.get(group.name, DeadLetterLimit())

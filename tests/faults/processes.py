@@ -22,6 +22,7 @@ PROGRAMS = {
     "gateway": ("gateway",),
     "persistence": ("processors", "persistence"),
     "evaluation": ("processors", "evaluation"),
+    "maintenance": ("processors", "maintenance"),
 }
 END_S = 30.0
 

@@ -20,8 +20,8 @@ from gateway import publisher
 from gateway.handlers import events as gateway_events
 from gateway.intake.records import Outgoing
 from processors import __main__ as processors_main
-from processors import app
-from processors.persistence import agent, store
+from processors.maintenance import rules
+from processors.persistence import agent, process, store
 from processors.runtime import worker
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.failpoints import EXIT_KILLED
@@ -65,7 +65,7 @@ def raising() -> None:
 
         return handle_or_raise
 
-    change(app, "persistence", persistence)
+    change(process, "persistence", persistence)
 
 
 def gateway_dies_before_a_report() -> None:
@@ -174,7 +174,7 @@ def take() -> None:
 
             self.app.agent(source, name="taking")(deliver)
 
-    change(app, "Worker", Taking)
+    change(process, "Worker", Taking)
 
 
 def by_partition(events: Sequence[Any]) -> Iterator[Batch]:
@@ -223,6 +223,16 @@ def accepted_before_the_ack() -> None:
     change(publisher.ConfluentPublisher, "publish", publish)
 
 
+def retention_without_offsets() -> None:
+    """Remove whatever is old, also what a group has yet to pass."""
+    change(rules.Passed, "holds", lambda _passed, _partition, _offset: False)
+
+
+def retention_without_references() -> None:
+    """Remove every old object, whatever refers to it."""
+    change(rules, "is_referred", lambda _key, **_referring: False)
+
+
 def change(owner: object, name: str, changed: object) -> None:
     """Give *name* of a module or class another value; it must be there."""
     assert hasattr(owner, name), f"the product has no {name} any more"
@@ -245,6 +255,8 @@ VARIANTS: dict[str, Callable[[], None]] = {
         crc32,
         acks_of_the_leader,
         accepted_before_the_ack,
+        retention_without_offsets,
+        retention_without_references,
     )
 }
 MAINS = {"gateway": gateway_main.main, "processors": processors_main.main}

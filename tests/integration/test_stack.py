@@ -21,7 +21,7 @@ from schemas.migrations import Migration, migrations
 from schemas.topics import all_topics, subscriptions
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
-NAMES = {"kafka", "postgres", "gateway", "persistence"}
+NAMES = {"kafka", "postgres", "gateway", "persistence", "maintenance"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_stack_json_is_true(stack: RunningStack) -> None:
     }
     assert {process["name"] for process in written["processes"]} == NAMES
     assert all(is_alive(process["pid"]) and Path(process["log"]).exists() for process in written["processes"])
-    assert set(written["management"]) == {"gateway", "persistence"}
+    assert set(written["management"]) == {"gateway", "persistence", "maintenance"}
     assert all(stack.is_ready(name) for name in NAMES)
 
 
@@ -92,6 +92,10 @@ def test_services_may_do_only_what_they_need(stack: RunningStack) -> None:
     for service, statement in (
         ("gateway", "INSERT INTO runs (tenant_id, run_id, started_at, updated_at) VALUES ('x', 'x', now(), now())"),
         ("persistence", "DELETE FROM trace_events"),
+        ("maintenance", "DELETE FROM trace_records"),
+        ("maintenance", "UPDATE trace_events SET payload = '1'"),
+        ("maintenance", "UPDATE runs SET last_seq = 0"),
+        ("maintenance", "INSERT INTO runs (tenant_id, run_id, started_at, updated_at) VALUES ('x', 'x', now(), now())"),
     ):
         with (
             psycopg.connect(settings[service]["TIDEGATE_POSTGRES"]) as session,
@@ -100,7 +104,7 @@ def test_services_may_do_only_what_they_need(stack: RunningStack) -> None:
             session.execute(statement)
 
 
-@pytest.mark.parametrize("name", ["gateway", "persistence", "postgres", "kafka"])
+@pytest.mark.parametrize("name", ["gateway", "persistence", "maintenance", "postgres", "kafka"])
 def test_a_killed_process_comes_back(stack: RunningStack, name: str) -> None:
     old_pid = stack.kill(name, SIGKILL)
     stack.wait_restarted(name, old_pid)

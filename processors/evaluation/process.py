@@ -1,0 +1,119 @@
+"""The process of one endpoint: how it is put together."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from processors.config import EvaluationSettings
+from processors.evaluation.addresses import url_fault
+from processors.evaluation.breaker import Breaker
+from processors.evaluation.connector import connector
+from processors.evaluation.forwarding import Forwarder
+from processors.evaluation.sending import Sender, measured
+from processors.evaluation.states import EndpointStates
+from processors.runtime.cluster import topic_names
+from processors.runtime.dead_letters import LogWriter
+from processors.runtime.delivery import Delivery
+from processors.runtime.errors import Unsettled
+from processors.runtime.health import Health
+from processors.runtime.limit import limit_in_force
+from processors.runtime.order import Order, ends_of, outcomes_of
+from processors.runtime.worker import Worker
+from schemas import settings, telemetry, topics
+from schemas.credentials import CredentialsFile
+from schemas.endpoints import Endpoint, watch
+from schemas.settings import SettingsInvalid
+
+FETCH_RECORDS_MAX = 500  # a slice that is given up half-way is sent again
+
+log = structlog.get_logger()
+
+
+async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
+    """Run the group of one endpoint, or a replay of it; return its exit code."""
+    config, replay = settings.load(EvaluationSettings, environ), order.replay
+    name = replay.group.removeprefix(topics.EVALUATION) if replay else order.endpoint
+    if not name:
+        raise SettingsInvalid("--endpoint is missing: the name of one in the endpoints file")
+    log.info(
+        "starting", processor="evaluation", endpoint=name, replay=replay and replay.id, **settings.effective(config)
+    )
+    endpoint = _endpoint_in_force(name, config)
+    live = next(
+        (each for each in topics.groups_among(await topic_names(config.kafka.bootstrap)) if each.endpoint == name), None
+    )
+    if live is None:
+        raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
+    group = live if replay is None else replace(live, replay_id=replay.id)
+    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
+    writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
+    async with AsyncExitStack() as stack:
+        if replay is None:
+            states = EndpointStates(
+                name, endpoint, bootstrap=config.kafka.bootstrap, writer=writer, clock=lambda: datetime.now(UTC)
+            )
+            breaker = (await stack.enter_async_context(states)).breaker
+        else:
+            breaker = Breaker(changed=lambda state, why: log.warning("breaker changes", state=state.value, reason=why))
+        sender = Sender(
+            connector(internal_allowed=config.internal_allowed),
+            internal_allowed=config.internal_allowed,
+            replay=replay is not None,
+            clock=lambda: datetime.now(UTC),
+        )
+        stack.push_async_callback(sender.close)
+        forwarder = Forwarder(
+            endpoint,
+            send=measured(sender, name, instruments),
+            breaker=breaker,
+            concurrency=endpoint().concurrency,
+        )
+        instruments[telemetry.WEBHOOK_BREAKER_CLOSED].labels(name).set_function(lambda: breaker.is_closed)
+        delivery = Delivery(
+            group,
+            forwarder.forward,
+            # A replay's too: nobody else tries these records once more.
+            dead_letters=writer,
+            credentials=CredentialsFile(config.credentials.path),
+            instruments=instruments,
+            health=health,
+            limit=limit_in_force(config.limits, group),
+            only_key=replay.run_id.encode() if replay and replay.run_id else None,
+        )
+        worker = Worker(
+            group,
+            bootstrap=config.kafka.bootstrap,
+            work=delivery.deliver,
+            asleep=delivery.asleep,
+            health=health,
+            instruments=instruments,
+            ends=ends_of(replay),
+            fetch_records_max=FETCH_RECORDS_MAX,
+        )
+        code = await worker.run(config.management)
+    if replay is not None:
+        log.info("replay stops", id=replay.id, outcomes=outcomes_of(instruments))
+    await writer.close()
+    return code
+
+
+def _endpoint_in_force(name: str, config: EvaluationSettings) -> Callable[[], Endpoint]:
+    """The endpoint as its file has it now; one that is taken out of the file stays as it was last."""
+    endpoints = watch(config.endpoints)
+    first = endpoints().endpoints.get(name)
+    if first is None:
+        raise SettingsInvalid(f"there is no endpoint {name}; see TIDEGATE_ENDPOINTS")
+    if fault := url_fault(first.url, internal_allowed=config.internal_allowed):
+        raise SettingsInvalid(f"endpoint {name}: its URL cannot be sent to: {fault}")
+
+    last = first
+
+    def in_force() -> Endpoint:
+        nonlocal last
+        last = endpoints().endpoints.get(name) or last
+        return last
+
+    return in_force

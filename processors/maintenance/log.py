@@ -1,0 +1,230 @@
+"""
+How far the consumer groups have come, as Kafka says it at the moment; and what waits beside the source.
+
+A record that an operator sent back, or that a group put aside for later, waits in a topic of its own under the place
+that it had: that place counts as not passed. Dead letters may be sent back any day: the objects that they refer to are
+held. Whatever cannot be told in time is an error, and nothing is deleted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from processors.maintenance.rules import Passed, has_passed
+from processors.runtime.errors import Transient
+from schemas import codec, headers
+from schemas.errors import Poison
+from schemas.events import RunEvent
+from schemas.topics import RUN_EVENTS, Group, Topic, groups_among
+
+CATCH_UP_S = 10.0  # groups commit about twice a second
+LOOK_S = 0.2
+REQUEST_S = 5.0
+LETTERS_S = 60.0  # for all letters of a topic
+LETTERS_MAX = 100_000
+QUEUED_KIB_MAX = 16 * 1024
+
+Answer = TypeVar("Answer")
+Ends = Mapping[int, int]  # by partition of the source: behind the last record
+
+
+class Progress(Protocol):
+    """
+    The port to what Kafka knows of the groups.
+
+    Every method raises Transient where it cannot be told: delete nothing.
+    """
+
+    async def passed(self) -> Passed:
+        """How far all groups have come, now."""
+
+    async def ends(self) -> Ends:
+        """Where the source ends, now."""
+
+    async def held_objects(self) -> frozenset[str]:
+        """The objects that letters refer to: dead ones, and those that wait to be handled once more."""
+
+
+async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
+    """Whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled."""
+    ends = await progress.ends()
+    for _ in range(round(CATCH_UP_S / LOOK_S)):
+        if has_passed(await progress.passed(), ends):
+            return True
+        await sleep(LOOK_S)
+    return False
+
+
+class KafkaProgress:
+    """`Progress` through a consumer for each group, none of which joins it."""
+
+    def __init__(self, bootstrap: str, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS) -> None:
+        """Ask for *groups*; None: for all that the cluster has, which webhook endpoints make more and fewer."""
+        self._bootstrap = bootstrap
+        self._groups = groups
+        self._source = source
+        self._consumers: dict[Group, Consumer] = {}
+
+    async def close(self) -> None:
+        """Close; behind the call that still runs, if one does."""
+        for consumer in self._consumers.values():
+            await asyncio.to_thread(consumer.close)
+
+    async def passed(self) -> Passed:
+        """See `Progress.passed`."""
+        return await self._asked(self._passed)
+
+    async def ends(self) -> Ends:
+        """See `Progress.ends`."""
+        return await self._asked(self._ends)
+
+    async def held_objects(self) -> frozenset[str]:
+        """See `Progress.held_objects`."""
+        return await self._asked(self._held_objects)
+
+    async def _asked(self, ask: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.to_thread(self._of_groups_now, ask)  # confluent's calls block
+        except KafkaException as error:
+            raise Transient(f"Kafka does not tell how far the groups are: {error}") from error
+
+    def _of_groups_now(self, ask: Callable[[], Answer]) -> Answer:
+        groups = groups_among(self._topic_names()) if self._groups is None else self._groups
+        wanted = {group for group in groups if group.source.name == self._source.name}
+        for gone in self._consumers.keys() - wanted:
+            self._consumers.pop(gone).close()
+        for new in wanted - self._consumers.keys():
+            self._consumers[new] = _consumer(self._bootstrap, new)
+        return ask()
+
+    def _topic_names(self) -> Sequence[str]:
+        admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+        return list(admin.list_topics(timeout=REQUEST_S).topics)
+
+    def _passed(self) -> Passed:
+        if not self._consumers:
+            raise Transient(f"no group consumes {self._source.name}: what they have not passed cannot be told")
+        floors: dict[int, int] = {}
+        for group, consumer in self._consumers.items():
+            for partition, committed in _committed(consumer, self._source.name).items():
+                floors[partition] = min(committed, floors.get(partition, committed))
+            for letter in self._waiting(group, consumer):
+                if (origin := _origin(letter, self._source)) is not None:
+                    partition, offset = origin
+                    floors[partition] = min(offset, floors.get(partition, offset))
+        return Passed(floors=floors)
+
+    def _ends(self) -> Ends:
+        consumer = next(iter(self._consumers.values()))
+        return {each: _edges(consumer, self._source.name, each)[1] for each in _partitions(consumer, self._source.name)}
+
+    def _held_objects(self) -> frozenset[str]:
+        held: set[str] = set()
+        for group, consumer in self._consumers.items():
+            dead = group.dead_letters.name
+            beginnings = {each: _edges(consumer, dead, each)[0] for each in _partitions(consumer, dead)}
+            for letters in (self._waiting(group, consumer), _letters(consumer, dead, beginnings)):
+                held.update(key for letter in letters if (key := _object_of(letter)) is not None)
+        return frozenset(held)
+
+    def _waiting(self, group: Group, consumer: Consumer) -> Iterator[Message]:
+        """What the group has yet to handle once more: of every topic that it consumes beside its source."""
+        for topic in group.sources:
+            if topic.name != self._source.name:
+                yield from _letters(consumer, topic.name, _committed(consumer, topic.name))
+
+
+def _consumer(bootstrap: str, group: Group) -> Consumer:
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group.id,
+        "client.id": "tidegate-maintenance",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",  # of a place that has expired: what is left
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        "queued.max.messages.kbytes": QUEUED_KIB_MAX,
+        "log_level": 0,  # that the broker is away is said by who asks
+        "error_cb": lambda _error: None,
+    }
+    return Consumer(config)
+
+
+def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:
+    found = list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
+    if not found:
+        raise Transient(f"the topic {topic} is not there: run `tidegate topics create`")
+    return found
+
+
+def _edges(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    edges = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_S, cached=False)
+    if edges is None:
+        raise Transient(f"{topic}/{partition} does not tell its ends")
+    return edges
+
+
+def _committed(consumer: Consumer, topic: str) -> dict[int, int]:
+    """What the group has committed by partition; where it has nothing, it has passed nothing."""
+    asked = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
+    answered = consumer.committed(asked, timeout=REQUEST_S)
+    for place in answered:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return {place.partition: max(0, place.offset) for place in answered}
+
+
+def _letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> Iterator[Message]:
+    """Every record of *topic* from *beginnings* on, as far as it goes now."""
+    edges = {partition: _edges(consumer, topic, partition) for partition in beginnings}
+    places = [
+        TopicPartition(topic, partition, max(beginnings[partition], first))
+        for partition, (first, end) in edges.items()
+        if max(beginnings[partition], first) < end
+    ]
+    if not places:
+        return
+    deadline_s, count, open_places = monotonic() + LETTERS_S, 0, len(places)
+    consumer.assign(places)
+    try:
+        while open_places:
+            message = consumer.poll(max(0.0, min(REQUEST_S, deadline_s - monotonic())))
+            count += 1
+            if count > LETTERS_MAX or monotonic() > deadline_s:
+                raise Transient(f"more letters wait in {topic} than can be looked at: settle them first")
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+                open_places -= 1
+            else:
+                raise KafkaException(error)
+    finally:
+        consumer.unassign()
+
+
+def _origin(letter: Message, source: Topic) -> tuple[int, int] | None:
+    """The place that a letter had; None if it does not say one of *source*, and then no group can store it."""
+    bears = dict(letter.headers() or [])
+    try:
+        if bears.get(headers.ORIGINAL_TOPIC) != source.name.encode():
+            return None
+        return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _object_of(letter: Message) -> str | None:
+    try:
+        record = codec.decode(letter.value())
+    except Poison:
+        return None
+    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None

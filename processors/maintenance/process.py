@@ -1,0 +1,81 @@
+"""The maintenance process: how it is put together."""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import msgspec
+import structlog
+
+from processors.config import MaintenanceSettings
+from processors.maintenance.abandonment import Abandonment
+from processors.maintenance.duties import Duties, Duty
+from processors.maintenance.log import KafkaProgress
+from processors.maintenance.objects import ObstoreObjects
+from processors.maintenance.policy import watched_retention
+from processors.maintenance.report import Report
+from processors.maintenance.retention import Pass
+from processors.maintenance.store import RetentionStore, check_dsn
+from processors.runtime.health import Health
+from processors.runtime.order import Order
+from schemas import settings, telemetry, topics
+
+log = structlog.get_logger()
+
+
+async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
+    """Run maintenance until it is told to stop, or once; return its exit code."""
+    config = settings.load(MaintenanceSettings, environ)
+    if order.once:
+        report = await retain_once(config, dry_run=order.dry_run)
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        sys.stdout.flush()
+        return 0
+    log.info("starting", processor="maintenance", **settings.effective(config))
+    check_dsn(config.postgres)
+    retention, idle = watched_retention(config.retention), timedelta(seconds=config.run_idle_s)
+    opened = partial(RetentionStore.opened, config.postgres)
+    async with opened():
+        pass  # the tables are those that this code knows
+    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_MAINTENANCE)
+    removal = _retention_pass(config)
+    progress = KafkaProgress(config.kafka.bootstrap, [topics.PERSISTENCE])
+    abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
+
+    async def retain() -> None:
+        count = await removal.carry_out(retention(), dry_run=False)
+        instruments[telemetry.RETENTION_HELD_RUNS].set(count.report.held_runs)
+        for what, number in count.removed.items():
+            if what == "bytes":
+                instruments[telemetry.RETENTION_REMOVED_BYTES].inc(number)
+            else:
+                instruments[telemetry.RETENTION_REMOVED].labels(what).inc(number)
+
+    async def abandon() -> None:
+        instruments[telemetry.RUNS_ABANDONED].inc(await abandonment.carry_out())
+
+    duties = [Duty(name="retention", period_s=config.period_s, work=retain)]
+    if idle:
+        duties.append(Duty(name="abandonment", period_s=min(60.0, config.run_idle_s / 2), work=abandon))
+    return await Duties(duties, health=health, instruments=instruments).run(config.management)
+
+
+async def retain_once(config: MaintenanceSettings, *, dry_run: bool) -> Report:
+    """Carry out one pass of retention, or only count it."""
+    check_dsn(config.postgres)
+    retention = watched_retention(config.retention)
+    return (await _retention_pass(config).carry_out(retention(), dry_run=dry_run)).report
+
+
+def _retention_pass(config: MaintenanceSettings) -> Pass:
+    return Pass(
+        partial(RetentionStore.opened, config.postgres),
+        progress=KafkaProgress(config.kafka.bootstrap),
+        objects=ObstoreObjects(config.objects.location),
+        clock=_now,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

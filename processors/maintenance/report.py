@@ -1,0 +1,69 @@
+"""What a pass removed, or would remove."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+
+from processors.maintenance.rules import Hold
+
+
+@dataclass(slots=True)
+class Gone:
+    """What went of one tenant."""
+
+    runs: int = 0
+    events: int = 0
+    rejected: int = 0
+    objects: int = 0
+    bytes: int = 0  # as stored: payloads and metas compressed, rejected records and objects whole
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """One pass, as `python -m processors maintenance --once` prints it."""
+
+    dry_run: bool
+    tenants: dict[str, Gone] = msgspec.field(default_factory=dict)
+    held_runs: int = 0  # old enough, and a group has yet to pass them
+    held_rejected: int = 0
+    held_objects: str | None = None  # why none was looked at; None: they were
+
+
+@dataclass(slots=True, kw_only=True)
+class Count:
+    """Fills a report."""
+
+    report: Report
+    removed: Counter[str] = field(default_factory=Counter)  # by kind, over all tenants
+
+    def run(self, tenant: str, *, events: int, size_bytes: int) -> None:
+        """A run went, with so many events."""
+        gone = self._of(tenant)
+        gone.runs += 1
+        gone.events += events
+        gone.bytes += size_bytes
+        self.removed.update(runs=1, events=events, bytes=size_bytes)
+
+    def rejected(self, tenant: str, size_bytes: int) -> None:
+        """A rejected record went."""
+        gone = self._of(tenant)
+        gone.rejected += 1
+        gone.bytes += size_bytes
+        self.removed.update(rejected=1, bytes=size_bytes)
+
+    def object(self, tenant: str, size_bytes: int) -> None:
+        """An object went."""
+        gone = self._of(tenant)
+        gone.objects += 1
+        gone.bytes += size_bytes
+        self.removed.update(objects=1, bytes=size_bytes)
+
+    def holds(self, kind: str, hold: Hold | None) -> None:
+        """Something stays."""
+        if hold is Hold.UNPASSED and kind == "runs":
+            self.report.held_runs += 1
+        elif hold is Hold.UNPASSED:
+            self.report.held_rejected += 1
+
+    def _of(self, tenant: str) -> Gone:
+        return self.report.tenants.setdefault(tenant, Gone())

@@ -1,0 +1,115 @@
+"""The statements of maintenance. Runs are locked before they are judged; every deletion names what was judged."""
+
+# Page by page through the primary key. How old is old is another for each tenant: `own` has those that differ, and no
+# moment where a tenant keeps all.
+OLD_RUNS = """
+    SELECT runs.tenant_id, runs.run_id, runs.event_count
+    FROM runs
+    LEFT JOIN unnest(%(tenants)s::text[], %(cutoffs)s::timestamptz[]) AS own (tenant_id, cutoff)
+        ON own.tenant_id = runs.tenant_id
+    WHERE (runs.tenant_id, runs.run_id) > (%(after_tenant)s, %(after_run)s) AND runs.event_count > 0
+      AND runs.updated_at < CASE WHEN own.tenant_id IS NULL THEN %(cutoff)s::timestamptz ELSE own.cutoff END
+    ORDER BY runs.tenant_id, runs.run_id
+    LIMIT %(limit)s
+"""
+
+# Whoever writes to a run locks it first: what is locked here does not change until the transaction ends. A run that
+# somebody writes to is none to remove, and nobody waits.
+LOCK_RUNS = """
+    SELECT tenant_id, run_id FROM runs
+    WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
+    ORDER BY tenant_id, run_id
+    FOR UPDATE SKIP LOCKED
+"""
+
+# A row for each partition that a run's events or their duplicates came from. Sizes as they are stored, which costs no
+# look at what is kept apart.
+RUN_FACTS = """
+    SELECT runs.tenant_id, runs.run_id, runs.updated_at, part.kafka_partition, part.last_offset, part.event_count,
+           part.size_bytes, part.last_stored_at,
+           EXISTS (SELECT FROM trace_records AS trace
+                   WHERE trace.tenant_id = runs.tenant_id AND trace.run_id = runs.run_id) AS has_trace
+    FROM unnest(%(tenants)s::text[], %(runs)s::text[]) AS asked (tenant_id, run_id)
+    JOIN runs USING (tenant_id, run_id)
+    CROSS JOIN LATERAL (
+        SELECT kafka_partition, max(kafka_offset) AS last_offset, count(*) AS event_count,
+               sum(coalesce(pg_column_size(payload), 0) + pg_column_size(meta))::bigint AS size_bytes,
+               max(stored_at) AS last_stored_at
+        FROM trace_events AS event
+        WHERE event.tenant_id = runs.tenant_id AND event.run_id = runs.run_id
+        GROUP BY kafka_partition
+      UNION ALL
+        SELECT kafka_partition, max(kafka_offset), 0, 0, max(stored_at)
+        FROM duplicate_events AS duplicate
+        WHERE duplicate.tenant_id = runs.tenant_id AND duplicate.run_id = runs.run_id
+        GROUP BY kafka_partition
+    ) AS part
+"""
+
+CHAIN = "SELECT seq, event_sha256 FROM trace_events WHERE tenant_id = %s AND run_id = %s ORDER BY seq"
+
+DELETE_EVENTS = """
+    DELETE FROM trace_events
+    WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
+"""
+
+DELETE_DUPLICATES = """
+    DELETE FROM duplicate_events
+    WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
+"""
+
+# A run that a replay brought back and that grows old again loses the same events: they count once.
+MARK_RUNS = """
+    UPDATE runs SET event_count = 0, events_removed_at = now(),
+        events_removed_count = greatest(events_removed_count, gone.events),
+        events_removed_chain_head = gone.head
+    FROM unnest(%(tenants)s::text[], %(runs)s::text[], %(counts)s::bigint[], %(heads)s::bytea[])
+        AS gone (tenant_id, run_id, events, head)
+    WHERE (runs.tenant_id, runs.run_id) = (gone.tenant_id, gone.run_id)
+"""
+
+OLD_REJECTED = """
+    SELECT rejected.tenant_id, kafka_partition, kafka_offset, stored_at, octet_length(value) AS size_bytes
+    FROM rejected_events AS rejected
+    LEFT JOIN unnest(%(tenants)s::text[], %(cutoffs)s::timestamptz[]) AS own (tenant_id, cutoff)
+        ON own.tenant_id = rejected.tenant_id
+    WHERE (kafka_partition, kafka_offset) > (%(after_partition)s, %(after_offset)s)
+      AND stored_at < CASE WHEN own.tenant_id IS NULL THEN %(cutoff)s::timestamptz ELSE own.cutoff END
+    ORDER BY kafka_partition, kafka_offset
+    LIMIT %(limit)s
+"""
+
+DELETE_REJECTED = """
+    DELETE FROM rejected_events
+    WHERE (kafka_partition, kafka_offset) IN (SELECT * FROM unnest(%(partitions)s::integer[], %(offsets)s::bigint[]))
+"""
+
+REFERRING_EVENTS = """
+    SELECT DISTINCT payload_ref ->> 'key' AS key, tenant_id, run_id
+    FROM trace_events
+    WHERE payload_ref IS NOT NULL AND payload_ref ->> 'key' = ANY(%(keys)s)
+"""
+
+# A record with a reference has no payload: what is larger bears none.
+REFERRING_REJECTED = """
+    SELECT tenant_id, kafka_partition, kafka_offset, stored_at, octet_length(value) AS size_bytes, value
+    FROM rejected_events
+    WHERE (tenant_id, run_id) IN (SELECT DISTINCT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
+      AND octet_length(value) <= %(size_bytes_max)s
+"""
+
+# By when its events were stored as well: a direct producer's clock may be years behind.
+ABANDON_RUNS = """
+    UPDATE runs SET status = 'abandoned'
+    WHERE (tenant_id, run_id) IN (
+        SELECT tenant_id, run_id FROM runs AS idle
+        WHERE status = 'open' AND updated_at < %(cutoff)s
+          AND NOT EXISTS (SELECT FROM trace_events AS event
+                          WHERE event.tenant_id = idle.tenant_id AND event.run_id = idle.run_id
+                            AND event.stored_at >= %(cutoff)s)
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+"""
+
+TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"

@@ -1,0 +1,251 @@
+"""The tables as maintenance sees them: one session a pass, one pass at a time, each deletion a transaction."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Self
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from processors.maintenance import statements
+from processors.maintenance.policy import Retention
+from processors.maintenance.rules import Hold, Passed, RejectedFacts, RunFacts, RunKey, judge_run
+from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.failpoints import Failpoint, reach
+from schemas import codec, migrations
+from schemas.chain import CHAIN_START, link
+from schemas.errors import Poison
+from schemas.events import RunEvent
+from schemas.objects import owner_of
+from schemas.settings import SettingsInvalid
+
+CONNECT_S = 5
+LOCK_ID = 0x74696465_72657461  # "tidereta" in ASCII
+# Of each statement; the largest run is deleted by one.
+STATEMENT_S = 600
+OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=5s -c idle_in_transaction_session_timeout=120s"
+RUNS_A_PAGE = 500
+EVENTS_A_TRANSACTION = 20_000  # about so many; a run with more is one by itself
+REJECTED_A_PAGE = 1000
+ABANDONED_A_STATEMENT = 1000
+REFERRING_BYTES_MAX = 256 * 1024
+
+Connection = AsyncConnection[dict[str, Any]]
+
+
+class PassRuns(Transient):
+    """Another pass is at work. Try again later."""
+
+
+class RetentionStore:
+    """A session on the runs' tables, in the role tidegate_maintain; made by `opened`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work on *connection*, which commits each statement outside a transaction."""
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, dsn: str) -> AsyncIterator[Self]:
+        """
+        A session of its own; every failure within it is raised as what to do next.
+
+        Raises:
+            Transient: Postgres is away or refuses: what was committed stays, the rest is done by a later pass.
+            Unsettled: the tables are of another version; the text says what to do.
+        """
+        try:
+            connection = await AsyncConnection.connect(
+                dsn,
+                autocommit=True,
+                connect_timeout=CONNECT_S,
+                application_name="tidegate-maintenance",
+                options=OPTIONS,
+                row_factory=dict_row,
+            )
+            async with connection:
+                await _check_version(connection)
+                yield cls(connection)
+        except psycopg.Error as error:
+            raise Transient(f"Postgres: {error}".strip()) from error
+
+    async def lock(self) -> None:
+        """Be the only pass for as long as the session lasts. Raises PassRuns if another is."""
+        row = await (await self._connection.execute(statements.TRY_LOCK, (LOCK_ID,))).fetchone()
+        if row is None or not row["pg_try_advisory_lock"]:
+            raise PassRuns("another pass of maintenance is at work")
+
+    async def old_runs(self, retention: Retention, *, now: datetime) -> AsyncIterator[Sequence[RunKey]]:
+        """Runs that were last updated before their tenant's cutoff, so many at a time as one transaction removes."""
+        after: RunKey = ("", "")
+        while True:
+            parameters = {
+                "tenants": list(retention.tenants),
+                "cutoffs": [retention.events_cutoff(each, now=now) for each in retention.tenants],
+                "cutoff": retention.events_cutoff("", now=now),
+                "after_tenant": after[0],
+                "after_run": after[1],
+                "limit": RUNS_A_PAGE,
+            }
+            rows = await (await self._connection.execute(statements.OLD_RUNS, parameters)).fetchall()
+            for chunk in _chunks(rows):
+                yield [(row["tenant_id"], row["run_id"]) for row in chunk]
+            if len(rows) < RUNS_A_PAGE:
+                return
+            after = rows[-1]["tenant_id"], rows[-1]["run_id"]
+
+    async def facts(self, runs: Sequence[RunKey]) -> Sequence[RunFacts]:
+        """What is stored of *runs*; those of which nothing is are left out."""
+        found: dict[RunKey, RunFacts] = {}
+        for row in await (await self._connection.execute(statements.RUN_FACTS, _named(runs))).fetchall():
+            key = row["tenant_id"], row["run_id"]
+            if key not in found:
+                found[key] = RunFacts(
+                    tenant=key[0], run_id=key[1], updated_at=row["updated_at"], has_trace=row["has_trace"]
+                )
+            run, partition, last_offset = found[key], row["kafka_partition"], row["last_offset"]
+            run.event_count += row["event_count"]
+            run.size_bytes += row["size_bytes"]
+            run.last_stored_at = max(run.last_stored_at or row["last_stored_at"], row["last_stored_at"])
+            run.last_offsets[partition] = max(last_offset, run.last_offsets.get(partition, last_offset))
+        return list(found.values())
+
+    async def remove_runs(
+        self, runs: Sequence[RunKey], retention: Retention, passed: Passed, *, now: datetime
+    ) -> Sequence[tuple[RunFacts, Hold | None]]:
+        """Remove the events of those of *runs* that may go, in one transaction; return each with why it stays."""
+        async with self._connection.transaction():
+            locked = await (await self._connection.execute(statements.LOCK_RUNS, _named(runs))).fetchall()
+            facts = await self.facts([(row["tenant_id"], row["run_id"]) for row in locked])
+            judged = [(run, judge_run(run, retention, passed, now=now)) for run in facts]
+            gone = [run for run, hold in judged if hold is None]
+            if gone:
+                named = _named([run.key for run in gone])
+                heads = [None if run.has_trace else await self._chain_head(run.key) for run in gone]
+                await self._connection.execute(statements.DELETE_EVENTS, named)
+                await self._connection.execute(statements.DELETE_DUPLICATES, named)
+                counts = [run.event_count for run in gone]
+                await self._connection.execute(statements.MARK_RUNS, {**named, "counts": counts, "heads": heads})
+            reach(Failpoint.BEFORE_COMMIT)
+        return judged
+
+    async def old_rejected(self, retention: Retention, *, now: datetime) -> AsyncIterator[Sequence[RejectedFacts]]:
+        """Rejected records that were stored before their tenant's cutoff, some at a time."""
+        after = (-1, -1)
+        while True:
+            parameters = {
+                "tenants": list(retention.tenants),
+                "cutoffs": [retention.rejected_cutoff(each, now=now) for each in retention.tenants],
+                "cutoff": retention.rejected_cutoff("", now=now),
+                "after_partition": after[0],
+                "after_offset": after[1],
+                "limit": REJECTED_A_PAGE,
+            }
+            rows = await (await self._connection.execute(statements.OLD_REJECTED, parameters)).fetchall()
+            yield [_rejected(row) for row in rows]
+            if len(rows) < REJECTED_A_PAGE:
+                return
+            after = rows[-1]["kafka_partition"], rows[-1]["kafka_offset"]
+
+    async def remove_rejected(self, records: Sequence[RejectedFacts]) -> None:
+        """Remove *records*, in one transaction."""
+        places = {
+            "partitions": [record.partition for record in records],
+            "offsets": [record.offset for record in records],
+        }
+        await self._connection.execute(statements.DELETE_REJECTED, places)
+
+    async def referring_runs(self, keys: Sequence[str]) -> Mapping[str, set[RunKey]]:
+        """By key, the runs whose stored events refer to that object."""
+        rows = await (await self._connection.execute(statements.REFERRING_EVENTS, {"keys": list(keys)})).fetchall()
+        found: dict[str, set[RunKey]] = {}
+        for row in rows:
+            found.setdefault(row["key"], set()).add((row["tenant_id"], row["run_id"]))
+        return found
+
+    async def referring_rejected(self, keys: Sequence[str]) -> Mapping[str, Sequence[RejectedFacts]]:
+        """By key, the rejected records that refer to that object: they may be valid when they are handled once more."""
+        owners = sorted({owner for key in keys if (owner := owner_of(key)) is not None})
+        found: dict[str, list[RejectedFacts]] = {}
+        async with self._connection.transaction(), self._connection.cursor(name="referring") as rows:
+            await rows.execute(statements.REFERRING_REJECTED, {**_named(owners), "size_bytes_max": REFERRING_BYTES_MAX})
+            async for row in rows:
+                if (key := _object_of(row["value"])) is not None:
+                    found.setdefault(key, []).append(_rejected(row))
+        return found
+
+    async def abandon(self, *, before: datetime) -> int:
+        """Give up open runs to which nothing has come since *before*; return how many."""
+        count = 0
+        while True:
+            parameters = {"cutoff": before, "limit": ABANDONED_A_STATEMENT}
+            given_up = (await self._connection.execute(statements.ABANDON_RUNS, parameters)).rowcount
+            count += given_up
+            if given_up < ABANDONED_A_STATEMENT:
+                return count
+
+    async def _chain_head(self, run: RunKey) -> bytes:
+        head = CHAIN_START
+        async with self._connection.cursor(name="chain") as rows:
+            rows.itersize = 5000
+            await rows.execute(statements.CHAIN, run)
+            async for row in rows:
+                head = link(head, row["seq"], row["event_sha256"])
+        return head
+
+
+def check_dsn(dsn: str) -> None:
+    """See that *dsn* can be read. Raises SettingsInvalid, which does not quote it."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
+
+
+async def _check_version(connection: Connection) -> None:
+    try:
+        row = await (await connection.execute(migrations.APPLIED_VERSION)).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        row = None
+    if row is None or row["max"] != migrations.newest_version():
+        raise Unsettled(
+            f"tables are at version {row and row['max']}, not {migrations.newest_version()}: run `tidegate migrate`"
+        )
+
+
+def _chunks(rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Mapping[str, Any]]]:
+    """*rows* in order, each part with about as many events as a transaction is to delete."""
+    chunks: list[list[Mapping[str, Any]]] = []
+    events = 0
+    for row in rows:
+        if not chunks or events + row["event_count"] > EVENTS_A_TRANSACTION:
+            chunks.append([])
+            events = 0
+        chunks[-1].append(row)
+        events += row["event_count"]
+    return chunks
+
+
+def _named(runs: Sequence[RunKey]) -> dict[str, list[str]]:
+    return {"tenants": [tenant for tenant, _ in runs], "runs": [run_id for _, run_id in runs]}
+
+
+def _rejected(row: Mapping[str, Any]) -> RejectedFacts:
+    return RejectedFacts(
+        tenant=row["tenant_id"],
+        partition=row["kafka_partition"],
+        offset=row["kafka_offset"],
+        stored_at=row["stored_at"],
+        size_bytes=row["size_bytes"],
+    )
+
+
+def _object_of(value: bytes) -> str | None:
+    try:
+        record = codec.decode(value)
+    except Poison:
+        return None
+    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None

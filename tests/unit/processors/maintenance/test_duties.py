@@ -1,0 +1,100 @@
+"""Duties are tried again when they fail, say why they wait, and end with the process."""
+
+import asyncio
+import os
+import signal
+import socket
+
+import pytest
+
+from processors.maintenance.duties import EXIT_UNSETTLED, Duties, Duty
+from processors.maintenance.log import everything_passed
+from processors.maintenance.rules import Passed
+from processors.maintenance.store import PassRuns
+from processors.runtime.errors import Transient
+from processors.runtime.health import Health
+from schemas import telemetry
+from schemas.settings import ManagementSettings
+
+
+@pytest.fixture
+def management() -> ManagementSettings:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return ManagementSettings(host="127.0.0.1", port=probe.getsockname()[1])
+
+
+def instruments() -> telemetry.Telemetry:
+    return telemetry.Telemetry(telemetry.OF_MAINTENANCE)
+
+
+async def test_a_duty_that_fails_is_tried_again_and_sigterm_cuts_it_off(management: ManagementSettings) -> None:
+    health, counted = Health(), instruments()
+    seen: list[str] = []
+    in_hand = asyncio.Event()
+
+    async def work() -> None:
+        seen.append(health.status())
+        match len(seen):
+            case 1:
+                raise Transient("Postgres is away")
+            case 2:
+                raise PassRuns("another one")
+            case 3:
+                return
+            case _:
+                in_hand.set()
+                await asyncio.Event().wait()
+
+    duties = Duties([Duty(name="retention", period_s=0.01, work=work)], health=health, instruments=counted)
+    running = asyncio.create_task(duties.run(management))
+    async with asyncio.timeout(10):
+        await in_hand.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
+    assert seen == ["ready", "degraded", "ready", "ready"]
+    done = counted.registry.get_sample_value(telemetry.MAINTENANCE_DONE.name, {"duty": "retention"})
+    assert done is not None
+    for outcome in ("failed", "elsewhere", "done"):
+        labels = {"duty": "retention", "outcome": outcome}
+        assert counted.registry.get_sample_value(f"{telemetry.MAINTENANCE_DURATION.name}_count", labels) == 1.0 + (
+            outcome == "failed"  # what was cut off
+        )
+
+
+async def test_a_bug_ends_the_process(management: ManagementSettings) -> None:
+    async def work() -> None:
+        raise RuntimeError("a bug")
+
+    duties = Duties([Duty(name="retention", period_s=0.01, work=work)], health=Health(), instruments=instruments())
+    async with asyncio.timeout(10):
+        assert await duties.run(management) == EXIT_UNSETTLED
+
+
+class Climbing:
+    """Groups that come one record further with each look."""
+
+    def __init__(self, *, end: int) -> None:
+        self.at, self.end = 0, end
+
+    async def passed(self) -> Passed:
+        self.at += 1
+        return Passed(floors={0: self.at})
+
+    async def ends(self) -> dict[int, int]:
+        return {0: self.end}
+
+    async def held_objects(self) -> frozenset[str]:
+        return frozenset()
+
+
+async def test_groups_are_waited_for_but_not_for_ever() -> None:
+    waited: list[float] = []
+
+    async def sleep(pause_s: float) -> None:
+        waited.append(pause_s)
+
+    assert await everything_passed(Climbing(end=5), sleep=sleep)
+    assert len(waited) == 4
+    assert not await everything_passed(Climbing(end=10_000), sleep=sleep)
+    assert sum(waited) < 12
