@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processors.evaluation.breaker import Breaker
-from processors.evaluation.forwarding import Forwarder
+from processors.evaluation.forwarding import Forwarder, _Settled
 from processors.evaluation.sending import Answer, Verdict
 from processors.evaluation.webhook import Message
 from processors.runtime.errors import Transient
@@ -23,13 +23,16 @@ from tests.builders import event, raw, run_event
 TAKEN = Answer(verdict=Verdict.TAKEN)
 FAILED = Answer(verdict=Verdict.FAILED, detail="HTTP 500")
 REFUSED = Answer(verdict=Verdict.REFUSED, detail="HTTP 400")
+SEEDS = 40
 GONE = Answer(verdict=Verdict.GONE, detail="HTTP 410")
 
 
 class Receiver:
     """Answers as the test says, and keeps what it took in order; time passes only where something waits."""
 
-    def __init__(self, answers: Callable[[str], Answer] = lambda _: TAKEN, **endpoint: Any) -> None:
+    def __init__(
+        self, answers: Callable[[str], Answer] = lambda _: TAKEN, *, made: type[Forwarder] = Forwarder, **endpoint: Any
+    ) -> None:
         self.answers = answers
         self.endpoint = Endpoint(url="https://example.org", secrets=(new_secret(),), **endpoint)
         self.now_s = 0.0
@@ -39,10 +42,7 @@ class Receiver:
         self.under_way = 0
         self.most_under_way = 0
         self.breaker = Breaker(changed=lambda *_: None)
-        self.forwarder = self.restarted()
-
-    def restarted(self) -> Forwarder:
-        return Forwarder(
+        self.forwarder = made(
             lambda: self.endpoint,
             send=self.send,
             breaker=self.breaker,
@@ -162,6 +162,23 @@ async def test_an_outage_moves_nothing_and_keeps_the_order_of_each_run() -> None
         assert [each for each in receiver.taken if each in own] == own
 
 
+class MovesInAnOutage(Forwarder):
+    """Puts aside what fails though nothing else is taken."""
+
+    def _takes_others(self, *, since_s: float) -> bool:
+        return True
+
+
+async def test_one_run_alone_is_not_put_aside_in_an_outage() -> None:
+    """Its first event fails until the breaker opens: there is no other whose success would say that it is to blame."""
+    given = arrivals(*(("a", seq) for seq in range(1, 6)))
+    receiver = Receiver(lambda _: FAILED if receiver.now_s < 200 else TAKEN)
+    assert await receiver.until_settled(given) == Tally({(Outcome.DONE, None): 5})
+    mistaken = Receiver(lambda _: FAILED if mistaken.now_s < 200 else TAKEN, made=MovesInAnOutage)
+    with pytest.raises(SomeFailed):
+        await mistaken.until_settled(given)
+
+
 async def test_while_the_breaker_is_open_nothing_is_attempted() -> None:
     receiver = Receiver(lambda _: FAILED)
     with pytest.raises(Transient):
@@ -219,22 +236,62 @@ async def test_an_attempt_that_is_cut_off_by_a_revocation_holds_no_probe() -> No
     assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(SEEDS))
 async def test_every_event_is_taken_or_named_whatever_the_receiver_does(seed: int) -> None:
+    await demand(Forwarder, seed)
+
+
+class PassesByWhatIsBlocked(Forwarder):
+    """Takes a record for done that the breaker did not let through."""
+
+    async def _deliver(self, arrival: Arrival) -> _Settled | None:
+        return await super()._deliver(arrival) or _Settled(Outcome.DONE)
+
+
+class SendsARunAtOnce(Forwarder):
+    """Makes every event a run of its own."""
+
+    def _runs(self, arrivals: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+        return [[each] for run in super()._runs(arrivals) for each in run]
+
+
+class RemembersNothing(Forwarder):
+    """Sends a slice that waited from its start again."""
+
+    async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
+        self._settled.clear()
+        return await super().forward(arrivals)
+
+
+@pytest.mark.parametrize("mistake", [PassesByWhatIsBlocked, SendsARunAtOnce, RemembersNothing])
+async def test_each_of_these_mistakes_is_seen(mistake: type[Forwarder]) -> None:
+    for seed in range(SEEDS):
+        try:
+            await demand(mistake, seed)
+        except AssertionError:
+            return
+    pytest.fail("nobody noticed")
+
+
+async def demand(made: type[Forwarder], seed: int) -> None:
     """Once or a failure, and a run's deliveries in order, while another lane's events go on coming."""
     chance = random.Random(seed)
     places = [(f"run-{n % 4}", n // 4 + 1) for n in range(28)]
     bad = {each for each in ids(*places) if chance.random() < 0.1}
     outages = [(chance.uniform(0, 200), chance.uniform(1, 80)) for _ in range(3)]
 
+    downs: dict[str, list[bool]] = {each: [] for each in ids(*places)}
+
     def answers(each: str) -> Answer:
-        if any(start <= receiver.now_s < start + length for start, length in outages):
+        is_down = any(start <= receiver.now_s < start + length for start, length in outages)
+        downs.setdefault(each, []).append(is_down)
+        if is_down:
             return FAILED
         if each in bad:
             return FAILED if seed % 2 else REFUSED
         return TAKEN if chance.random() > 0.1 else FAILED
 
-    receiver = Receiver(answers)
+    receiver = Receiver(answers, made=made)
     failed: list[str] = []
     lane = asyncio.create_task(settle_all(receiver, arrivals(*places), failed))
     for seq in range(1, 1000):
@@ -245,6 +302,8 @@ async def test_every_event_is_taken_or_named_whatever_the_receiver_does(seed: in
     await lane
     taken = [each for each in receiver.taken if each in ids(*places)]
     assert sorted(taken + failed) == sorted(ids(*places))
+    # While it is down nothing else is taken, so that nothing of an outage is put aside for good.
+    assert not [each for each in failed if each not in bad and all(was_down for was_down in downs[each])]
     for run in range(4):
         own = [each for each in ids(*((f"run-{run}", seq) for seq in range(1, 8))) if each not in failed]
         assert [each for each in taken if each in own] == own
