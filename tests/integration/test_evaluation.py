@@ -149,7 +149,7 @@ def test_forged_records_are_not_sent(stack: RunningStack, tmp_path: Path, receiv
     with own_endpoint(stack, tmp_path, receiver, **QUICK) as endpoint, forwarding(stack, tmp_path, endpoint) as worker:
         forged = f"forged-{secrets.token_hex(4)}"
         value = builders.codec.encode(builders.run_event(builders.event(1, run_id=forged)))
-        produce(stack, forged, [value, b"\x00\x00\x00\x00\x01no avro"], partition=0)
+        produce(stack, forged, [value, b"\x00\x00\x00\x00\x01forged"], partition=0)
         run_id, _ = run_of(client, 1)
         taken(receiver, run_id, [1])
         wait_until(
