@@ -25,8 +25,9 @@ class _Assigned:
 class Progress:
     """The partitions that this worker holds."""
 
-    def __init__(self) -> None:
-        """Hold nothing."""
+    def __init__(self, *, commits: bool = True) -> None:
+        """Hold nothing. Unless it *commits*, what is finished is settled, and nothing is ever to be committed."""
+        self._commits = commits
         self._assigned: dict[Partition, _Assigned] = {}
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -62,7 +63,8 @@ class Progress:
         while held.batches and held.batches[0].finished:
             done = held.batches.popleft()
             held.size_bytes -= done.size_bytes
-            held.reached = done.end_offset
+            if self._commits:
+                held.reached = done.end_offset
 
     def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
         """
@@ -71,7 +73,9 @@ class Progress:
         Only for a partition with no batch open; else the prefix decides.
         """
         held = self._assigned.get(partition)
-        if held is not None and not held.batches and position > max(committed or 0, held.reached or 0):
+        if held is None or held.batches or not self._commits:
+            return
+        if position > max(committed or 0, held.reached or 0):
             held.reached = position
 
     def to_commit(self) -> list[Partition]:

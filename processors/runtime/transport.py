@@ -8,7 +8,7 @@ are pinned exactly, and `tests/contract/test_faust_names.py` fails on the first 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import aiokafka
@@ -211,8 +211,16 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         await self._give_up(revoked, drain_s=REVOKE_DRAIN_S)
         await super().on_partitions_revoked(revoked)
 
+    async def perform_seek(self) -> None:
+        """Begin each assigned partition where the group has committed, or where *starts* says now."""
+        starts = self.transport.starts
+        if starts is None:
+            await super().perform_seek()
+        else:
+            await self.seek_wait({tp: starts(Partition(*tp)) for tp in self.assignment()})
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start anew: Faust seeks every assigned partition to its committed offset."""
+        """Start anew: Faust lets `perform_seek` find the first offset of every assigned partition."""
         self.transport.progress.assign(Partition(*tp) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
         self.transport.assigned(len(assigned))
@@ -243,13 +251,25 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
     Consumer = BatchConsumer
 
     def __init__(
-        self, app: AppT, *, lanes: Lanes, progress: Progress, observer: "Observer", ends: Mapping[Partition, int]
+        self,
+        app: AppT,
+        *,
+        lanes: Lanes,
+        progress: Progress,
+        observer: "Observer",
+        ends: Mapping[Partition, int],
+        starts: Callable[[Partition], int] | None = None,
     ) -> None:
-        """Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any."""
+        """
+        Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any.
+
+        With *starts*, each assignment of a partition begins at the offset that it names, not at the committed one.
+        """
         super().__init__(app.conf.broker_consumer, app)
         self.lanes = lanes
         self.progress = progress
         self.ends = ends
+        self.starts = starts
         self._observer = observer
 
     def fetched(self) -> None:

@@ -10,9 +10,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import faust
 import structlog
@@ -28,7 +28,7 @@ from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
 from schemas import telemetry
 from schemas.settings import ManagementSettings
-from schemas.topics import Group
+from schemas.topics import Topic
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 LEAVE_S = 2.0  # a quick leave spares the group the session timeout
@@ -44,9 +44,25 @@ GC_ALLOCATIONS = 100_000
 log = structlog.get_logger()
 
 
+class Consumers(Protocol):
+    """A consumer group: a declared one (`schemas.topics.Group`), or one that lives as long as its process."""
+
+    @property
+    def name(self) -> str:
+        """What metrics call it."""
+
+    @property
+    def id(self) -> str:
+        """Kafka's group.id."""
+
+    @property
+    def sources(self) -> Sequence[Topic]:
+        """What it consumes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GroupObserver(Observer):
-    group: Group
+    group: Consumers
     health: Health
     instruments: telemetry.Telemetry
     watchdog: Watchdog
@@ -72,7 +88,7 @@ class Worker:
 
     def __init__(
         self,
-        group: Group,
+        group: Consumers,
         *,
         bootstrap: str,
         work: Work,
@@ -81,12 +97,15 @@ class Worker:
         ends: Mapping[Partition, int],
         asleep: Container[Partition] = frozenset(),
         fetch_records_max: int = FETCH_RECORDS_MAX,
+        starts: Callable[[Partition], int] | None = None,
     ) -> None:
         """
         Wire Faust to *work*, which brings a batch to its end; nothing runs yet.
 
-        Partitions with one of *ends* are read up to there; when all are, the worker stops. Partitions that are *asleep*
-        have no work under way.
+        Partitions with one of *ends* are read up to there; when all are, the worker stops. With *starts* the group
+        never commits: whenever a partition is assigned, the first time or after a rebalance, it is read from the
+        offset that *starts* names at that moment, which is to be the end of what *work* has done so far. Partitions
+        that are *asleep* have no work under way.
         """
         self._group = group
         self._stop_asked = asyncio.Event()
@@ -94,7 +113,7 @@ class Worker:
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, bootstrap, fetch_records_max=fetch_records_max)
-        self._progress = Progress()
+        self._progress = Progress(commits=starts is None)
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
@@ -111,6 +130,7 @@ class Worker:
                 stop=self._stop_asked.set,
             ),
             ends=ends,
+            starts=starts,
         )
         names = [topic.name for topic in group.sources]
         source: Any = self.app.topic(*names, value_type=Batch, key_type=bytes)
@@ -201,7 +221,7 @@ class _App(faust.App):  # type: ignore[misc]  # Faust is untyped to us
         """Make none: we keep no tables, and the working folder may be read-only."""
 
 
-def _faust_app(group: Group, bootstrap: str, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
+def _faust_app(group: Consumers, bootstrap: str, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
     return _App(
         group.id,
         broker=[f"kafka://{server.strip()}" for server in bootstrap.split(",")],

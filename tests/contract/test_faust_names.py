@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher, subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import App
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer as BaseConsumer
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
@@ -54,6 +55,8 @@ def parameters(function: Any) -> list[str]:
         (BaseConsumer, "on_partitions_revoked", ["self", "revoked"]),
         (BaseConsumer, "on_partitions_assigned", ["self", "assigned", "generation_id"]),
         (BaseConsumer, "on_stop", ["self"]),
+        (BaseConsumer, "perform_seek", ["self"]),
+        (ThreadDelegateConsumer, "seek_wait", ["self", "partitions"]),
         (BaseConsumer, "commit", ["self", "topics", "start_new_transaction"]),
         (BaseConsumer, "stop_flow", ["self"]),
         (ThreadDelegateConsumer, "assignment", ["self"]),
@@ -80,6 +83,12 @@ def test_a_message_is_built_from_these_fields() -> None:
         "serialized_key_size", "serialized_value_size", "tp",
     ]  # fmt: skip
     assert "generation_id" in fields
+
+
+def test_a_seek_drops_what_was_fetched_before_it_also_that_there_is_no_committed_offset() -> None:
+    """A group that commits nothing gets that error with each assignment, before it is told where to begin."""
+    assert "del self._records[tp]" in inspect.getsource(fetcher.Fetcher.seek_to)
+    assert "consumer.perform_seek()" in inspect.getsource(Recovery._resume_streams)
 
 
 def test_aiokafka_reads_its_isolation_level_at_start() -> None:

@@ -29,6 +29,17 @@ def test_nothing_is_committable_before_a_batch_is_finished() -> None:
     assert progress.to_commit() == []
 
 
+def test_a_group_that_commits_nothing_is_settled_when_its_batches_are_finished() -> None:
+    progress = Progress(commits=False)
+    progress.assign([TP])
+    first = batch(5, 10)
+    progress.open(first)
+    assert not progress.settled()
+    progress.finish(first)
+    progress.pass_by(TP, 20, None)
+    assert (progress.settled(), progress.to_commit(), progress.committable(TP)) == (True, [], None)
+
+
 def test_a_finished_batch_is_committable_to_its_end() -> None:
     progress = assigned()
     first = batch(5, 10)
