@@ -108,12 +108,23 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         matches = hmac.compare_digest(digest, key.sha256 if key else _NO_KEY_SHA256)
         if scheme != "tg" or key is None or not matches or not _in_force(key, now) or key.tenant not in self.tenants:
             raise KeyRefused("no valid API key was presented")
-        return Principal(
-            key_id=key_id,
-            tenant=key.tenant,
-            rights=frozenset(key.rights),
-            agents=None if key.agents is None else frozenset(key.agents),
-        )
+        return _principal(key_id, key)
+
+    def standing(self, key_id: str, *, now: datetime) -> Principal | None:
+        """Who bears the key of that id, which was presented before; None if it is not in force any more."""
+        key = self.keys.get(key_id)
+        if key is None or not _in_force(key, now) or key.tenant not in self.tenants:
+            return None
+        return _principal(key_id, key)
+
+
+def _principal(key_id: str, key: ApiKey) -> Principal:
+    return Principal(
+        key_id=key_id,
+        tenant=key.tenant,
+        rights=frozenset(key.rights),
+        agents=None if key.agents is None else frozenset(key.agents),
+    )
 
 
 def _in_force(key: ApiKey, now: datetime) -> bool:

@@ -174,6 +174,11 @@ _ENDPOINT_TOPIC = re.compile(
 )
 
 
+def trace_key(tenant: str, run_id: str) -> bytes:
+    """The key of a run's record on `run.traces`."""
+    return f"{tenant}/{run_id}".encode()
+
+
 def evaluation(endpoint: str, delays: Iterable[str] = DELAYS) -> Group:
     """The group of one endpoint of the evaluation engine."""
     return Group(

@@ -1,33 +1,35 @@
 """The persistence group's work: store a slice, then publish the traces of the runs it closed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from processors.persistence.store import EventStore
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from schemas import codec, headers
-from schemas.topics import RUN_TRACES
+from schemas.events import TraceRecord
+from schemas.signature import record_mac
+from schemas.topics import RUN_TRACES, trace_key
 
 
-def persistence(store: EventStore, log: LogWriter) -> Handler:
-    """The handler: rows first, then traces; a crash between the two publishes the traces again on redelivery."""
+def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str]) -> Handler:
+    """
+    The handler: rows first, then traces; a crash between the two publishes the traces again on redelivery.
+
+    Traces are sealed with *mac_secret*, so that who reads them knows them from what others write to their topic.
+    """
 
     async def persist(arrivals: Sequence[Arrival]) -> Tally:
         appended = await store.append(arrivals)
         if appended.traces:
             reach(Failpoint.BEFORE_TRACE)
-            await log.write(
-                RUN_TRACES,
-                [
-                    Outgoing(
-                        key=f"{trace.tenant}/{trace.run_id}".encode(),
-                        value=codec.encode(trace),
-                        headers=[(headers.TENANT, trace.tenant.encode())],
-                    )
-                    for trace in appended.traces
-                ],
-            )
+            await log.write(RUN_TRACES, [_sealed(trace, mac_secret()) for trace in appended.traces])
         return appended.tally
 
     return persist
+
+
+def _sealed(trace: TraceRecord, mac_secret: str) -> Outgoing:
+    key, tenant, value = trace_key(trace.tenant, trace.run_id), trace.tenant.encode(), codec.encode(trace)
+    mac = record_mac(mac_secret, topic=RUN_TRACES.name, key=key, tenant=tenant, value=value)
+    return Outgoing(key=key, value=value, headers=[(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])

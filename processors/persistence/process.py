@@ -1,6 +1,7 @@
 """The persistence process: how it is put together."""
 
 from collections.abc import Mapping
+from time import monotonic
 
 import structlog
 
@@ -27,13 +28,14 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     group = topics.PERSISTENCE if replay is None else replay.consumers
     health, instruments = Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
+    credentials = CredentialsFile(config.credentials.path)
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
         delivery = Delivery(
             group,
-            persistence(store, writer),
+            persistence(store, writer, lambda: credentials.current(now_s=monotonic()).gateway.mac_secrets[0]),
             dead_letters=writer if replay is None else NoDeadLetters(),
-            credentials=CredentialsFile(config.credentials.path),
+            credentials=credentials,
             instruments=instruments,
             health=health,
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,

@@ -15,7 +15,7 @@ from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from schemas import telemetry
 from schemas.credentials import Credentials
 from schemas.topics import PERSISTENCE
-from tests.builders import credentials
+from tests.builders import MAC_SECRET, credentials
 from tests.simulation.calls import Calls
 from tests.simulation.log import PARTITIONS, Log
 from tests.simulation.tables import Database, Judge, Tables, Writer
@@ -90,8 +90,8 @@ class Worker:
         writer = Writer(tables, calls)
         delivery = parts.delivery(
             PERSISTENCE,
-            persistence(Database(tables, calls, judge=parts.judge), writer),  # type: ignore[arg-type]  # fakes of
-            dead_letters=writer,  # type: ignore[arg-type]  # the same shape
+            persistence(Database(tables, calls, judge=parts.judge), writer, lambda: MAC_SECRET),  # type: ignore[arg-type]
+            dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
             credentials=_Credentials(),  # type: ignore[arg-type]
             instruments=INSTRUMENTS,
             health=Health(),
