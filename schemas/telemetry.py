@@ -205,6 +205,46 @@ MAINTENANCE_DONE = Metric(
     help="When a duty was last done whole, in seconds since 1970",
     labels=("duty",),
 )
+FANOUT_SOCKETS = Metric(
+    name="tidegate_fanout_sockets",
+    kind=Kind.GAUGE,
+    help="Open websockets, by stream: run, agent or dashboard",
+    labels=("stream",),
+)
+FANOUT_MESSAGES = Metric(
+    name="tidegate_fanout_messages_total",
+    kind=Kind.COUNTER,
+    help="Messages that tell of a record, put out to sockets that are live on its partition",
+    labels=("type",),
+)
+FANOUT_AGE = Metric(
+    name="tidegate_fanout_age_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From a record's timestamp to its being told, by the clocks of its writer and of this process",
+)
+FANOUT_CUT = Metric(
+    name="tidegate_fanout_sockets_cut_total",
+    kind=Kind.COUNTER,
+    help="Websockets that this side ended, by reason",
+    labels=("reason",),
+)
+FANOUT_REFUSED = Metric(
+    name="tidegate_fanout_refused_total",
+    kind=Kind.COUNTER,
+    help="Requests that were not let in, by code",
+    labels=("code",),
+)
+FANOUT_SLICES = Metric(
+    name="tidegate_fanout_catch_up_slices_total",
+    kind=Kind.COUNTER,
+    help="Slices of the log that were read for sockets that came with a cursor",
+)
+FANOUT_RESETS = Metric(
+    name="tidegate_fanout_resets_total",
+    kind=Kind.COUNTER,
+    help="Cursors that the log has no place for: of a topic made anew, expired, or ahead of its end",
+    labels=("reason",),
+)
 
 OF_GATEWAY = (
     HTTP_REQUESTS,
@@ -229,10 +269,8 @@ OF_PROCESSORS = (
     GROUP_COMMITTED,
     GROUP_HALTED_LANES,
     GROUP_HEALTHY,
-    WEBHOOKS,
-    WEBHOOK_DURATION,
-    WEBHOOK_BREAKER_CLOSED,
 )
+OF_EVALUATION = (*OF_PROCESSORS, WEBHOOKS, WEBHOOK_DURATION, WEBHOOK_BREAKER_CLOSED)
 OF_MAINTENANCE = (
     RETENTION_REMOVED,
     RETENTION_REMOVED_BYTES,
@@ -240,6 +278,16 @@ OF_MAINTENANCE = (
     RUNS_ABANDONED,
     MAINTENANCE_DURATION,
     MAINTENANCE_DONE,
+)
+OF_FANOUT = (
+    *OF_PROCESSORS,
+    FANOUT_SOCKETS,
+    FANOUT_MESSAGES,
+    FANOUT_AGE,
+    FANOUT_CUT,
+    FANOUT_REFUSED,
+    FANOUT_SLICES,
+    FANOUT_RESETS,
 )
 
 

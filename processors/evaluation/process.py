@@ -48,7 +48,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     if live is None:
         raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
     group = live if replay is None else replace(live, replay_id=replay.id)
-    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
+    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_EVALUATION)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     async with AsyncExitStack() as stack:
         if replay is None:

@@ -1,0 +1,169 @@
+"""
+Sockets that come from the log: each is told of what lies between its place and the hub's, and is live then.
+
+One reader a partition serves all who are behind there, in slices. While a slice is read, what the hub tells meanwhile
+is kept (`Tail`), so that a socket that has come to where the reading began is given the rest from memory, and is at
+the hub's position with nothing awaited in between. Who is served longest ago says where the next slice begins, and a
+socket whose client has to read first is left where it is: neither the furthest nor the slowest holds up the others.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Self
+
+import structlog
+
+from processors.fanout.hub import Hub
+from processors.fanout.log import Expired, Log, Slice
+from processors.fanout.messages import Key, Message, Told
+from processors.fanout.subscriber import Subscriber
+from processors.fanout.tails import Tail
+from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.errors import Transient
+from schemas import telemetry
+from schemas.topics import RUN_EVENTS, RUN_TRACES
+
+PAUSE_S = 0.02  # when nobody can be served: clients have to read, or the hub has to come to where a socket is
+AGAIN_S = 1.0  # after Kafka did not answer
+
+log = structlog.get_logger()
+
+_Topics = {topic.name: topic for topic in (RUN_EVENTS, RUN_TRACES)}
+
+
+class CatchUp:
+    """Brings sockets to the hub's position; an async context manager."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        source: Log,
+        judge: Callable[[Partition, Sequence[RawRecord]], Sequence[Told]],
+        *,
+        instruments: telemetry.Telemetry,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Read *source*, whose records *judge* turns into what is told."""
+        self._hub = hub
+        self._source = source
+        self._judge = judge
+        self._sleep = sleep
+        self._tasks: dict[Partition, asyncio.Task[None]] = {}
+        self._slices = instruments[telemetry.FANOUT_SLICES]
+        hub.wake = self._wake
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be waited for."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Read no more."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _wake(self, partition: Partition) -> None:
+        if partition not in self._tasks:
+            name = f"catch-up {partition.topic}/{partition.partition}"
+            self._tasks[partition] = asyncio.create_task(self._serve(partition), name=name)
+
+    async def _serve(self, partition: Partition) -> None:
+        try:
+            while waiting := self._hub.waiting(partition):
+                await self.turn(partition, waiting)
+        except Exception:  # a bug of ours: no socket may hang on it
+            log.exception("catching up failed", partition=partition.partition, topic=partition.topic)
+            for subscriber in self._hub.waiting(partition):
+                self._hub.reset(subscriber, "failed")
+        finally:
+            del self._tasks[partition]
+
+    async def turn(self, partition: Partition, waiting: Sequence[Subscriber]) -> None:
+        """Read one slice, and give it to who of *waiting* has come to where it begins."""
+        ready = [subscriber for subscriber in waiting if _may_be_served(subscriber, partition)]
+        if not ready:
+            await self._sleep(PAUSE_S)
+            return
+        first = ready[0]
+        start = first.behind[partition]
+        if start > self._hub.places.position(partition):
+            await self._wait_for_the_hub(first, partition, start)
+            return
+        tail = self._hub.follow(partition)
+        try:
+            found = await self._source.read(partition, start, tail.start)
+            await self._give(_Turn(partition=partition, start=start, found=found, tail=tail), ready)
+        except Expired:
+            if first.behind.get(partition) == start:
+                self._hub.reset(first, "expired")
+        except Transient as reason:
+            log.warning("sockets wait for the log", reason=str(reason))
+            await self._sleep(AGAIN_S)
+        finally:
+            self._hub.unfollow(partition, tail)
+
+    async def _wait_for_the_hub(self, subscriber: Subscriber, partition: Partition, start: int) -> None:
+        # A page's cursor, or one of another fanout that has been told earlier: the hub comes there, unless it cannot.
+        try:
+            end = (await self._source.ends(_Topics[partition.topic]))[partition.partition]
+        except Transient:
+            end = start
+        if subscriber.behind.get(partition) != start:
+            return
+        if start > end:
+            self._hub.reset(subscriber, "ahead")
+            return
+        self._hub.bring(subscriber, partition, start)
+        await self._sleep(PAUSE_S)
+
+    async def _give(self, turn: "_Turn", ready: Sequence[Subscriber]) -> None:
+        self._slices.inc()
+        by_key = self._by_key(turn, {subscriber.key for subscriber in ready})
+        for subscriber in ready:
+            place = subscriber.behind.get(turn.partition)
+            if place is None or not turn.start <= place <= turn.found.next_offset:
+                continue
+            self._give_one(subscriber, by_key.get(subscriber.key, ()), turn)
+            self._hub.flush()
+            await asyncio.sleep(0)
+
+    def _give_one(self, subscriber: Subscriber, read: Sequence[Told], turn: "_Turn") -> None:
+        joins = turn.found.next_offset >= turn.tail.start and not turn.tail.overrun
+        kept = [told for told in turn.tail.told if subscriber.key in told.keys] if joins else []
+        for told in chain(read, kept):
+            if told.offset < subscriber.behind[turn.partition]:
+                continue
+            if not subscriber.mailbox.has_room():
+                self._hub.bring(subscriber, turn.partition, told.offset)
+                return
+            self._hub.hand(subscriber, told, turn.made)
+        end = self._hub.places.position(turn.partition) if joins else turn.found.next_offset
+        self._hub.bring(subscriber, turn.partition, max(end, subscriber.behind[turn.partition]))
+
+    def _by_key(self, turn: "_Turn", wanted: Container[Key]) -> dict[Key, list[Told]]:
+        by_key: dict[Key, list[Told]] = {}
+        for told in self._judge(turn.partition, self._hub.wanted(turn.partition, turn.found.records)):
+            for key in told.keys:
+                if key in wanted:
+                    by_key.setdefault(key, []).append(told)
+        return by_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One slice, and what it is for."""
+
+    partition: Partition
+    start: int
+    found: Slice
+    tail: Tail
+    made: dict[object, Message] = field(default_factory=dict)
+
+
+def _may_be_served(subscriber: Subscriber, partition: Partition) -> bool:
+    if partition.topic == RUN_TRACES.name and subscriber.is_behind_on_events():
+        return False
+    return subscriber.mailbox.is_half_empty()

@@ -1,0 +1,66 @@
+"""The lanes' work: each slice of the log told to who is live, in pieces between which the loop serves others."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from processors.fanout.hub import Hub
+from processors.fanout.log import Log
+from processors.fanout.messages import Told
+from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.errors import Transient
+from schemas.topics import RUN_EVENTS, RUN_TRACES
+
+PIECE_RECORDS_MAX = 200
+PIECE_MESSAGES = 10_000  # some 20 ms
+EVENTS_WAIT_S = 2.0
+LOOK_S = 0.005
+
+
+class Dispatch:
+    """Hands slices to the hub."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        source: Log,
+        judge: Callable[[Partition, Sequence[RawRecord]], Sequence[Told]],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Tell *hub* what *judge* makes of the records."""
+        self._hub = hub
+        self._source = source
+        self._judge = judge
+        self._sleep = sleep
+
+    async def deliver(self, batch: Batch) -> None:
+        """Tell of *batch*, from the hub's position on; cancelled, it has told of all up to the position."""
+        partition = batch.partition
+        if partition.topic == RUN_TRACES.name and self._hub.wanted(partition, batch.records):
+            await self._after_the_events()
+        begin = 0
+        while begin < len(batch.records):
+            # Nothing is awaited from choosing what is wanted to telling it: who joins is told from the position on.
+            size = min(PIECE_RECORDS_MAX, max(1, PIECE_MESSAGES // max(1, self._hub.widest())))
+            piece = batch.records[begin : begin + size]
+            for told in self._judge(partition, self._hub.wanted(partition, piece)):
+                if told.offset >= self._hub.places.position(partition):
+                    self._hub.tell(told)
+            self._hub.places.go_on(partition, piece[-1].offset + 1)
+            self._hub.flush()
+            begin += size
+            await asyncio.sleep(0)
+
+    async def _after_the_events(self) -> None:
+        """Wait until the hub has told of the events that stand in the log now: the end of each traced run is there."""
+        try:
+            ends = await self._source.ends(RUN_EVENTS)
+        except Transient:
+            return
+        waited_s = 0.0
+        # Bounded: markers of transactions at the end are records to nobody, and the position stays before them.
+        while waited_s < EVENTS_WAIT_S and any(
+            self._hub.places.position(Partition(RUN_EVENTS.name, each)) < end for each, end in ends.items()
+        ):
+            await self._sleep(LOOK_S)
+            waited_s += LOOK_S

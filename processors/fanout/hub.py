@@ -1,0 +1,220 @@
+"""
+Who is told of what: every record of the log, in its order, to the sockets that want it.
+
+For each partition the hub has a position: the next offset to be told of. Sockets that are live there have that same
+place; the others are behind, each at a place of its own, until `CatchUp` has brought them to the position. All of it
+runs between two awaits, so that a position and who has come to it cannot disagree. Consuming begins at the position
+again after a rebalance (`Worker`'s *starts*).
+
+A run's socket is told of the run's partition, so a program that writes runs with another partitioner is not seen.
+"""
+
+from collections.abc import Callable, Sequence
+
+from processors.fanout.messages import Key, Kind, Message, Told, plain
+from processors.fanout.places import Places
+from processors.fanout.subscriber import Subscriber
+from processors.fanout.tails import Tail
+from processors.fanout.tallies import Tallies
+from processors.runtime.batch import Partition, RawRecord
+from schemas import telemetry
+from schemas.cursors import Cursor
+from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
+
+
+class Hub:
+    """The subscribers, and how far they have been told."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        tallies: Tallies,
+        instruments: telemetry.Telemetry,
+        clock_ms: Callable[[], float],
+    ) -> None:
+        """Begin at *places*; *tallies* count for the dashboards."""
+        self.places = places
+        self._tallies = tallies
+        self._clock_ms = clock_ms
+        self._subscribers: dict[Key, dict[Subscriber, None]] = {}
+        self._of_agents = 0
+        self._keys: dict[str, dict[bytes, int]] = {RUN_EVENTS.name: {}, RUN_TRACES.name: {}}  # that runs' sockets want
+        self._waiting: dict[Partition, dict[Subscriber, None]] = {partition: {} for partition in places.partitions()}
+        self._tails: dict[Partition, list[Tail]] = {partition: [] for partition in places.partitions()}
+        self.wake: Callable[[Partition], None] = lambda _partition: None  # somebody waits for the log to be read
+        self._age = instruments[telemetry.FANOUT_AGE]
+        self._sent = {kind: instruments[telemetry.FANOUT_MESSAGES].labels(kind) for kind in Kind}
+        self._resets = instruments[telemetry.FANOUT_RESETS]
+        self._flush: dict[Subscriber, None] = {}
+
+    # Subscribers
+
+    def join(self, subscriber: Subscriber, cursor: Cursor | None) -> None:
+        """
+        Tell *subscriber* of what comes from now on, or from *cursor* on.
+
+        Raises:
+            CursorInvalid: see `Places.behind`; nothing is told.
+        """
+        behind = {} if cursor is None else self.places.behind(subscriber.covers, cursor)
+        subscriber.behind.update(behind or {})
+        self._subscribers.setdefault(subscriber.key, {})[subscriber] = None
+        self._want(subscriber, 1)
+        subscriber.mailbox.put(plain("hello", cursor=self.cursor(subscriber)))
+        if behind is None:
+            self.reset(subscriber, "recreated")
+        for partition in subscriber.behind:
+            self._waiting[partition][subscriber] = None
+            self.wake(partition)
+        subscriber.mailbox.flush()
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Tell *subscriber* nothing more."""
+        fellows = self._subscribers.get(subscriber.key, {})
+        if fellows.pop(subscriber, self) is self:
+            return
+        if not fellows:
+            del self._subscribers[subscriber.key]
+        self._want(subscriber, -1)
+        for partition in subscriber.behind:
+            self._waiting[partition].pop(subscriber, None)
+        subscriber.behind.clear()
+        self._flush.pop(subscriber, None)
+
+    def reset(self, subscriber: Subscriber, reason: str) -> None:
+        """Say that the log does not have what *subscriber* asked for, and go on live."""
+        for partition in subscriber.behind:
+            self._waiting[partition].pop(subscriber, None)
+        subscriber.behind.clear()
+        self._resets.labels(reason).inc()
+        subscriber.mailbox.put(plain("reset", reason=reason, cursor=self.cursor(subscriber)))
+        subscriber.mailbox.flush()
+
+    def cursor(self, subscriber: Subscriber) -> str:
+        """Where *subscriber* is, of all that it covers."""
+        return self.places.cursor(subscriber.covers, subscriber.behind)
+
+    def _want(self, subscriber: Subscriber, more: int) -> None:
+        kind, tenant, name = subscriber.key
+        if kind == "agent":
+            self._of_agents += more
+            return
+        for topic, key in ((RUN_EVENTS.name, name.encode()), (RUN_TRACES.name, trace_key(tenant, name))):
+            wanted = self._keys[topic].get(key, 0) + more
+            self._keys[topic][key] = wanted
+            if not wanted:
+                del self._keys[topic][key]
+
+    # Telling
+
+    def wanted(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
+        """Those of *records* that somebody may be told of, so that the others need not be decoded."""
+        if partition.topic == RUN_EVENTS.name and (self._of_agents or self._tallies.active):
+            return records
+        keys = self._keys[partition.topic]
+        return [record for record in records if record.key in keys] if keys else ()
+
+    def widest(self) -> int:
+        """How many sockets one record may go to."""
+        return max(map(len, self._subscribers.values()), default=0)
+
+    def tell(self, told: Told) -> None:
+        """Tell the live subscribers of the record at the position, and go on; `flush` is to follow."""
+        partition = told.partition
+        self.places.go_on(partition, told.offset + 1)
+        self._tallies.note(told)
+        for tail in self._tails[partition]:
+            tail.add(told)
+        sent = 0
+        for key in told.keys:
+            subscribers = self._subscribers.get(key)
+            if not subscribers:
+                continue
+            shared: Message | None = None
+            for subscriber in subscribers:
+                if subscriber.behind:
+                    sent += self._tell_one_behind(subscriber, told)
+                elif subscriber.takes(told):
+                    if shared is None:
+                        shared = told.message(self.places.cursor(subscriber.covers, {}))
+                    subscriber.mailbox.put(shared)
+                    self._flush[subscriber] = None
+                    sent += 1
+        if sent:
+            self._sent[told.kind].inc(sent)
+            self._age.observe(max(0.0, (self._clock_ms() - told.timestamp_ms) / 1000))
+
+    def flush(self) -> None:
+        """Write what was told."""
+        told, self._flush = self._flush, {}
+        for subscriber in told:
+            subscriber.mailbox.flush()
+
+    def _tell_one_behind(self, subscriber: Subscriber, told: Told) -> bool:
+        if told.partition in subscriber.behind:
+            return False
+        if told.kind is Kind.TRACE_RECORD and subscriber.is_behind_on_events():
+            # It comes after the events: let it be found again once they are there.
+            self._fall_behind(subscriber, told.partition, told.offset)
+            return False
+        return self.hand(subscriber, told, {})
+
+    def _fall_behind(self, subscriber: Subscriber, partition: Partition, offset: int) -> None:
+        subscriber.behind[partition] = offset
+        self._waiting[partition][subscriber] = None
+        self.wake(partition)
+
+    # Catching up
+
+    def waiting(self, partition: Partition) -> Sequence[Subscriber]:
+        """Who is behind on *partition*; those that were served longest ago come first."""
+        return list(self._waiting[partition])
+
+    def follow(self, partition: Partition) -> Tail:
+        """Keep what is told of *partition* from its position on, until `unfollow`."""
+        tail = Tail(self.places.position(partition))
+        self._tails[partition].append(tail)
+        return tail
+
+    def unfollow(self, partition: Partition, tail: Tail) -> None:
+        """Keep no more."""
+        self._tails[partition].remove(tail)
+
+    def hand(self, subscriber: Subscriber, told: Told, made: dict[object, Message]) -> bool:
+        """
+        Tell *subscriber*, which is behind somewhere, of its next record; False if it must not be told.
+
+        *made* are the messages that are alike for others at the same places.
+        """
+        if told.partition in subscriber.behind:
+            subscriber.behind[told.partition] = told.offset + 1
+        if not subscriber.takes(told):
+            return False
+        kind = subscriber.key[0]  # with the record it says what is covered
+        places = (
+            kind,
+            told.partition,
+            *(subscriber.behind.get(each, self.places.position(each)) for each in subscriber.covers),
+        )
+        message = made.get(places)
+        if message is None:
+            message = made[places] = told.message(self.cursor(subscriber))
+        subscriber.mailbox.put(message)
+        self._flush[subscriber] = None
+        return True
+
+    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+        """Note that *subscriber* has been told of all before *offset*; True if that makes it live there."""
+        waiting = self._waiting[partition]
+        if subscriber not in waiting:
+            return True
+        del waiting[subscriber]
+        if offset == self.places.position(partition):
+            del subscriber.behind[partition]
+            for other in subscriber.behind:  # a trace record may have waited for this
+                self.wake(other)
+            return True
+        subscriber.behind[partition] = offset
+        waiting[subscriber] = None  # behind those that were not served
+        return False

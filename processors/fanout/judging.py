@@ -1,0 +1,45 @@
+"""Records of the log to what sockets are told: decoded, judged, and passed by where they are not valid."""
+
+from collections.abc import Iterator, Sequence
+
+from processors.fanout.messages import Told
+from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.reading import read
+from schemas import codec
+from schemas.credentials import Credentials
+from schemas.errors import Poison
+from schemas.events import EnvironmentCaptured, TraceRecord
+from schemas.topics import RUN_TRACES, trace_key
+from schemas.validity import is_sealed
+
+
+def judge(partition: Partition, records: Sequence[RawRecord], credentials: Credentials) -> Sequence[Told]:
+    """
+    What of *records* may be told, in their order.
+
+    Poison and what breaks a rule is told to nobody: persistence keeps it. A trace record counts if a process of ours
+    has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
+    """
+    if partition.topic == RUN_TRACES.name:
+        return list(_traces(partition, records, credentials))
+    arrivals, _ = read(records, credentials)
+    return [
+        Told(arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp)
+        for arrival in arrivals
+        if arrival.rejection is None and not isinstance(arrival.record, EnvironmentCaptured)
+    ]
+
+
+def _traces(partition: Partition, records: Sequence[RawRecord], credentials: Credentials) -> Iterator[Told]:
+    for raw in records:
+        sealed = raw.value is not None and is_sealed(
+            topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials
+        )
+        if not sealed:
+            continue
+        try:
+            record = codec.decode(raw.value)
+        except Poison:
+            continue
+        if isinstance(record, TraceRecord) and raw.key == trace_key(record.tenant, record.run_id):
+            yield Told(record, partition=partition, offset=raw.offset, timestamp_ms=raw.timestamp)

@@ -1,0 +1,206 @@
+"""The log as it is read for sockets that come back: a place and what follows it; and where topics end."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from processors.fanout.places import TopicEnds
+from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.errors import Transient
+from schemas.cursors import topic_id
+from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
+
+REQUEST_S = 5.0
+READ_S = 2.0
+FETCH_WAIT_MS = 10
+SLICE_RECORDS_MAX = 1000
+SLICE_BYTES_MAX = 4 * 1024 * 1024  # and the record that passes it
+QUEUED_KIB_MAX = 8 * 1024
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+class Expired(Exception):
+    """The log has no longer what is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """What follows a place."""
+
+    records: Sequence[RawRecord]
+    next_offset: int  # all before it, from the place on, is in `records`
+
+
+class Log(Protocol):
+    """The port to the log; its methods raise Transient where Kafka does not answer in time."""
+
+    async def read(self, partition: Partition, start: int, end: int) -> Slice:
+        """
+        The records from *start* on and below *end*, or the first of them.
+
+        Raises:
+            Expired: the log begins after *start*.
+        """
+
+    async def ends(self, topic: Topic) -> dict[int, int]:
+        """Where each partition ends now."""
+
+
+class KafkaLog:
+    """`Log` on consumers that join no group: one that reads, one that asks; an async context manager."""
+
+    def __init__(self, bootstrap: str) -> None:
+        """Connect in the background."""
+        self._bootstrap = bootstrap
+        self._reading, self._asking = _Client(bootstrap, "log-read"), _Client(bootstrap, "log-ask")
+        self._at: tuple[Partition, int] | None = None  # where the reading one goes on
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be waited for."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close behind what still runs."""
+        await self._reading.close()
+        await self._asking.close()
+
+    async def topics(self) -> dict[str, TopicEnds]:
+        """What the hub begins with."""
+        topics = (RUN_EVENTS, RUN_TRACES)
+        ids = await self._asking.run(_topic_ids, self._bootstrap, [topic.name for topic in topics])
+        return {topic.name: TopicEnds(id=ids[topic.name], ends=await self.ends(topic)) for topic in topics}
+
+    async def ends(self, topic: Topic) -> dict[int, int]:
+        """See `Log.ends`."""
+        return await self._asking.run(self._ends, topic.name)
+
+    async def read(self, partition: Partition, start: int, end: int) -> Slice:
+        """See `Log.read`."""
+        if start >= end:
+            return Slice(records=(), next_offset=start)
+        return await self._reading.run(self._read, partition, start, end)
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        consumer = self._asking.consumer
+        return {each: edges_of(consumer, Partition(topic, each))[1] for each in partitions_of(consumer, topic)}
+
+    def _read(self, partition: Partition, start: int, end: int) -> Slice:
+        consumer = self._reading.consumer
+        if self._at != (partition, start):
+            if start < edges_of(consumer, partition)[0]:
+                raise Expired(f"{partition.topic}/{partition.partition} begins after {start}")
+            consumer.assign([TopicPartition(*partition, start)])
+        self._at = None  # until all has gone well
+        records, next_offset = self._collect(consumer, start, end)
+        if next_offset < end:
+            self._at = (partition, next_offset)
+        else:
+            consumer.unassign()  # or it would go on to fetch
+        return Slice(records=records, next_offset=next_offset)
+
+    def _collect(self, consumer: Consumer, start: int, end: int) -> tuple[list[RawRecord], int]:
+        records: list[RawRecord] = []
+        next_offset, size_bytes, deadline_s = start, 0, monotonic() + READ_S
+        while next_offset < end and len(records) < SLICE_RECORDS_MAX and size_bytes < SLICE_BYTES_MAX:
+            message = consumer.poll(max(0.0, deadline_s - monotonic()))
+            if message is None:
+                raise Transient(f"nothing was read within {READ_S:g} s")
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+                    return records, end  # what is left are markers of transactions
+                raise KafkaException(error)
+            record = _raw(message)
+            if record.offset >= end:
+                return records, end
+            records.append(record)
+            next_offset = record.offset + 1
+            size_bytes += len(record.value or b"")
+        return records, next_offset
+
+
+class _Client:
+    """A consumer and the one thread that uses it, since its calls block."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.consumer = looking_consumer(bootstrap, group_id="tidegate.fanout", client_id=f"tidegate-fanout-{name}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, call: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        try:
+            return await asyncio.wrap_future(self._thread.submit(call, *args, **kwargs))
+        except KafkaException as error:
+            if _code(error) == KafkaError.OFFSET_OUT_OF_RANGE:
+                raise Expired(str(error)) from error
+            raise Transient(f"the log cannot be read: {error}") from error
+
+    async def close(self) -> None:
+        with suppress(KafkaException):
+            await asyncio.wrap_future(self._thread.submit(self.consumer.close))
+        self._thread.shutdown(wait=False)
+
+
+def looking_consumer(bootstrap: str, *, group_id: str, client_id: str) -> Consumer:
+    """A consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group_id,
+        "client.id": client_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
+        "queued.max.messages.kbytes": QUEUED_KIB_MAX,
+        "reconnect.backoff.max.ms": 1000,
+        "log_level": 0,
+        "error_cb": lambda _error: None,
+    }
+    return Consumer(config)
+
+
+def _code(error: KafkaException) -> int | None:
+    cause = error.args[0] if error.args else None
+    return cause.code() if isinstance(cause, KafkaError) else None
+
+
+def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
+    """The partitions of *topic*. Raises KafkaException."""
+    return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
+
+
+def edges_of(consumer: Consumer, partition: Partition) -> tuple[int, int]:
+    """The first offset that a partition holds, and the one that follows its last. Raises Transient, KafkaException."""
+    edges = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=REQUEST_S, cached=False)
+    if edges is None:
+        raise Transient(f"the log does not tell its ends within {REQUEST_S:g} s")
+    return edges
+
+
+def _topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+    described = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_S)
+    return {name: topic_id(str(answer.result(REQUEST_S).topic_id)) for name, answer in described.items()}
+
+
+def _raw(message: Message) -> RawRecord:
+    _, timestamp_ms = message.timestamp()
+    return RawRecord(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        timestamp_ms,
+        message.key(),
+        message.value(),
+        message.headers() or (),
+    )

@@ -1,0 +1,115 @@
+"""What sockets are told: messages as JSON, each with the websocket frame that carries it, made once for all sockets."""
+
+import struct
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from processors.runtime.batch import Partition
+from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
+from schemas.events import RunEvent, RunFinalized, TraceRecord
+from schemas.topics import RUN_EVENTS
+
+_TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
+_CLOSE = 0x88
+_BYTE_MAX = 125  # longer ones say their length in two bytes, or in eight
+_SHORT_MAX = 0xFFFF
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Kind(StrEnum):
+    """The `type` of a message that tells of a record."""
+
+    TRACE_EVENT = "trace_event"
+    RUN_FINALIZED = "run_finalized"
+    TRACE_RECORD = "trace_record"
+
+
+# Whose messages: ("run", tenant, run_id) or ("agent", tenant, agent_id).
+Key = tuple[str, str, str]
+
+
+class Message:
+    """One message in its frame, and the place in the stream that it brings its reader to."""
+
+    __slots__ = ("cursor", "frame")
+
+    def __init__(self, payload: bytes, cursor: str | None = None) -> None:
+        """Frame *payload*, a JSON text; *cursor* is None where it does not tell of a record."""
+        self.frame = framed(payload)
+        self.cursor = cursor
+
+
+class Told:
+    """A valid record that sockets may be told of."""
+
+    __slots__ = ("_record", "_rest", "agent_id", "keys", "kind", "offset", "partition", "run_id", "seq", "timestamp_ms")
+
+    def __init__(
+        self, record: RunEvent | RunFinalized | TraceRecord, *, partition: Partition, offset: int, timestamp_ms: int
+    ) -> None:
+        """Tell of *record*, found at *offset* of *partition*."""
+        self.partition = partition
+        self.offset = offset
+        self.timestamp_ms = timestamp_ms
+        self.run_id = record.run_id
+        self.agent_id: str | None = None
+        self.seq = 0
+        self.keys: tuple[Key, ...] = (("run", record.tenant, record.run_id),)
+        if isinstance(record, RunEvent):
+            self.kind = Kind.TRACE_EVENT
+            self.agent_id, self.seq = record.agent_id, record.seq
+            self.keys = (*self.keys, ("agent", record.tenant, record.agent_id))
+        else:
+            self.kind = Kind.RUN_FINALIZED if isinstance(record, RunFinalized) else Kind.TRACE_RECORD
+        self._record = record
+        self._rest: bytes | None = None
+
+    @property
+    def record(self) -> RunEvent | RunFinalized | TraceRecord:
+        """The record itself."""
+        return self._record
+
+    def message(self, cursor: str) -> Message:
+        """The message for who gets to *cursor* by it; what all have in common is encoded once."""
+        if self._rest is None:
+            self._rest = _ENCODER.encode(self._members())[1:]
+        head = b'{"type":"%b","cursor":"%b",' % (self.kind.encode(), cursor.encode())
+        return Message(head + self._rest, cursor)
+
+    def _members(self) -> Mapping[str, Any]:
+        record = self._record
+        if isinstance(record, TraceRecord):
+            return {"run_id": record.run_id, "trace": msgspec.Raw(record.document.encode())}
+        wal_id = f"{RUN_EVENTS.name}/{self.partition.partition}/{self.offset}"
+        document: EventDocument | FinalizedDocument
+        if isinstance(record, RunFinalized):
+            document = finalized_document(record)
+            return {**msgspec.structs.asdict(document), "wal_id": wal_id}
+        document = event_document(record)
+        return {"event": document, "wal_id": wal_id}
+
+
+def plain(kind: str, *, cursor: str | None = None, **members: Any) -> Message:
+    """A message that tells of no record."""
+    given = {"type": kind} | ({} if cursor is None else {"cursor": cursor}) | members
+    return Message(_ENCODER.encode(given), cursor)
+
+
+def framed(payload: bytes) -> bytes:
+    """The frame of a server's text message (RFC 6455, 5.2): whole, unmasked, not compressed."""
+    size = len(payload)
+    if size <= _BYTE_MAX:
+        return struct.pack("!BB", _TEXT, size) + payload
+    if size <= _SHORT_MAX:
+        return struct.pack("!BBH", _TEXT, 126, size) + payload
+    return struct.pack("!BBQ", _TEXT, 127, size) + payload
+
+
+def closing_frame(code: int, reason: str) -> bytes:
+    """The frame by which a server closes (RFC 6455, 5.5.1); *reason* is a short word."""
+    payload = struct.pack("!H", code) + reason.encode()
+    return struct.pack("!BB", _CLOSE, len(payload)) + payload

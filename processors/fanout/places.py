@@ -1,0 +1,80 @@
+"""Where the hub is in each partition, and cursors: the places of sockets in the topics that there are now."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from processors.fanout.messages import Key
+from processors.runtime.batch import Partition
+from schemas import cursors
+from schemas.cursors import Cursor, CursorInvalid
+from schemas.partitioner import partition_of
+from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicEnds:
+    """A topic by Kafka's id of it, and where its partitions ended."""
+
+    id: str
+    ends: Mapping[int, int]
+
+
+class Places:
+    """The next offset of each partition that is to be told of."""
+
+    def __init__(self, topics: Mapping[str, TopicEnds]) -> None:
+        """Begin at the ends of *topics*."""
+        self._topics = topics
+        self._ids = {topic.id for topic in topics.values()}
+        self._positions = {
+            Partition(name, partition): end for name, topic in topics.items() for partition, end in topic.ends.items()
+        }
+
+    def partitions(self) -> Iterable[Partition]:
+        """Every partition."""
+        return self._positions
+
+    def position(self, partition: Partition) -> int:
+        """The next offset of *partition* that is to be told of."""
+        return self._positions[partition]
+
+    def go_on(self, partition: Partition, offset: int) -> None:
+        """Note that all before *offset* was told; never back."""
+        self._positions[partition] = max(self._positions[partition], offset)
+
+    def covered(self, key: Key) -> Sequence[Partition]:
+        """What a subscriber of *key* is to cover."""
+        kind, tenant, name = key
+        if kind == "agent":
+            return [Partition(RUN_EVENTS.name, each) for each in sorted(self._topics[RUN_EVENTS.name].ends)]
+        keys = {RUN_EVENTS.name: name.encode(), RUN_TRACES.name: trace_key(tenant, name)}
+        return [
+            Partition(topic, partition_of(record_key, len(self._topics[topic].ends)))
+            for topic, record_key in keys.items()
+        ]
+
+    def cursor(self, covers: Iterable[Partition], behind: Mapping[Partition, int]) -> str:
+        """Where one is who covers that much, and is *behind* on some of it."""
+        places: dict[str, dict[int, int]] = {}
+        for partition in covers:
+            offset = behind.get(partition, self._positions[partition])
+            places.setdefault(self._topics[partition.topic].id, {})[partition.partition] = offset
+        return cursors.encode(places)
+
+    def behind(self, covers: Iterable[Partition], cursor: Cursor) -> dict[Partition, int] | None:
+        """
+        Where one who comes with *cursor* is not where the hub is; None if it is of topics that are no more.
+
+        Raises:
+            CursorInvalid: it says nothing of some events that are covered.
+        """
+        if not self._ids.issuperset(cursor):
+            return None
+        places: dict[Partition, int] = {}
+        for partition in covers:
+            offset = cursor.get(self._topics[partition.topic].id, {}).get(partition.partition)
+            if offset is None and partition.topic == RUN_EVENTS.name:
+                raise CursorInvalid("it is of another stream")
+            if offset is not None and offset != self._positions[partition]:
+                places[partition] = offset
+        return places

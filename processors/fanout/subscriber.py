@@ -1,0 +1,60 @@
+"""What one socket wants to be told, and how far it has come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from processors.fanout.messages import Key, Kind, Message, Told
+from processors.fanout.sent import Sent
+from processors.runtime.batch import Partition
+from schemas.topics import RUN_TRACES
+
+
+class Mailbox(Protocol):
+    """Where a subscriber's messages go: its outbox."""
+
+    def put(self, message: Message) -> None:
+        """See `Outbox.put`."""
+
+    def flush(self) -> None:
+        """See `Outbox.flush`."""
+
+    def has_room(self) -> bool:
+        """See `Outbox.has_room`."""
+
+    def is_half_empty(self) -> bool:
+        """See `Outbox.is_half_empty`."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Subscriber:
+    """
+    A socket on one run or on one agent.
+
+    It is *behind* on a partition while it catches up there: its next offset is its own. Elsewhere it is live: its
+    next offset is the hub's.
+    """
+
+    key: Key
+    agents: frozenset[str] | None  # the only ones whose events it may see; None: all
+    covers: Sequence[Partition]
+    mailbox: Mailbox
+    behind: dict[Partition, int] = field(default_factory=dict)
+    _sent: Sent = field(default_factory=Sent)
+    _finalized: bool = False
+
+    def is_behind_on_events(self) -> bool:
+        """Whether it catches up on events; the trace record of a run comes after them."""
+        return any(partition.topic != RUN_TRACES.name for partition in self.behind)
+
+    def takes(self, told: Told) -> bool:
+        """Note that *told*, which bears this subscriber's key, is sent to it; False if it must not be."""
+        if told.kind is Kind.TRACE_EVENT:
+            # What follows the end of its run in the log is no part of it.
+            if self._finalized or (self.agents is not None and told.agent_id not in self.agents):
+                return False
+            return self._sent.add(told.run_id, told.seq)
+        if told.kind is Kind.RUN_FINALIZED:
+            first, self._finalized = not self._finalized, True
+            return first
+        return self.agents is None  # a trace record sums up what every agent did

@@ -1,0 +1,71 @@
+"""What happens in a tenant, counted for those who look at its dashboard; nobody looks: nothing is counted."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from processors.fanout.messages import Told
+from schemas.documents import FinalizedDocument, finalized_document
+from schemas.events import RunEvent, RunFinalized
+
+FINALIZED_MAX = 100  # shown of one second; the count is exact
+TYPES_MAX = 1000  # counted apart in one second; the rest together
+OTHER = "other"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one tenant, since it was taken last."""
+
+    types: Counter[str] = field(default_factory=Counter)
+    finalized_count: int = 0
+    finalized: list[FinalizedDocument] = field(default_factory=list)
+
+
+class Tallies:
+    """The tallies of the tenants that are watched."""
+
+    def __init__(self) -> None:
+        """Watch none."""
+        self._watchers: Counter[str] = Counter()
+        self._tallies: dict[str, Tally] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody looks."""
+        return bool(self._tallies)
+
+    def watch(self, tenant: str) -> None:
+        """Count for one more who looks at *tenant*."""
+        self._watchers[tenant] += 1
+        self._tallies.setdefault(tenant, Tally())
+
+    def unwatch(self, tenant: str) -> None:
+        """Count for one less."""
+        self._watchers[tenant] -= 1
+        if not self._watchers[tenant]:
+            del self._watchers[tenant], self._tallies[tenant]
+
+    def note(self, told: Told) -> None:
+        """Count a record that is told."""
+        record = told.record
+        tally = self._tallies.get(record.tenant)
+        if tally is None:
+            return
+        if isinstance(record, RunEvent):
+            known = record.type in tally.types or len(tally.types) < TYPES_MAX
+            tally.types[record.type if known else OTHER] += 1
+        elif isinstance(record, RunFinalized):
+            tally.finalized_count += 1
+            if len(tally.finalized) < FINALIZED_MAX:
+                tally.finalized.append(finalized_document(record))
+
+    def take(self) -> Mapping[str, Tally]:
+        """What was counted since the last time, by tenant."""
+        taken = self._tallies
+        self._tallies = {tenant: Tally() for tenant in self._watchers}
+        return taken
+
+    def tenants(self) -> Sequence[str]:
+        """Those that are watched."""
+        return list(self._watchers)

@@ -1,0 +1,65 @@
+"""Who is told: valid records alone; forged ones reach nobody."""
+
+import pytest
+
+from processors.fanout.judging import judge
+from processors.fanout.messages import Kind
+from processors.runtime.batch import Partition, RawRecord
+from schemas import codec, headers
+from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
+from schemas.signature import record_mac
+from schemas.topics import RUN_TRACES, trace_key
+from tests.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
+from tests.unit.gateway.conftest import NOW
+
+EVENTS = Partition("run.events", 0)
+TRACES = Partition(RUN_TRACES.name, 0)
+TRACE = TraceRecord(
+    tenant=TENANT, run_id="r", status=RunStatus.SUCCEEDED, event_count=1, chain_head=bytes(32), document="{}"
+)
+
+
+def test_valid_records_are_told_in_their_order() -> None:
+    finalized = RunFinalized(tenant=TENANT, run_id="run-1", status=RunStatus.SUCCEEDED, finalized_at=NOW)
+    records = [raw(run_event(event(1)), offset=4), raw(finalized, offset=5)]
+    told = judge(EVENTS, records, credentials())  # type: ignore[arg-type]
+    assert [(each.kind, each.offset) for each in told] == [(Kind.TRACE_EVENT, 4), (Kind.RUN_FINALIZED, 5)]
+    assert told[0].keys == (("run", TENANT, "run-1"), ("agent", TENANT, "plain-agent"))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        Raw(key=b"run-1", value=b"\0\0\0\0\1no avro"),
+        Raw(key=b"run-1", value=None),
+        raw(run_event(event()), checked=False),  # unsigned, and the tenant takes none
+        raw(run_event(signed(event(), secret="wrong")), checked=False),
+        raw(run_event(event(), tenant="stranger"), checked=False),
+        Raw(key=b"other", value=raw(run_event(event())).value, headers=raw(run_event(event())).headers),
+        raw(
+            EnvironmentCaptured(
+                tenant=TENANT, run_id="run-1", environment="{}", environment_sha256=bytes(32), captured_at=NOW
+            )
+        ),
+    ],
+    ids=["poison", "empty", "unsigned", "wrong signature", "no tenant", "other key", "environment"],
+)
+def test_what_is_not_valid_or_no_event_is_passed_by(forged: Raw) -> None:
+    good = raw(run_event(event(2)), offset=1)
+    told = judge(EVENTS, [forged, good], credentials())  # type: ignore[list-item]
+    assert [each.seq for each in told] == [2]
+
+
+def trace(key: bytes | None = None, *, tenant: bytes = b"demo", secret: str = MAC_SECRET) -> RawRecord:
+    key = trace_key(TENANT, "r") if key is None else key
+    value = codec.encode(TRACE)
+    mac = record_mac(secret, topic=RUN_TRACES.name, key=key, tenant=tenant, value=value)
+    return RawRecord(*TRACES, 0, 0, key, value, [(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])
+
+
+def test_a_trace_record_counts_if_it_is_sealed_under_its_own_key() -> None:
+    unsealed = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), codec.encode(TRACE), ())
+    empty = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), None, ())
+    records = [unsealed, empty, trace(secret="wrong"), trace(b"demo/another"), trace()]
+    told = judge(TRACES, records, credentials())
+    assert [(each.kind, each.keys) for each in told] == [(Kind.TRACE_RECORD, (("run", TENANT, "r"),))]

@@ -1,0 +1,94 @@
+"""Clients that come, stall, go and come back hold every record once and in order; and that the test can tell."""
+
+import pytest
+
+from processors.fanout.hub import Hub
+from processors.fanout.messages import Kind, Told
+from processors.fanout.subscriber import Subscriber
+from processors.fanout.tails import Tail
+from processors.runtime.batch import Partition
+from tests.simulation.streams import World, play
+
+SEEDS = range(40)
+SEEN_WITHIN = range(40)  # worlds
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_every_client_holds_every_record_once_and_in_order(seed: int) -> None:
+    await play(seed)
+
+
+async def test_a_trace_record_comes_after_the_end_of_its_run() -> None:
+    for seed in SEEDS:
+        world = World(seed)
+        for _ in range(300):
+            await world.step()
+        await world.settle()
+        for client in world.clients:
+            kinds = [message["type"] for message in client.received if message["type"] != Kind.TRACE_EVENT]
+            assert kinds in ([], ["run_finalized", "trace_record"], ["trace_record"], ["run_finalized"]), kinds
+        await world.catch_up.__aexit__()
+
+
+class LiveWithoutLooking(Hub):
+    """Goes live wherever the slice ended."""
+
+    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+        return super().bring(subscriber, partition, max(offset, self.places.position(partition)))
+
+
+class ForgetfulTail(Tail):
+    """Keeps nothing of what is told while the log is read."""
+
+    def add(self, told: Told) -> None:
+        pass
+
+
+class WithoutTails(Hub):
+    """Goes live without what was told while the log was read."""
+
+    def follow(self, partition: Partition) -> Tail:
+        tail = ForgetfulTail(self.places.position(partition))
+        self._tails[partition].append(tail)
+        return tail
+
+
+class ToldTwice(Hub):
+    """Tells those that are behind as well."""
+
+    def _tell_one_behind(self, subscriber: Subscriber, told: Told) -> bool:
+        return self.hand(subscriber, told, {})
+
+
+class CursorOfTheHub(Hub):
+    """Gives those that are behind the hub's place."""
+
+    def cursor(self, subscriber: Subscriber) -> str:
+        return self.places.cursor(subscriber.covers, {})
+
+
+class PositionTooEarly(Hub):
+    """Says that a record was told which is being told."""
+
+    def tell(self, told: Told) -> None:
+        super().tell(told)
+        self.places.go_on(told.partition, told.offset + 2)
+
+
+class SlowOnesPassed(Hub):
+    """Leaves a socket without room where its slice ends."""
+
+    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+        return super().bring(subscriber, partition, offset + (not subscriber.mailbox.has_room()))
+
+
+@pytest.mark.parametrize(
+    "mistaken", [LiveWithoutLooking, WithoutTails, ToldTwice, CursorOfTheHub, PositionTooEarly, SlowOnesPassed]
+)
+async def test_a_mistake_is_seen(mistaken: type[Hub]) -> None:
+    for seed in SEEN_WITHIN:
+        try:
+            await play(seed, mistaken)
+        except AssertionError:
+            return
+    pytest.fail(f"{mistaken.__name__} was not seen")
