@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from processors.evaluation.process import run_evaluation
+from processors.fanout.process import run_fanout
 from processors.maintenance.process import run_maintenance
 from processors.persistence.process import run_persistence
 from processors.runtime.order import Processor
 
 PROCESSORS: Mapping[str, Processor] = {
     "persistence": run_persistence,
+    "fanout": run_fanout,
     "evaluation": run_evaluation,
     "maintenance": run_maintenance,
 }

@@ -1,8 +1,8 @@
 """
 Where a command finds what it works on: settings first, then the `stack.json` of `--dir`.
 
-TIDEGATE_KAFKA, TIDEGATE_POSTGRES, TIDEGATE_GATEWAY and TIDEGATE_API_KEY each replace one address, so that the
-same commands serve an existing deployment.
+TIDEGATE_KAFKA, TIDEGATE_POSTGRES, TIDEGATE_GATEWAY, TIDEGATE_WEBSOCKET and TIDEGATE_API_KEY each replace one address,
+so that the same commands serve an existing deployment.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from typing import Literal
 from deploy.errors import NotReachable
 from deploy.local import stack_file
 
-Address = Literal["kafka", "postgres", "gateway", "api_key", "agent_id", "agent_secret"]
+Address = Literal["kafka", "postgres", "gateway", "websocket", "api_key", "agent_id", "agent_secret"]
 
 SETTINGS: Mapping[Address, str] = {
     "kafka": "TIDEGATE_KAFKA",
     "postgres": "TIDEGATE_POSTGRES",
     "gateway": "TIDEGATE_GATEWAY",
+    "websocket": "TIDEGATE_WEBSOCKET",
     "api_key": "TIDEGATE_API_KEY",
     "agent_id": "TIDEGATE_AGENT_ID",
     "agent_secret": "TIDEGATE_AGENT_SECRET",
@@ -33,6 +34,7 @@ class Addresses:
     kafka: str | None
     postgres: str | None
     gateway: str | None
+    websocket: str | None
     api_key: str | None
     agent_id: str | None
     agent_secret: str | None

@@ -27,6 +27,7 @@ class Service:
 SERVICES = (
     Service(name="gateway", arguments=("gateway",), database_role="tidegate_read"),
     Service(name="persistence", arguments=("processors", "persistence"), database_role="tidegate_write"),
+    Service(name="fanout", arguments=("processors", "fanout"), database_role=None),
     Service(name="maintenance", arguments=("processors", "maintenance"), database_role="tidegate_maintain"),
 )
 
@@ -34,6 +35,7 @@ ENGINE = "engine"
 EVALUATION = "evaluation"
 
 GATEWAY_PORT = 8080
+FANOUT_PORT = 8081
 ENGINE_PORT = 8090
 MANAGEMENT_PORT_FIRST = 9080
 
@@ -69,6 +71,7 @@ def settings(
     limits: Path,
     retention: Path,
     gateway_port: int,
+    fanout_port: int,
     management_port: int,
     evaluation: Mapping[str, str],
 ) -> dict[str, str]:
@@ -81,6 +84,10 @@ def settings(
         "TIDEGATE_RETENTION": str(retention),
         "TIDEGATE_GATEWAY_HOST": HOST,
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
+        "TIDEGATE_FANOUT_HOST": HOST,
+        "TIDEGATE_FANOUT_PORT": str(fanout_port),
+        # Pages that the gateway serves, under both of its names.
+        "TIDEGATE_FANOUT_ORIGINS": f"http://{HOST}:{gateway_port},http://localhost:{gateway_port}",
         "TIDEGATE_MANAGEMENT_HOST": HOST,
         "TIDEGATE_MANAGEMENT_PORT": str(management_port),
         "TIDEGATE_EVALUATION_INTERNAL": "true",

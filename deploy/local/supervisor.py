@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 START_TIMEOUT_S = 120.0
 KAFKA_PORTS = {"kafka": 9092, "kafka controller": 9093}
 POSTGRES_PORTS = {"postgres": 5432}
-SERVICE_PORTS = {"gateway": services.GATEWAY_PORT}
+SERVICE_PORTS = {"gateway": services.GATEWAY_PORT, "fanout": services.FANOUT_PORT}
 ENGINE_PORTS = {services.ENGINE: services.ENGINE_PORT}
 DEFAULT_PORTS = {
     **KAFKA_PORTS,
@@ -119,6 +119,7 @@ class Supervisor:
         await self._start_services(chosen, made, keep_open, kafka=log)
         self._stack = Stack(
             gateway=f"http://{HOST}:{chosen['gateway']}",
+            websocket=self._websocket(chosen),
             management=self._management(chosen),
             kafka=log,
             postgres=database,
@@ -200,6 +201,7 @@ class Supervisor:
                 limits=self._folder / development.LIMITS,
                 retention=self._folder / development.RETENTION,
                 gateway_port=chosen["gateway"],
+                fanout_port=chosen["fanout"],
                 management_port=chosen[f"{service.name} management"],
                 evaluation=engine,
             )
@@ -215,6 +217,11 @@ class Supervisor:
         programs += [services.program(service, by_service[service.name]) for service in self._services]
         children = [self._child(program, keep_open) for program in programs]
         await _together(*(child.start(timeout_s=START_TIMEOUT_S) for child in children))
+
+    def _websocket(self, chosen: Mapping[str, int]) -> str | None:
+        """Where live streams are served, if they are."""
+        has_fanout = any(service.name == "fanout" for service in self._services)
+        return f"ws://{HOST}:{chosen['fanout']}" if has_fanout else None
 
     def _management(self, chosen: Mapping[str, int]) -> dict[str, str]:
         """Where each process says whether it is ready."""

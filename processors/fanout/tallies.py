@@ -15,7 +15,7 @@ OTHER = "other"
 
 @dataclass(slots=True)
 class Tally:
-    """Of one tenant, since it was taken last."""
+    """Of one tenant, since it was collected last."""
 
     types: Counter[str] = field(default_factory=Counter)
     finalized_count: int = 0
@@ -60,7 +60,7 @@ class Tallies:
             if len(tally.finalized) < FINALIZED_MAX:
                 tally.finalized.append(finalized_document(record))
 
-    def take(self) -> Mapping[str, Tally]:
+    def collect(self) -> Mapping[str, Tally]:
         """What was counted since the last time, by tenant."""
         taken = self._tallies
         self._tallies = {tenant: Tally() for tenant in self._watchers}

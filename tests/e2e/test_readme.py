@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from gateway.config import Settings
-from processors.config import EvaluationSettings, MaintenanceSettings, PersistenceSettings
+from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
 from processors.evaluation.webhook import Body, EventData
 from schemas import endpoints
 from schemas.settings import declarations
@@ -28,6 +28,7 @@ README = (ROOT / "README.md").read_text()
 PROCESSES: tuple[tuple[str, type[Any]], ...] = (
     ("gateway", Settings),
     ("persistence", PersistenceSettings),
+    ("fanout", FanoutSettings),
     ("evaluation", EvaluationSettings),
     ("maintenance", MaintenanceSettings),
 )

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "gateway": ("gateway",),
     "persistence": ("processors", "persistence"),
+    "fanout": ("processors", "fanout"),
     "evaluation": ("processors", "evaluation"),
     "maintenance": ("processors", "maintenance"),
 }
@@ -37,6 +38,7 @@ class OwnProcess:
         self._log = log
         self._management_port = int(environ["TIDEGATE_MANAGEMENT_PORT"])
         self.url = f"http://127.0.0.1:{environ['TIDEGATE_GATEWAY_PORT']}"  # of a gateway
+        self.websocket = f"ws://127.0.0.1:{environ['TIDEGATE_FANOUT_PORT']}"  # of a fanout
 
     @property
     def log(self) -> str:
@@ -89,6 +91,7 @@ def own_process(
         **settings[service],
         "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
         "TIDEGATE_GATEWAY_PORT": str(free_port()),
+        "TIDEGATE_FANOUT_PORT": str(free_port()),
         **(environ or {}),
     }
     module = ("tests.faults.variants", variant) if variant else ()

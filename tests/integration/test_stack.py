@@ -21,7 +21,7 @@ from schemas.migrations import Migration, migrations
 from schemas.topics import all_topics, subscriptions
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
-NAMES = {"kafka", "postgres", "gateway", "persistence", "maintenance"}
+NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "maintenance", "evaluation"}
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def is_alive(pid: int) -> bool:
 def test_stack_json_is_true(stack: RunningStack) -> None:
     written = json.loads((stack.folder / "stack.json").read_text())
     assert set(written) == {
-        *("gateway", "management", "kafka", "postgres", "api_key", "agent_id", "agent_secret", "processes")
+        *("gateway", "websocket", "management", "kafka", "postgres", "api_key", "agent_id", "agent_secret", "processes")
     }
     assert {process["name"] for process in written["processes"]} == NAMES
     assert all(is_alive(process["pid"]) and Path(process["log"]).exists() for process in written["processes"])
-    assert set(written["management"]) == {"gateway", "persistence", "maintenance"}
+    assert set(written["management"]) == NAMES - {"kafka", "postgres"}
     assert all(stack.is_ready(name) for name in NAMES)
 
 
@@ -104,7 +104,7 @@ def test_services_may_do_only_what_they_need(stack: RunningStack) -> None:
             session.execute(statement)
 
 
-@pytest.mark.parametrize("name", ["gateway", "persistence", "maintenance", "postgres", "kafka"])
+@pytest.mark.parametrize("name", ["gateway", "persistence", "fanout", "maintenance", "evaluation", "postgres", "kafka"])
 def test_a_killed_process_comes_back(stack: RunningStack, name: str) -> None:
     old_pid = stack.kill(name, SIGKILL)
     stack.wait_restarted(name, old_pid)

@@ -1,11 +1,185 @@
-"""Fixtures of the live streams' tests."""
+"""The live streams on a real port, with a log in memory and clocks that a test turns."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse
 
+from processors.fanout.access import Access
+from processors.fanout.catchup import CatchUp
+from processors.fanout.dashboard import Dashboard, GroupStanding
+from processors.fanout.dispatch import Dispatch
+from processors.fanout.hub import Hub
+from processors.fanout.places import Places, TopicEnds
+from processors.fanout.server import Server
+from processors.fanout.sockets import Sockets
+from processors.fanout.tallies import Tallies
+from processors.fanout.tickets import Tickets
+from processors.runtime.batch import Batch, Partition
+from schemas import telemetry
+from schemas.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
+from schemas.partitioner import partition_of
+from schemas.topics import RUN_EVENTS
+from tests.builders import MAC_SECRET, TENANT, event, run_event
 from tests.faults.processes import free_port
+from tests.simulation.streams import IDS, PARTITIONS, MemoryLog, Record
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PAGE = "https://console.example"
+OTHER = "other"
 
 
 @pytest.fixture
 def unused_port() -> int:
     """A port that nothing listens on."""
     return free_port()
+
+
+@dataclass
+class Clock:
+    """Both clocks, which a test turns."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        """The monotonic one."""
+        return self.now_s
+
+    def now(self) -> datetime:
+        """The wall's."""
+        return NOW + timedelta(seconds=self.now_s)
+
+
+@dataclass(eq=False)
+class Streams:
+    """What is served, and what a test may turn."""
+
+    access: Access
+    hub: Hub
+    sockets: Sockets
+    dashboard: Dashboard
+    log: MemoryLog
+    dispatch: Dispatch
+    clock: Clock
+    url: str
+    client: ClientSession
+    telemetry: telemetry.Telemetry
+    credentials: Credentials
+    keys: dict[str, str] = field(default_factory=dict)  # by what it is for
+
+    def add_key(
+        self,
+        name: str,
+        *,
+        tenant: str = TENANT,
+        rights: Sequence[Right] = (Right.READ,),
+        agents: list[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> None:
+        """Make a key, to be called *name*."""
+        key_id, key, entry = new_key(tenant=tenant, rights=list(rights), agents=agents, now=NOW, expires_at=expires_at)
+        self.credentials.keys[key_id] = entry
+        self.keys[name] = key
+
+    def revoke(self, name: str) -> None:
+        """Take a key out of force."""
+        del self.credentials.keys[self.keys[name].split("_")[1]]
+
+    def headers(self, name: str = "reader") -> dict[str, str]:
+        """The headers of one who has that key."""
+        return {"X-API-Key": self.keys[name]}
+
+    async def connect(self, path: str, key: str | None = "reader", **options: object) -> ClientWebSocketResponse:
+        """Open a socket and read its hello."""
+        headers = {} if key is None else self.headers(key)
+        ws = await self.client.ws_connect(self.url + path, headers=headers, **options)  # type: ignore[arg-type]
+        assert (await ws.receive_json(timeout=5))["type"] == "hello"
+        return ws
+
+    async def refused(self, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        """The status and the code with which an upgrade is refused."""
+        asks = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        nonce = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        async with self.client.get(self.url + path, headers=asks | nonce | headers) as answer:
+            assert answer.content_type == "application/problem+json", answer.status
+            document = await answer.json()
+            assert document["status"] == answer.status
+            return answer.status, document["code"]
+
+    async def happen(self, *records: Record) -> None:
+        """Write *records* to the log, and tell of them."""
+        for record in records:
+            partition = Partition(RUN_EVENTS.name, partition_of(record.run_id.encode(), PARTITIONS[RUN_EVENTS.name]))
+            self.log.append(partition, record)
+            found = self.log.slice(partition, self.hub.places.position(partition), self.log.ends_of[partition], 100)
+            await self.dispatch.deliver(Batch(partition, found))
+
+
+def happened(seq: int, *, run_id: str = "run-1", agent: str = "plain-agent", **changes: object) -> Record:
+    """The record of an event."""
+    return run_event(event(seq, run_id=run_id, meta={"agent_id": agent}, **changes))
+
+
+@pytest.fixture
+async def streams(unused_port: int) -> AsyncIterator[Streams]:
+    """A server with one tenant, another, and a key that reads."""
+    clock, instruments = Clock(), telemetry.Telemetry(telemetry.OF_FANOUT)
+    agents = {"demo-agent": Agent(secrets=["s"]), "plain-agent": Agent()}
+    credentials = Credentials(
+        gateway=Gateway(mac_secrets=[MAC_SECRET]),
+        tenants={TENANT: Tenant(agents=agents), OTHER: Tenant(agents={"demo-agent": Agent()})},
+        keys={},
+    )
+    tickets, tallies, log = Tickets(clock=clock), Tallies(), MemoryLog(random.Random(0))
+    access = Access(
+        credentials=lambda: credentials,
+        tickets=tickets,
+        origins=frozenset({PAGE}),
+        query_keys=True,
+        now=clock.now,
+    )
+    topics = {name: TopicEnds(id=IDS[name], ends=dict.fromkeys(range(many), 0)) for name, many in PARTITIONS.items()}
+    hub = Hub(Places(topics), tallies=tallies, instruments=instruments, clock_ms=lambda: 0.0)
+    sockets = Sockets(stands=access.stands, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock)
+
+    async def standing() -> Sequence[GroupStanding]:
+        return [GroupStanding(group="persistence", lag_records=3, dead_letters=1)]
+
+    dashboard = Dashboard(tallies, standing, now=clock.now, clock=clock)
+    server = Server(
+        hub,
+        sockets,
+        dashboard,
+        access=access,
+        tickets=tickets,
+        instruments=instruments,
+        host="127.0.0.1",
+        port=unused_port,
+    )
+    async with AsyncExitStack() as stack:
+        for each in (CatchUp(hub, log, log.judge, instruments=instruments, sleep=_turn), dashboard, server, sockets):
+            await stack.enter_async_context(each)  # type: ignore[arg-type]
+        served = Streams(
+            access=access,
+            hub=hub,
+            sockets=sockets,
+            dashboard=dashboard,
+            log=log,
+            dispatch=Dispatch(hub, log, log.judge),
+            clock=clock,
+            url=f"http://127.0.0.1:{unused_port}",
+            client=await stack.enter_async_context(ClientSession()),
+            telemetry=instruments,
+            credentials=credentials,
+        )
+        served.add_key("reader")
+        yield served
+
+
+async def _turn(_seconds: float) -> None:
+    await asyncio.sleep(0)

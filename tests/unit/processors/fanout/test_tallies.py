@@ -27,19 +27,19 @@ def tallies() -> Tallies:
     return watched
 
 
-def test_events_are_counted_by_type_for_their_tenant_until_they_are_taken(tallies: Tallies) -> None:
+def test_events_are_counted_by_type_for_their_tenant_until_they_are_collected(tallies: Tallies) -> None:
     for each in (told("error"), told("message"), told("error"), told("error", tenant="other")):
         tallies.note(each)
-    assert {tenant: dict(tally.types) for tenant, tally in tallies.take().items()} == {
+    assert {tenant: dict(tally.types) for tenant, tally in tallies.collect().items()} == {
         "demo": {"error": 2, "message": 1}
     }
-    assert tallies.take()["demo"].types == {}
+    assert tallies.collect()["demo"].types == {}
 
 
 def test_finalized_runs_are_shown_up_to_a_bound_and_all_counted(tallies: Tallies) -> None:
     for number in range(FINALIZED_MAX + 5):
         tallies.note(finalized(f"run-{number}"))
-    tally = tallies.take()["demo"]
+    tally = tallies.collect()["demo"]
     assert (len(tally.finalized), tally.finalized_count) == (FINALIZED_MAX, FINALIZED_MAX + 5)
     assert tally.finalized[0].status is RunStatus.FAILED
 
@@ -47,7 +47,7 @@ def test_finalized_runs_are_shown_up_to_a_bound_and_all_counted(tallies: Tallies
 def test_types_without_end_are_counted_together(tallies: Tallies) -> None:
     for number in range(TYPES_MAX + 7):
         tallies.note(told(f"type{number}"))
-    types = tallies.take()["demo"].types
+    types = tallies.collect()["demo"].types
     assert (len(types), types[OTHER]) == (TYPES_MAX + 1, 7)
 
 
@@ -57,4 +57,4 @@ def test_nothing_is_counted_once_nobody_looks(tallies: Tallies) -> None:
     assert tallies.active
     tallies.unwatch("demo")
     tallies.note(told("error"))
-    assert (tallies.active, dict(tallies.take())) == (False, {})
+    assert (tallies.active, dict(tallies.collect())) == (False, {})

@@ -1,0 +1,94 @@
+"""Who asks: credentials in a header, a ticket or the URL; from which web page; and what it may see."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from aiohttp import web
+
+from processors.fanout.messages import Key
+from processors.fanout.refusals import Refused
+from processors.fanout.tickets import Tickets
+from schemas.credentials import Credentials, KeyRefused, Principal, Right
+from schemas.errors import ErrorCode
+from schemas.validity import is_id
+
+BEARER = "Bearer "
+
+
+class Access:
+    """Judges requests."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Callable[[], Credentials],
+        tickets: Tickets,
+        origins: frozenset[str],
+        query_keys: bool,
+        now: Callable[[], datetime],
+    ) -> None:
+        """Let web pages of *origins* in; *query_keys* says whether a key may stand in the URL."""
+        self._credentials = credentials
+        self._tickets = tickets
+        self._origins = origins
+        self._query_keys = query_keys
+        self._now = now
+
+    def check_origin(self, request: web.BaseRequest) -> None:
+        """Raise Refused for a web page of a foreign origin; a program that sends none passes."""
+        if "Origin" in request.headers and self.allowed_origin(request) is None:
+            raise Refused(403, ErrorCode.FORBIDDEN, "pages of this origin may not connect")
+
+    def allowed_origin(self, request: web.BaseRequest) -> str | None:
+        """The origin of the web page that asks, if its pages may."""
+        origins = request.headers.getall("Origin", [])
+        return origins[0] if len(origins) == 1 and origins[0] in self._origins else None
+
+    def reader(self, request: web.BaseRequest, *, by_url: bool) -> Principal:
+        """
+        Return who asks, who may read; *by_url* says whether a ticket or a key in the URL counts.
+
+        Raises:
+            Refused: nobody, or one without that right.
+        """
+        principal = self._principal(request.headers, request.query if by_url else {})
+        if Right.READ not in principal.rights:
+            raise Refused(403, ErrorCode.FORBIDDEN, "the key does not have the right 'read'")
+        return principal
+
+    def check_key(self, key: Key, principal: Principal) -> None:
+        """Raise Refused unless *principal* may follow what *key* names."""
+        kind, tenant, name = key
+        if not is_id(name):
+            raise Refused(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
+        if kind == "agent" and (
+            name not in self._credentials().tenants[tenant].agents
+            or (principal.agents is not None and name not in principal.agents)
+        ):
+            raise Refused(403, ErrorCode.FORBIDDEN, f"the key may not follow agent {name!r}")
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether the key of *principal* is in force, and gives what it gave."""
+        return self._credentials().standing(principal.key_id, now=self._now()) == principal
+
+    def _principal(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:
+        presented = headers.get("X-API-Key")
+        authorization = headers.get("Authorization", "")
+        if presented is None and authorization[: len(BEARER)].lower() == BEARER.lower():
+            presented = authorization[len(BEARER) :].strip()
+        if presented is None and "ticket" in query:
+            return self._of_ticket(query["ticket"])
+        if presented is None and self._query_keys:
+            presented = query.get("api_key")
+        if presented is None:
+            raise Refused(401, ErrorCode.UNAUTHENTICATED, "an API key or a ticket is needed")
+        try:
+            return self._credentials().authenticate(presented, now=self._now())
+        except KeyRefused as error:
+            raise Refused(401, ErrorCode.UNAUTHENTICATED, str(error)) from error
+
+    def _of_ticket(self, text: str) -> Principal:
+        principal = self._tickets.redeem(text)
+        if principal is None or not self.stands(principal):
+            raise Refused(401, ErrorCode.UNAUTHENTICATED, "the ticket is used, has run out, or never was one")
+        return principal

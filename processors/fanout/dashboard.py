@@ -1,0 +1,105 @@
+"""The dashboard's stream: once a second what happened in a tenant, and how the groups stand; not every event."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Self
+
+import msgspec
+
+from processors.fanout.messages import Message, plain
+from processors.fanout.subscriber import Mailbox
+from processors.fanout.tallies import Tallies, Tally
+from processors.runtime.errors import Transient
+
+EVERY_S = 1.0
+TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
+
+
+class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How one consumer group stands; all tenants together."""
+
+    group: str
+    lag_records: int
+    dead_letters: int  # in its topic, those that were sent back or dropped included
+
+
+class Dashboard:
+    """Tells who looks; an async context manager."""
+
+    def __init__(
+        self,
+        tallies: Tallies,
+        standing: Callable[[], Awaitable[Sequence[GroupStanding]]],
+        *,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
+        """Tell what *tallies* count, and what *standing* finds; it raises Transient where Kafka does not tell."""
+        self._tallies = tallies
+        self._standing = standing
+        self._now = now
+        self._clock = clock
+        self._watchers: dict[str, dict[Mailbox, None]] = {}
+        self._groups: Sequence[GroupStanding] | None = None
+        self._groups_at_s = 0.0
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Tell from now on."""
+        self._task = asyncio.create_task(self._go_on(), name="dashboard")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Tell no more."""
+        for task in (self._task, self._measuring):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def join(self, tenant: str, mailbox: Mailbox) -> Callable[[], None]:
+        """Tell *mailbox* of *tenant*, until what is returned is called."""
+        self._watchers.setdefault(tenant, {})[mailbox] = None
+        self._tallies.watch(tenant)
+
+        def leave() -> None:
+            del self._watchers[tenant][mailbox]
+            if not self._watchers[tenant]:
+                del self._watchers[tenant]
+            self._tallies.unwatch(tenant)
+
+        return leave
+
+    def tell(self) -> None:
+        """Tell every watcher what was counted since the last time."""
+        groups = self._groups if self._clock() - self._groups_at_s <= TOLD_FOR_S else None
+        for tenant, tally in self._tallies.collect().items():
+            message = _message(tally, groups, self._now())
+            for mailbox in self._watchers.get(tenant, {}):
+                mailbox.put(message)
+                mailbox.flush()
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if self._watchers and (self._measuring is None or self._measuring.done()):
+                self._measuring = asyncio.create_task(self._measure())
+            self.tell()
+
+    async def _measure(self) -> None:
+        with suppress(Transient):
+            self._groups = await self._standing()
+            self._groups_at_s = self._clock()
+
+
+def _message(tally: Tally, groups: Sequence[GroupStanding] | None, now: datetime) -> Message:
+    return plain(
+        "dashboard",
+        at=now,
+        counts=dict(tally.types),
+        finalized_count=tally.finalized_count,
+        finalized=tally.finalized,
+        groups=groups,  # null while Kafka does not tell
+    )

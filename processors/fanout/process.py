@@ -1,0 +1,93 @@
+"""The fanout process: how it is put together."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from time import monotonic, time
+
+import structlog
+
+from processors.config import FanoutSettings
+from processors.fanout import judging
+from processors.fanout.access import Access
+from processors.fanout.catchup import CatchUp
+from processors.fanout.dashboard import Dashboard
+from processors.fanout.dispatch import Dispatch
+from processors.fanout.hub import Hub
+from processors.fanout.log import KafkaLog
+from processors.fanout.messages import Told
+from processors.fanout.places import Places
+from processors.fanout.server import Server
+from processors.fanout.sockets import Sockets, let_open
+from processors.fanout.standing import GroupsLook
+from processors.fanout.tallies import Tallies
+from processors.fanout.tickets import Tickets
+from processors.fanout.viewers import Viewers
+from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.health import Health
+from processors.runtime.order import Order
+from processors.runtime.worker import Worker
+from schemas import settings, telemetry
+from schemas.credentials import CredentialsFile
+from schemas.settings import SettingsInvalid
+
+log = structlog.get_logger()
+
+
+async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
+    """Serve live streams; return the exit code."""
+    if order.replay is not None:
+        raise SettingsInvalid("--replay: live streams are resumed by their clients")
+    config = settings.load(FanoutSettings, environ)
+    log.info("starting", processor="fanout", **settings.effective(config))
+    let_open(config.streams.sockets_max)
+    credentials = CredentialsFile(config.credentials.path)
+    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_FANOUT)
+    tickets, tallies = Tickets(clock=monotonic), Tallies()
+    access = Access(
+        credentials=lambda: credentials.current(now_s=monotonic()),
+        tickets=tickets,
+        origins=frozenset(each.strip() for each in (config.streams.origins or "").split(",") if each.strip()),
+        query_keys=config.streams.query_keys,
+        now=lambda: datetime.now(UTC),
+    )
+
+    def judge(partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
+        return judging.judge(partition, records, credentials.current(now_s=monotonic()))
+
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(KafkaLog(config.kafka.bootstrap))
+        places = Places(await source.topics())
+        hub = Hub(places, tallies=tallies, instruments=instruments, clock_ms=lambda: time() * 1000)
+        await stack.enter_async_context(CatchUp(hub, source, judge, instruments=instruments))
+        groups = await stack.enter_async_context(GroupsLook(config.kafka.bootstrap))
+        dashboard = await stack.enter_async_context(
+            Dashboard(tallies, groups.standing, now=lambda: datetime.now(UTC), clock=monotonic)
+        )
+        server = Server(
+            hub,
+            sockets := Sockets(
+                stands=access.stands,
+                sockets_max=config.streams.sockets_max,
+                tenant_sockets_max=config.streams.tenant_sockets_max,
+                instruments=instruments,
+            ),
+            dashboard,
+            access=access,
+            tickets=tickets,
+            instruments=instruments,
+            host=config.streams.host,
+            port=config.streams.port,
+        )
+        await stack.enter_async_context(server)
+        await stack.enter_async_context(sockets)  # whose end comes first: each is told that this process goes
+        worker = Worker(
+            Viewers(),
+            bootstrap=config.kafka.bootstrap,
+            work=Dispatch(hub, source, judge).deliver,
+            health=health,
+            instruments=instruments,
+            ends={},
+            starts=places.position,
+        )
+        return await worker.run(config.management)

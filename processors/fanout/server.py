@@ -1,0 +1,208 @@
+"""The fanout's own address: three streams, and tickets for web pages."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Self
+
+import structlog
+from aiohttp import WSCloseCode, web, web_response
+from aiohttp.typedefs import Handler
+
+from processors.fanout.access import Access
+from processors.fanout.dashboard import Dashboard
+from processors.fanout.hub import Hub
+from processors.fanout.messages import Key, plain
+from processors.fanout.refusals import Refused, problem_response
+from processors.fanout.socket import CLOSE_S, MESSAGE_BYTES_MAX, Socket
+from processors.fanout.sockets import Sockets
+from processors.fanout.subscriber import Subscriber
+from processors.fanout.tickets import VALID_S, Tickets, TooManyTickets
+from processors.runtime.batch import Partition
+from processors.runtime.errors import Unsettled
+from schemas import cursors, telemetry
+from schemas.credentials import Principal
+from schemas.cursors import Cursor, CursorInvalid
+from schemas.errors import ErrorCode
+
+BODY_BYTES_MAX = 1024  # none is read
+IDLE_S = 30.0
+RETRY_AFTER_S = 30
+CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.PAYLOAD_TOO_LARGE}
+
+log = structlog.get_logger()
+
+
+class Server:
+    """Serves the streams; an async context manager."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        sockets: Sockets,
+        dashboard: Dashboard,
+        *,
+        access: Access,
+        tickets: Tickets,
+        instruments: telemetry.Telemetry,
+        host: str,
+        port: int,
+    ) -> None:
+        """Listen on *host* and *port* within the context."""
+        self._hub = hub
+        self._sockets = sockets
+        self._dashboard = dashboard
+        self._access = access
+        self._tickets = tickets
+        self._refused = instruments[telemetry.FANOUT_REFUSED]
+        self._host = host
+        self._port = port
+        web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
+        app = web.Application(middlewares=[self._answer], client_max_size=BODY_BYTES_MAX)
+        for path, handler in (
+            ("/ws/runs/{name}", partial(self._follow, "run")),
+            ("/ws/agents/{name}", partial(self._follow, "agent")),
+            ("/ws/dashboard", self._watch),
+        ):
+            app.router.add_get(path, handler, allow_head=False)
+            app.router.add_get(f"{path}/", handler, allow_head=False)
+        for path in ("/ws-tickets", "/ws-tickets/"):
+            app.router.add_post(path, self._give_ticket)
+            app.router.add_route("OPTIONS", path, self._preflight)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=IDLE_S, shutdown_timeout=CLOSE_S
+        )
+
+    async def __aenter__(self) -> Self:
+        """
+        Listen.
+
+        Raises:
+            Unsettled: the port is taken.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            raise Unsettled(f"cannot listen on {self._host}:{self._port}: {error.strerror}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Listen no more, and end what is open."""
+        await self._runner.cleanup()
+
+    async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
+        principal = self._admit(request)
+        key: Key = (kind, principal.tenant, request.match_info["name"])
+        self._access.check_key(key, principal)
+        cursor = _read_cursor(request)
+        covers = self._hub.places.covered(key)
+        self._check_place(covers, cursor)
+
+        def subscribe(socket: Socket) -> Callable[[], None]:
+            subscriber = Subscriber(key=key, agents=principal.agents, covers=covers, mailbox=socket.outbox)
+            self._hub.join(subscriber, cursor)
+            return partial(self._hub.leave, subscriber)
+
+        return await self._serve(request, principal, kind, subscribe)
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        principal = self._admit(request)
+        if principal.agents is not None:
+            raise Refused(403, ErrorCode.FORBIDDEN, "the dashboard counts all agents, and the key is bound to some")
+        if "cursor" in request.query:
+            raise Refused(400, ErrorCode.BAD_REQUEST, "the dashboard has no cursor: it tells of what is now")
+
+        def subscribe(socket: Socket) -> Callable[[], None]:
+            socket.say(plain("hello"))
+            return self._dashboard.join(principal.tenant, socket.outbox)
+
+        return await self._serve(request, principal, "dashboard", subscribe)
+
+    async def _serve(
+        self,
+        request: web.Request,
+        principal: Principal,
+        stream: str,
+        subscribe: Callable[[Socket], Callable[[], None]],
+    ) -> web.StreamResponse:
+        ws = web.WebSocketResponse(
+            autoping=False, autoclose=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=CLOSE_S
+        )
+        if not ws.can_prepare(request):
+            raise Refused(426, ErrorCode.BAD_REQUEST, "this is a websocket: ask for an upgrade")
+        with self._sockets.admitted(principal.tenant):
+            await ws.prepare(request)
+            if request.transport is None:  # gone meanwhile
+                return ws
+            socket = self._sockets.make(ws, request.transport, principal=principal, stream=stream)
+            try:
+                with self._sockets.opened(socket, partial(subscribe, socket)):
+                    await socket.listen()
+            except Exception:  # a bug of ours; after the upgrade no answer can say so
+                log.exception("socket failed", path=request.path)
+                await ws.close(code=WSCloseCode.INTERNAL_ERROR)
+        return ws
+
+    async def _give_ticket(self, request: web.Request) -> web.Response:
+        self._access.check_origin(request)
+        principal = self._access.reader(request, by_url=False)
+        try:
+            ticket = self._tickets.give(principal)
+        except TooManyTickets as error:
+            raise Refused(
+                429, ErrorCode.RATE_LIMIT_EXCEEDED, "too many tickets are unused", retry_after_s=RETRY_AFTER_S
+            ) from error
+        return web.json_response({"ticket": ticket, "expires_in_s": VALID_S}, headers={"Cache-Control": "no-store"})
+
+    async def _preflight(self, request: web.Request) -> web.Response:
+        self._access.check_origin(request)
+        return web.Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": "POST",
+                "Access-Control-Allow-Headers": "X-API-Key, Authorization",
+                "Access-Control-Max-Age": "600",
+            },
+        )
+
+    def _admit(self, request: web.Request) -> Principal:
+        self._access.check_origin(request)
+        return self._access.reader(request, by_url=True)
+
+    def _check_place(self, covers: Sequence[Partition], cursor: Cursor | None) -> None:
+        if cursor is None:
+            return
+        try:
+            self._hub.places.behind(covers, cursor)
+        except CursorInvalid as error:
+            raise Refused(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn errors into answers: the one place."""
+        origin = self._access.allowed_origin(request)
+        allowed: Mapping[str, str] = {} if origin is None else {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        try:
+            response = await handler(request)
+        except Refused as refused:
+            return self._refuse(request, refused, allowed)
+        except web.HTTPException as error:
+            code = CODES.get(error.status, ErrorCode.BAD_REQUEST)
+            return self._refuse(request, Refused(error.status, code, error.reason), allowed)
+        except Exception:  # whatever it is, its client is told no more than that
+            log.exception("request failed", method=request.method, path=request.path)
+            return self._refuse(request, Refused(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is logged"), {})
+        if not response.prepared:
+            response.headers.update(allowed)
+        return response
+
+    def _refuse(self, request: web.Request, refused: Refused, headers: Mapping[str, str]) -> web.Response:
+        self._refused.labels(refused.code.value).inc()
+        return problem_response(refused, instance=request.path, headers=headers)
+
+
+def _read_cursor(request: web.Request) -> Cursor | None:
+    try:
+        return cursors.decode(request.query["cursor"]) if "cursor" in request.query else None
+    except CursorInvalid as error:
+        raise Refused(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error

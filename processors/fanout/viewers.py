@@ -1,0 +1,23 @@
+"""The consumer group of one fanout process: its own, for as long as it runs, so that each is told of everything."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
+
+START_ID_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Viewers:
+    """A group that commits nothing, and that Kafka drops when it has ended; `schemas.topics` does not know it."""
+
+    name: str = "fanout"
+    sources: Sequence[Topic] = (RUN_EVENTS, RUN_TRACES)
+    start_id: str = field(default_factory=lambda: secrets.token_hex(START_ID_BYTES))
+
+    @property
+    def id(self) -> str:
+        """Kafka's group.id."""
+        return f"tidegate.{self.name}.{self.start_id}"
