@@ -19,6 +19,7 @@ from gateway.connections import let_open
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.lag import LagWatch
+from gateway.live import LiveCursors
 from gateway.log.endpoints import EndpointStates
 from gateway.log.groups import Groups
 from gateway.log.reader import LogReader
@@ -94,6 +95,7 @@ async def serve(settings: Settings) -> None:
         log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
         followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
+        live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
         # One for both servers: two would not know of each other's events.
@@ -119,6 +121,7 @@ async def serve(settings: Settings) -> None:
                 log=log_reader,
                 followers=followers,
                 endpoints=endpoints,
+                live=live,
                 credentials=in_force,
                 clock=_now,
                 telemetry=telemetry,

@@ -8,6 +8,7 @@ from aiohttp import web, web_response
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Connections, Deadlines
 from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
+from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
 from gateway.objects.pages import Pages
@@ -36,6 +37,7 @@ def create_app(
     log: Log,
     followers: Mapping[str, GroupFollower],
     endpoints: Mapping[str, EndpointState],
+    live: LiveCursors,
     credentials: Callable[[], Credentials],
     clock: Clock,
     telemetry: Telemetry,
@@ -68,6 +70,7 @@ def create_app(
             clock=clock,
         ),
         followers=followers,
+        live=live,
         credentials=credentials,
         clock=clock,
         telemetry=telemetry,

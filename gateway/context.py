@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.connections import Deadlines
 from gateway.intake.records import Stamp
+from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.objects.pages import Pages
 from gateway.publisher import Publisher
@@ -44,6 +45,7 @@ class Parts:
     pages: Pages
     receipts: Receipts
     survey: Survey
+    live: LiveCursors
     followers: Mapping[str, GroupFollower]  # by group name
     credentials: Callable[[], Credentials]
     clock: Clock

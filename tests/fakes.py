@@ -219,6 +219,11 @@ class MemoryLog:
         self._count()
         return {0: self.edges_of}
 
+    async def topic_id(self, topic: str) -> str:
+        """One made of the topic's name."""
+        self._count()
+        return topic.replace(".", "_").ljust(22, "-")
+
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """When those of *places* that are held were written."""
         held = {place: self.records[place].written_at for place in places if place in self.records}

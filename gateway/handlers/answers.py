@@ -28,6 +28,14 @@ Sequencing = Annotated[
 ]
 Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
 
+LiveCursor = Annotated[
+    str | None,
+    Meta(
+        description="Where the run's websocket follows on, without a hole: that of the first page, read on to the "
+        "last; the websocket may show again what the pages showed. Null while the log does not answer"
+    ),
+]
+
 _HEADERS = CIMultiDict({"Content-Type": "application/json"})
 _ENCODER = msgspec.json.Encoder()
 
@@ -63,6 +71,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Sequence[EventView]
     next_cursor: Cursor
+    live_cursor: LiveCursor
     events_removed_at: Annotated[
         datetime | UnsetType, Meta(description="Present where the run's events were removed by retention, and when")
     ] = UNSET

@@ -49,6 +49,7 @@ async def list_events(call: Call) -> web.Response:
     admitted = EventFilter(type=read_word(call.request.query, "type"), actor=read_word(call.request.query, "actor"))
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
     resolve = read_flag(call.request.query, "resolve")
+    live_cursor = call.parts.live.cursor(tenant, run_id)  # before the page is read
     events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
     removed_at: datetime | UnsetType = UNSET
     if not events:
@@ -57,8 +58,13 @@ async def list_events(call: Call) -> web.Response:
     if resolve:
         resolved = await call.parts.pages.resolve(events)
         events, more = resolved, more or len(resolved) < len(events)
-    cursor = seq_cursor(events[-1].seq) if more else None
-    return page(call.request, EventPage(events=events, next_cursor=cursor, events_removed_at=removed_at))
+    document = EventPage(
+        events=events,
+        next_cursor=seq_cursor(events[-1].seq) if more else None,
+        live_cursor=live_cursor,
+        events_removed_at=removed_at,
+    )
+    return page(call.request, document)
 
 
 async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge, Sequence[Taken | Refused]]:

@@ -14,6 +14,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
     Message,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -23,6 +24,7 @@ from gateway.log.consumer import REQUEST_S, edges_of, looking_consumer, partitio
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
 from schemas import headers
+from schemas.cursors import topic_id
 from schemas.topics import Group
 
 LOOK_S = 2.0
@@ -90,6 +92,9 @@ class Log(Protocol):
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """The edges of each partition; empty if there is no such topic."""
 
+    async def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic, as `schemas.cursors` has it: another one once the topic was made anew."""
+
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """When the first record at or after each of *places* was written, as far as could be read in time."""
 
@@ -126,6 +131,10 @@ class LogReader:
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """See `Log.edges`."""
         return await self._thread.run(self._edges, topic)
+
+    async def topic_id(self, topic: str) -> str:
+        """See `Log.topic_id`."""
+        return await self._thread.run(self._topic_id, topic)
 
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """See `Log.written_at`."""
@@ -196,6 +205,13 @@ class LogReader:
         # (librdkafka 2.16, "Assertion `eonce->refcnt > 0' failed").
         described: Any = self._admin.list_groups(group_id, timeout=REQUEST_S)
         return next((Membership(state=each.state, members=len(each.members)) for each in described), None)
+
+    def _topic_id(self, topic: str) -> str:
+        described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)[topic]
+        try:
+            return topic_id(str(described.result(REQUEST_S).topic_id))
+        except TimeoutError as error:
+            raise LogUnavailable(f"the log does not tell its topics within {REQUEST_S:g} s") from error
 
     def _edges(self, topic: str) -> Mapping[int, Edges]:
         return {partition: self._edges_of(topic, partition) for partition in partitions_of(self._consumer, topic)}

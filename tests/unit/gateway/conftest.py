@@ -15,7 +15,9 @@ from gateway.config import LimitSettings
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
+from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
+from gateway.log.reader import Edges
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
@@ -132,6 +134,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     storage = MeasuredStorage(objects, telemetry)
     looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
+    live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
     server = create_app(
         publisher=publisher,
         throttle=throttle,
@@ -141,6 +144,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         log=log,
         followers={"persistence": follower},
         endpoints={},
+        live=live,
         credentials=credentials,
         clock=lambda: NOW,
         telemetry=telemetry,
@@ -153,7 +157,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with follower, ClientSession(f"http://127.0.0.1:{port}") as client:
+    async with follower, live, ClientSession(f"http://127.0.0.1:{port}") as client:
         yield Served(
             client=client,
             port=port,

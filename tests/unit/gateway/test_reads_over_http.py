@@ -8,9 +8,12 @@ from yarl import URL
 
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
+from schemas import cursors
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served, event_view
 
+# Of what the fixture's log has: persistence has committed 0, the trace records end at 9.
+LIVE = cursors.encode({"run_events------------": {0: 0}, "run_traces------------": {0: 9}})
 VERBATIM = '{ "a" : 1.00, "b": 1e5 }'
 
 
@@ -111,7 +114,10 @@ async def test_the_integrity_of_a_run_is_shown(served: Served) -> None:
 async def test_a_run_without_events_is_an_empty_page(served: Served) -> None:
     served.store.stored_runs = [run()]
     async with served.client.get(f"/api/runs/{builders.RUN}/events", headers=served.headers()) as answer:
-        assert (answer.status, await answer.json()) == (200, {"events": [], "next_cursor": None})
+        assert (answer.status, await answer.json()) == (
+            200,
+            {"events": [], "next_cursor": None, "live_cursor": LIVE},
+        )
 
 
 @pytest.mark.parametrize(
