@@ -90,7 +90,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
                 f"processors/persistence/{name}.py"
                 for name in ("store", "lookup", "rows", "forgetting", "finalization")
             ),
-            "processors/maintenance/store.py",
+            "processors/maintenance/session.py",
             "deploy/",
         ),
         "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),

@@ -8,24 +8,18 @@ held. Whatever cannot be told in time is an error, and nothing is deleted.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from processors.maintenance.letters import REQUEST_S, edges_of, letters, object_of, origin
 from processors.maintenance.rules import Passed, has_passed
 from processors.runtime.errors import Transient
-from schemas import codec, headers
-from schemas.errors import Poison
-from schemas.events import RunEvent
 from schemas.topics import RUN_EVENTS, Group, Topic, groups_among
 
 CATCH_UP_S = 10.0  # groups commit about twice a second
 LOOK_S = 0.2
-REQUEST_S = 5.0
-LETTERS_S = 60.0  # for all letters of a topic
-LETTERS_MAX = 100_000
 QUEUED_KIB_MAX = 16 * 1024
 
 Answer = TypeVar("Answer")
@@ -113,29 +107,31 @@ class KafkaProgress:
             for partition, committed in _committed(consumer, self._source.name).items():
                 floors[partition] = min(committed, floors.get(partition, committed))
             for letter in self._waiting(group, consumer):
-                if (origin := _origin(letter, self._source)) is not None:
-                    partition, offset = origin
+                if (place := origin(letter, self._source)) is not None:
+                    partition, offset = place
                     floors[partition] = min(offset, floors.get(partition, offset))
         return Passed(floors=floors)
 
     def _ends(self) -> Ends:
         consumer = next(iter(self._consumers.values()))
-        return {each: _edges(consumer, self._source.name, each)[1] for each in _partitions(consumer, self._source.name)}
+        return {
+            each: edges_of(consumer, self._source.name, each)[1] for each in _partitions(consumer, self._source.name)
+        }
 
     def _held_objects(self) -> frozenset[str]:
         held: set[str] = set()
         for group, consumer in self._consumers.items():
             dead = group.dead_letters.name
-            beginnings = {each: _edges(consumer, dead, each)[0] for each in _partitions(consumer, dead)}
-            for letters in (self._waiting(group, consumer), _letters(consumer, dead, beginnings)):
-                held.update(key for letter in letters if (key := _object_of(letter)) is not None)
+            beginnings = {each: edges_of(consumer, dead, each)[0] for each in _partitions(consumer, dead)}
+            for those in (self._waiting(group, consumer), letters(consumer, dead, beginnings)):
+                held.update(key for letter in those if (key := object_of(letter.value())) is not None)
         return frozenset(held)
 
     def _waiting(self, group: Group, consumer: Consumer) -> Iterator[Message]:
         """What the group has yet to handle once more: of every topic that it consumes beside its source."""
         for topic in group.sources:
             if topic.name != self._source.name:
-                yield from _letters(consumer, topic.name, _committed(consumer, topic.name))
+                yield from letters(consumer, topic.name, _committed(consumer, topic.name))
 
 
 def _consumer(bootstrap: str, group: Group) -> Consumer:
@@ -163,13 +159,6 @@ def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:
     return found
 
 
-def _edges(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    edges = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_S, cached=False)
-    if edges is None:
-        raise Transient(f"{topic}/{partition} does not tell its ends")
-    return edges
-
-
 def _committed(consumer: Consumer, topic: str) -> dict[int, int]:
     """What the group has committed by partition; where it has nothing, it has passed nothing."""
     asked = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
@@ -178,53 +167,3 @@ def _committed(consumer: Consumer, topic: str) -> dict[int, int]:
         if place.error is not None:
             raise KafkaException(place.error)
     return {place.partition: max(0, place.offset) for place in answered}
-
-
-def _letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> Iterator[Message]:
-    """Every record of *topic* from *beginnings* on, as far as it goes now."""
-    edges = {partition: _edges(consumer, topic, partition) for partition in beginnings}
-    places = [
-        TopicPartition(topic, partition, max(beginnings[partition], first))
-        for partition, (first, end) in edges.items()
-        if max(beginnings[partition], first) < end
-    ]
-    if not places:
-        return
-    deadline_s, count, open_places = monotonic() + LETTERS_S, 0, len(places)
-    consumer.assign(places)
-    try:
-        while open_places:
-            message = consumer.poll(max(0.0, min(REQUEST_S, deadline_s - monotonic())))
-            count += 1
-            if count > LETTERS_MAX or monotonic() > deadline_s:
-                raise Transient(f"more letters wait in {topic} than can be looked at: settle them first")
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                yield message
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
-                open_places -= 1
-            else:
-                raise KafkaException(error)
-    finally:
-        consumer.unassign()
-
-
-def _origin(letter: Message, source: Topic) -> tuple[int, int] | None:
-    """The place that a letter had; None if it does not say one of *source*, and then no group can store it."""
-    bears = dict(letter.headers() or [])
-    try:
-        if bears.get(headers.ORIGINAL_TOPIC) != source.name.encode():
-            return None
-        return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _object_of(letter: Message) -> str | None:
-    try:
-        record = codec.decode(letter.value())
-    except Poison:
-        return None
-    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None

@@ -14,9 +14,10 @@ from processors.maintenance.duties import Duties, Duty
 from processors.maintenance.log import KafkaProgress
 from processors.maintenance.objects import ObstoreObjects
 from processors.maintenance.policy import watched_retention
-from processors.maintenance.report import Report
+from processors.maintenance.report import Removed, Report
 from processors.maintenance.retention import Pass
-from processors.maintenance.store import RetentionStore, check_dsn
+from processors.maintenance.session import check_dsn
+from processors.maintenance.store import RetentionStore
 from processors.runtime.health import Health
 from processors.runtime.order import Order
 from schemas import settings, telemetry, topics
@@ -39,18 +40,20 @@ async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
     async with opened():
         pass  # the tables are those that this code knows
     health, instruments = Health(), telemetry.Telemetry(telemetry.OF_MAINTENANCE)
-    removal = _retention_pass(config)
+
+    def removed(what: str, number: int) -> None:
+        if what == "bytes":
+            instruments[telemetry.RETENTION_REMOVED_BYTES].inc(number)
+        else:
+            instruments[telemetry.RETENTION_REMOVED].labels(what).inc(number)
+
+    removal = _retention_pass(config, removed)
     progress = KafkaProgress(config.kafka.bootstrap, [topics.PERSISTENCE])
     abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
 
     async def retain() -> None:
-        count = await removal.carry_out(retention(), dry_run=False)
-        instruments[telemetry.RETENTION_HELD_RUNS].set(count.report.held_runs)
-        for what, number in count.removed.items():
-            if what == "bytes":
-                instruments[telemetry.RETENTION_REMOVED_BYTES].inc(number)
-            else:
-                instruments[telemetry.RETENTION_REMOVED].labels(what).inc(number)
+        report = await removal.carry_out(retention(), dry_run=False)
+        instruments[telemetry.RETENTION_HELD_RUNS].set(report.held_runs)
 
     async def abandon() -> None:
         instruments[telemetry.RUNS_ABANDONED].inc(await abandonment.carry_out())
@@ -65,15 +68,16 @@ async def retain_once(config: MaintenanceSettings, *, dry_run: bool) -> Report:
     """Carry out one pass of retention, or only count it."""
     check_dsn(config.postgres)
     retention = watched_retention(config.retention)
-    return (await _retention_pass(config).carry_out(retention(), dry_run=dry_run)).report
+    return await _retention_pass(config, lambda _what, _number: None).carry_out(retention(), dry_run=dry_run)
 
 
-def _retention_pass(config: MaintenanceSettings) -> Pass:
+def _retention_pass(config: MaintenanceSettings, removed: Removed) -> Pass:
     return Pass(
         partial(RetentionStore.opened, config.postgres),
         progress=KafkaProgress(config.kafka.bootstrap),
         objects=ObstoreObjects(config.objects.location),
         clock=_now,
+        removed=removed,
     )
 
 

@@ -1,7 +1,7 @@
 """What a pass removed, or would remove."""
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -29,12 +29,15 @@ class Report(msgspec.Struct, kw_only=True):
     held_objects: str | None = None  # why none was looked at; None: they were
 
 
+Removed = Callable[[str, int], None]  # what (runs, events, rejected, objects, bytes), and how many
+
+
 @dataclass(slots=True, kw_only=True)
 class Count:
-    """Fills a report."""
+    """Fills a report, and tells at once what is removed: a pass may break off."""
 
     report: Report
-    removed: Counter[str] = field(default_factory=Counter)  # by kind, over all tenants
+    removed: Removed
 
     def run(self, tenant: str, *, events: int, size_bytes: int) -> None:
         """A run went, with so many events."""
@@ -42,21 +45,21 @@ class Count:
         gone.runs += 1
         gone.events += events
         gone.bytes += size_bytes
-        self.removed.update(runs=1, events=events, bytes=size_bytes)
+        self._tell(runs=1, events=events, bytes=size_bytes)
 
     def rejected(self, tenant: str, size_bytes: int) -> None:
         """A rejected record went."""
         gone = self._of(tenant)
         gone.rejected += 1
         gone.bytes += size_bytes
-        self.removed.update(rejected=1, bytes=size_bytes)
+        self._tell(rejected=1, bytes=size_bytes)
 
     def object(self, tenant: str, size_bytes: int) -> None:
         """An object went."""
         gone = self._of(tenant)
         gone.objects += 1
         gone.bytes += size_bytes
-        self.removed.update(objects=1, bytes=size_bytes)
+        self._tell(objects=1, bytes=size_bytes)
 
     def holds(self, kind: str, hold: Hold | None) -> None:
         """Something stays."""
@@ -64,6 +67,11 @@ class Count:
             self.report.held_runs += 1
         elif hold is Hold.UNPASSED:
             self.report.held_rejected += 1
+
+    def _tell(self, **removed: int) -> None:
+        if not self.report.dry_run:
+            for what, number in removed.items():
+                self.removed(what, number)
 
     def _of(self, tenant: str) -> Gone:
         return self.report.tenants.setdefault(tenant, Gone())

@@ -14,7 +14,7 @@ from processors.maintenance import rules
 from processors.maintenance.log import Progress, everything_passed
 from processors.maintenance.objects import Objects
 from processors.maintenance.policy import Retention
-from processors.maintenance.report import Count, Report
+from processors.maintenance.report import Count, Removed, Report
 from processors.maintenance.rules import RejectedFacts, RunKey, StoredObject
 from processors.maintenance.store import RetentionStore
 from schemas.objects import owner_of
@@ -30,16 +30,18 @@ class Pass:
         progress: Progress,
         objects: Objects,
         clock: Callable[[], datetime],
+        removed: Removed,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Open a store for each pass."""
+        """Open a store for each pass; *removed* is told what went, when it did."""
         self._opened = opened
         self._progress = progress
         self._objects = objects
         self._clock = clock
+        self._removed = removed
         self._sleep = sleep
 
-    async def carry_out(self, retention: Retention, *, dry_run: bool) -> Count:
+    async def carry_out(self, retention: Retention, *, dry_run: bool) -> Report:
         """
         Remove what *retention* says, or only count it.
 
@@ -47,9 +49,9 @@ class Pass:
             PassRuns: another one does it.
             Transient: something is away; what is done stays done.
         """
-        count = Count(report=Report(dry_run=dry_run))
+        count = Count(report=Report(dry_run=dry_run), removed=self._removed)
         if retention.is_off:
-            return count
+            return count.report
         async with self._opened() as store:
             if not dry_run:
                 await store.lock()
@@ -57,7 +59,7 @@ class Pass:
             await self._remove_runs(store, retention, count, now=now)
             await self._remove_rejected(store, retention, count, now=now)
             await self._remove_objects(store, retention, count, now=now)
-        return count
+        return count.report
 
     async def _remove_runs(self, store: RetentionStore, retention: Retention, count: Count, *, now: datetime) -> None:
         async for runs in store.old_runs(retention, now=now):

@@ -5,35 +5,22 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
 
-import psycopg
-from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
-
 from processors.maintenance import statements
+from processors.maintenance.letters import object_of
 from processors.maintenance.policy import Retention
 from processors.maintenance.rules import Hold, Passed, RejectedFacts, RunFacts, RunKey, judge_run
-from processors.runtime.errors import Transient, Unsettled
+from processors.maintenance.session import Connection, session
+from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
-from schemas import codec, migrations
 from schemas.chain import CHAIN_START, link
-from schemas.errors import Poison
-from schemas.events import RunEvent
 from schemas.objects import owner_of
-from schemas.settings import SettingsInvalid
 
-CONNECT_S = 5
 LOCK_ID = 0x74696465_72657461  # "tidereta" in ASCII
-# Of each statement; the largest run is deleted by one.
-STATEMENT_S = 600
-OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=5s -c idle_in_transaction_session_timeout=120s"
 RUNS_A_PAGE = 500
 EVENTS_A_TRANSACTION = 20_000  # about so many; a run with more is one by itself
 REJECTED_A_PAGE = 1000
 ABANDONED_A_STATEMENT = 1000
 REFERRING_BYTES_MAX = 256 * 1024
-
-Connection = AsyncConnection[dict[str, Any]]
 
 
 class PassRuns(Transient):
@@ -50,27 +37,9 @@ class RetentionStore:
     @classmethod
     @asynccontextmanager
     async def opened(cls, dsn: str) -> AsyncIterator[Self]:
-        """
-        A session of its own; every failure within it is raised as what to do next.
-
-        Raises:
-            Transient: Postgres is away or refuses: what was committed stays, the rest is done by a later pass.
-            Unsettled: the tables are of another version; the text says what to do.
-        """
-        try:
-            connection = await AsyncConnection.connect(
-                dsn,
-                autocommit=True,
-                connect_timeout=CONNECT_S,
-                application_name="tidegate-maintenance",
-                options=OPTIONS,
-                row_factory=dict_row,
-            )
-            async with connection:
-                await _check_version(connection)
-                yield cls(connection)
-        except psycopg.Error as error:
-            raise Transient(f"Postgres: {error}".strip()) from error
+        """On a session of its own; see `session` for what it raises."""
+        async with session(dsn) as connection:
+            yield cls(connection)
 
     async def lock(self) -> None:
         """Be the only pass for as long as the session lasts. Raises PassRuns if another is."""
@@ -173,7 +142,7 @@ class RetentionStore:
         async with self._connection.transaction(), self._connection.cursor(name="referring") as rows:
             await rows.execute(statements.REFERRING_REJECTED, {**_named(owners), "size_bytes_max": REFERRING_BYTES_MAX})
             async for row in rows:
-                if (key := _object_of(row["value"])) is not None:
+                if (key := object_of(row["value"])) is not None:
                     found.setdefault(key, []).append(_rejected(row))
         return found
 
@@ -195,25 +164,6 @@ class RetentionStore:
             async for row in rows:
                 head = link(head, row["seq"], row["event_sha256"])
         return head
-
-
-def check_dsn(dsn: str) -> None:
-    """See that *dsn* can be read. Raises SettingsInvalid, which does not quote it."""
-    try:
-        conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
-
-
-async def _check_version(connection: Connection) -> None:
-    try:
-        row = await (await connection.execute(migrations.APPLIED_VERSION)).fetchone()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
-        row = None
-    if row is None or row["max"] != migrations.newest_version():
-        raise Unsettled(
-            f"tables are at version {row and row['max']}, not {migrations.newest_version()}: run `tidegate migrate`"
-        )
 
 
 def _chunks(rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Mapping[str, Any]]]:
@@ -241,11 +191,3 @@ def _rejected(row: Mapping[str, Any]) -> RejectedFacts:
         stored_at=row["stored_at"],
         size_bytes=row["size_bytes"],
     )
-
-
-def _object_of(value: bytes) -> str | None:
-    try:
-        record = codec.decode(value)
-    except Poison:
-        return None
-    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None

@@ -1,0 +1,75 @@
+"""Records that wait beside the source under the place that they had: read whole, as far as their topic goes now."""
+
+from collections.abc import Iterator, Mapping
+from time import monotonic
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from processors.runtime.errors import Transient
+from schemas import codec, headers
+from schemas.errors import Poison
+from schemas.events import RunEvent
+from schemas.topics import Topic
+
+REQUEST_S = 5.0
+LETTERS_S = 60.0  # for all letters of a topic
+LETTERS_MAX = 100_000
+
+
+def letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> Iterator[Message]:
+    """Every record of *topic* from *beginnings* on, as far as it goes now."""
+    edges = {partition: edges_of(consumer, topic, partition) for partition in beginnings}
+    places = [
+        TopicPartition(topic, partition, max(beginnings[partition], first))
+        for partition, (first, end) in edges.items()
+        if max(beginnings[partition], first) < end
+    ]
+    if not places:
+        return
+    deadline_s, count, open_places = monotonic() + LETTERS_S, 0, len(places)
+    consumer.assign(places)
+    try:
+        while open_places:
+            message = consumer.poll(max(0.0, min(REQUEST_S, deadline_s - monotonic())))
+            count += 1
+            if count > LETTERS_MAX or monotonic() > deadline_s:
+                raise Transient(f"more letters wait in {topic} than can be looked at: settle them first")
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+                open_places -= 1
+            else:
+                raise KafkaException(error)
+    finally:
+        consumer.unassign()
+
+
+def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
+    """The place that a letter had; None if it does not say one of *source*, and then no group can store it."""
+    bears = dict(letter.headers() or [])
+    try:
+        if bears.get(headers.ORIGINAL_TOPIC) != source.name.encode():
+            return None
+        return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def edges_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset that a partition holds, and the one behind its last. Raises Transient, KafkaException."""
+    edges = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_S, cached=False)
+    if edges is None:
+        raise Transient(f"{topic}/{partition} does not tell its ends")
+    return edges
+
+
+def object_of(value: bytes | None) -> str | None:
+    """The object that a record refers to; None if it is no event with a reference."""
+    try:
+        record = codec.decode(value)
+    except Poison:
+        return None
+    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None

@@ -1,0 +1,65 @@
+"""A session on the tables in the role tidegate_maintain: opened for a pass, bounded in time, and its failures named."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from processors.runtime.errors import Transient, Unsettled
+from schemas import migrations
+from schemas.settings import SettingsInvalid
+
+CONNECT_S = 5
+# Of each statement; the largest run is deleted by one.
+STATEMENT_S = 600
+OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=5s -c idle_in_transaction_session_timeout=120s"
+
+Connection = AsyncConnection[dict[str, Any]]
+
+
+@asynccontextmanager
+async def session(dsn: str) -> AsyncIterator[Connection]:
+    """
+    A connection that commits each statement outside a transaction.
+
+    Raises:
+        Transient: Postgres is away or refuses: what was committed stays, the rest is done by a later pass.
+        Unsettled: the tables are of another version; the text says what to do.
+    """
+    try:
+        connection = await AsyncConnection.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            application_name="tidegate-maintenance",
+            options=OPTIONS,
+            row_factory=dict_row,
+        )
+        async with connection:
+            await _check_version(connection)
+            yield connection
+    except psycopg.Error as error:
+        raise Transient(f"Postgres: {error}".strip()) from error
+
+
+def check_dsn(dsn: str) -> None:
+    """See that *dsn* can be read. Raises SettingsInvalid, which does not quote it."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
+
+
+async def _check_version(connection: Connection) -> None:
+    try:
+        row = await (await connection.execute(migrations.APPLIED_VERSION)).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        row = None
+    if row is None or row["max"] != migrations.newest_version():
+        raise Unsettled(
+            f"tables are at version {row and row['max']}, not {migrations.newest_version()}: run `tidegate migrate`"
+        )
