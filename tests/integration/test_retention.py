@@ -279,13 +279,21 @@ def test_a_record_that_waits_to_be_handled_once_more_holds_its_run(stack: Runnin
     retained.age(run_id)
     partition, first = retained.place(run_id)
     sent = builders.signed(builders.event(2, run_id=run_id), secret=stack.addresses.agent_secret)
-    origin = {headers.ORIGINAL_TOPIC: RUN_EVENTS.name, headers.ORIGINAL_PARTITION: partition}
     with held_down(stack, "persistence"):
-        letter(stack, PERSISTENCE.redrive.name, sent, origin | {headers.ORIGINAL_OFFSET: first + 1})
+        letter(stack, PERSISTENCE.redrive.name, sent, origin_of(partition, first + 1))
         report = retained.run()
         assert (of_tenant(report), report["held_runs"]) == (NOTHING, 1)
     wait_until(lambda: of_tenant(retained.run())["runs"] == 1, timeout_s=30, what="the group to pass it")
     assert retained.stored(run_id) == 0
+
+
+def origin_of(partition: int, offset: int) -> dict[str, object]:
+    """What a letter says of the place that it had."""
+    return {
+        headers.ORIGINAL_TOPIC: RUN_EVENTS.name,
+        headers.ORIGINAL_PARTITION: partition,
+        headers.ORIGINAL_OFFSET: offset,
+    }
 
 
 def letter(stack: RunningStack, topic: str, event: dict[str, Any], bears: Mapping[str, object], **changes: Any) -> None:
@@ -333,7 +341,9 @@ def test_an_object_stays_while_anything_refers_to_it(stack: RunningStack, retain
     assert client.settled(place)["outcome"] == "rejected"
     of_letter = builders.event(10, run_id=kept)
     reference = {"payload": None, "payload_ref": reference_to(b"dead", tenant=TENANT, run_id=kept)}
-    letter(stack, PERSISTENCE.dead_letters.name, of_letter, {}, **reference)
+    partition, offset = retained.place(kept)
+    why = {headers.ERROR_CLASS: "not_storable", headers.ERROR_MESSAGE: "made up", headers.ATTEMPT: 1}
+    letter(stack, PERSISTENCE.dead_letters.name, of_letter, origin_of(partition, offset) | why, **reference)
     retained.age(removed)
 
     planned = retained.plan()
