@@ -23,7 +23,10 @@ from schemas.events import EnvironmentCaptured, RunRecord
 from schemas.topics import Group
 from schemas.validity import check_record
 
-NOTHING_KNOWN = Effect(outcome="unknown", detail="neither in the store nor among the dead letters from its time on")
+NOTHING_KNOWN = Effect(
+    outcome="unknown",
+    detail="neither in the store nor among the dead letters from its time on: retention may have removed it",
+)
 _NOT_SEARCHED = Effect(outcome="unknown", detail="there was no time to search all that was put aside")
 EXPIRED = Effect(outcome="unknown", detail="the record has expired, and was not put aside from its time on")
 _NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"

@@ -98,7 +98,8 @@ REFERRING_REJECTED = """
       AND octet_length(value) <= %(size_bytes_max)s
 """
 
-# By when its events were stored as well: a direct producer's clock may be years behind.
+# By when its events were stored as well: a direct producer's clock may be years behind. OFFSET keeps that a look at one
+# run's events each: joined, it could become one at all events there are.
 ABANDON_RUNS = """
     UPDATE runs SET status = 'abandoned'
     WHERE (tenant_id, run_id) IN (
@@ -106,7 +107,8 @@ ABANDON_RUNS = """
         WHERE status = 'open' AND updated_at < %(cutoff)s
           AND NOT EXISTS (SELECT FROM trace_events AS event
                           WHERE event.tenant_id = idle.tenant_id AND event.run_id = idle.run_id
-                            AND event.stored_at >= %(cutoff)s)
+                            AND event.stored_at >= %(cutoff)s
+                          OFFSET 0)
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
