@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,12 @@ def _tidegate(*words: str, folder: Path) -> None:
 async def _run(stack: Stack, console: Console) -> list[str]:
     """Everything between the stack's start and its end; returns what is wrong."""
     console.rule(f"[bold]{len(QUESTIONS)} runs of one agent, at once, signed", align="left")
-    async with TidegateClient(
-        stack.gateway, api_key=stack.api_key, agent_id=stack.agent_id, secret=stack.agent_secret
-    ) as client:
-        told = await asyncio.gather(*(_ask(client, question) for question in QUESTIONS))
+    async with _watching(stack) as watched:
+        async with TidegateClient(
+            stack.gateway, api_key=stack.api_key, agent_id=stack.agent_id, secret=stack.agent_secret
+        ) as client:
+            told = await asyncio.gather(*(_ask(client, question) for question in QUESTIONS))
+        await _until_watched(watched, sum(len(diary.told) for diary, _ in told))
     began_s = time.monotonic()
     for question, (_, passages) in zip(QUESTIONS, told, strict=True):
         scenes.answered(console, question, passages)
@@ -116,10 +119,46 @@ async def _run(stack: Stack, console: Console) -> list[str]:
     scenes.rows(console, diaries[-1], [row for row in rows if row.run_id == diaries[-1].run.id])
     scenes.verdict(console, faults, row_count=len(rows), run_count=len(diaries), waited_s=waited_s)
     scenes.trace(console, QUESTIONS[0], trace)
+    if watched is not None:
+        scenes.watched(console, stack, watched)
     if evaluated is not None:
         scenes.evaluated(console, evaluated)
     await asyncio.to_thread(scenes.lag, console, stack.kafka)
     return faults
+
+
+@asynccontextmanager
+async def _watching(stack: Stack) -> AsyncIterator[Counter[str] | None]:
+    """How many of the agent's events a websocket has told, by run, while this is entered; None without fanout."""
+    if stack.websocket is None:
+        yield None
+        return
+    counted: Counter[str] = Counter()
+
+    async def count(ws: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in ws:
+            told = message.json()
+            if told["type"] == "trace_event":
+                counted[told["event"]["run_id"]] += 1
+
+    headers = {"X-API-Key": stack.api_key}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.ws_connect(f"{stack.websocket}/ws/agents/{stack.agent_id}/") as ws,
+    ):
+        counting = asyncio.create_task(count(ws))
+        try:
+            yield counted
+        finally:
+            counting.cancel()
+
+
+async def _until_watched(watched: Counter[str] | None, event_count: int) -> None:
+    async with asyncio.timeout(STORED_TIMEOUT_S):
+        while True:
+            if watched is None or watched.total() >= event_count:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 async def _ask(client: TidegateClient, question: str) -> tuple[Diary, Sequence[Passage]]:

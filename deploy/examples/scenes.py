@@ -77,6 +77,12 @@ def trace(console: Console, question: str, document: Mapping[str, object]) -> No
     console.print_json(json.dumps(document))
 
 
+def watched(console: Console, stack: Stack, counted: Mapping[str, int]) -> None:
+    """What one websocket told of all runs of the agent while they went on."""
+    _title(console, f"Live: {stack.websocket}/ws/agents/{stack.agent_id}/ told of each event as it came")
+    console.print(table(("run", "events told"), counted.items()))
+
+
 def evaluated(console: Console, runs: Sequence[Mapping[str, object]]) -> None:
     """What the example of an evaluation engine made of the webhooks that it was sent."""
     _title(console, "The evaluation engine: each event told by a signed webhook, verified and scored by it")

@@ -1,8 +1,9 @@
 """The dashboard's stream: once a second what happened in a tenant, and how the groups stand; not every event."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
@@ -12,6 +13,8 @@ from processors.fanout.messages import Message, plain
 from processors.fanout.subscriber import Mailbox
 from processors.fanout.tallies import Tallies, Tally
 from processors.runtime.errors import Transient
+from schemas.events import BreakerState
+from schemas.topics import Group, find_group
 
 EVERY_S = 1.0
 TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
@@ -25,13 +28,44 @@ class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int  # in its topic, those that were sent back or dropped included
 
 
+class EndpointStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How one webhook endpoint stands, as its worker told last."""
+
+    name: str
+    breaker: BreakerState
+    reason: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of the groups, and of the endpoints by whose events they are sent: None, of every tenant."""
+
+    groups: Sequence[GroupStanding]
+    endpoints: Mapping[str, tuple[str | None, EndpointStanding]]
+
+    def groups_of(self, tenant: str) -> Sequence[GroupStanding]:
+        """Those that *tenant* may hear of: not those of another tenant's endpoints."""
+        return [each for each in self.groups if self._is_seen(find_group(each.group), tenant)]
+
+    def endpoints_of(self, tenant: str) -> Sequence[EndpointStanding]:
+        """Those that *tenant* may hear of."""
+        return [standing for of, standing in self.endpoints.values() if of in (None, tenant)]
+
+    def _is_seen(self, group: Group | None, tenant: str) -> bool:
+        if group is None or group.endpoint is None:
+            return True
+        of, _ = self.endpoints.get(group.endpoint, ("", None))  # whose it is, its worker has not said
+        return of in (None, tenant)
+
+
 class Dashboard:
     """Tells who looks; an async context manager."""
 
     def __init__(
         self,
         tallies: Tallies,
-        standing: Callable[[], Awaitable[Sequence[GroupStanding]]],
+        standing: Callable[[], Awaitable[Standing]],
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -42,8 +76,8 @@ class Dashboard:
         self._now = now
         self._clock = clock
         self._watchers: dict[str, dict[Mailbox, None]] = {}
-        self._groups: Sequence[GroupStanding] | None = None
-        self._groups_at_s = 0.0
+        self._stood: Standing | None = None
+        self._stood_at_s = 0.0
         self._measuring: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,9 +108,9 @@ class Dashboard:
 
     def tell(self) -> None:
         """Tell every watcher what was counted since the last time."""
-        groups = self._groups if self._clock() - self._groups_at_s <= TOLD_FOR_S else None
+        stood = self._stood if self._clock() - self._stood_at_s <= TOLD_FOR_S else None
         for tenant, tally in self._tallies.collect().items():
-            message = _message(tally, groups, self._now())
+            message = _message(tenant, tally, stood, self._now())
             for mailbox in self._watchers.get(tenant, {}):
                 mailbox.put(message)
                 mailbox.flush()
@@ -90,16 +124,18 @@ class Dashboard:
 
     async def _measure(self) -> None:
         with suppress(Transient):
-            self._groups = await self._standing()
-            self._groups_at_s = self._clock()
+            self._stood = await self._standing()
+            self._stood_at_s = self._clock()
 
 
-def _message(tally: Tally, groups: Sequence[GroupStanding] | None, now: datetime) -> Message:
+def _message(tenant: str, tally: Tally, stood: Standing | None, now: datetime) -> Message:
     return plain(
         "dashboard",
         at=now,
         counts=dict(tally.types),
         finalized_count=tally.finalized_count,
         finalized=tally.finalized,
-        groups=groups,  # null while Kafka does not tell
+        # null while Kafka does not tell
+        groups=None if stood is None else stood.groups_of(tenant),
+        endpoints=None if stood is None else stood.endpoints_of(tenant),
     )

@@ -1,27 +1,32 @@
-"""How far the groups are behind, and how many dead letters they have: asked by one thread, for all who look."""
+"""How far the groups are behind, their dead letters and breakers: asked by one thread, for all who look."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from processors.fanout.dashboard import GroupStanding
+from processors.fanout.dashboard import EndpointStanding, GroupStanding, Standing
 from processors.fanout.log import REQUEST_S, edges_of, looking_consumer, partitions_of
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
-from schemas.topics import GROUPS, Group
+from schemas import codec
+from schemas.errors import Poison
+from schemas.events import EndpointState
+from schemas.topics import ENDPOINT_STATES, Group, groups_among
 
 
 class GroupsLook:
     """Asks on consumers that speak for each group without joining it; an async context manager."""
 
-    def __init__(self, bootstrap: str, groups: Sequence[Group] = GROUPS) -> None:
+    def __init__(self, bootstrap: str) -> None:
         """Nothing is connected before the first question."""
         self._bootstrap = bootstrap
-        self._groups = groups
-        self._consumers: dict[str, Consumer] = {}
+        self._consumers: dict[Group, Consumer] = {}
+        self._states: Consumer | None = None  # reads on where it was
+        self._states_read = False  # to their end, once
+        self._endpoints: dict[str, tuple[str | None, EndpointStanding]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="groups")
 
     async def __aenter__(self) -> Self:
@@ -33,9 +38,9 @@ class GroupsLook:
         await asyncio.wrap_future(self._thread.submit(self._close))
         self._thread.shutdown(wait=False)
 
-    async def standing(self) -> Sequence[GroupStanding]:
+    async def standing(self) -> Standing:
         """
-        How each group stands now.
+        How each group and endpoint stands now.
 
         Raises:
             Transient: Kafka does not tell.
@@ -45,15 +50,39 @@ class GroupsLook:
         except KafkaException as error:
             raise Transient(f"Kafka does not tell how the groups stand: {error}") from error
 
-    def _ask(self) -> Sequence[GroupStanding]:
-        return [self._ask_for(group) for group in self._groups]
+    def _ask(self) -> Standing:
+        if self._states is None:
+            self._states = self._consumer("tidegate.fanout")
+            self._states.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
+        self._read_states(self._states)
+        groups = groups_among(self._states.list_topics(timeout=REQUEST_S).topics)
+        for gone in self._consumers.keys() - set(groups):
+            self._consumers.pop(gone).close()
+        return Standing(groups=[self._ask_for(group) for group in groups], endpoints=dict(self._endpoints))
+
+    def _read_states(self, consumer: Consumer) -> None:
+        # The end is told once: from then on what has been fetched meanwhile is taken.
+        while (message := consumer.poll(0.0 if self._states_read else REQUEST_S)) is not None:
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+                    self._states_read = True
+                    return
+                raise KafkaException(error)
+            with suppress(Poison):  # not of ours: its topic is for everyone who may write to it
+                state = codec.decode(message.value())
+                if isinstance(state, EndpointState):
+                    standing = EndpointStanding(
+                        name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since
+                    )
+                    self._endpoints[state.endpoint] = state.tenant, standing
+
+    def _consumer(self, group_id: str) -> Consumer:
+        return looking_consumer(self._bootstrap, group_id=group_id, client_id="tidegate-fanout-groups")
 
     def _ask_for(self, group: Group) -> GroupStanding:
-        consumer = self._consumers.get(group.id)
+        consumer = self._consumers.get(group)
         if consumer is None:
-            consumer = self._consumers[group.id] = looking_consumer(
-                self._bootstrap, group_id=group.id, client_id="tidegate-fanout-groups"
-            )
+            consumer = self._consumers[group] = self._consumer(group.id)
         source = group.source.name
         edges = {each: edges_of(consumer, Partition(source, each)) for each in partitions_of(consumer, source)}
         places = consumer.committed([TopicPartition(source, each) for each in edges], timeout=REQUEST_S)
@@ -66,5 +95,5 @@ class GroupsLook:
         return GroupStanding(group=group.name, lag_records=lag, dead_letters=sum(end - first for first, end in held))
 
     def _close(self) -> None:
-        for consumer in self._consumers.values():
+        for consumer in (*self._consumers.values(), *([self._states] if self._states else [])):
             consumer.close()

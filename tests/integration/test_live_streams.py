@@ -376,15 +376,16 @@ async def test_the_dashboard_counts_what_happens_in_its_tenant(streams: Streams,
         await told(ws, 1)
         await streams.send(run_id, 1, 2, 3, type="live.dashboard")
         await streams.finalize(run_id)
-        counted, finalized, groups = 0, [], None
+        counted, finalized, groups, endpoints = 0, [], None, None
         async with asyncio.timeout(TOLD_S):
-            while counted < 3 or not finalized or not groups:
+            while counted < 3 or not finalized or not groups or not endpoints:
                 (message,) = await told(ws, 1)
                 counted += message["counts"].get("live.dashboard", 0)
                 finalized += [each for each in message["finalized"] if each["run_id"] == run_id]
-                groups = message["groups"]
+                groups, endpoints = message["groups"], message["endpoints"]
         assert (counted, finalized[0]["status"]) == (3, "succeeded")
-        assert {each["group"] for each in groups} >= {"persistence"}
+        assert {each["group"] for each in groups} >= {"persistence", "evaluation.default"}
+        assert [each["breaker"] for each in endpoints if each["name"] == "default"] == ["closed"]
 
 
 async def test_a_fanout_that_is_told_to_end_says_so_and_leaves_nothing_behind(

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
-from processors.fanout.dashboard import Dashboard, GroupStanding
+from processors.fanout.dashboard import Dashboard, EndpointStanding, GroupStanding, Standing
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.places import Places, TopicEnds
@@ -23,6 +23,7 @@ from processors.fanout.tickets import Tickets
 from processors.runtime.batch import Batch, Partition
 from schemas import telemetry
 from schemas.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
+from schemas.events import BreakerState
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
@@ -147,8 +148,15 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
     hub = Hub(Places(topics), tallies=tallies, instruments=instruments, clock_ms=lambda: 0.0)
     sockets = Sockets(stands=access.stands, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock)
 
-    async def standing() -> Sequence[GroupStanding]:
-        return [GroupStanding(group="persistence", lag_records=3, dead_letters=1)]
+    async def standing() -> Standing:
+        groups = ("persistence", "evaluation.ours", "evaluation.theirs", "evaluation.unheard")
+        endpoints = {
+            name: (of, EndpointStanding(name=name, breaker=BreakerState.OPEN, reason="HTTP 500", since=clock.now()))
+            for name, of in (("ours", TENANT), ("theirs", "other"))
+        }
+        return Standing(
+            groups=[GroupStanding(group=group, lag_records=3, dead_letters=1) for group in groups], endpoints=endpoints
+        )
 
     dashboard = Dashboard(tallies, standing, now=clock.now, clock=clock)
     server = Server(

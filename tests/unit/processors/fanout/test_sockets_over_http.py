@@ -233,7 +233,12 @@ async def test_the_dashboard_tells_each_second_what_happened(streams: Streams) -
     assert message["finalized_count"] == 1
     while message["groups"] is None:  # asked from the first second on
         (message,) = await told(ws, 1)
-    assert message["groups"] == [{"group": "persistence", "lag_records": 3, "dead_letters": 1}]
+    # Not the endpoint of another tenant, nor one whose worker has not said whose it is.
+    assert message["groups"] == [
+        {"group": group, "lag_records": 3, "dead_letters": 1} for group in ("persistence", "evaluation.ours")
+    ]
+    [endpoint] = message["endpoints"]
+    assert (endpoint["name"], endpoint["breaker"], endpoint["reason"]) == ("ours", "open", "HTTP 500")
     assert message["counts"] == {}
 
 
