@@ -8,6 +8,7 @@ held. Whatever cannot be told in time is an error, and nothing is deleted.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -45,10 +46,12 @@ class Progress(Protocol):
 
 async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
     """Whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled."""
-    ends = await progress.ends()
+    ends, deadline_s = await progress.ends(), monotonic() + CATCH_UP_S
     for _ in range(round(CATCH_UP_S / LOOK_S)):
         if has_passed(await progress.passed(), ends):
             return True
+        if monotonic() > deadline_s:  # a look takes long where many letters wait
+            break
         await sleep(LOOK_S)
     return False
 

@@ -274,6 +274,16 @@ def test_nothing_goes_that_a_group_has_yet_to_pass(stack: RunningStack, retained
     assert retained.stored(run_id) == 0
 
 
+def test_an_endpoint_that_has_yet_to_be_told_holds_too(stack: RunningStack, retained: Retained) -> None:
+    """The groups are those that the cluster has, not those that the code names."""
+    with held_down(stack, "evaluation"):
+        run_id = make_run(stack)
+        retained.age(run_id)
+        report = retained.run()
+        assert (of_tenant(report), report["held_runs"]) == (NOTHING, 1)
+    wait_until(lambda: of_tenant(retained.run())["runs"] == 1, timeout_s=60, what="the endpoint to be told")
+
+
 def test_a_record_that_waits_to_be_handled_once_more_holds_its_run(stack: RunningStack, retained: Retained) -> None:
     run_id = make_run(stack)
     retained.age(run_id)
