@@ -17,6 +17,7 @@ import pytest
 from gateway.config import Settings
 from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
 from processors.evaluation.webhook import Body, EventData
+from processors.maintenance.policy import parse_retention
 from schemas import endpoints
 from schemas.settings import declarations
 from tests.stack import RunningStack
@@ -119,10 +120,22 @@ def test_the_example_of_an_endpoint_is_one() -> None:
 
 
 def test_the_example_of_a_webhook_has_what_one_has() -> None:
-    [example] = blocks("json")
-    told = json.loads(example)
-    assert told.keys() == {field.name for field in msgspec.structs.fields(Body)}
+    fields = {field.name for field in msgspec.structs.fields(Body)}
+    [told] = [read for each in blocks("json") if (read := json_or_none(each)) and read.keys() == fields]
     assert msgspec.json.decode(json.dumps(told["data"]), type=EventData).event.seq == 1
+
+
+def json_or_none(text: str) -> dict[str, Any] | None:
+    """The document in *text*; None where it has several, a line each."""
+    try:
+        return dict(json.loads(text))
+    except json.JSONDecodeError:
+        return None
+
+
+def test_the_example_of_retention_is_one() -> None:
+    [example] = [each for each in blocks("toml") if each.startswith("[retention]")]
+    assert parse_retention(example).tenants["demo"].events_days == 30
 
 
 def test_every_setting_is_listed_as_it_is_declared() -> None:

@@ -130,7 +130,9 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     status = json.loads(stack.command("status", "--json"))
     assert {process["name"] for process in status["processes"] if process["ready"]} == NAMES
     lag = json.loads(stack.command("lag", "--json"))
-    assert {(partition["group"], partition["records"]) for partition in lag} == {("tidegate.persistence", 0)}
+    assert {(partition["group"], partition["records"]) for partition in lag} == {
+        (group, 0) for group in ("tidegate.persistence", "tidegate.evaluation.default")
+    }
     assert json.loads(stack.command("topics", "create", "--json")) == {"created": [], "first_offsets": {}}
     assert json.loads(stack.command("migrate", "--json")) == {"applied": []}
     assert stack.addresses.api_key not in stack.command("config", "show", "--json")
