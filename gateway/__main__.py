@@ -97,7 +97,9 @@ async def serve(settings: Settings) -> None:
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
-        looks = Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
+        looks = await stack.enter_async_context(
+            Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
+        )
         # One for both servers: two would not know of each other's events.
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
         pages = Pages(objects)

@@ -16,12 +16,19 @@ def s3_server() -> Iterator[int]:
     server.start()
     _, port = server.get_host_and_port()
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")):
-            yield port
+        # Servers of one process share what they hold.
+        _ask(f"http://127.0.0.1:{port}/moto-api/reset", "POST")
+        _ask(f"http://127.0.0.1:{port}/{BUCKET}", "PUT")
+        yield port
     finally:
         server.stop()
         assert server._server is not None
         server._server.server_close()  # which it leaves to the garbage collector
+
+
+def _ask(url: str, method: str) -> None:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)):
+        pass
 
 
 def aws(port: int) -> Mapping[str, str]:

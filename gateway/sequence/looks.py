@@ -9,7 +9,7 @@ passed what he was told of. The tail is kept, so that the next look reads on fro
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import structlog
 
@@ -36,7 +36,7 @@ class _Question(NamedTuple):
 
 
 class Looks:
-    """Asks for all who want to know."""
+    """Asks for all who want to know; an async context manager, to be left before what it looks into is closed."""
 
     def __init__(
         self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: Callable[[], Credentials]
@@ -51,6 +51,17 @@ class Looks:
         self._looking: dict[int, asyncio.Task[None]] = {}
         self._recovering: asyncio.Task[None] | None = None
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be waited for."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Look no more; who still asks is told nothing."""
+        tasks = [*self._looking.values(), *([self._recovering] if self._recovering else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self, key: RunKey, events: Sequence[Candidate]) -> Known | None:
         """What is known of the run, and under the numbers of *events*; None where that cannot be told in time."""

@@ -57,10 +57,12 @@ class Client:
         return receipt | {"group": group}
 
     def settled(self, wal_id: str) -> dict[str, Any]:
-        """The receipt's effect, once persistence is done with the record."""
-        wait_until(
-            lambda: self.receipt(wal_id)["group"]["state"] == "done", timeout_s=PERSISTED_S, what=f"{wal_id} to be done"
-        )
+        """What persistence made of the record, once every group is done with it."""
+
+        def is_done() -> bool:
+            return all(group["state"] == "done" for group in self.receipt(wal_id)["groups"])
+
+        wait_until(is_done, timeout_s=PERSISTED_S, what=f"{wal_id} to be done")
         return self.receipt(wal_id)["group"]["effect"]
 
 
