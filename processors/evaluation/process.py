@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import time
 
 import structlog
 
@@ -81,6 +82,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
             instruments=instruments,
             health=health,
             limit=limit_in_force(config.limits, group),
+            clock_s=time,
             only_key=replay.run_id.encode() if replay and replay.run_id else None,
         )
         worker = Worker(

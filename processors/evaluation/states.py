@@ -9,15 +9,16 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.evaluation.breaker import Breaker
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import Transient
 from schemas import codec
+from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
 from schemas.errors import Poison
 from schemas.events import BreakerState, EndpointState
@@ -115,11 +116,12 @@ class EndpointStates:
             self.breaker.enabled()
 
     def _read_last(self) -> EndpointState | None:
-        consumer = Consumer(_reading(self._bootstrap))
+        group = "tidegate.endpoints"  # never joined
+        consumer = Consumer(looking_config(self._bootstrap, group_id=group, client_id=f"tidegate-{self._name}"))
         deadline_s = monotonic() + READ_S
         found: EndpointState | None = None
         try:
-            consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, 0)])
+            consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
             while True:
                 message = consumer.poll(max(0.0, deadline_s - monotonic()))
                 if message is None:
@@ -142,15 +144,3 @@ def _decode(value: bytes | None) -> EndpointState | None:
     except Poison:
         return None
     return record if isinstance(record, EndpointState) else None
-
-
-def _reading(bootstrap: str) -> dict[str, Any]:
-    return {
-        "bootstrap.servers": bootstrap,
-        "group.id": "tidegate.endpoints",  # never joined
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "enable.partition.eof": True,
-        "log_level": 0,
-        "error_cb": lambda _error: None,
-    }

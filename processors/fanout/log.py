@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import ParamSpec, Protocol, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -14,12 +14,12 @@ from confluent_kafka.admin import AdminClient
 from processors.fanout.places import TopicEnds
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.errors import Transient
+from schemas.consumer import looking_config
 from schemas.cursors import topic_id
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
 
 REQUEST_S = 5.0
 READ_S = 2.0
-FETCH_WAIT_MS = 10
 SLICE_RECORDS_MAX = 1000
 SLICE_BYTES_MAX = 4 * 1024 * 1024  # and the record that passes it
 QUEUED_KIB_MAX = 8 * 1024
@@ -150,23 +150,8 @@ class _Client:
 
 def looking_consumer(bootstrap: str, *, group_id: str, client_id: str) -> Consumer:
     """A consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
-    config: dict[str, Any] = {
-        "bootstrap.servers": bootstrap,
-        "group.id": group_id,
-        "client.id": client_id,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
-        "fetch.wait.max.ms": FETCH_WAIT_MS,
-        "queued.max.messages.kbytes": QUEUED_KIB_MAX,
-        "reconnect.backoff.max.ms": 1000,
-        "log_level": 0,
-        "error_cb": lambda _error: None,
-    }
-    return Consumer(config)
+    config = looking_config(bootstrap, group_id=group_id, client_id=client_id)
+    return Consumer(config | {"queued.max.messages.kbytes": QUEUED_KIB_MAX})
 
 
 def _code(error: KafkaException) -> int | None:

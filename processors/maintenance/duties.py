@@ -10,7 +10,7 @@ import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 
 import structlog
 from aiohttp import web
@@ -105,5 +105,5 @@ class Duties:
         finally:
             self._instruments[telemetry.MAINTENANCE_DURATION].labels(duty.name, outcome).observe(monotonic() - began_s)
         if outcome == "done":
-            self._instruments[telemetry.MAINTENANCE_DONE].labels(duty.name).set(time())
+            self._instruments[telemetry.MAINTENANCE_DONE].labels(duty.name).set_to_current_time()
         return None

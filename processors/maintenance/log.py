@@ -9,7 +9,7 @@ held. Whatever cannot be told in time is an error, and nothing is deleted.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -17,11 +17,11 @@ from confluent_kafka.admin import AdminClient
 from processors.maintenance.letters import REQUEST_S, edges_of, letters, object_of, origin
 from processors.maintenance.rules import Passed, has_passed
 from processors.runtime.errors import Transient
+from schemas.consumer import looking_config
 from schemas.topics import RUN_EVENTS, Group, Topic, groups_among
 
 CATCH_UP_S = 10.0  # groups commit about twice a second
 LOOK_S = 0.2
-QUEUED_KIB_MAX = 16 * 1024
 
 Answer = TypeVar("Answer")
 Ends = Mapping[int, int]  # by partition of the source: behind the last record
@@ -138,21 +138,8 @@ class KafkaProgress:
 
 
 def _consumer(bootstrap: str, group: Group) -> Consumer:
-    config: dict[str, Any] = {
-        "bootstrap.servers": bootstrap,
-        "group.id": group.id,
-        "client.id": "tidegate-maintenance",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",  # of a place that has expired: what is left
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
-        "queued.max.messages.kbytes": QUEUED_KIB_MAX,
-        "log_level": 0,  # that the broker is away is said by who asks
-        "error_cb": lambda _error: None,
-    }
-    return Consumer(config)
+    config = looking_config(bootstrap, group_id=group.id, client_id="tidegate-maintenance")
+    return Consumer(config | {"auto.offset.reset": "earliest"})  # of a place that has expired: what is left
 
 
 def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:

@@ -1,7 +1,7 @@
 """The persistence process: how it is put together."""
 
 from collections.abc import Mapping
-from time import monotonic
+from time import monotonic, time
 
 import structlog
 
@@ -39,6 +39,7 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
             instruments=instruments,
             health=health,
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
+            clock_s=time,
             only_key=replay.run_id.encode() if replay and replay.run_id else None,
         )
         worker = Worker(

@@ -12,7 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import takewhile
-from time import monotonic, time
+from time import monotonic
 
 import structlog
 
@@ -49,14 +49,14 @@ class Delivery:
         instruments: telemetry.Telemetry,
         health: Health,
         limit: Callable[[], DeadLetterLimit],
+        clock_s: Callable[[], float],
         only_key: bytes | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock_s: Callable[[], float] = time,
     ) -> None:
         """
         Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time.
 
-        With *only_key*, records of other keys are passed by.
+        With *only_key*, records of other keys are passed by. Records wait in delay tiers by *clock_s*, the time of day.
         """
         self._group = group
         self._handler = handler

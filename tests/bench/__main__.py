@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import persistence, replay, slow_agent
+from tests.bench import persistence, replay, slow_agent, streams
 from tests.faults.checker import wait_for_no_lag
 from tests.stack import RunningStack, running, tidegate
 
@@ -178,12 +178,31 @@ def replayed(stack: RunningStack) -> dict[str, Any]:
     return replay.measure(stack, REPLAY_RECORDS)
 
 
+def live_streams(stack: RunningStack) -> dict[str, Any]:
+    """An event's way to a websocket, and to a thousand of them."""
+    stack.wait_ready("fanout")
+    rounds = alternate(
+        baseline=streams.bare_frames_per_s,
+        tidegate=lambda: streams.tidegate_frames_per_s(stack),
+        latency=lambda: streams.latency_ms(stack),
+    )
+    frames_per_s = {name: median(rounds[name]) for name in ("baseline", "tidegate")}
+    return {
+        "baseline": f"bare aiohttp loop that sends each message to each of {streams.SOCKETS} websockets in turn",
+        "frames_per_s": frames_per_s,
+        "ratio": frames_per_s["tidegate"] / frames_per_s["baseline"],
+        "latency_ms": {name: median(each[name] for each in rounds["latency"]) for name in rounds["latency"][0]},
+        "rss_mib": rss_mib(stack, "fanout"),
+    }
+
+
 BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
     "single_post": single_posts,
     "batch_post": batch_posts,
     "persistence": persisted_rows,
     "slow_agent": slow_agents,
     "replay": replayed,
+    "streams": live_streams,
 }
 
 
@@ -197,9 +216,10 @@ def main() -> None:
     }
     folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
     try:
-        with running(folder, "--ports", "auto", "--without", "evaluation") as stack:
+        with running(folder, "--ports", "auto", "--without", "evaluation", "--without", "maintenance") as stack:
             for name in ONLY or BENCHES:
-                result[name] = BENCHES[name](stack)
+                with nullcontext() if name == "streams" else stopped(stack, "fanout"):
+                    result[name] = BENCHES[name](stack)
                 print(json.dumps({name: result[name]}, indent=2), flush=True)
     finally:
         tidegate("down", "--purge", "--dir", str(folder))

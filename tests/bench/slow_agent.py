@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import NoReturn
 
 from confluent_kafka import TopicPartition
@@ -81,6 +81,7 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
         instruments=instruments,
         health=health,
         limit=lambda: NO_LIMIT,
+        clock_s=time,
     )
     ends = {Partition(group.source.name, each): end for each, end in replay.ends.items()}
     worker = Worker(

@@ -16,8 +16,12 @@ WALL_CLOCKS = {
     ("time", "time"),
     ("time", "time_ns"),
 }
-# A gateway's clock is injected where it is put together. The client runs with the agent, not with us.
-MAY_READ = {"gateway/__main__.py", "gateway/client/run.py"}
+# A clock is injected where a process is put together. The client runs with the agent, not with us.
+MAY_READ = {
+    "gateway/__main__.py",
+    "gateway/client/run.py",
+    *(f"processors/{each}/process.py" for each in ("persistence", "evaluation", "fanout", "maintenance")),
+}
 
 
 def test_a_gateway_whose_clock_is_wrong_and_steps_loses_and_reorders_nothing(

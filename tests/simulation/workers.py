@@ -96,6 +96,7 @@ class Worker:
             instruments=INSTRUMENTS,
             health=Health(),
             limit=lambda: self.limit,
+            clock_s=lambda: 0.0,
             sleep=self._sleep,
         )
         self._lanes = parts.lanes(delivery.deliver, finished=self._finished, fatal=self.failures.append)

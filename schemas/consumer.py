@@ -1,0 +1,29 @@
+"""
+How a consumer is configured that only looks: it joins no group, commits nothing and makes no topic.
+
+It reads from places that it is given, and may ask what the group whose id it bears has committed.
+"""
+
+FETCH_WAIT_MS = 10  # a fetch that waits for news holds up the next look
+QUEUED_KIB_MAX = 16 * 1024
+RECONNECT_MS_MAX = 1_000
+
+
+def looking_config(bootstrap: str, *, group_id: str, client_id: str) -> dict[str, object]:
+    """Settings of a confluent consumer that looks; a place that has expired is an error to it."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "group.id": group_id,
+        "client.id": client_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
+        "queued.max.messages.kbytes": QUEUED_KIB_MAX,
+        "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
+        "log_level": 0,  # that the broker is away is said by who asks
+        "error_cb": lambda _error: None,
+    }
