@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from deploy.admin import lag
 from deploy.admin import topics as admin_topics
 from tests.faults.checker import GROUP
 from tests.faults.records import WITHIN_S
-from tests.stack import RunningStack
+from tests.stack import RunningStack, wait_until
 
 
 @contextmanager
@@ -28,3 +29,13 @@ def forget_offsets(stack: RunningStack) -> None:
     """Delete the group, which must have no members."""
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
     admin.delete_consumer_groups([GROUP.id])[GROUP.id].result(WITHIN_S)
+
+
+def wait_for_every_group(stack: RunningStack, *, but: str = "") -> None:
+    """Wait until every group of the cluster, *but* one by its id, has come to the end of its source."""
+
+    def is_there() -> bool:
+        lags = [each for each in lag.measure(stack.addresses.kafka) if each.topic == GROUP.source.name]
+        return all(each.records == 0 for each in lags if each.group != but)
+
+    wait_until(is_there, timeout_s=WITHIN_S, what="every group to have come to the end")

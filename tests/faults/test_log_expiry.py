@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.faults.checker import GROUP, check, committed
 from tests.faults.database import stored
-from tests.faults.groups import forget_offsets, resetting
+from tests.faults.groups import forget_offsets, resetting, wait_for_every_group
 from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import WITHIN_S, good, new_run, produce
 from tests.stack import RunningStack
@@ -28,6 +28,7 @@ def test_a_worker_whose_records_have_expired_stops_until_a_person_says_where_to_
         start = committed(stack)[PARTITION]
         produce(stack, run_id, [good(stack, run_id, seq) for seq in range(1, SENT + 1)], partition=PARTITION)
         oldest = start + EXPIRED
+        wait_for_every_group(stack, but=GROUP.id)
         with resetting(stack, {PARTITION: oldest}):
             expire(stack, before=oldest)
             with own_process(stack, tmp_path) as worker:
