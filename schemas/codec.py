@@ -98,6 +98,15 @@ def decode(value: bytes | None) -> Record:
     return record_type(**fields)
 
 
+def endpoint_state(value: bytes | None) -> EndpointState | None:
+    """The state in *value*, of the endpoints' topic; None for what others wrote there: everyone may who has access."""
+    try:
+        record = decode(value)
+    except Poison:
+        return None
+    return record if isinstance(record, EndpointState) else None
+
+
 def is_run_event(value: bytes) -> bool:
     """Say whether the frame announces a RunEvent as this code writes it."""
     return value.startswith(_RUN_EVENT_FRAME)

@@ -9,6 +9,10 @@ import msgspec
 from schemas import objects
 from schemas.events import RunEvent, RunFinalized, RunStatus
 
+# What a record is called where it is pushed.
+TRACE_EVENT = "trace_event"
+RUN_FINALIZED = "run_finalized"
+
 _NULL = msgspec.Raw(b"null")
 
 

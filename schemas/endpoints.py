@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Meta
 
 from schemas.credentials import Name
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
+from schemas.documents import RUN_FINALIZED
+from schemas.events import EnvironmentCaptured, RunFinalized, RunRecord
 from schemas.settings import SettingsInvalid, setting
 from schemas.topics import DELAY_PATTERN, DELAYS, ENDPOINT_PATTERN, GROUPS, Group, evaluation
 from schemas.watched import WatchedFile
@@ -29,10 +30,6 @@ from schemas.watched import WatchedFile
 SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with
 SECRET_BYTES_MIN = 24
 DEFAULT = "default"  # the name of the one endpoint that settings alone describe
-
-# What a record is called on websockets and in webhooks, beside the types of events.
-TRACE_EVENT = "trace_event"
-RUN_FINALIZED = "run_finalized"
 
 EndpointName = Annotated[str, Meta(pattern=rf"^{ENDPOINT_PATTERN}$")]
 TypePattern = Annotated[str, Meta(pattern=r"^(\*|[a-z][a-z0-9_.-]*(\.\*)?)$", max_length=128)]
@@ -128,11 +125,6 @@ def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) ->
         return False
     kind = RUN_FINALIZED if isinstance(record, RunFinalized) else record.type
     return any(_matches(kind, pattern) for pattern in types)
-
-
-def name_of(record: RunEvent | RunFinalized) -> str:
-    """What *record* is called where it is pushed."""
-    return TRACE_EVENT if isinstance(record, RunEvent) else RUN_FINALIZED
 
 
 def new_secret() -> str:

@@ -5,6 +5,7 @@ TIDEGATE_KAFKA, TIDEGATE_POSTGRES, TIDEGATE_GATEWAY, TIDEGATE_WEBSOCKET and TIDE
 so that the same commands serve an existing deployment.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,3 +60,8 @@ def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
         name: environ.get(variable) or (getattr(stack, name) if stack else None) for name, variable in SETTINGS.items()
     }
     return Addresses(folder=folder, **found)
+
+
+def kafka(folder: Path) -> str:
+    """The bootstrap servers for a command that needs nothing else. Raises NotReachable: see `Addresses.need`."""
+    return read(folder, os.environ).need("kafka")

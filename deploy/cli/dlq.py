@@ -1,6 +1,5 @@
 """`tidegate dlq list|show|redrive|drop`: the records that a group could not handle."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters that wait by reason, and show the oldest."""
-    counter = _Counter(_bootstrap(folder), known_group(group), _selection(places, reason, run_id, since, until))
+    counter = _Counter(addresses.kafka(folder), known_group(group), _selection(places, reason, run_id, since, until))
     shown: list[dict[str, object]] = []
     for letter in counter.letters():
         if len(shown) < count:
@@ -86,7 +85,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter whole: why it is one, its headers, and what it says, decoded and verified."""
-    letter = next(waiting(_bootstrap(folder), known_group(group), Selection(places=frozenset([place]))), None)
+    letter = next(waiting(addresses.kafka(folder), known_group(group), Selection(places=frozenset([place]))), None)
     if letter is None:
         raise Failed(f"no dead letter of {group} waits at {place}; `tidegate dlq list` names them")
     document = decoded(letter.raw, read_credentials(folder)).document()
@@ -122,7 +121,7 @@ def redrive(
     """
     selection = _selection(places, reason, run_id, since, until, everything=everything)
     order = _Order(
-        bootstrap=_bootstrap(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
+        bootstrap=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
     )
     done = order.carry_out(question="Send {} dead letters back?", dry_run=dry_run, yes=yes, as_json=as_json)
     lag_records = _wait_passed(order, shown=not as_json) if done and wait else None
@@ -146,7 +145,7 @@ def drop(
     """Put dead letters aside for good: they are listed no more. Their bytes stay until the topic lets go of them."""
     selection = _selection(places, reason, run_id, since, until, everything=everything)
     order = _Order(
-        bootstrap=_bootstrap(folder), group=known_group(group), selection=selection, settlement=Settlement.DROPPED
+        bootstrap=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.DROPPED
     )
     done = order.carry_out(question="Put {} dead letters aside for good?", dry_run=dry_run, yes=yes, as_json=as_json)
     order.report(done, dry_run=dry_run, as_json=as_json)
@@ -295,7 +294,3 @@ def _moment(text: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text} lacks its offset from UTC, such as Z or +02:00")
     return moment
-
-
-def _bootstrap(folder: Dir) -> str:
-    return addresses.read(folder, os.environ).need("kafka")

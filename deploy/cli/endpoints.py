@@ -1,8 +1,6 @@
 """`tidegate endpoints list|enable`: where events are sent as webhooks, and how each endpoint is doing."""
 
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -16,7 +14,6 @@ from deploy.errors import Failed
 from deploy.log.reading import Edge, records
 from deploy.log.writing import Writer
 from schemas import codec
-from schemas.errors import Poison
 from schemas.events import BreakerState, EndpointState
 from schemas.topics import ENDPOINT_STATES
 
@@ -33,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the endpoints, what each is sent, and the state of its breaker."""
-    bootstrap = _bootstrap(folder)
+    bootstrap = addresses.kafka(folder)
     states = _states(bootstrap)
     names = [group.endpoint for group in topics.groups_of(bootstrap) if group.endpoint is not None]
     print_rows([_row(name, states.get(name)) for name in names], as_json=as_json)
@@ -44,7 +41,7 @@ def enable(
     folder: Dir = DEFAULT_DIR,
 ) -> None:
     """Send to a disabled endpoint again; what came meanwhile has waited."""
-    bootstrap = _bootstrap(folder)
+    bootstrap = addresses.kafka(folder)
     state = _states(bootstrap).get(name)
     if state is None or state.breaker is not BreakerState.DISABLED:
         raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
@@ -67,14 +64,6 @@ def _row(name: str, state: EndpointState | None) -> dict[str, object]:
 def _states(bootstrap: str) -> dict[str, EndpointState]:
     found: dict[str, EndpointState] = {}
     for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
-        try:
-            state = codec.decode(raw.value)
-        except Poison:
-            continue  # not of ours: its topic is for everyone who may write to it
-        if isinstance(state, EndpointState):
+        if (state := codec.endpoint_state(raw.value)) is not None:
             found[state.endpoint] = state
     return found
-
-
-def _bootstrap(folder: Path) -> str:
-    return addresses.read(folder, os.environ).need("kafka")

@@ -1,7 +1,6 @@
 """`tidegate lag`: how far each group is behind."""
 
 import dataclasses
-import os
 from contextlib import suppress
 from time import sleep
 from typing import Annotated
@@ -31,7 +30,7 @@ def lag(
     as_json: Json = False,
 ) -> None:
     """Show each group's lag by partition, in records and in seconds since the first one that waits."""
-    bootstrap = addresses.read(folder, os.environ).need("kafka")
+    bootstrap = addresses.kafka(folder)
     if as_json or not watch:
         _print(measure(bootstrap), as_json=as_json)
     with suppress(KeyboardInterrupt):

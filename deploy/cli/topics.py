@@ -1,7 +1,6 @@
 """`tidegate topics list|create|describe`."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def list_topics(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the declared topics and whether the cluster has them."""
-    found = topics.existing(admin_client(_bootstrap(folder)))
+    found = topics.existing(admin_client(addresses.kafka(folder)))
     rows = [
         {
             "topic": topic.name,
@@ -59,7 +58,7 @@ def create(
 
     Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are.
     """
-    bootstrap = _bootstrap(folder)
+    bootstrap = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
     created = topics.create(bootstrap, groups(endpoints), partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(bootstrap)
@@ -78,7 +77,7 @@ def describe(
     topic = find_topic(name)
     if topic is None:
         raise Failed(f"no topic {name} is declared; `tidegate topics list` names them")
-    admin = admin_client(_bootstrap(folder))
+    admin = admin_client(addresses.kafka(folder))
     count = topics.existing(admin).get(name)
     if count is None:
         raise Failed(f"topic {name} does not exist: run `tidegate topics create`")
@@ -99,7 +98,3 @@ def describe(
     console.print(f"{name}: {', '.join(record.__name__ for record in topic.records)} by {topic.key}")
     console.print(table(("setting", "value"), settings.items()))
     print_rows(partitions, as_json=False)
-
-
-def _bootstrap(folder: Path) -> str:
-    return addresses.read(folder, os.environ).need("kafka")

@@ -12,7 +12,6 @@ from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, poll_until
 from gateway.log.thread import ClientThread
 from schemas import codec
-from schemas.errors import Poison
 from schemas.events import EndpointState
 from schemas.topics import ENDPOINT_STATES
 
@@ -58,7 +57,5 @@ class EndpointStates:
     def _read(self) -> None:
         deadline_s = monotonic() + REQUEST_S
         while (message := poll_until(self._consumer, deadline_s)) is not None and message.error() is None:
-            with suppress(Poison):  # not of ours: its topic is for everyone who may write to it
-                state = codec.decode(message.value())
-                if isinstance(state, EndpointState):
-                    self._states[state.endpoint] = state
+            if (state := codec.endpoint_state(message.value())) is not None:
+                self._states[state.endpoint] = state

@@ -64,35 +64,31 @@ class Effects:
         Raises:
             QueueFull, LogUnavailable: see `Log`.
         """
-        if follower.group.endpoint is None:
-            return await self._stored(follower, place, view, principal)
+        is_persistence = follower.group.endpoint is None
+        away = None
+        if is_persistence:
+            # The store goes before what was put aside: a dead letter that was sent back and stored is both.
+            try:
+                if (stored := await self._stored(place, view, principal)) is not None:
+                    return stored
+            except StoreUnavailable as error:
+                away = Effect(outcome="unknown", detail=str(error))
         search = await self._search(follower, place, view, principal)
         if search.last is not None and (aside := _set_aside(follower, search.last)) is not None:
             return aside
-        if not search.complete:
-            return _NOT_SEARCHED
+        if away is not None or not search.complete:
+            return away or _NOT_SEARCHED
+        if is_persistence:
+            return NOTHING_KNOWN
         return EXPIRED if record is None else self._delivered(follower.group, record)
 
-    async def _stored(
-        self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
-    ) -> Effect:
-        # The store goes before what was put aside: a dead letter that was sent back and stored is both.
-        away = None
-        try:
-            stored = await self._store.effect(
-                principal.tenant,
-                place,
-                run_id=None if view is None else view.run_id,
-                environment=view is not None and view.name == EnvironmentCaptured.__name__,
-            )
-        except StoreUnavailable as error:
-            stored, away = None, Effect(outcome="unknown", detail=str(error))
-        if stored is not None:
-            return stored
-        search = await self._search(follower, place, view, principal)
-        if search.last is not None and (aside := _set_aside(follower, search.last)) is not None:
-            return aside
-        return away or (NOTHING_KNOWN if search.complete else _NOT_SEARCHED)
+    async def _stored(self, place: Receipt, view: RecordView | None, principal: Principal) -> Effect | None:
+        return await self._store.effect(
+            principal.tenant,
+            place,
+            run_id=None if view is None else view.run_id,
+            environment=view is not None and view.name == EnvironmentCaptured.__name__,
+        )
 
     async def _search(
         self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
@@ -106,7 +102,8 @@ class Effects:
     def _delivered(self, group: Group, record: LogRecord) -> Effect:
         try:
             decoded = codec.decode(record.value)
-            assert isinstance(decoded, RunRecord), "others are poison to the group, and so among its dead letters"
+            if not isinstance(decoded, RunRecord):
+                return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
             rejection = check_record(
                 decoded,
                 topic=record.place.topic,
@@ -115,7 +112,7 @@ class Effects:
                 headers=record.headers,
                 credentials=self._credentials(),
             )
-        except (Poison, AssertionError):
+        except Poison:
             return NOTHING_KNOWN
         if rejection is not None:
             return Effect(outcome="rejected", reason=rejection.reason, detail=rejection.detail)

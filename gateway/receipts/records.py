@@ -26,26 +26,16 @@ def describe(record: LogRecord) -> RecordView:
             written_at=record.written_at,
             problem=f"{poison.reason}: {poison.detail}",
         )
-    if isinstance(decoded, EndpointState):
-        # Of an operator, not of a run; it may say more of an endpoint than its tenant is to know.
-        return RecordView(
-            name=type(decoded).__name__,
-            tenant=None,
-            run_id=None,
-            seq=None,
-            event_id=None,
-            key=text(record.key),
-            written_at=record.written_at,
-            problem=None,
-        )
+    # An endpoint's state is an operator's: it may say more than the endpoint's tenant is to know.
+    of_run = None if isinstance(decoded, EndpointState) else decoded
     seq_or_none = decoded.seq if isinstance(decoded, RunEvent) else None
     part = seq_or_none or _PARTS.get(type(decoded))
     return RecordView(
         name=type(decoded).__name__,
-        tenant=decoded.tenant,
-        run_id=decoded.run_id,
+        tenant=None if of_run is None else of_run.tenant,
+        run_id=None if of_run is None else of_run.run_id,
         seq=seq_or_none,
-        event_id=None if part is None else headers.event_id(decoded.tenant, decoded.run_id, part),
+        event_id=headers.event_id(of_run.tenant, of_run.run_id, part) if of_run and part else None,
         key=text(record.key),
         written_at=record.written_at,
         problem=None,

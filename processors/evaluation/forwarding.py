@@ -15,8 +15,6 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-import msgspec
-
 from processors.evaluation.breaker import Breaker
 from processors.evaluation.sending import Answer, Send, Verdict
 from processors.evaluation.webhook import message_of
@@ -31,12 +29,8 @@ JITTER = 0.2
 REMEMBERED_MAX = 50_000  # records of slices that wait
 
 Run = tuple[str, str]  # tenant, run id
-
-
-class _Settled(msgspec.Struct, frozen=True, gc=False):
-    outcome: Outcome
-    reason: Reason | None = None
-    failure: Failure | None = None
+Place = tuple[str, int, int, int]  # topic, partition, offset, tier
+End = tuple[Outcome, Reason | None]  # as a tally counts it
 
 
 class Forwarder:
@@ -61,7 +55,7 @@ class Forwarder:
         self._clock_s = clock_s
         self._sleep = sleep
         self._jitter = jitter
-        self._settled: dict[tuple[str, int, int, int], _Settled] = {}
+        self._settled: dict[Place, End | Failure] = {}
 
     async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
         """See `Handler`."""
@@ -73,9 +67,8 @@ class Forwarder:
             raise Transient(f"the endpoint's breaker is {self._breaker.state}: {self._breaker.reason}")
         for arrival in arrivals:
             self._settled.pop(_place(arrival), None)
-        ends = [each for each in settled if each is not None]
-        tally = Tally((each.outcome, each.reason) for each in ends if each.failure is None)
-        failures = [each.failure for each in ends if each.failure is not None]
+        tally = Tally(each for each in settled if isinstance(each, tuple))
+        failures = [each for each in settled if isinstance(each, Failure)]
         if failures:
             raise SomeFailed(tally, failures)
         return tally
@@ -86,9 +79,9 @@ class Forwarder:
         runs: dict[Run, list[Arrival]] = {}
         for arrival in arrivals:
             if arrival.rejection is not None:
-                self._settle(arrival, _Settled(Outcome.REJECTED, arrival.rejection.reason))
+                self._settle(arrival, (Outcome.REJECTED, arrival.rejection.reason))
             elif not is_wanted(arrival.record, tenant=endpoint.tenant, types=endpoint.types):
-                self._settle(arrival, _Settled(Outcome.FILTERED))
+                self._settle(arrival, (Outcome.FILTERED, None))
             elif _place(arrival) not in self._settled:
                 runs.setdefault(_run(arrival), []).append(arrival)
         return list(runs.values())
@@ -100,7 +93,7 @@ class Forwarder:
                 return
             self._settle(arrival, settled)
 
-    async def _deliver(self, arrival: Arrival) -> _Settled | None:
+    async def _deliver(self, arrival: Arrival) -> End | Failure | None:
         """Try in place; None if the breaker does not let it."""
         began_s, failures = self._clock_s(), 0
         while True:
@@ -109,7 +102,7 @@ class Forwarder:
             if answer is None or answer.verdict is Verdict.GONE:
                 return None
             if answer.verdict is Verdict.TAKEN:
-                return _Settled(Outcome.DONE)
+                return Outcome.DONE, None
             if answer.verdict is Verdict.REFUSED:
                 return _failed(arrival, Reason.DELIVERY_REFUSED, answer, again=False)
             failures += 1
@@ -145,15 +138,15 @@ class Forwarder:
         alive_from_s = min(since_s, self._clock_s() - ALIVE_S)
         return self._breaker.is_closed and self._breaker.succeeded_at_s >= alive_from_s
 
-    def _settle(self, arrival: Arrival, settled: _Settled) -> None:
+    def _settle(self, arrival: Arrival, settled: End | Failure) -> None:
         if len(self._settled) >= REMEMBERED_MAX:
             # Of slices that were given up with their partitions. To forget costs a second delivery, no record.
             self._settled.pop(next(iter(self._settled)))
         self._settled[_place(arrival)] = settled
 
 
-def _failed(arrival: Arrival, reason: Reason, answer: Answer, *, again: bool) -> _Settled:
-    return _Settled(Outcome.DEFERRED, reason, Failure(arrival, Poison(reason, answer.detail), again))
+def _failed(arrival: Arrival, reason: Reason, answer: Answer, *, again: bool) -> Failure:
+    return Failure(arrival, Poison(reason, answer.detail), again)
 
 
 def _pause_s(base_s: float, asked_s: float | None, *, jitter: float) -> float:
@@ -161,7 +154,7 @@ def _pause_s(base_s: float, asked_s: float | None, *, jitter: float) -> float:
     return min(max(asked_s or 0.0, base_s), 2 * base_s) * (1 + JITTER * jitter)
 
 
-def _place(arrival: Arrival) -> tuple[str, int, int, int]:
+def _place(arrival: Arrival) -> Place:
     raw = arrival.raw
     return raw.topic, raw.partition, raw.offset, raw.tier
 

@@ -17,12 +17,10 @@ from processors.evaluation.sending import Sender, measured
 from processors.evaluation.states import EndpointStates
 from processors.runtime.cluster import topic_names
 from processors.runtime.dead_letters import LogWriter
-from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Unsettled
-from processors.runtime.health import Health
+from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
-from processors.runtime.order import Order, ends_of, outcomes_of
-from processors.runtime.worker import Worker
+from processors.runtime.order import Order
 from schemas import settings, telemetry, topics
 from schemas.credentials import CredentialsFile
 from schemas.endpoints import Endpoint, watch
@@ -36,7 +34,7 @@ log = structlog.get_logger()
 async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     """Run the group of one endpoint, or a replay of it; return its exit code."""
     config, replay = settings.load(EvaluationSettings, environ), order.replay
-    name = replay.group.removeprefix(topics.EVALUATION) if replay else order.endpoint
+    name = replay.consumers.endpoint if replay else order.endpoint
     if not name:
         raise SettingsInvalid("--endpoint is missing: the name of one in the endpoints file")
     log.info(
@@ -49,7 +47,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     if live is None:
         raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
     group = live if replay is None else replace(live, replay_id=replay.id)
-    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_EVALUATION)
+    instruments = telemetry.Telemetry(telemetry.OF_EVALUATION)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     async with AsyncExitStack() as stack:
         if replay is None:
@@ -73,31 +71,19 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
             concurrency=endpoint().concurrency,
         )
         instruments[telemetry.WEBHOOK_BREAKER_CLOSED].labels(name).set_function(lambda: breaker.is_closed)
-        delivery = Delivery(
+        code = await run_group(
             group,
             forwarder.forward,
-            # A replay's too: nobody else tries these records once more.
-            dead_letters=writer,
-            credentials=CredentialsFile(config.credentials.path),
-            instruments=instruments,
-            health=health,
-            limit=limit_in_force(config.limits, group),
-            clock_s=time,
-            only_key=replay.run_id.encode() if replay and replay.run_id else None,
-        )
-        worker = Worker(
-            group,
             bootstrap=config.kafka.bootstrap,
-            work=delivery.deliver,
-            asleep=delivery.asleep,
-            health=health,
+            management=config.management,
+            credentials=CredentialsFile(config.credentials.path),
+            dead_letters=writer,  # a replay's too: nobody else tries these records once more
+            limit=limit_in_force(config.limits, group),
             instruments=instruments,
-            ends=ends_of(replay),
+            clock_s=time,
+            replay=replay,
             fetch_records_max=FETCH_RECORDS_MAX,
         )
-        code = await worker.run(config.management)
-    if replay is not None:
-        log.info("replay stops", id=replay.id, outcomes=outcomes_of(instruments))
     await writer.close()
     return code
 

@@ -20,7 +20,6 @@ from processors.runtime.errors import Transient
 from schemas import codec
 from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
-from schemas.errors import Poison
 from schemas.events import BreakerState, EndpointState
 from schemas.topics import ENDPOINT_STATES
 
@@ -131,16 +130,8 @@ class EndpointStates:
                         return found
                     raise Transient(f"{ENDPOINT_STATES.name}: {error.str()}")
                 if message.key() == self._name.encode():
-                    found = _decode(message.value()) or found
+                    found = codec.endpoint_state(message.value()) or found
         except KafkaException as error:
             raise Transient(f"{ENDPOINT_STATES.name}: {error}") from error
         finally:
             consumer.close()
-
-
-def _decode(value: bytes | None) -> EndpointState | None:
-    try:
-        record = codec.decode(value)
-    except Poison:
-        return None
-    return record if isinstance(record, EndpointState) else None

@@ -14,8 +14,7 @@ from standardwebhooks import Webhook
 
 from processors.runtime.outcomes import Arrival
 from schemas import documents, headers
-from schemas.documents import EventDocument, FinalizedDocument
-from schemas.endpoints import RUN_FINALIZED, TRACE_EVENT
+from schemas.documents import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
 from schemas.events import RunEvent, RunFinalized
 
 # W3C Trace Context: anything else is not handed on.

@@ -13,7 +13,7 @@ from processors.fanout.messages import Message, plain
 from processors.fanout.subscriber import Mailbox
 from processors.fanout.tallies import Tallies, Tally
 from processors.runtime.errors import Transient
-from schemas.events import BreakerState
+from schemas.events import BreakerState, EndpointState
 from schemas.topics import Group, find_group
 
 EVERY_S = 1.0
@@ -39,10 +39,10 @@ class EndpointStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is known of the groups, and of the endpoints by whose events they are sent: None, of every tenant."""
+    """What is known of the groups, and of the endpoints by name."""
 
     groups: Sequence[GroupStanding]
-    endpoints: Mapping[str, tuple[str | None, EndpointStanding]]
+    endpoints: Mapping[str, EndpointState]
 
     def groups_of(self, tenant: str) -> Sequence[GroupStanding]:
         """Those that *tenant* may hear of: not those of another tenant's endpoints."""
@@ -50,13 +50,17 @@ class Standing:
 
     def endpoints_of(self, tenant: str) -> Sequence[EndpointStanding]:
         """Those that *tenant* may hear of."""
-        return [standing for of, standing in self.endpoints.values() if of in (None, tenant)]
+        return [
+            EndpointStanding(name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since)
+            for state in self.endpoints.values()
+            if state.tenant in (None, tenant)
+        ]
 
     def _is_seen(self, group: Group | None, tenant: str) -> bool:
         if group is None or group.endpoint is None:
             return True
-        of, _ = self.endpoints.get(group.endpoint, ("", None))  # whose it is, its worker has not said
-        return of in (None, tenant)
+        state = self.endpoints.get(group.endpoint)  # None: whose it is, its worker has not said
+        return state is not None and state.tenant in (None, tenant)
 
 
 class Dashboard:

@@ -13,12 +13,12 @@ from confluent_kafka.admin import AdminClient
 
 from processors.fanout.places import TopicEnds
 from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.consumer import looking_config
 from schemas.cursors import topic_id
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
 
-REQUEST_S = 5.0
 READ_S = 2.0
 SLICE_RECORDS_MAX = 1000
 SLICE_BYTES_MAX = 4 * 1024 * 1024  # and the record that passes it
@@ -157,19 +157,6 @@ def looking_consumer(bootstrap: str, *, group_id: str, client_id: str) -> Consum
 def _code(error: KafkaException) -> int | None:
     cause = error.args[0] if error.args else None
     return cause.code() if isinstance(cause, KafkaError) else None
-
-
-def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
-    """The partitions of *topic*. Raises KafkaException."""
-    return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
-
-
-def edges_of(consumer: Consumer, partition: Partition) -> tuple[int, int]:
-    """The first offset that a partition holds, and the one that follows its last. Raises Transient, KafkaException."""
-    edges = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=REQUEST_S, cached=False)
-    if edges is None:
-        raise Transient(f"the log does not tell its ends within {REQUEST_S:g} s")
-    return edges
 
 
 def _topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:

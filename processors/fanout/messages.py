@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from processors.runtime.batch import Partition
+from schemas import documents
 from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
 from schemas.events import RunEvent, RunFinalized, TraceRecord
 from schemas.topics import RUN_EVENTS
@@ -23,8 +24,8 @@ _ENCODER = msgspec.json.Encoder()
 class Kind(StrEnum):
     """The `type` of a message that tells of a record."""
 
-    TRACE_EVENT = "trace_event"
-    RUN_FINALIZED = "run_finalized"
+    TRACE_EVENT = documents.TRACE_EVENT
+    RUN_FINALIZED = documents.RUN_FINALIZED
     TRACE_RECORD = "trace_record"
 
 

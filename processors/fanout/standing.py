@@ -2,17 +2,16 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from processors.fanout.dashboard import EndpointStanding, GroupStanding, Standing
-from processors.fanout.log import REQUEST_S, edges_of, looking_consumer, partitions_of
+from processors.fanout.dashboard import GroupStanding, Standing
+from processors.fanout.log import looking_consumer
 from processors.runtime.batch import Partition
+from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas import codec
-from schemas.errors import Poison
 from schemas.events import EndpointState
 from schemas.topics import ENDPOINT_STATES, Group, groups_among
 
@@ -26,7 +25,7 @@ class GroupsLook:
         self._consumers: dict[Group, Consumer] = {}
         self._states: Consumer | None = None  # reads on where it was
         self._states_read = False  # to their end, once
-        self._endpoints: dict[str, tuple[str | None, EndpointStanding]] = {}
+        self._endpoints: dict[str, EndpointState] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="groups")
 
     async def __aenter__(self) -> Self:
@@ -68,13 +67,8 @@ class GroupsLook:
                     self._states_read = True
                     return
                 raise KafkaException(error)
-            with suppress(Poison):  # not of ours: its topic is for everyone who may write to it
-                state = codec.decode(message.value())
-                if isinstance(state, EndpointState):
-                    standing = EndpointStanding(
-                        name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since
-                    )
-                    self._endpoints[state.endpoint] = state.tenant, standing
+            if (state := codec.endpoint_state(message.value())) is not None:
+                self._endpoints[state.endpoint] = state
 
     def _consumer(self, group_id: str) -> Consumer:
         return looking_consumer(self._bootstrap, group_id=group_id, client_id="tidegate-fanout-groups")

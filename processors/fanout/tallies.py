@@ -1,7 +1,7 @@
 """What happens in a tenant, counted for those who look at its dashboard; nobody looks: nothing is counted."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from processors.fanout.messages import Told
@@ -65,7 +65,3 @@ class Tallies:
         taken = self._tallies
         self._tallies = {tenant: Tally() for tenant in self._watchers}
         return taken
-
-    def tenants(self) -> Sequence[str]:
-        """Those that are watched."""
-        return list(self._watchers)

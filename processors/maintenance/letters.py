@@ -5,20 +5,21 @@ from time import monotonic
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from processors.runtime.batch import Partition
+from processors.runtime.cluster import REQUEST_S, edges_of
 from processors.runtime.errors import Transient
 from schemas import codec, headers
 from schemas.errors import Poison
 from schemas.events import RunEvent
 from schemas.topics import Topic
 
-REQUEST_S = 5.0
 LETTERS_S = 60.0  # for all letters of a topic
 LETTERS_MAX = 100_000
 
 
 def letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> Iterator[Message]:
     """Every record of *topic* from *beginnings* on, as far as it goes now."""
-    edges = {partition: edges_of(consumer, topic, partition) for partition in beginnings}
+    edges = {partition: edges_of(consumer, Partition(topic, partition)) for partition in beginnings}
     places = [
         TopicPartition(topic, partition, max(beginnings[partition], first))
         for partition, (first, end) in edges.items()
@@ -56,14 +57,6 @@ def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
         return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def edges_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """The first offset that a partition holds, and the one behind its last. Raises Transient, KafkaException."""
-    edges = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_S, cached=False)
-    if edges is None:
-        raise Transient(f"{topic}/{partition} does not tell its ends")
-    return edges
 
 
 def object_of(value: bytes | None) -> str | None:

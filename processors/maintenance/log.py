@@ -14,8 +14,10 @@ from typing import Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from processors.maintenance.letters import REQUEST_S, edges_of, letters, object_of, origin
+from processors.maintenance.letters import letters, object_of, origin
 from processors.maintenance.rules import Passed, has_passed
+from processors.runtime.batch import Partition
+from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.consumer import looking_config
 from schemas.topics import RUN_EVENTS, Group, Topic, groups_among
@@ -62,14 +64,10 @@ class KafkaProgress:
     def __init__(self, bootstrap: str, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS) -> None:
         """Ask for *groups*; None: for all that the cluster has, which webhook endpoints make more and fewer."""
         self._bootstrap = bootstrap
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
         self._groups = groups
         self._source = source
         self._consumers: dict[Group, Consumer] = {}
-
-    async def close(self) -> None:
-        """Close; behind the call that still runs, if one does."""
-        for consumer in self._consumers.values():
-            await asyncio.to_thread(consumer.close)
 
     async def passed(self) -> Passed:
         """See `Progress.passed`."""
@@ -99,8 +97,7 @@ class KafkaProgress:
         return ask()
 
     def _topic_names(self) -> Sequence[str]:
-        admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0, "error_cb": lambda _error: None})
-        return list(admin.list_topics(timeout=REQUEST_S).topics)
+        return list(self._admin.list_topics(timeout=REQUEST_S).topics)
 
     def _passed(self) -> Passed:
         if not self._consumers:
@@ -118,14 +115,15 @@ class KafkaProgress:
     def _ends(self) -> Ends:
         consumer = next(iter(self._consumers.values()))
         return {
-            each: edges_of(consumer, self._source.name, each)[1] for each in _partitions(consumer, self._source.name)
+            each: edges_of(consumer, Partition(self._source.name, each))[1]
+            for each in _partitions(consumer, self._source.name)
         }
 
     def _held_objects(self) -> frozenset[str]:
         held: set[str] = set()
         for group, consumer in self._consumers.items():
             dead = group.dead_letters.name
-            beginnings = {each: edges_of(consumer, dead, each)[0] for each in _partitions(consumer, dead)}
+            beginnings = {each: edges_of(consumer, Partition(dead, each))[0] for each in _partitions(consumer, dead)}
             for those in (self._waiting(group, consumer), letters(consumer, dead, beginnings)):
                 held.update(key for letter in those if (key := object_of(letter.value())) is not None)
         return frozenset(held)
@@ -143,7 +141,7 @@ def _consumer(bootstrap: str, group: Group) -> Consumer:
 
 
 def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:
-    found = list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
+    found = partitions_of(consumer, topic)
     if not found:
         raise Transient(f"the topic {topic} is not there: run `tidegate topics create`")
     return found

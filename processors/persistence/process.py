@@ -9,11 +9,9 @@ from processors.config import PersistenceSettings
 from processors.persistence.agent import persistence
 from processors.persistence.store import EventStore, Writing
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
-from processors.runtime.delivery import Delivery
-from processors.runtime.health import Health
+from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
-from processors.runtime.order import Order, ends_of, outcomes_of
-from processors.runtime.worker import Worker
+from processors.runtime.order import Order
 from schemas import settings, telemetry, topics
 from schemas.credentials import CredentialsFile
 from schemas.replays import Replay
@@ -26,34 +24,22 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     config, replay = settings.load(PersistenceSettings, environ), order.replay
     log.info("starting", processor="persistence", replay=replay and replay.id, **settings.effective(config))
     group = topics.PERSISTENCE if replay is None else replay.consumers
-    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     credentials = CredentialsFile(config.credentials.path)
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
-        delivery = Delivery(
+        code = await run_group(
             group,
             persistence(store, writer, lambda: credentials.current(now_s=monotonic()).gateway.mac_secrets[0]),
-            dead_letters=writer if replay is None else NoDeadLetters(),
-            credentials=credentials,
-            instruments=instruments,
-            health=health,
-            limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
-            clock_s=time,
-            only_key=replay.run_id.encode() if replay and replay.run_id else None,
-        )
-        worker = Worker(
-            group,
             bootstrap=config.kafka.bootstrap,
-            work=delivery.deliver,
-            asleep=delivery.asleep,
-            health=health,
-            instruments=instruments,
-            ends=ends_of(replay),
+            management=config.management,
+            credentials=credentials,
+            dead_letters=writer if replay is None else NoDeadLetters(),
+            limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
+            instruments=telemetry.Telemetry(telemetry.OF_PROCESSORS),
+            clock_s=time,
+            replay=replay,
         )
-        code = await worker.run(config.management)
-    if replay is not None:
-        log.info("replay stops", id=replay.id, outcomes=outcomes_of(instruments))
     await writer.close()
     return code
 

@@ -1,26 +1,41 @@
-"""What a worker asks a cluster before it starts."""
+"""What is asked of a cluster beside consuming. Blocks, but for `topic_names`."""
 
 import asyncio
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 
-ANSWER_S = 10.0
+REQUEST_S = 5.0
+START_S = 10.0
 
 
 async def topic_names(bootstrap: str) -> AbstractSet[str]:
     """
-    Every topic of the cluster.
+    Every topic of the cluster, for a worker that starts.
 
     Raises:
         Transient: no broker answers.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
     try:
-        # It blocks, so on a thread.
-        return (await asyncio.to_thread(admin.list_topics, timeout=ANSWER_S)).topics.keys()
+        return (await asyncio.to_thread(admin.list_topics, timeout=START_S)).topics.keys()
     except KafkaException as error:
         raise Transient(f"Kafka does not answer: {error}") from error
+
+
+def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
+    """The partitions of *topic*; none if there is no such topic. Raises KafkaException."""
+    return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
+
+
+def edges_of(consumer: Consumer, partition: Partition) -> tuple[int, int]:
+    """The first offset that a partition holds, and the one that follows its last. Raises Transient, KafkaException."""
+    edges = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=REQUEST_S, cached=False)
+    if edges is None:
+        raise Transient(f"{partition.topic}/{partition.partition} does not tell its ends within {REQUEST_S:g} s")
+    return edges

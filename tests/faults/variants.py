@@ -22,7 +22,7 @@ from gateway.intake.records import Outgoing
 from processors import __main__ as processors_main
 from processors.maintenance import rules
 from processors.persistence import agent, process, store
-from processors.runtime import worker
+from processors.runtime import group, worker
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.health import Health
@@ -174,7 +174,7 @@ def take() -> None:
 
             self.app.agent(source, name="taking")(deliver)
 
-    change(process, "Worker", Taking)
+    change(group, "Worker", Taking)
 
 
 def by_partition(events: Sequence[Any]) -> Iterator[Batch]:

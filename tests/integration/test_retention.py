@@ -33,10 +33,12 @@ from processors.maintenance.store import LOCK_ID, PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
 from schemas import codec, headers, settings
+from schemas.endpoints import DEFAULT
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
-from schemas.topics import PERSISTENCE, RUN_EVENTS
+from schemas.topics import PERSISTENCE, RUN_EVENTS, evaluation
 from tests import builders
+from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import ROOT, held_down, own_process, paused
 from tests.faults.records import write_as_a_gateway
 from tests.integration import test_gateway
@@ -152,8 +154,12 @@ def client(stack: RunningStack) -> Client:
     return Client(stack)
 
 
-def make_run(stack: RunningStack, *, large: bool = False, finalized: bool = True) -> str:
-    """A stored run of three events, one of them signed, and with *large* a fourth in object storage."""
+def make_run(stack: RunningStack, *, large: bool = False, finalized: bool = True, but: str = "") -> str:
+    """
+    A run of three events, one of them signed, and with *large* a fourth in object storage.
+
+    Every group has passed it, but the one of that id.
+    """
     client, run_id = Client(stack), new_run()
     client.send(builders.event(1, run_id=run_id))
     client.send(builders.signed(builders.event(2, run_id=run_id), secret=stack.addresses.agent_secret))
@@ -163,6 +169,7 @@ def make_run(stack: RunningStack, *, large: bool = False, finalized: bool = True
     client.send(builders.event(3 + large, run_id=run_id), "?wait=persistence")
     if finalized:
         finalize(client, run_id, 3 + large)
+    wait_for_every_group(stack, but=but)
     return run_id
 
 
@@ -277,7 +284,7 @@ def test_nothing_goes_that_a_group_has_yet_to_pass(stack: RunningStack, retained
 def test_an_endpoint_that_has_yet_to_be_told_holds_too(stack: RunningStack, retained: Retained) -> None:
     """The groups are those that the cluster has, not those that the code names."""
     with held_down(stack, "evaluation"):
-        run_id = make_run(stack)
+        run_id = make_run(stack, but=evaluation(DEFAULT).id)
         retained.age(run_id)
         report = retained.run()
         assert (of_tenant(report), report["held_runs"]) == (NOTHING, 1)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from processors.evaluation.breaker import Breaker
-from processors.evaluation.forwarding import Forwarder, _Settled
+from processors.evaluation.forwarding import End, Forwarder
 from processors.evaluation.sending import Answer, Verdict
 from processors.evaluation.webhook import Message
 from processors.runtime.errors import Transient
-from processors.runtime.outcomes import Arrival, Outcome, SomeFailed, Tally
+from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from schemas.endpoints import Endpoint, new_secret
 from schemas.errors import Reason
 from schemas.events import BreakerState
@@ -244,8 +244,8 @@ async def test_every_event_is_taken_or_named_whatever_the_receiver_does(seed: in
 class PassesByWhatIsBlocked(Forwarder):
     """Takes a record for done that the breaker did not let through."""
 
-    async def _deliver(self, arrival: Arrival) -> _Settled | None:
-        return await super()._deliver(arrival) or _Settled(Outcome.DONE)
+    async def _deliver(self, arrival: Arrival) -> End | Failure | None:
+        return await super()._deliver(arrival) or (Outcome.DONE, None)
 
 
 class SendsARunAtOnce(Forwarder):

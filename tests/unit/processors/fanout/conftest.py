@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
-from processors.fanout.dashboard import Dashboard, EndpointStanding, GroupStanding, Standing
+from processors.fanout.dashboard import Dashboard, GroupStanding, Standing
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.places import Places, TopicEnds
@@ -23,7 +23,7 @@ from processors.fanout.tickets import Tickets
 from processors.runtime.batch import Batch, Partition
 from schemas import telemetry
 from schemas.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
-from schemas.events import BreakerState
+from schemas.events import BreakerState, EndpointState
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
@@ -151,7 +151,9 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
     async def standing() -> Standing:
         groups = ("persistence", "evaluation.ours", "evaluation.theirs", "evaluation.unheard")
         endpoints = {
-            name: (of, EndpointStanding(name=name, breaker=BreakerState.OPEN, reason="HTTP 500", since=clock.now()))
+            name: EndpointState(
+                endpoint=name, tenant=of, types=["*"], breaker=BreakerState.OPEN, reason="HTTP 500", since=clock.now()
+            )
             for name, of in (("ours", TENANT), ("theirs", "other"))
         }
         return Standing(

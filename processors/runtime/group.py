@@ -1,0 +1,63 @@
+"""The life of a process that brings the records of one group to their effect, or repeats part of them."""
+
+from collections.abc import Callable
+
+import structlog
+
+from processors.runtime.dead_letters import DeadLetters
+from processors.runtime.delivery import Delivery
+from processors.runtime.health import Health
+from processors.runtime.limit import DeadLetterLimit
+from processors.runtime.order import ends_of, outcomes_of
+from processors.runtime.outcomes import Handler
+from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
+from schemas import telemetry
+from schemas.credentials import CredentialsFile
+from schemas.replays import Replay
+from schemas.settings import ManagementSettings
+from schemas.topics import Group
+
+log = structlog.get_logger()
+
+
+async def run_group(
+    group: Group,
+    handler: Handler,
+    *,
+    bootstrap: str,
+    management: ManagementSettings,
+    credentials: CredentialsFile,
+    dead_letters: DeadLetters,
+    limit: Callable[[], DeadLetterLimit],
+    instruments: telemetry.Telemetry,
+    clock_s: Callable[[], float],
+    replay: Replay | None,
+    fetch_records_max: int = FETCH_RECORDS_MAX,
+) -> int:
+    """Hand the records of *group*, or those that *replay* names, to *handler*; return the exit code."""
+    health = Health()
+    delivery = Delivery(
+        group,
+        handler,
+        dead_letters=dead_letters,
+        credentials=credentials,
+        instruments=instruments,
+        health=health,
+        limit=limit,
+        clock_s=clock_s,
+        only_key=replay.run_id.encode() if replay and replay.run_id else None,
+    )
+    worker = Worker(
+        group,
+        bootstrap=bootstrap,
+        work=delivery.deliver,
+        asleep=delivery.asleep,
+        health=health,
+        instruments=instruments,
+        ends=ends_of(replay),
+        fetch_records_max=fetch_records_max,
+    )
+    code = await worker.run(management)
+    if replay is not None:
+        log.info("replay stops", id=replay.id, outcomes=outcomes_of(instruments))
+    return code
