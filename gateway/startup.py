@@ -5,8 +5,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from gateway.errors import StoreUnavailable
-from gateway.objects.backend import LocationInvalid, ObstoreStorage
+from gateway.objects.backend import ObstoreStorage
 from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
+from schemas.settings import SettingsInvalid
 from schemas.topics import RUN_EVENTS
 
 KAFKA_WAIT_S = 10.0
@@ -42,8 +43,8 @@ def open_objects(location: str) -> ObstoreStorage:
     """
     try:
         return ObstoreStorage(location)
-    except LocationInvalid as error:
-        raise CannotStart(f"TIDEGATE_OBJECTS: {error}") from error
+    except SettingsInvalid as error:
+        raise CannotStart(str(error)) from error
 
 
 async def check_tables(store: PostgresRunStore) -> None:

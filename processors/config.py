@@ -30,6 +30,7 @@ class EvaluationSettings:
     credentials: CredentialsSettings
     management: ManagementSettings
     endpoints: EndpointsSettings
+    objects: ObjectsSettings
     internal_allowed: bool = setting(
         "TIDEGATE_EVALUATION_INTERNAL", False, help="Send also to internal addresses, without TLS, on any port"
     )
@@ -85,4 +86,5 @@ class FanoutSettings:
     credentials: CredentialsSettings
     management: ManagementSettings
     streams: StreamSettings
+    objects: ObjectsSettings
     log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas import objects
 from schemas.events import RunEvent, RunFinalized, RunStatus
+from schemas.objects import PayloadProblem
 
 # What a record is called where it is pushed.
 TRACE_EVENT = "trace_event"
@@ -16,8 +17,12 @@ RUN_FINALIZED = "run_finalized"
 _NULL = msgspec.Raw(b"null")
 
 
-class EventDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """One event; `payload` is null where `payload_ref` says that it is kept in object storage."""
+class EventDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One event; `payload` is null where `payload_ref` says that it is kept in object storage.
+
+    Whoever asked for such payloads gets it, or `payload_problem` says why not.
+    """
 
     run_id: str
     seq: int
@@ -27,6 +32,7 @@ class EventDocument(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str
     payload: msgspec.Raw
     payload_ref: msgspec.Raw
+    payload_problem: PayloadProblem | None = None
     meta: msgspec.Raw
     event_sha256: str  # lower-case hex
 
@@ -40,8 +46,8 @@ class FinalizedDocument(msgspec.Struct, frozen=True, kw_only=True):
     finalized_at: str  # RFC 3339, UTC
 
 
-def event_document(event: RunEvent) -> EventDocument:
-    """What is shown of *event*."""
+def event_document(event: RunEvent, kept: bytes | PayloadProblem | None = None) -> EventDocument:
+    """What is shown of *event*; *kept* is what its reference stands for, where that was asked for."""
     reference = event.payload_ref
     return EventDocument(
         run_id=event.run_id,
@@ -50,8 +56,9 @@ def event_document(event: RunEvent) -> EventDocument:
         actor=event.actor,
         type=event.type,
         agent_id=event.agent_id,
-        payload=_NULL if event.payload is None else msgspec.Raw(event.payload.encode()),
+        payload=_payload(event, kept),
         payload_ref=_NULL if reference is None else msgspec.Raw(objects.to_json(reference).encode()),
+        payload_problem=kept if isinstance(kept, PayloadProblem) else None,
         meta=msgspec.Raw(event.meta.encode()),
         event_sha256=event.event_sha256.hex(),
     )
@@ -65,3 +72,9 @@ def finalized_document(record: RunFinalized) -> FinalizedDocument:
         event_count=record.event_count,
         finalized_at=record.finalized_at.isoformat().replace("+00:00", "Z"),
     )
+
+
+def _payload(event: RunEvent, kept: bytes | PayloadProblem | None) -> msgspec.Raw:
+    if event.payload is not None:
+        return msgspec.Raw(event.payload.encode())
+    return msgspec.Raw(kept) if isinstance(kept, bytes) else _NULL

@@ -53,6 +53,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     secrets: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
     tenant: Name | None = None  # None: events of every tenant
     types: Annotated[tuple[TypePattern, ...], Meta(min_length=1)] = ("*",)  # of events, or run_finalized
+    resolve: bool = False  # whether payloads that are kept in object storage are sent too
     headers: dict[str, str] = {}
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 10.0  # of one attempt, the answer's body included
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8  # attempts under way at once

@@ -8,6 +8,7 @@ to one.
 
 import hashlib
 import re
+from enum import StrEnum
 
 import msgspec
 
@@ -15,9 +16,17 @@ from schemas.events import PayloadRef
 
 INLINE_BYTES_MAX = 102_400  # of a payload's JSON text in UTF-8
 UTF8_BYTES_MAX = 4  # of one character
-S3_SCHEME = "s3://"  # of a location; any other is a folder
 
 _KEY = re.compile(r"(?P<tenant>[^/]+)/(?P<run_id>[^/]+)/[0-9a-f]{64}\Z")
+
+
+class PayloadProblem(StrEnum):
+    """Why a payload that was asked for is not shown."""
+
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    UNAVAILABLE = "unavailable"  # for now: the storage is away
+    TOO_LARGE = "too_large"  # for a websocket
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,10 +4,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from schemas import codec, headers
 from schemas.canonical import event_digest
 from schemas.credentials import Agent, Credentials, Gateway, Tenant
 from schemas.events import Record, RunEvent
+from schemas.objects import reference_to
 from schemas.signature import record_mac, sign_event
 
 TENANT = "demo"
@@ -54,6 +57,13 @@ def run_event(given: dict[str, Any] | None = None, *, tenant: str = TENANT, **ch
         "event_sha256": event_digest(source),
     }
     return RunEvent(**(fields | changes))
+
+
+def referring(content: bytes, seq: int = 1, **changes: Any) -> RunEvent:
+    """An event whose payload is kept in object storage."""
+    record = run_event(event(seq, **changes))
+    reference = reference_to(content, tenant=record.tenant, run_id=record.run_id)
+    return msgspec.structs.replace(record, payload=None, payload_ref=reference)
 
 
 def credentials(*, allow_unsigned_direct: bool = False) -> Credentials:

@@ -15,6 +15,9 @@ from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFil
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Candidate, Known, RunKey
 from gateway.sequence.tail import PartitionTail
+from processors.runtime.errors import Transient
+from schemas.events import PayloadRef
+from schemas.objects import PayloadProblem, is_content_of
 from schemas.topics import Group
 
 
@@ -288,3 +291,22 @@ class MemoryCommitted:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+@dataclass
+class MemoryPayloads:
+    """Object storage, as processors read it."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+    away: bool = False
+    fetched: int = 0
+
+    async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
+        """See `processors.runtime.payloads.Payloads.fetch`."""
+        if self.away:
+            raise Transient("object storage is away")
+        self.fetched += 1
+        content = self.kept.get(reference.key)
+        if content is None:
+            return PayloadProblem.MISSING
+        return content if is_content_of(reference, content) else PayloadProblem.DAMAGED

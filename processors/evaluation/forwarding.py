@@ -5,6 +5,8 @@ A record is tried again in place for a few seconds. One that fails then, while t
 the delay tiers, and its run goes on. While the breaker is open nothing is attempted and nothing moved: the slice
 waits, and with it the group's offset.
 
+An endpoint that wants the payloads in object storage waits while that is away; its breaker is not told of it.
+
 What is known of a slice that has to wait is remembered, so that what was delivered of it is not sent again by this
 process. A single run that begins with a record on which its receiver always fails keeps an otherwise idle endpoint's
 breaker open until another run's record is taken: nothing but that tells an outage from one bad record.
@@ -13,6 +15,7 @@ breaker open until another run's record is taken: nothing but that tells an outa
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from time import monotonic
 
 from processors.evaluation.breaker import Breaker
@@ -21,12 +24,15 @@ from processors.evaluation.webhook import message_of
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
+from processors.runtime.payloads import Payloads
 from schemas.endpoints import Endpoint, is_wanted
 from schemas.errors import Poison, Reason
+from schemas.events import PayloadRef, RunEvent
 
 ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
 JITTER = 0.2
 REMEMBERED_MAX = 50_000  # records of slices that wait
+RESOLVED_MAX = 4  # at once; each holds a payload of up to 10 MiB
 
 Run = tuple[str, str]  # tenant, run id
 Place = tuple[str, int, int, int]  # topic, partition, offset, tier
@@ -41,17 +47,20 @@ class Forwarder:
         endpoint: Callable[[], Endpoint],
         *,
         send: Send,
+        payloads: Payloads,
         breaker: Breaker,
         concurrency: int,
         clock_s: Callable[[], float] = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Send as *endpoint* says at each attempt, at most *concurrency* at once."""
+        """Send as *endpoint* says at each attempt, at most *concurrency* at once; *payloads* has the large ones."""
         self._endpoint = endpoint
         self._send = send
+        self._payloads = payloads
         self._breaker = breaker
         self._slots = asyncio.Semaphore(concurrency)
+        self._slots_of_resolved = asyncio.Semaphore(RESOLVED_MAX)
         self._clock_s = clock_s
         self._sleep = sleep
         self._jitter = jitter
@@ -59,10 +68,13 @@ class Forwarder:
 
     async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
         """See `Handler`."""
+        held: list[Transient] = []
         async with asyncio.TaskGroup() as group:
             for run in self._runs(arrivals):
-                group.create_task(self._forward_run(run))
+                group.create_task(self._forward_run(run, held))
         settled = [self._settled.get(_place(arrival)) for arrival in arrivals]
+        if held:
+            raise held[0]
         if None in settled:
             raise Transient(f"the endpoint's breaker is {self._breaker.state}: {self._breaker.reason}")
         for arrival in arrivals:
@@ -86,15 +98,24 @@ class Forwarder:
                 runs.setdefault(_run(arrival), []).append(arrival)
         return list(runs.values())
 
-    async def _forward_run(self, run: Sequence[Arrival]) -> None:
+    async def _forward_run(self, run: Sequence[Arrival], held: list[Transient]) -> None:
         for arrival in run:
-            settled = await self._deliver(arrival)
+            try:
+                settled = await self._deliver(arrival)
+            except Transient as reason:
+                held.append(reason)
+                return
             if settled is None:
                 return
             self._settle(arrival, settled)
 
     async def _deliver(self, arrival: Arrival) -> End | Failure | None:
-        """Try in place; None if the breaker does not let it."""
+        """
+        Try in place; None if the breaker does not let it.
+
+        Raises:
+            Transient: the payload cannot be had now.
+        """
         began_s, failures = self._clock_s(), 0
         while True:
             endpoint = self._endpoint()
@@ -112,13 +133,15 @@ class Forwarder:
             await self._sleep(_pause_s(base_s, answer.retry_after_s, jitter=self._jitter()))
 
     async def _attempt(self, arrival: Arrival, endpoint: Endpoint) -> Answer | None:
-        async with self._slots:
+        reference = _reference(arrival) if endpoint.resolve else None
+        async with self._slots, nullcontext() if reference is None else self._slots_of_resolved:
             if not self._breaker.admits(self._clock_s(), who=_run(arrival)):
                 return None
             reach(Failpoint.BEFORE_POST)
             try:
-                answer = await self._send(endpoint, message_of(arrival))
-            except asyncio.CancelledError:
+                kept = None if reference is None else await self._payloads.fetch(reference)
+                answer = await self._send(endpoint, message_of(arrival, kept))
+            except (asyncio.CancelledError, Transient):
                 self._breaker.abandoned(who=_run(arrival))
                 raise
             reach(Failpoint.AFTER_POST)
@@ -161,3 +184,7 @@ def _place(arrival: Arrival) -> Place:
 
 def _run(arrival: Arrival) -> Run:
     return arrival.record.tenant, arrival.record.run_id
+
+
+def _reference(arrival: Arrival) -> PayloadRef | None:
+    return arrival.record.payload_ref if isinstance(arrival.record, RunEvent) else None

@@ -21,6 +21,7 @@ from processors.runtime.errors import Unsettled
 from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
 from processors.runtime.order import Order
+from processors.runtime.payloads import ObstorePayloads
 from schemas import settings, telemetry, topics
 from schemas.credentials import CredentialsFile
 from schemas.endpoints import Endpoint, watch
@@ -67,6 +68,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
         forwarder = Forwarder(
             endpoint,
             send=measured(sender, name, instruments),
+            payloads=ObstorePayloads(config.objects.location),
             breaker=breaker,
             concurrency=endpoint().concurrency,
         )

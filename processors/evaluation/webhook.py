@@ -16,6 +16,7 @@ from processors.runtime.outcomes import Arrival
 from schemas import documents, headers
 from schemas.documents import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
 from schemas.events import RunEvent, RunFinalized
+from schemas.objects import PayloadProblem
 
 # W3C Trace Context: anything else is not handed on.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -53,15 +54,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
-def message_of(arrival: Arrival) -> Message:
-    """What an endpoint is sent of a valid event or end of a run."""
+def message_of(arrival: Arrival, kept: bytes | PayloadProblem | None = None) -> Message:
+    """What an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = f"{raw.topic}/{raw.partition}/{raw.offset}"
     if isinstance(record, RunEvent):
         part: int | str = record.seq
         kind, happened_at = TRACE_EVENT, record.t
         data: EventData | FinalizedData = EventData(
-            tenant=record.tenant, wal_id=wal_id, event=documents.event_document(record)
+            tenant=record.tenant, wal_id=wal_id, event=documents.event_document(record, kept)
         )
     else:
         assert isinstance(record, RunFinalized), "an environment is wanted by nobody"

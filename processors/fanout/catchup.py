@@ -5,12 +5,14 @@ One reader a partition serves all who are behind there, in slices. While a slice
 is kept (`Tail`), so that a socket that has come to where the reading began is given the rest from memory, and is at
 the hub's position with nothing awaited in between. Who is served longest ago says where the next slice begins, and a
 socket whose client has to read first is left where it is: neither the furthest nor the slowest holds up the others.
+
+Sockets that asked for payloads in object storage fall behind for each such event, and come by it here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Self
 
 import structlog
@@ -18,13 +20,17 @@ import structlog
 from processors.fanout.hub import Hub
 from processors.fanout.log import Expired, Log, Slice
 from processors.fanout.messages import Key, Message, Told
+from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas import telemetry
+from schemas.events import PayloadRef
 from schemas.topics import RUN_EVENTS, RUN_TRACES
 
+RESOLVED_MAX = 4  # events in a turn whose payloads are fetched
+RESOLVED_BYTES_MAX = 64 * 1024 * 1024  # unsent by all sockets that ask for payloads
 PAUSE_S = 0.02  # when nobody can be served: clients have to read, or the hub has to come to where a socket is
 AGAIN_S = 1.0  # after Kafka did not answer
 
@@ -42,6 +48,7 @@ class CatchUp:
         source: Log,
         judge: Callable[[Partition, Sequence[RawRecord]], Sequence[Told]],
         *,
+        resolver: Resolver,
         instruments: telemetry.Telemetry,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -49,6 +56,7 @@ class CatchUp:
         self._hub = hub
         self._source = source
         self._judge = judge
+        self._resolver = resolver
         self._sleep = sleep
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
         self._slices = instruments[telemetry.FANOUT_SLICES]
@@ -96,6 +104,8 @@ class CatchUp:
         try:
             found = await self._source.read(partition, start, tail.start)
             await self._give(_Turn(partition=partition, start=start, found=found, tail=tail), ready)
+            if first.behind.get(partition) == start:  # its client has to read first
+                await self._sleep(PAUSE_S)
         except Expired:
             if first.behind.get(partition) == start:
                 self._hub.reset(first, "expired")
@@ -122,6 +132,7 @@ class CatchUp:
     async def _give(self, turn: "_Turn", ready: Sequence[Subscriber]) -> None:
         self._slices.inc()
         by_key = self._by_key(turn, {subscriber.key for subscriber in ready})
+        await self._resolve(turn, ready, by_key)
         for subscriber in ready:
             place = subscriber.behind.get(turn.partition)
             if place is None or not turn.start <= place <= turn.found.next_offset:
@@ -133,15 +144,33 @@ class CatchUp:
     def _give_one(self, subscriber: Subscriber, read: Sequence[Told], turn: "_Turn") -> None:
         joins = turn.found.next_offset >= turn.tail.start and not turn.tail.overrun
         kept = [told for told in turn.tail.told if subscriber.key in told.keys] if joins else []
-        for told in chain(read, kept):
-            if told.offset < subscriber.behind[turn.partition]:
+        room_bytes = RESOLVED_BYTES_MAX - self._hub.unsent_of_resolving() if subscriber.resolves else 0
+        for each in chain(read, kept):
+            if each.offset < subscriber.behind[turn.partition]:
                 continue
-            if not subscriber.mailbox.has_room():
+            told = turn.resolved.get(each.offset, each) if subscriber.resolves else each
+            if told.kept is not None:
+                room_bytes -= told.size_bytes
+            unfit = subscriber.is_to_be_resolved(told) or room_bytes < 0
+            if unfit or not subscriber.mailbox.has_room(told.size_bytes):
                 self._hub.bring(subscriber, turn.partition, told.offset)
                 return
             self._hub.hand(subscriber, told, turn.made)
         end = self._hub.places.position(turn.partition) if joins else turn.found.next_offset
         self._hub.bring(subscriber, turn.partition, max(end, subscriber.behind[turn.partition]))
+
+    async def _resolve(self, turn: "_Turn", ready: Sequence[Subscriber], by_key: Mapping[Key, Sequence[Told]]) -> None:
+        """Fetch the payloads that come first for those of *ready* who asked for them."""
+        wanted: dict[int, tuple[Told, PayloadRef]] = {}
+        for subscriber in ready:
+            if not subscriber.resolves or turn.partition not in subscriber.behind:
+                continue
+            for told in by_key.get(subscriber.key, ()):
+                if told.reference is not None and told.offset >= subscriber.behind[turn.partition]:
+                    wanted[told.offset] = told, told.reference
+        first = dict(islice(wanted.items(), RESOLVED_MAX))
+        resolved = await asyncio.gather(*(self._resolver.resolve(*each) for each in first.values()))
+        turn.resolved.update(zip(first, resolved, strict=True))
 
     def _by_key(self, turn: "_Turn", wanted: Container[Key]) -> dict[Key, list[Told]]:
         by_key: dict[Key, list[Told]] = {}
@@ -161,9 +190,12 @@ class _Turn:
     found: Slice
     tail: Tail
     made: dict[object, Message] = field(default_factory=dict)
+    resolved: dict[int, Told] = field(default_factory=dict)  # by offset
 
 
 def _may_be_served(subscriber: Subscriber, partition: Partition) -> bool:
     if partition.topic == RUN_TRACES.name and subscriber.is_behind_on_events():
         return False
+    if subscriber.resolves:
+        return subscriber.mailbox.unsent_bytes() == 0
     return subscriber.mailbox.is_half_empty()

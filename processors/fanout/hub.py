@@ -38,6 +38,7 @@ class Hub:
         self._tallies = tallies
         self._clock_ms = clock_ms
         self._subscribers: dict[Key, dict[Subscriber, None]] = {}
+        self._resolving: set[Subscriber] = set()
         self._of_agents = 0
         self._keys: dict[str, dict[bytes, int]] = {RUN_EVENTS.name: {}, RUN_TRACES.name: {}}  # that runs' sockets want
         self._waiting: dict[Partition, dict[Subscriber, None]] = {partition: {} for partition in places.partitions()}
@@ -60,6 +61,8 @@ class Hub:
         behind = {} if cursor is None else self.places.behind(subscriber.covers, cursor)
         subscriber.behind.update(behind or {})
         self._subscribers.setdefault(subscriber.key, {})[subscriber] = None
+        if subscriber.resolves:
+            self._resolving.add(subscriber)
         self._want(subscriber, 1)
         subscriber.mailbox.put(plain("hello", cursor=self.cursor(subscriber)))
         if behind is None:
@@ -76,6 +79,7 @@ class Hub:
             return
         if not fellows:
             del self._subscribers[subscriber.key]
+        self._resolving.discard(subscriber)
         self._want(subscriber, -1)
         for partition in subscriber.behind:
             self._waiting[partition].pop(subscriber, None)
@@ -90,6 +94,10 @@ class Hub:
         self._resets.labels(reason).inc()
         subscriber.mailbox.put(plain("reset", reason=reason, cursor=self.cursor(subscriber)))
         subscriber.mailbox.flush()
+
+    def unsent_of_resolving(self) -> int:
+        """How many bytes wait for the clients that ask for payloads in object storage."""
+        return sum(subscriber.mailbox.unsent_bytes() for subscriber in self._resolving)
 
     def cursor(self, subscriber: Subscriber) -> str:
         """Where *subscriber* is, of all that it covers."""
@@ -133,7 +141,10 @@ class Hub:
                 continue
             shared: Message | None = None
             for subscriber in subscribers:
-                if subscriber.behind:
+                if subscriber.is_to_be_resolved(told) and told.partition not in subscriber.behind:
+                    # Nothing may be awaited here: it is fetched on the way from the log.
+                    self._fall_behind(subscriber, told.partition, told.offset)
+                elif subscriber.behind:
                     sent += self._tell_one_behind(subscriber, told)
                 elif subscriber.takes(told):
                     if shared is None:
@@ -194,6 +205,7 @@ class Hub:
         kind = subscriber.key[0]  # with the record it says what is covered
         places = (
             kind,
+            told.kept is None,
             told.partition,
             *(subscriber.behind.get(each, self.places.position(each)) for each in subscriber.covers),
         )

@@ -10,13 +10,15 @@ import msgspec
 from processors.runtime.batch import Partition
 from schemas import documents
 from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
-from schemas.events import RunEvent, RunFinalized, TraceRecord
+from schemas.events import PayloadRef, RunEvent, RunFinalized, TraceRecord
+from schemas.objects import PayloadProblem
 from schemas.topics import RUN_EVENTS
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
 _CLOSE = 0x88
 _BYTE_MAX = 125  # longer ones say their length in two bytes, or in eight
 _SHORT_MAX = 0xFFFF
+ORDINARY_BYTES_MAX = 1024 * 1024  # of a message that tells of a record as it is in the log
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -28,6 +30,9 @@ class Kind(StrEnum):
     RUN_FINALIZED = documents.RUN_FINALIZED
     TRACE_RECORD = "trace_record"
 
+
+# A payload from object storage, or why there is none.
+Kept = bytes | PayloadProblem
 
 # Whose messages: ("run", tenant, run_id) or ("agent", tenant, agent_id).
 Key = tuple[str, str, str]
@@ -47,12 +52,30 @@ class Message:
 class Told:
     """A valid record that sockets may be told of."""
 
-    __slots__ = ("_record", "_rest", "agent_id", "keys", "kind", "offset", "partition", "run_id", "seq", "timestamp_ms")
+    __slots__ = (
+        "_record",
+        "_rest",
+        "agent_id",
+        "kept",
+        "keys",
+        "kind",
+        "offset",
+        "partition",
+        "run_id",
+        "seq",
+        "timestamp_ms",
+    )
 
     def __init__(
-        self, record: RunEvent | RunFinalized | TraceRecord, *, partition: Partition, offset: int, timestamp_ms: int
+        self,
+        record: RunEvent | RunFinalized | TraceRecord,
+        *,
+        partition: Partition,
+        offset: int,
+        timestamp_ms: int,
+        kept: Kept | None = None,
     ) -> None:
-        """Tell of *record*, found at *offset* of *partition*."""
+        """Tell of *record*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
         self.partition = partition
         self.offset = offset
         self.timestamp_ms = timestamp_ms
@@ -66,6 +89,7 @@ class Told:
             self.keys = (*self.keys, ("agent", record.tenant, record.agent_id))
         else:
             self.kind = Kind.RUN_FINALIZED if isinstance(record, RunFinalized) else Kind.TRACE_RECORD
+        self.kept = kept
         self._record = record
         self._rest: bytes | None = None
 
@@ -73,6 +97,22 @@ class Told:
     def record(self) -> RunEvent | RunFinalized | TraceRecord:
         """The record itself."""
         return self._record
+
+    @property
+    def reference(self) -> PayloadRef | None:
+        """What stands for the record's payload, if that is kept in object storage."""
+        return self._record.payload_ref if isinstance(self._record, RunEvent) else None
+
+    @property
+    def size_bytes(self) -> int:
+        """About how large its message may be."""
+        return ORDINARY_BYTES_MAX + (len(self.kept) if isinstance(self.kept, bytes) else 0)
+
+    def resolved(self, kept: Kept) -> "Told":
+        """The same record, for who asked for what its reference stands for."""
+        return Told(
+            self._record, partition=self.partition, offset=self.offset, timestamp_ms=self.timestamp_ms, kept=kept
+        )
 
     def message(self, cursor: str) -> Message:
         """The message for who gets to *cursor* by it; what all have in common is encoded once."""
@@ -90,7 +130,7 @@ class Told:
         if isinstance(record, RunFinalized):
             document = finalized_document(record)
             return {**msgspec.structs.asdict(document), "wal_id": wal_id}
-        document = event_document(record)
+        document = event_document(record, self.kept)
         return {"event": document, "wal_id": wal_id}
 
 

@@ -95,9 +95,13 @@ class Outbox:
         if self._queue:
             self._later(self)
 
-    def has_room(self) -> bool:
-        """Whether a message would be taken, as far as their number is concerned and a large one beside it."""
-        return len(self._queue) < self._messages_max and self.size_bytes <= BYTES_MAX // 2
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a message of so many bytes would be taken."""
+        return not self._queue or (len(self._queue) < self._messages_max and self.size_bytes + size_bytes <= BYTES_MAX)
+
+    def unsent_bytes(self) -> int:
+        """What waits here and in the transport."""
+        return self.size_bytes + self._transport.get_write_buffer_size()
 
     def is_half_empty(self) -> bool:
         """Whether it is worth reading the log for this socket."""

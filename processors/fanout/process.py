@@ -11,12 +11,14 @@ from processors.config import FanoutSettings
 from processors.fanout import judging
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
+from processors.fanout.connections import BESIDE_SOCKETS
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.log import KafkaLog
 from processors.fanout.messages import Told
 from processors.fanout.places import Places
+from processors.fanout.resolving import Resolver
 from processors.fanout.server import Server
 from processors.fanout.sockets import Sockets, let_open
 from processors.fanout.standing import GroupsLook
@@ -26,6 +28,7 @@ from processors.fanout.viewers import Viewers
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.health import Health
 from processors.runtime.order import Order
+from processors.runtime.payloads import ObstorePayloads
 from processors.runtime.worker import Worker
 from schemas import settings, telemetry
 from schemas.credentials import CredentialsFile
@@ -59,7 +62,8 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
         source = await stack.enter_async_context(KafkaLog(config.kafka.bootstrap))
         places = Places(await source.topics())
         hub = Hub(places, tallies=tallies, instruments=instruments, clock_ms=lambda: time() * 1000)
-        await stack.enter_async_context(CatchUp(hub, source, judge, instruments=instruments))
+        resolver = Resolver(ObstorePayloads(config.objects.location), clock=monotonic)
+        await stack.enter_async_context(CatchUp(hub, source, judge, resolver=resolver, instruments=instruments))
         groups = await stack.enter_async_context(GroupsLook(config.kafka.bootstrap))
         dashboard = await stack.enter_async_context(
             Dashboard(tallies, groups.standing, now=lambda: datetime.now(UTC), clock=monotonic)
@@ -78,6 +82,7 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
             instruments=instruments,
             host=config.streams.host,
             port=config.streams.port,
+            connections_max=config.streams.sockets_max + BESIDE_SOCKETS,
         )
         await stack.enter_async_context(server)
         await stack.enter_async_context(sockets)  # whose end comes first: each is told that this process goes

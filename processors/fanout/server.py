@@ -1,7 +1,10 @@
 """The fanout's own address: three streams, and tickets for web pages."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Self
 
 import structlog
@@ -9,6 +12,7 @@ from aiohttp import WSCloseCode, web, web_response
 from aiohttp.typedefs import Handler
 
 from processors.fanout.access import Access
+from processors.fanout.connections import BACKLOG, Connections
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.hub import Hub
 from processors.fanout.messages import Key, plain
@@ -25,9 +29,11 @@ from schemas.cursors import Cursor, CursorInvalid
 from schemas.errors import ErrorCode
 
 BODY_BYTES_MAX = 1024  # none is read
-IDLE_S = 30.0
+LOOK_EVERY_S = 1.0
 RETRY_AFTER_S = 30
 CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.PAYLOAD_TOO_LARGE}
+
+SWITCH = {"true": True, "false": False}
 
 log = structlog.get_logger()
 
@@ -46,6 +52,8 @@ class Server:
         instruments: telemetry.Telemetry,
         host: str,
         port: int,
+        connections_max: int,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """Listen on *host* and *port* within the context."""
         self._hub = hub
@@ -56,6 +64,9 @@ class Server:
         self._refused = instruments[telemetry.FANOUT_REFUSED]
         self._host = host
         self._port = port
+        self._connections_max = connections_max
+        self._clock = clock
+        self._instruments = instruments
         web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
         app = web.Application(middlewares=[self._answer], client_max_size=BODY_BYTES_MAX)
         for path, handler in (
@@ -68,9 +79,7 @@ class Server:
         for path in ("/ws-tickets", "/ws-tickets/"):
             app.router.add_post(path, self._give_ticket)
             app.router.add_route("OPTIONS", path, self._preflight)
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=IDLE_S, shutdown_timeout=CLOSE_S
-        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_S)
 
     async def __aenter__(self) -> Self:
         """
@@ -80,26 +89,47 @@ class Server:
             Unsettled: the port is taken.
         """
         await self._runner.setup()
+        assert self._runner.server is not None, "it was set up"
+        self.connections = Connections(
+            self._runner.server,
+            connections_max=self._connections_max,
+            instruments=self._instruments,
+            clock=self._clock,
+        )
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self.connections.accept, self._host, self._port, backlog=BACKLOG
+            )
         except OSError as error:
             raise Unsettled(f"cannot listen on {self._host}:{self._port}: {error.strerror}") from error
+        self._task = asyncio.create_task(self._look_after(), name="connections")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Listen no more, and end what is open."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._listener.close()
         await self._runner.cleanup()
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.connections.look()
 
     async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
         principal = self._admit(request)
         key: Key = (kind, principal.tenant, request.match_info["name"])
         self._access.check_key(key, principal)
-        cursor = _read_cursor(request)
+        cursor, resolves = _read_cursor(request), _read_resolve(request)
         covers = self._hub.places.covered(key)
         self._check_place(covers, cursor)
 
         def subscribe(socket: Socket) -> Callable[[], None]:
-            subscriber = Subscriber(key=key, agents=principal.agents, covers=covers, mailbox=socket.outbox)
+            subscriber = Subscriber(
+                key=key, agents=principal.agents, covers=covers, mailbox=socket.outbox, resolves=resolves
+            )
             self._hub.join(subscriber, cursor)
             return partial(self._hub.leave, subscriber)
 
@@ -179,7 +209,8 @@ class Server:
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Turn errors into answers: the one place."""
+        """Turn errors into answers: the one place. Each ends its connection."""
+        self.connections.asked(request.protocol)
         origin = self._access.allowed_origin(request)
         allowed: Mapping[str, str] = {} if origin is None else {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         try:
@@ -194,11 +225,14 @@ class Server:
             return self._refuse(request, Refused(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is logged"), {})
         if not response.prepared:
             response.headers.update(allowed)
+            response.force_close()
         return response
 
     def _refuse(self, request: web.Request, refused: Refused, headers: Mapping[str, str]) -> web.Response:
         self._refused.labels(refused.code.value).inc()
-        return problem_response(refused, instance=request.path, headers=headers)
+        response = problem_response(refused, instance=request.path, headers=headers)
+        response.force_close()
+        return response
 
 
 def _read_cursor(request: web.Request) -> Cursor | None:
@@ -206,3 +240,10 @@ def _read_cursor(request: web.Request) -> Cursor | None:
         return cursors.decode(request.query["cursor"]) if "cursor" in request.query else None
     except CursorInvalid as error:
         raise Refused(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
+
+
+def _read_resolve(request: web.Request) -> bool:
+    try:
+        return SWITCH[request.query.get("resolve", "false")]
+    except KeyError:
+        raise Refused(400, ErrorCode.BAD_REQUEST, "resolve: true or false") from None

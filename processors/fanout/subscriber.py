@@ -19,8 +19,11 @@ class Mailbox(Protocol):
     def flush(self) -> None:
         """See `Outbox.flush`."""
 
-    def has_room(self) -> bool:
+    def has_room(self, size_bytes: int) -> bool:
         """See `Outbox.has_room`."""
+
+    def unsent_bytes(self) -> int:
+        """See `Outbox.unsent_bytes`."""
 
     def is_half_empty(self) -> bool:
         """See `Outbox.is_half_empty`."""
@@ -39,6 +42,7 @@ class Subscriber:
     agents: frozenset[str] | None  # the only ones whose events it may see; None: all
     covers: Sequence[Partition]
     mailbox: Mailbox
+    resolves: bool = False  # whether it is to be sent payloads that are kept in object storage
     behind: dict[Partition, int] = field(default_factory=dict)
     _sent: Sent = field(default_factory=Sent)
     _finalized: bool = False
@@ -46,6 +50,10 @@ class Subscriber:
     def is_behind_on_events(self) -> bool:
         """Whether it catches up on events; the trace record of a run comes after them."""
         return any(partition.topic != RUN_TRACES.name for partition in self.behind)
+
+    def is_to_be_resolved(self, told: Told) -> bool:
+        """Whether *told* refers to a payload that this subscriber asked for, and that is still to be fetched."""
+        return self.resolves and told.reference is not None and told.kept is None
 
     def takes(self, told: Told) -> bool:
         """Note that *told*, which bears this subscriber's key, is sent to it; False if it must not be."""

@@ -1,26 +1,20 @@
 """
 Object storage as maintenance needs it: listed, and what is old deleted.
 
-The same folder or bucket as the gateway's, told in the same words (`TIDEGATE_OBJECTS`, AWS's variables).
+A folder that is empty goes with its last object; the gateway makes it again where it needs it.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
 from typing import Protocol
-
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
 
 from processors.maintenance.rules import StoredObject
 from processors.runtime.errors import Transient
-from schemas.objects import S3_SCHEME
-from schemas.settings import SettingsInvalid
+from schemas.object_stores import ERRORS, is_no_object, open_store
 
 LISTED_AT_ONCE = 1000
 RETRIES_MAX = 4
-RETRY_TIMEOUT = timedelta(seconds=30)
+RETRY_S = 30.0
 
 
 class Objects(Protocol):
@@ -45,15 +39,12 @@ class ObstoreObjects:
 
     def __init__(self, location: str) -> None:
         """
-        Prepare; nothing is looked at.
+        Prepare.
 
         Raises:
-            SettingsInvalid: *location* is no folder and no s3://bucket/prefix.
+            SettingsInvalid: see `open_store`.
         """
-        try:
-            self._store = _bucket(location) if location.startswith(S3_SCHEME) else _folder(location)
-        except (BaseError, OSError, ValueError) as error:
-            raise SettingsInvalid(f"TIDEGATE_OBJECTS={location}: {error}") from error
+        self._store = open_store(location, retries_max=RETRIES_MAX, retry_s=RETRY_S, keeps_empty_folders=False)
 
     async def pages(self) -> AsyncIterator[Sequence[StoredObject]]:
         """See `Objects.pages`."""
@@ -79,7 +70,7 @@ class ObstoreObjects:
             try:
                 await self._store.delete_async(key)
             except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
+                if not is_no_object(error):
                     raise
 
 
@@ -87,18 +78,5 @@ class ObstoreObjects:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (BaseError, OSError, ValueError) as error:  # what the library raises, by its documentation
+    except ERRORS as error:
         raise Transient(f"object storage is away: {str(error)[:500]}") from error
-
-
-def _bucket(location: str) -> S3Store:
-    return S3Store.from_url(location, retry_config={"max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT})
-
-
-def _folder(location: str) -> LocalStore:
-    if "://" in location:
-        raise ValueError("neither a folder nor s3://bucket/prefix")
-    folder = Path(location).expanduser().absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A folder that is empty goes with its last object; the gateway makes it again where it needs it.
-    return LocalStore(folder, automatic_cleanup=True)

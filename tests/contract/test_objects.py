@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ObjectsUnavailable
-from gateway.objects.backend import LocationInvalid, ObstoreStorage
+from gateway.objects.backend import ObstoreStorage
 from gateway.objects.storage import Damaged, ObjectStorage
+from schemas.settings import SettingsInvalid
 from tests.fakes import MemoryObjects
 from tests.s3 import BUCKET, aws, s3_server
 
@@ -155,5 +156,5 @@ async def test_an_endpoint_without_tls_is_to_be_allowed(s3_port: int, monkeypatc
 
 @pytest.mark.parametrize("location", ["s3://", "https://host/bucket", "gs://bucket", "/dev/null/objects"])
 def test_what_is_no_place_stops_the_start(location: str) -> None:
-    with pytest.raises(LocationInvalid):
+    with pytest.raises(SettingsInvalid, match="TIDEGATE_OBJECTS"):
         ObstoreStorage(location)

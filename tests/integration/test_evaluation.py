@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition
 from deploy.admin import topics as admin_topics
 from schemas.endpoints import new_secret
 from schemas.events import RunFinalized, RunStatus
+from schemas.objects import INLINE_BYTES_MAX
 from tests import builders
 from tests.faults.processes import own_process
 from tests.faults.records import produce, write_as_a_gateway
@@ -113,6 +114,22 @@ def test_events_arrive_signed_in_order_and_as_they_were_sent(
     assert data["wal_id"] == places[0]
     assert data["event"]["payload"] == {"n": 12345678901234567}
     assert first.headers["traceparent"].startswith("00-")
+    assert receiver.unverified == 0
+
+
+@pytest.mark.parametrize("resolve", [False, True])
+def test_a_large_payload_is_sent_where_it_is_asked_for(
+    stack: RunningStack, tmp_path: Path, receiver: Receiver, resolve: bool
+) -> None:
+    client, payload = Client(stack), {"text": "x" * INLINE_BYTES_MAX}
+    asked = {"resolve": resolve, **QUICK}
+    with own_endpoint(stack, tmp_path, receiver, **asked) as endpoint, forwarding(stack, tmp_path, endpoint):
+        run_id, _ = run_of(client, 1, payload=payload)
+        run_of(client, 1, run_id=run_id, first=2)
+        taken(receiver, run_id, [1, 2])
+    event: Any = next(each for each in receiver.taken if each.seq == 1).document["data"]["event"]
+    assert event["payload"] == (payload if resolve else None)
+    assert event["payload_ref"]["size_bytes"] > INLINE_BYTES_MAX
     assert receiver.unverified == 0
 
 

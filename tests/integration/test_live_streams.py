@@ -20,6 +20,7 @@ from schemas import codec, cursors, topics
 from schemas import credentials as credentials_file
 from schemas.credentials import Agent, CredentialsFile, Right, Tenant
 from schemas.events import RunStatus, TraceRecord
+from schemas.objects import INLINE_BYTES_MAX
 from schemas.partitioner import partition_of
 from schemas.producer import producer_config
 from tests import builders
@@ -133,6 +134,24 @@ async def more_credentials(stack: RunningStack, session: ClientSession, **key: A
         yield Streams(stack, session, shown)
     finally:
         credentials_file.write(path, before)
+
+
+async def test_a_large_payload_is_told_where_it_is_asked_for(streams: Streams, run_id: str) -> None:
+    path, payload = f"/ws/runs/{run_id}/", {"text": "x" * INLINE_BYTES_MAX}
+    async with streams.connect(path) as plain, streams.connect(f"{path}?resolve=true") as resolving:
+        await streams.send(run_id, 1)
+        await streams.send(run_id, 2, payload=payload)
+        await streams.send(run_id, 3)
+        await streams.finalize(run_id)
+        _, *by_reference = await told(plain, 6)
+        _, *whole = await told(resolving, 6)
+    kinds = ["trace_event"] * 3 + ["run_finalized", "trace_record"]
+    assert [each["type"] for each in by_reference] == [each["type"] for each in whole] == kinds
+    assert (by_reference[1]["event"]["payload"], whole[1]["event"]["payload"]) == (None, payload)
+    cursor = whole[0]["cursor"]
+    async with streams.connect(f"{path}?resolve=true&cursor={cursor}") as again:
+        _, *resumed = await told(again, 5)
+    assert [each["event"] for each in resumed[:2]] == [each["event"] for each in whole[1:3]]
 
 
 async def test_a_run_is_told_from_its_first_event_to_its_trace(streams: Streams, run_id: str) -> None:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import msgspec
 
@@ -20,12 +21,14 @@ from processors.fanout.log import Slice
 from processors.fanout.messages import Kind, Told
 from processors.fanout.outbox import Outbox
 from processors.fanout.places import Places, TopicEnds
+from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas import cursors, telemetry
-from schemas.events import RunEvent, RunFinalized, RunStatus, TraceRecord
+from schemas.events import PayloadRef, RunEvent, RunFinalized, RunStatus, TraceRecord
+from schemas.objects import PayloadProblem, reference_to
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic, trace_key
 from tests.builders import TENANT, event, run_event
@@ -40,6 +43,24 @@ INSTRUMENTS = telemetry.Telemetry(telemetry.OF_FANOUT)
 FINALIZED_AT = "2026-01-01T00:00:00Z"
 
 Record = RunEvent | RunFinalized | TraceRecord
+KEPT = b'"kept in object storage"'
+
+
+class KeptPayloads:
+    """Object storage: there, or away for a while."""
+
+    def __init__(self, dice: random.Random) -> None:
+        """Hold one payload."""
+        self._dice = dice
+
+    async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
+        """See `processors.runtime.payloads.Payloads.fetch`."""
+        assert reference.size_bytes == len(KEPT)
+        for _ in range(self._dice.randrange(6)):
+            await asyncio.sleep(0)
+        if self._dice.random() < 0.1:
+            raise Transient("the storage does not answer")
+        return KEPT
 
 
 class MemoryLog:
@@ -123,6 +144,7 @@ class Client:
         """Follow *name* from now on."""
         self._world = world
         self.key = (kind, TENANT, name)
+        self.resolves = world.dice.random() < 0.4
         self.cursor: str | None = None
         self.begins: dict[str, dict[int, int]] = {}  # as its first hello says
         self.received: list[dict[str, object]] = []
@@ -140,7 +162,11 @@ class Client:
             messages_max=MESSAGES_MAX,
         )
         self._subscriber = Subscriber(
-            key=self.key, agents=None, covers=hub.places.covered(self.key), mailbox=self._outbox
+            key=self.key,
+            agents=None,
+            covers=hub.places.covered(self.key),
+            mailbox=self._outbox,
+            resolves=self.resolves,
         )
         hub.join(self._subscriber, None if self.cursor is None else cursors.decode(self.cursor))
 
@@ -202,7 +228,14 @@ class World:
             for name, many in PARTITIONS.items()
         }
         self.hub = self._hub_type(Places(topics), tallies=Tallies(), instruments=INSTRUMENTS, clock_ms=lambda: 0.0)
-        self.catch_up = CatchUp(self.hub, self.log, self.log.judge, instruments=INSTRUMENTS, sleep=self._sleep)
+        self.catch_up = CatchUp(
+            self.hub,
+            self.log,
+            self.log.judge,
+            resolver=Resolver(KeptPayloads(self.dice), clock=count().__next__),
+            instruments=INSTRUMENTS,
+            sleep=self._sleep,
+        )
         self.dispatch = Dispatch(self.hub, self.log, self.log.judge, sleep=self._sleep)
         self._told: dict[Partition, asyncio.Task[None]] = {}
 
@@ -253,7 +286,11 @@ class World:
             return
         agent = self.dice.choice(AGENTS)
         given = event(next(self.seqs[run]), run_id=run, meta={"agent_id": agent})
-        self.log.append(partition, run_event(given))
+        record = run_event(given)
+        if self.dice.random() < 0.3:
+            reference = reference_to(KEPT, tenant=TENANT, run_id=run)
+            record = msgspec.structs.replace(record, payload=None, payload_ref=reference)
+        self.log.append(partition, record)
 
     async def step(self) -> None:
         """Let one thing happen."""
@@ -301,6 +338,8 @@ class World:
             for partition, expected in self._expected(client).items():
                 got = [_name(message) for message in client.received if _is_of(message, partition, client)]
                 assert got == expected, f"{client.key} of {partition}: {got} instead of {expected}"
+            for message in client.received:
+                _check_payload(message, client)
 
     def _expected(self, client: Client) -> dict[Partition, list[str]]:
         expected = {}
@@ -360,6 +399,16 @@ def _is_of(message: dict[str, object], partition: Partition, client: Client) -> 
     if message["type"] == Kind.TRACE_RECORD:
         return partition.topic == RUN_TRACES.name and client.key[2] == message["run_id"]
     return _name(message).startswith(f"{partition.topic}/{partition.partition}/")
+
+
+def _check_payload(message: dict[str, Any], client: Client) -> None:
+    if message["type"] != Kind.TRACE_EVENT or message["event"]["payload_ref"] is None:
+        return
+    shown = message["event"]["payload"], message["event"].get("payload_problem")
+    if client.resolves:
+        assert shown in ((msgspec.json.decode(KEPT), None), (None, PayloadProblem.UNAVAILABLE)), shown
+    else:
+        assert shown == (None, None), shown
 
 
 async def play(seed: int, hub_type: type[Hub] = Hub, *, steps: int = 400) -> None:

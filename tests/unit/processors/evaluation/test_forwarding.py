@@ -1,6 +1,7 @@
 """Slices to one endpoint: order within a run, independence between runs, and what is done about failures."""
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from processors.evaluation.breaker import Breaker
-from processors.evaluation.forwarding import End, Forwarder
+from processors.evaluation.forwarding import RESOLVED_MAX, End, Forwarder
 from processors.evaluation.sending import Answer, Verdict
 from processors.evaluation.webhook import Message
 from processors.runtime.errors import Transient
@@ -18,7 +19,8 @@ from schemas.errors import Reason
 from schemas.events import BreakerState
 from schemas.headers import event_id
 from schemas.validity import Rejection
-from tests.builders import event, raw, run_event
+from tests.builders import event, raw, referring, run_event
+from tests.fakes import MemoryPayloads
 
 TAKEN = Answer(verdict=Verdict.TAKEN)
 FAILED = Answer(verdict=Verdict.FAILED, detail="HTTP 500")
@@ -39,12 +41,15 @@ class Receiver:
         self.waits_s: list[float] = []
         self.attempts: list[str] = []
         self.taken: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.payloads = MemoryPayloads()
         self.under_way = 0
         self.most_under_way = 0
         self.breaker = Breaker(changed=lambda *_: None)
         self.forwarder = made(
             lambda: self.endpoint,
             send=self.send,
+            payloads=self.payloads,
             breaker=self.breaker,
             concurrency=self.endpoint.concurrency,
             clock_s=lambda: self.now_s,
@@ -56,6 +61,7 @@ class Receiver:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         self.attempts.append(message.id)
+        self.bodies.append(json.loads(message.body))
         for _ in range(3):
             await asyncio.sleep(0)
         self.under_way -= 1
@@ -110,6 +116,58 @@ async def test_what_is_not_asked_for_or_not_valid_is_not_sent() -> None:
     tally = await receiver.forwarder.forward(arrivals(("a", 1), rejected=[0]))
     assert tally == Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
     assert receiver.attempts == []
+
+
+def one_large(content: bytes) -> Arrival:
+    record = referring(content, run_id="a")
+    return Arrival(raw(record), {}, record, None)  # type: ignore[arg-type]
+
+
+async def test_a_payload_in_object_storage_is_sent_to_who_asks_for_it() -> None:
+    content = b'{"n": 1.000}'
+    for resolve, payload in ((False, None), (True, {"n": 1.0})):
+        receiver = Receiver(resolve=resolve)
+        arrival = one_large(content)
+        receiver.payloads.kept[arrival.record.payload_ref.key] = content  # type: ignore[union-attr]
+        await receiver.forwarder.forward([arrival])
+        (event_sent,) = (body["data"]["event"] for body in receiver.bodies)
+        assert (event_sent["payload"], event_sent["payload_ref"]["size_bytes"]) == (payload, len(content))
+        assert "payload_problem" not in event_sent
+        assert receiver.payloads.fetched == resolve
+
+
+async def test_a_payload_that_is_gone_is_said_to_be() -> None:
+    receiver = Receiver(resolve=True)
+    await receiver.forwarder.forward([one_large(b"1234")])
+    (body,) = receiver.bodies
+    assert (body["data"]["event"]["payload"], body["data"]["event"]["payload_problem"]) == (None, "missing")
+
+
+async def test_an_object_storage_that_is_away_holds_its_run_and_is_no_failure_of_the_receiver() -> None:
+    receiver = Receiver(resolve=True)
+    content = b'"large"'
+    slices = [one_large(content), *arrivals(("a", 1), ("a", 2), ("b", 1))[1:]]
+    receiver.payloads.kept[slices[0].record.payload_ref.key] = content  # type: ignore[union-attr]
+    receiver.payloads.away = True
+    for _ in range(10):
+        with pytest.raises(Transient, match="object storage"):
+            await receiver.forwarder.forward(slices)
+    assert receiver.taken == ids(("b", 1))
+    assert receiver.breaker.is_closed
+    receiver.payloads.away = False
+    await receiver.forwarder.forward(slices)
+    assert receiver.taken == ids(("b", 1), ("a", 1), ("a", 2)), "what was taken is not sent again"
+
+
+async def test_few_large_payloads_are_held_at_once() -> None:
+    receiver = Receiver(resolve=True, concurrency=64)
+    found = []
+    for number in range(20):
+        record = referring(b"1234", run_id=f"run-{number}")
+        receiver.payloads.kept[record.payload_ref.key] = b"1234"  # type: ignore[union-attr]
+        found.append(Arrival(raw(record, offset=number), {}, record, None))  # type: ignore[arg-type]
+    await receiver.forwarder.forward(found)
+    assert (len(receiver.taken), receiver.most_under_way) == (20, RESOLVED_MAX)
 
 
 async def test_a_record_that_fails_for_a_while_is_tried_again_in_place() -> None:

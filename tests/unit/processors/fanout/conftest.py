@@ -16,6 +16,7 @@ from processors.fanout.dashboard import Dashboard, GroupStanding, Standing
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.places import Places, TopicEnds
+from processors.fanout.resolving import Resolver
 from processors.fanout.server import Server
 from processors.fanout.sockets import Sockets
 from processors.fanout.tallies import Tallies
@@ -27,12 +28,14 @@ from schemas.events import BreakerState, EndpointState
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
+from tests.fakes import MemoryPayloads
 from tests.faults.processes import free_port
 from tests.simulation.streams import IDS, PARTITIONS, MemoryLog, Record
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAGE = "https://console.example"
 OTHER = "other"
+CONNECTIONS_MAX = 10
 
 
 @pytest.fixture
@@ -63,8 +66,10 @@ class Streams:
     access: Access
     hub: Hub
     sockets: Sockets
+    server: Server
     dashboard: Dashboard
     log: MemoryLog
+    payloads: MemoryPayloads
     dispatch: Dispatch
     clock: Clock
     url: str
@@ -170,16 +175,23 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
         instruments=instruments,
         host="127.0.0.1",
         port=unused_port,
+        connections_max=CONNECTIONS_MAX,
+        clock=clock,
     )
+    payloads = MemoryPayloads()
+    resolver = Resolver(payloads, clock=clock)
+    catch_up = CatchUp(hub, log, log.judge, resolver=resolver, instruments=instruments, sleep=_turn)
     async with AsyncExitStack() as stack:
-        for each in (CatchUp(hub, log, log.judge, instruments=instruments, sleep=_turn), dashboard, server, sockets):
+        for each in (catch_up, dashboard, server, sockets):
             await stack.enter_async_context(each)  # type: ignore[arg-type]
         served = Streams(
             access=access,
             hub=hub,
             sockets=sockets,
+            server=server,
             dashboard=dashboard,
             log=log,
+            payloads=payloads,
             dispatch=Dispatch(hub, log, log.judge),
             clock=clock,
             url=f"http://127.0.0.1:{unused_port}",

@@ -73,7 +73,7 @@ def test_a_thousand_messages_wait_and_no_more(parts: Parts) -> None:
     for _ in range(MESSAGES_MAX):
         parts.outbox.put(plain("waits"))
     assert parts.overflows == 0
-    assert not parts.outbox.has_room()
+    assert not parts.outbox.has_room(1)
     for _ in range(2):
         parts.outbox.put(plain("too many"))
     assert parts.overflows == 1

@@ -4,15 +4,18 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from processors.fanout.messages import plain
+from processors.fanout.outbox import BYTES_MAX
+from processors.fanout.resolving import AWAY_S, PAYLOAD_BYTES_MAX
 from processors.fanout.socket import CLIENT_MESSAGES_BURST, MESSAGE_BYTES_MAX
 from processors.fanout.sockets import PING_EVERY_S, SILENT_S, STUCK_S
 from schemas import cursors, telemetry
 from schemas.events import RunFinalized, RunStatus
-from tests.builders import TENANT
+from tests.builders import TENANT, referring
 from tests.simulation.streams import IDS
 from tests.unit.processors.fanout.conftest import NOW, OTHER, Streams, happened
 
@@ -56,6 +59,55 @@ async def test_a_seq_is_told_once_whatever_its_content(streams: Streams) -> None
     assert [each["event"]["seq"] for each in await told(ws, 3)] == [1, 3, 2]
     await ws.send_str('{"type":"ping"}')
     assert (await told(ws, 1))[0]["type"] == "pong"
+
+
+async def test_a_payload_in_object_storage_is_told_to_who_asks_for_it(streams: Streams) -> None:
+    content = b'{"large": 1.000}'
+    record = referring(content, 2)
+    streams.payloads.kept[record.payload_ref.key] = content  # type: ignore[union-attr]
+    plain_one, asking = await streams.connect(RUN), await streams.connect(RUN + "?resolve=true")
+    await streams.happen(happened(1), record, happened(3), finalized())
+    by_reference, whole = await told(plain_one, 4), await told(asking, 4)
+    assert [each["wal_id"] for each in by_reference] == [each["wal_id"] for each in whole]
+    assert [each["type"] for each in whole] == ["trace_event"] * 3 + ["run_finalized"]
+    assert (by_reference[1]["event"]["payload"], whole[1]["event"]["payload"]) == (None, {"large": 1.0})
+    assert by_reference[1]["event"]["payload_ref"] == whole[1]["event"]["payload_ref"]
+
+
+async def test_a_payload_that_cannot_be_told_is_said_to_be(streams: Streams) -> None:
+    largest = msgspec.structs.replace(referring(b"1").payload_ref, size_bytes=PAYLOAD_BYTES_MAX + 1)  # type: ignore[type-var]
+    too_large = msgspec.structs.replace(referring(b"1", 2), payload_ref=largest)
+    ws = await streams.connect(RUN + "?resolve=true")
+    await streams.happen(referring(b"1", 1), too_large)
+    problems = [each["event"]["payload_problem"] for each in await told(ws, 2)]
+    streams.payloads.away = True
+    await streams.happen(referring(b"1", 3), referring(b"1", 4))
+    problems += [each["event"]["payload_problem"] for each in await told(ws, 2)]
+    streams.payloads.away = False
+    streams.clock.now_s += AWAY_S
+    await streams.happen(referring(b"1", 5))
+    problems += [each["event"]["payload_problem"] for each in await told(ws, 1)]
+    assert problems == ["missing", "too_large", "unavailable", "unavailable", "missing"]
+
+
+async def test_who_asks_for_payloads_and_reads_nothing_holds_little(streams: Streams) -> None:
+    content = json.dumps("x" * (PAYLOAD_BYTES_MAX - 2)).encode()
+    streams.payloads.kept[referring(content).payload_ref.key] = content  # type: ignore[union-attr]
+    lazy = await streams.connect(RUN + "?resolve=true", max_msg_size=0)
+    eager = await streams.connect(RUN, max_msg_size=0)
+    await streams.happen(*(referring(content, seq) for seq in range(1, 31)))
+    assert [each["event"]["seq"] for each in await told(eager, 30)] == list(range(1, 31))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert streams.hub.unsent_of_resolving() <= BYTES_MAX
+    assert streams.payloads.fetched < 30
+    assert [each["event"]["seq"] for each in await told(lazy, 30)] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("value", ["yes", "", "TRUE"])
+async def test_what_is_asked_for_is_said_in_one_way(streams: Streams, value: str) -> None:
+    status, code = await streams.refused(f"{RUN}?resolve={value}", streams.headers())
+    assert (status, code) == (400, "BAD_REQUEST")
 
 
 async def test_tenants_see_their_own(streams: Streams) -> None:

@@ -3,10 +3,11 @@
 import pytest
 
 from processors.fanout.hub import Hub
-from processors.fanout.messages import Kind, Told
+from processors.fanout.messages import ORDINARY_BYTES_MAX, Kind, Told
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition
+from schemas.cursors import Cursor
 from tests.simulation.streams import World, play
 
 SEEDS = range(40)
@@ -79,11 +80,28 @@ class SlowOnesPassed(Hub):
     """Leaves a socket without room where its slice ends."""
 
     def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
-        return super().bring(subscriber, partition, offset + (not subscriber.mailbox.has_room()))
+        return super().bring(subscriber, partition, offset + (not subscriber.mailbox.has_room(ORDINARY_BYTES_MAX)))
+
+
+class ReferencesAlone(Hub):
+    """Tells those who asked for payloads as it tells the others."""
+
+    def join(self, subscriber: Subscriber, cursor: Cursor | None) -> None:
+        subscriber.resolves = False
+        super().join(subscriber, cursor)
 
 
 @pytest.mark.parametrize(
-    "mistaken", [LiveWithoutLooking, WithoutTails, ToldTwice, CursorOfTheHub, PositionTooEarly, SlowOnesPassed]
+    "mistaken",
+    [
+        LiveWithoutLooking,
+        WithoutTails,
+        ToldTwice,
+        CursorOfTheHub,
+        PositionTooEarly,
+        SlowOnesPassed,
+        ReferencesAlone,
+    ],
 )
 async def test_a_mistake_is_seen(mistaken: type[Hub]) -> None:
     for seed in SEEN_WITHIN:

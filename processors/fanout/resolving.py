@@ -1,0 +1,47 @@
+"""Payloads from object storage for sockets that asked for them."""
+
+from collections.abc import Callable
+
+import structlog
+
+from processors.fanout.messages import ORDINARY_BYTES_MAX, Kept, Told
+from processors.fanout.outbox import BYTES_MAX
+from processors.runtime.errors import Transient
+from processors.runtime.payloads import Payloads
+from schemas.events import PayloadRef
+from schemas.objects import PayloadProblem
+
+PAYLOAD_BYTES_MAX = BYTES_MAX - ORDINARY_BYTES_MAX  # with the rest of its event it passes for one message
+AWAY_S = 5.0  # before a storage that does not answer is asked again
+
+log = structlog.get_logger()
+
+
+class Resolver:
+    """
+    Fetches what references stand for.
+
+    Who is behind one storage must not wait for it: while it is away an event is told without its payload, and says so.
+    """
+
+    def __init__(self, payloads: Payloads, *, clock: Callable[[], float]) -> None:
+        """Fetch from *payloads*."""
+        self._payloads = payloads
+        self._clock = clock
+        self._away_until_s = float("-inf")
+
+    async def resolve(self, told: Told, reference: PayloadRef) -> Told:
+        """The same record with its payload, or with the reason why it has none."""
+        return told.resolved(await self._fetch(reference))
+
+    async def _fetch(self, reference: PayloadRef) -> Kept:
+        if reference.size_bytes > PAYLOAD_BYTES_MAX:
+            return PayloadProblem.TOO_LARGE
+        if self._clock() < self._away_until_s:
+            return PayloadProblem.UNAVAILABLE
+        try:
+            return await self._payloads.fetch(reference)
+        except Transient as error:
+            self._away_until_s = self._clock() + AWAY_S
+            log.warning("payloads are not shown", why=str(error))
+            return PayloadProblem.UNAVAILABLE
