@@ -299,12 +299,15 @@ class MemoryPayloads:
 
     kept: dict[str, bytes] = field(default_factory=dict)
     away: bool = False
+    there: asyncio.Event | None = None  # what each fetch waits for
     fetched: int = 0
 
     async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
         """See `processors.runtime.payloads.Payloads.fetch`."""
         if self.away:
             raise Transient("object storage is away")
+        if self.there is not None:
+            await self.there.wait()
         self.fetched += 1
         content = self.kept.get(reference.key)
         if content is None:

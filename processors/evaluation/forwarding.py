@@ -134,7 +134,7 @@ class Forwarder:
 
     async def _attempt(self, arrival: Arrival, endpoint: Endpoint) -> Answer | None:
         reference = _reference(arrival) if endpoint.resolve else None
-        async with self._slots, nullcontext() if reference is None else self._slots_of_resolved:
+        async with nullcontext() if reference is None else self._slots_of_resolved, self._slots:
             if not self._breaker.admits(self._clock_s(), who=_run(arrival)):
                 return None
             reach(Failpoint.BEFORE_POST)

@@ -170,6 +170,22 @@ async def test_few_large_payloads_are_held_at_once() -> None:
     assert (len(receiver.taken), receiver.most_under_way) == (20, RESOLVED_MAX)
 
 
+async def test_those_that_wait_for_their_turn_with_a_large_payload_leave_room_for_others() -> None:
+    receiver = Receiver(resolve=True, concurrency=RESOLVED_MAX + 1)
+    there = receiver.payloads.there = asyncio.Event()
+    large = []
+    for number in range(2 * RESOLVED_MAX):
+        record = referring(b"1234", run_id=f"run-{number}")
+        large.append(Arrival(raw(record, offset=100 + number), {}, record, None))  # type: ignore[arg-type]
+    forwarding = asyncio.create_task(receiver.forwarder.forward([*large, *arrivals(("small", 1))]))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert receiver.taken == ids(("small", 1))
+    there.set()
+    await forwarding
+    assert len(receiver.taken) == len(large) + 1
+
+
 async def test_a_record_that_fails_for_a_while_is_tried_again_in_place() -> None:
     left = [FAILED, FAILED, TAKEN]
     receiver = Receiver(lambda _: left.pop(0) if left else TAKEN)
