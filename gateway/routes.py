@@ -98,8 +98,9 @@ _WAIT = (
     Parameter(
         name="wait",
         type=Annotated[str, Meta(extra_json_schema={"enum": waiting.NAMES})],
-        description=f"Hold the answer until this group ({', '.join(waiting.NAMES)}) has committed past the record, "
-        f"{waiting.WAIT_MAX_S:g} s at most; `waited` in the answer says whether it has",
+        description=f"Hold the answer until this group ({', '.join(waiting.NAMES)}, or evaluation.NAME of a webhook "
+        f"endpoint) has committed past the record, {waiting.WAIT_MAX_S:g} s at most; `waited` in the answer says "
+        "whether it has",
     ),
 )
 

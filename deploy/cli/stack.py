@@ -95,8 +95,12 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         }
         for process in stack.processes
     ]
-    addresses = {"gateway": stack.gateway, "kafka": stack.kafka, "postgres": masked(stack.postgres)} | {
-        f"{name} management": address for name, address in stack.management.items()
+    addresses = {
+        "gateway": stack.gateway,
+        **({"live streams": stack.websocket} if stack.websocket else {}),
+        "kafka": stack.kafka,
+        "postgres": masked(stack.postgres),
+        **{f"{name} management": address for name, address in stack.management.items()},
     }
     behind: dict[str, int] = {}
     oldest_s: dict[str, float | None] = {}  # None where a partition's could not be read

@@ -108,6 +108,8 @@ def addresses(console: Console, stack: Stack, folder: Path) -> None:
     """Where to look, and what to try."""
     _title(console, f"Where to look (with secrets: {folder / NAME})")
     places = [("gateway", stack.gateway), ("API page", f"{stack.gateway}/docs")]
+    if stack.websocket:
+        places.append(("live streams", stack.websocket))
     places += [
         ("evaluation engine", f"{url}/") if name == ENGINE else (f"{name} metrics", f"{url}/metrics")
         for name, url in stack.management.items()

@@ -20,6 +20,8 @@ from tests.stack import RunningStack, wait_until
 
 WITHIN_S = 90.0
 QUICK = {"retries_s": [0.1, 0.2], "breaker_open_s": 1.0, "timeout_s": 1.0}
+# Tries enough in place that an outage opens the breaker, by one run's failures alone, before a record is put aside.
+STEADY = {**QUICK, "retries_s": [0.1, 0.2, 0.2, 0.2, 0.2, 0.2]}
 RUNS = 6
 STEPS = [
     Failpoint.AFTER_POLL,
@@ -75,7 +77,7 @@ def two_endpoints(stack: RunningStack, folder: Path) -> Iterator[tuple[Receiver,
     """One whose receiver the test makes fail, and a good one beside it; both are sent to."""
     with ExitStack() as running:
         bad, good = (running.enter_context(Receiver().listening()) for _ in range(2))
-        endpoints = [running.enter_context(own_endpoint(stack, folder, each, **QUICK)) for each in (bad, good)]
+        endpoints = [running.enter_context(own_endpoint(stack, folder, each, **STEADY)) for each in (bad, good)]
         for endpoint in endpoints:
             running.enter_context(forwarding(stack, folder, endpoint))
         yield bad, endpoints[0], good, endpoints[1]

@@ -375,7 +375,8 @@ async def demand(made: type[Forwarder], seed: int) -> None:
         await receiver.sleep(1.0)
     await lane
     taken = [each for each in receiver.taken if each in ids(*places)]
-    assert sorted(taken + failed) == sorted(ids(*places))
+    each_once = sorted(taken + failed) == sorted(ids(*places))
+    assert each_once  # by itself: a mistake makes lists whose difference takes a minute to print
     # While it is down nothing else is taken, so that nothing of an outage is put aside for good.
     assert not [each for each in failed if each not in bad and all(was_down for was_down in downs[each])]
     for run in range(4):
