@@ -10,7 +10,7 @@ from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.stack import RunningStack
 
-KILLS = 2
+KILLS = 1  # `make soak` kills each many times
 
 
 @pytest.mark.parametrize("name", ["gateway", "persistence", "kafka", "postgres"])
