@@ -8,7 +8,7 @@ import msgspec
 
 from schemas import objects
 from schemas.events import RunEvent, RunFinalized, RunStatus
-from schemas.objects import PayloadProblem
+from schemas.objects import Kept, PayloadProblem
 
 # What a record is called where it is pushed.
 TRACE_EVENT = "trace_event"
@@ -46,7 +46,7 @@ class FinalizedDocument(msgspec.Struct, frozen=True, kw_only=True):
     finalized_at: str  # RFC 3339, UTC
 
 
-def event_document(event: RunEvent, kept: bytes | PayloadProblem | None = None) -> EventDocument:
+def event_document(event: RunEvent, kept: Kept | None = None) -> EventDocument:
     """What is shown of *event*; *kept* is what its reference stands for, where that was asked for."""
     reference = event.payload_ref
     return EventDocument(
@@ -74,7 +74,7 @@ def finalized_document(record: RunFinalized) -> FinalizedDocument:
     )
 
 
-def _payload(event: RunEvent, kept: bytes | PayloadProblem | None) -> msgspec.Raw:
+def _payload(event: RunEvent, kept: Kept | None) -> msgspec.Raw:
     if event.payload is not None:
         return msgspec.Raw(event.payload.encode())
     return msgspec.Raw(kept) if isinstance(kept, bytes) else _NULL

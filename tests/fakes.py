@@ -17,7 +17,7 @@ from gateway.sequence.memory import Candidate, Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.events import PayloadRef
-from schemas.objects import PayloadProblem, is_content_of
+from schemas.objects import Kept, PayloadProblem, is_content_of
 from schemas.topics import Group
 
 
@@ -302,7 +302,7 @@ class MemoryPayloads:
     there: asyncio.Event | None = None  # what each fetch waits for
     fetched: int = 0
 
-    async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
+    async def fetch(self, reference: PayloadRef) -> Kept:
         """See `processors.runtime.payloads.Payloads.fetch`."""
         if self.away:
             raise Transient("object storage is away")

@@ -27,7 +27,7 @@ from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, T
 from processors.runtime.payloads import Payloads
 from schemas.endpoints import Endpoint, is_wanted
 from schemas.errors import Poison, Reason
-from schemas.events import PayloadRef, RunEvent
+from schemas.objects import reference_of
 
 ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
 JITTER = 0.2
@@ -133,7 +133,7 @@ class Forwarder:
             await self._sleep(_pause_s(base_s, answer.retry_after_s, jitter=self._jitter()))
 
     async def _attempt(self, arrival: Arrival, endpoint: Endpoint) -> Answer | None:
-        reference = _reference(arrival) if endpoint.resolve else None
+        reference = reference_of(arrival.record) if endpoint.resolve else None
         async with nullcontext() if reference is None else self._slots_of_resolved, self._slots:
             if not self._breaker.admits(self._clock_s(), who=_run(arrival)):
                 return None
@@ -184,7 +184,3 @@ def _place(arrival: Arrival) -> Place:
 
 def _run(arrival: Arrival) -> Run:
     return arrival.record.tenant, arrival.record.run_id
-
-
-def _reference(arrival: Arrival) -> PayloadRef | None:
-    return arrival.record.payload_ref if isinstance(arrival.record, RunEvent) else None

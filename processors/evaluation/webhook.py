@@ -16,7 +16,7 @@ from processors.runtime.outcomes import Arrival
 from schemas import documents, headers
 from schemas.documents import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
 from schemas.events import RunEvent, RunFinalized
-from schemas.objects import PayloadProblem
+from schemas.objects import Kept
 
 # W3C Trace Context: anything else is not handed on.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -54,7 +54,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
-def message_of(arrival: Arrival, kept: bytes | PayloadProblem | None = None) -> Message:
+def message_of(arrival: Arrival, kept: Kept | None = None) -> Message:
     """What an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = f"{raw.topic}/{raw.partition}/{raw.offset}"

@@ -26,7 +26,6 @@ from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas import telemetry
-from schemas.events import PayloadRef
 from schemas.topics import RUN_EVENTS, RUN_TRACES
 
 RESOLVED_MAX = 4  # events in a turn whose payloads are fetched
@@ -161,15 +160,15 @@ class CatchUp:
 
     async def _resolve(self, turn: "_Turn", ready: Sequence[Subscriber], by_key: Mapping[Key, Sequence[Told]]) -> None:
         """Fetch the payloads that come first for those of *ready* who asked for them."""
-        wanted: dict[int, tuple[Told, PayloadRef]] = {}
-        for subscriber in ready:
-            if not subscriber.resolves or turn.partition not in subscriber.behind:
-                continue
-            for told in by_key.get(subscriber.key, ()):
-                if told.reference is not None and told.offset >= subscriber.behind[turn.partition]:
-                    wanted[told.offset] = told, told.reference
+        wanted = {
+            told.offset: told
+            for subscriber in ready
+            if subscriber.resolves and turn.partition in subscriber.behind
+            for told in by_key.get(subscriber.key, ())
+            if told.offset >= subscriber.behind[turn.partition] and subscriber.is_to_be_resolved(told)
+        }
         first = dict(islice(wanted.items(), RESOLVED_MAX))
-        resolved = await asyncio.gather(*(self._resolver.resolve(*each) for each in first.values()))
+        resolved = await asyncio.gather(*(self._resolver.resolve(told) for told in first.values()))
         turn.resolved.update(zip(first, resolved, strict=True))
 
     def _by_key(self, turn: "_Turn", wanted: Container[Key]) -> dict[Key, list[Told]]:

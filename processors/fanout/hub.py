@@ -135,13 +135,14 @@ class Hub:
         for tail in self._tails[partition]:
             tail.add(told)
         sent = 0
+        refers = told.reference is not None
         for key in told.keys:
             subscribers = self._subscribers.get(key)
             if not subscribers:
                 continue
             shared: Message | None = None
             for subscriber in subscribers:
-                if subscriber.is_to_be_resolved(told) and told.partition not in subscriber.behind:
+                if refers and subscriber.resolves and told.partition not in subscriber.behind:
                     # Nothing may be awaited here: it is fetched on the way from the log.
                     self._fall_behind(subscriber, told.partition, told.offset)
                 elif subscriber.behind:

@@ -11,7 +11,7 @@ from processors.runtime.batch import Partition
 from schemas import documents
 from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
 from schemas.events import PayloadRef, RunEvent, RunFinalized, TraceRecord
-from schemas.objects import PayloadProblem
+from schemas.objects import Kept, reference_of
 from schemas.topics import RUN_EVENTS
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
@@ -30,9 +30,6 @@ class Kind(StrEnum):
     RUN_FINALIZED = documents.RUN_FINALIZED
     TRACE_RECORD = "trace_record"
 
-
-# A payload from object storage, or why there is none.
-Kept = bytes | PayloadProblem
 
 # Whose messages: ("run", tenant, run_id) or ("agent", tenant, agent_id).
 Key = tuple[str, str, str]
@@ -101,7 +98,7 @@ class Told:
     @property
     def reference(self) -> PayloadRef | None:
         """What stands for the record's payload, if that is kept in object storage."""
-        return self._record.payload_ref if isinstance(self._record, RunEvent) else None
+        return reference_of(self._record)
 
     @property
     def size_bytes(self) -> int:

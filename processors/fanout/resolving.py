@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import structlog
 
-from processors.fanout.messages import ORDINARY_BYTES_MAX, Kept, Told
+from processors.fanout.messages import ORDINARY_BYTES_MAX, Told
 from processors.fanout.outbox import BYTES_MAX
 from processors.runtime.errors import Transient
 from processors.runtime.payloads import Payloads
 from schemas.events import PayloadRef
-from schemas.objects import PayloadProblem
+from schemas.objects import Kept, PayloadProblem
 
 PAYLOAD_BYTES_MAX = BYTES_MAX - ORDINARY_BYTES_MAX  # with the rest of its event it passes for one message
 AWAY_S = 5.0  # before a storage that does not answer is asked again
@@ -30,9 +30,10 @@ class Resolver:
         self._clock = clock
         self._away_until_s = float("-inf")
 
-    async def resolve(self, told: Told, reference: PayloadRef) -> Told:
-        """The same record with its payload, or with the reason why it has none."""
-        return told.resolved(await self._fetch(reference))
+    async def resolve(self, told: Told) -> Told:
+        """The same record, which has a reference, with its payload or with the reason why it has none."""
+        assert told.reference is not None
+        return told.resolved(await self._fetch(told.reference))
 
     async def _fetch(self, reference: PayloadRef) -> Kept:
         if reference.size_bytes > PAYLOAD_BYTES_MAX:

@@ -64,9 +64,9 @@ class Server:
         self._refused = instruments[telemetry.FANOUT_REFUSED]
         self._host = host
         self._port = port
-        self._connections_max = connections_max
-        self._clock = clock
-        self._instruments = instruments
+        self._connections_of = partial(
+            Connections, connections_max=connections_max, instruments=instruments, clock=clock
+        )
         web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
         app = web.Application(middlewares=[self._answer], client_max_size=BODY_BYTES_MAX)
         for path, handler in (
@@ -90,12 +90,7 @@ class Server:
         """
         await self._runner.setup()
         assert self._runner.server is not None, "it was set up"
-        self.connections = Connections(
-            self._runner.server,
-            connections_max=self._connections_max,
-            instruments=self._instruments,
-            clock=self._clock,
-        )
+        self.connections = self._connections_of(self._runner.server)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self.connections.accept, self._host, self._port, backlog=BACKLOG

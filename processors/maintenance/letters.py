@@ -10,7 +10,7 @@ from processors.runtime.cluster import REQUEST_S, edges_of
 from processors.runtime.errors import Transient
 from schemas import codec, headers
 from schemas.errors import Poison
-from schemas.events import RunEvent
+from schemas.objects import reference_of
 from schemas.topics import Topic
 
 LETTERS_S = 60.0  # for all letters of a topic
@@ -62,7 +62,7 @@ def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
 def object_of(value: bytes | None) -> str | None:
     """The object that a record refers to; None if it is no event with a reference."""
     try:
-        record = codec.decode(value)
+        reference = reference_of(codec.decode(value))
     except Poison:
         return None
-    return record.payload_ref.key if isinstance(record, RunEvent) and record.payload_ref is not None else None
+    return None if reference is None else reference.key

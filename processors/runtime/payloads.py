@@ -6,7 +6,7 @@ from typing import Protocol
 from processors.runtime.errors import Transient
 from schemas.events import PayloadRef
 from schemas.object_stores import ERRORS, is_no_object, open_store
-from schemas.objects import PayloadProblem, is_content_of
+from schemas.objects import Kept, PayloadProblem, is_content_of
 
 FETCH_S = 5.0
 RETRIES_MAX = 2
@@ -15,7 +15,7 @@ RETRIES_MAX = 2
 class Payloads(Protocol):
     """The port to what is kept."""
 
-    async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
+    async def fetch(self, reference: PayloadRef) -> Kept:
         """
         The payload that *reference* stands for, or why there is none to be shown; within a bounded time.
 
@@ -36,7 +36,7 @@ class ObstorePayloads:
         """
         self._store = open_store(location, retries_max=RETRIES_MAX, retry_s=FETCH_S)
 
-    async def fetch(self, reference: PayloadRef) -> bytes | PayloadProblem:
+    async def fetch(self, reference: PayloadRef) -> Kept:
         """See `Payloads.fetch`."""
         try:
             async with asyncio.timeout(FETCH_S):
