@@ -18,6 +18,7 @@ from gateway.config import Settings
 from gateway.connections import let_open
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
+from gateway.judging.process import JudgeProcess
 from gateway.lag import LagWatch
 from gateway.live import LiveCursors
 from gateway.log.endpoints import EndpointStates
@@ -92,6 +93,7 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(store)
         await check_tables(store)
         await stack.enter_async_context(publisher)
+        judge = await stack.enter_async_context(JudgeProcess(telemetry))
         log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
         followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
@@ -116,6 +118,7 @@ async def serve(settings: Settings) -> None:
                 routes=routes,
                 connections_max=bound,
                 publisher=publisher,
+                judge=judge,
                 sequencer=sequencer,
                 throttle=throttle,
                 store=store,

@@ -8,6 +8,7 @@ from aiohttp import web, web_response
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Connections, Deadlines
 from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
+from gateway.judging.judge import Judge
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
@@ -30,6 +31,7 @@ from schemas.telemetry import Telemetry
 def create_app(
     *,
     publisher: Publisher,
+    judge: Judge,
     sequencer: Sequencer,
     throttle: Throttle,
     store: RunStore,
@@ -50,6 +52,7 @@ def create_app(
     views = EndpointViews(endpoints)
     parts = Parts(
         publisher=publisher,
+        judge=judge,
         sequencer=sequencer,
         throttle=throttle,
         store=store,

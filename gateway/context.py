@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.connections import Deadlines
 from gateway.intake.records import Stamp
+from gateway.judging.judge import Judge
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.objects.pages import Pages
@@ -39,6 +40,7 @@ class Parts:
     """What the application is made of."""
 
     publisher: Publisher
+    judge: Judge
     sequencer: Sequencer
     throttle: Throttle
     store: RunStore

@@ -188,7 +188,11 @@ class ConfluentPublisher:
         delivery = _Delivery(record.topic, loop=self._loop, reports=self._reports, reported=reported)
         try:
             self._polled.producer.produce(
-                record.topic, record.value, record.key, on_delivery=delivery, headers=record.headers
+                record.topic,
+                record.value,
+                record.key,
+                on_delivery=delivery,
+                headers=record.headers,  # type: ignore[arg-type]  # it is read alone
             )
         except BufferError as error:
             raise QueueFull("too many records wait for the broker") from error

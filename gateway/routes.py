@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from aiohttp import web
 from msgspec import Meta
 
-from gateway.body import BATCHES, DOCUMENTS, MediaType
 from gateway.context import Call
 from gateway.handlers import batches, environments, events, operations, registry, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
+from gateway.intake.bodies import BATCHES, DOCUMENTS, MediaType
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.queries.integrity import IntegrityView

@@ -84,6 +84,16 @@ PUBLISH_FAILURES = Metric(
     help="Delivery reports that bore an error",
     labels=("topic", "error"),
 )
+JUDGE_WAITING = Metric(
+    name="tidegate_judge_waiting_bytes",
+    kind=Kind.GAUGE,
+    help="Bodies handed to the gateway's judging process and not judged yet",
+)
+JUDGE_ENDED = Metric(
+    name="tidegate_judge_ended_total",
+    kind=Kind.COUNTER,
+    help="Times that the gateway's judging process ended and was started again",
+)
 OBJECT_DURATION = Metric(
     name="tidegate_object_duration_seconds",
     kind=Kind.HISTOGRAM,
@@ -256,6 +266,8 @@ OF_GATEWAY = (
     PUBLISH_DURATION,
     PUBLISH_IN_FLIGHT,
     PUBLISH_FAILURES,
+    JUDGE_WAITING,
+    JUDGE_ENDED,
     OBJECT_DURATION,
     GROUP_LAG,
     GROUP_EXPIRED,

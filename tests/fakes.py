@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from gateway.intake.offers import Candidate
 from gateway.intake.records import Outgoing
 from gateway.log.followers import Partition
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
@@ -13,7 +14,7 @@ from gateway.publisher import Receipt, Reported
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
-from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.events import PayloadRef

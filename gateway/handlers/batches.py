@@ -7,17 +7,20 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.body import BATCHES, LINES, MediaType, judged, read_body
+from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused, problem_of
 from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited, sequencing
-from gateway.handlers.events import admit, take
+from gateway.handlers.events import origin_of, take
 from gateway.handlers.waiting import read_wait, wait_past
-from gateway.intake.documents import check_run_id, split_lines, split_list
+from gateway.intake.bodies import BATCHES
+from gateway.intake.documents import check_run_id
+from gateway.intake.offers import Batch, Offer
+from gateway.judging.judge import judged
+from gateway.judging.questions import BatchQuestion
 from gateway.publisher import Receipt
-from gateway.sequence.sequencer import Offer, Taken
-from schemas.errors import ErrorCode, Fault, Invalid
-from schemas.strictjson import NotJson
+from gateway.sequence.sequencer import Taken
+from schemas.errors import ErrorCode, Fault
 
 Outcome = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
 
@@ -48,14 +51,6 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     waited: Waited | UnsetType = UNSET
 
 
-class Batch(NamedTuple):
-    """The events of a batch up to the first that is invalid, and why that one is."""
-
-    offers: Sequence[Offer]
-    event_count: int
-    refusal: Exception | None
-
-
 class Told(NamedTuple):
     """What became of an event that was valid."""
 
@@ -67,8 +62,8 @@ class Told(NamedTuple):
 async def accept_batch(call: Call) -> web.Response:
     """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
     run_id, group = check_run_id(call.run_id), read_wait(call)
-    body = await read_body(call, BATCHES)
-    batch = await judged(body, _read, body.media_type, run_id, call)
+    question = BatchQuestion(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
+    batch = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, outcomes = await take(call, run_id, batch.offers)
     told = [await _told(offer, outcome) for offer, outcome in zip(batch.offers, outcomes, strict=False)]
     results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)
@@ -78,17 +73,6 @@ async def accept_batch(call: Call) -> web.Response:
     document = BatchAnswer(results=results, waited=await wait_past(call, group, places[-1]) if places else UNSET)
     whole = all(result.status in ("accepted", "duplicate") for result in results)
     return limited(answer(document, status=202 if whole else 207), charge)
-
-
-def _read(text: bytes, media_type: MediaType, run_id: str, call: Call) -> Batch:
-    bodies = split_lines(text) if media_type in LINES else split_list(text)
-    offers: list[Offer] = []
-    for body in bodies:
-        try:
-            offers.append(admit(body, run_id, call))
-        except (Refused, Invalid, NotJson) as refusal:
-            return Batch(offers, len(bodies), refusal)
-    return Batch(offers, len(bodies), None)
 
 
 async def _told(offer: Offer, outcome: Taken | Refused) -> Told:
@@ -106,7 +90,7 @@ async def _told(offer: Offer, outcome: Taken | Refused) -> Told:
 def _results(batch: Batch, told: Sequence[Told], *, ended_by: Taken | Refused | None) -> Sequence[EventResult]:
     results = [each.result for each in told]
     if batch.refusal is not None and not isinstance(ended_by, Refused):
-        results.append(_refused(batch.refusal, None))
+        results.append(_refused(batch.refusal.error(), None))
     rest: Outcome = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
     return results + [EventResult(status=rest)] * (batch.event_count - len(results))
 

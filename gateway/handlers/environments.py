@@ -1,15 +1,15 @@
 """What a run ran in: captured, and shown."""
 
-import hashlib
-
 from aiohttp import web
 
-from gateway.body import judged, read_body
+from gateway.body import read_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, answer, found
 from gateway.handlers.waiting import read_wait, wait_past
-from gateway.intake.documents import check_run_id, parse_environment
+from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
+from gateway.judging.judge import judged
+from gateway.judging.questions import EnvironmentQuestion
 from schemas.events import EnvironmentCaptured
 from schemas.headers import ENVIRONMENT_PART
 
@@ -17,12 +17,13 @@ from schemas.headers import ENVIRONMENT_PART
 async def capture_environment(call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
     run_id, group = check_run_id(call.run_id), read_wait(call)
-    text, canonical = await judged(await read_body(call), parse_environment)
+    question = EnvironmentQuestion(body=await read_body(call))
+    snapshot = await judged(question, call.credentials, otherwise=call.parts.judge)
     record = EnvironmentCaptured(
         tenant=call.principal.tenant,
         run_id=run_id,
-        environment=text,
-        environment_sha256=hashlib.sha256(canonical).digest(),
+        environment=snapshot.text,
+        environment_sha256=snapshot.sha256,
         captured_at=call.stamp.received_at,
     )
     receipt = await call.parts.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))

@@ -7,28 +7,26 @@ from datetime import datetime
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from gateway.body import judged, read_body
+from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused
 from gateway.handlers.answers import EventAccepted, EventPage, answer, found, limited, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
-from gateway.intake.access import check_signature, speaker
-from gateway.intake.documents import check_run_id, parse_event
-from gateway.intake.records import seal
-from gateway.objects.uploads import set_apart
+from gateway.intake.documents import check_run_id
+from gateway.intake.offers import Offer, Origin
+from gateway.judging.judge import judged
+from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
 from gateway.queries.runs import EventFilter
-from gateway.sequence.memory import Candidate
-from gateway.sequence.sequencer import Offer, Taken
+from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
-from schemas.events import RunEvent
-from schemas.validity import agent_id_of
 
 
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, group = check_run_id(call.run_id), read_wait(call)
-    offer = await judged(await read_body(call), admit, run_id, call)
+    question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
+    offer = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, (taken,) = await take(call, run_id, [offer])
     if isinstance(taken, Refused):
         raise taken
@@ -83,33 +81,6 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
     return charge, outcomes
 
 
-def admit(body: bytes, run_id: str, call: Call) -> Offer:
-    """
-    Judge the one event in *body*, but for its place in the run.
-
-    Raises:
-        NotJson, Invalid: see `parse_event`.
-        Forbidden: the key may not speak for its agent.
-        SignatureInvalid: it is not signed as that agent must.
-    """
-    parsed = parse_event(body, run_id=run_id)
-    document, meta = parsed.document, parsed.document["meta"]
-    agent_id = agent_id_of(meta)
-    check_signature(document, speaker(agent_id, call.principal, call.credentials))
-    whole = RunEvent(
-        tenant=call.principal.tenant,
-        run_id=run_id,
-        seq=document["seq"],
-        t=document["t"],
-        actor=document["actor"],
-        type=document["type"],
-        agent_id=agent_id,
-        idempotency_key=meta.get("idempotency_key"),
-        payload=parsed.payload,
-        meta=parsed.meta,
-        event_sha256=parsed.sha256,
-    )
-    candidate = Candidate(seq=whole.seq, sha256=whole.event_sha256, idempotency_key=whole.idempotency_key)
-    event, upload = set_apart(whole)
-    record = seal(event, part=event.seq, stamp=call.stamp)
-    return Offer(event=candidate, record=record, agent_id=agent_id, upload=upload)
+def origin_of(call: Call, run_id: str) -> Origin:
+    """Where the events of *call* come from."""
+    return Origin(run_id=run_id, principal=call.principal, stamp=call.stamp)

@@ -2,12 +2,14 @@
 
 from aiohttp import web
 
-from gateway.body import judged, read_body
+from gateway.body import read_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
-from gateway.intake.documents import check_run_id, parse_finalization
+from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
+from gateway.judging.judge import judged
+from gateway.judging.questions import FinalizationQuestion
 from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
 from gateway.queries.runs import RunFilter
 from schemas.events import RunFinalized
@@ -50,7 +52,8 @@ async def show_integrity(call: Call) -> web.Response:
 async def finalize_run(call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
     run_id, group = check_run_id(call.run_id), read_wait(call)
-    body = await judged(await read_body(call), parse_finalization)
+    question = FinalizationQuestion(body=await read_body(call))
+    body = await judged(question, call.credentials, otherwise=call.parts.judge)
     record = RunFinalized(
         tenant=call.principal.tenant,
         run_id=run_id,

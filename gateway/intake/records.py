@@ -24,7 +24,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     key: bytes
     value: bytes
-    headers: headers.Headers
+    headers: list[tuple[str, bytes]]
 
 
 def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
@@ -34,7 +34,7 @@ def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
     *part* names it within its run: the seq of an event, `finalized` or `environment`.
     """
     topic, key, value = RUN_EVENTS.name, record.run_id.encode(), codec.encode(record)
-    bears: headers.Headers = [
+    bears: list[tuple[str, bytes]] = [
         (headers.EVENT_ID, headers.event_id(record.tenant, record.run_id, part).encode()),
         (headers.TENANT, record.tenant.encode()),
         (headers.TRACEPARENT, stamp.traceparent.encode()),

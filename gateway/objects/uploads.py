@@ -11,33 +11,13 @@ nobody, and whoever collects such objects must leave alone what is young.
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from gateway.errors import ObjectsUnavailable, QueueFull, Refused
+from gateway.intake.offers import Upload
 from gateway.objects.storage import ObjectStorage
-from schemas.events import RunEvent
-from schemas.objects import is_large, reference_to
 
 UPLOAD_TIMEOUT_S = 10.0  # the wait for a slot included
 UPLOADS_MAX = 8  # at once
 WAITING_BYTES_MAX = 64 * 1024 * 1024  # of all payloads that are not kept yet
-
-
-class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A payload that is to be kept before the record that refers to it."""
-
-    key: str
-    content: bytes
-
-
-def set_apart(event: RunEvent) -> tuple[RunEvent, Upload | None]:
-    """Return *event* as it goes to the log, and its payload if that does not go with it. Digests what is large."""
-    if event.payload is None or not is_large(event.payload):
-        return event, None
-    content = event.payload.encode()
-    reference = reference_to(content, tenant=event.tenant, run_id=event.run_id)
-    referring = msgspec.structs.replace(event, payload=None, payload_ref=reference)
-    return referring, Upload(key=reference.key, content=content)
 
 
 class Uploads:

@@ -5,8 +5,9 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
-from gateway.sequence.memory import Candidate, Closing, Entry, Known, RunKey
+from gateway.sequence.memory import Closing, Entry, Known, RunKey
 from schemas.events import RunStatus
 from schemas.topics import RUN_EVENTS
 

@@ -17,13 +17,14 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
+from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
 from gateway.queries import numbering
 from gateway.queries.integrity import INTEGRITY, MISSING_RANGES_MAX, REJECTED_SHOWN_MAX, IntegrityView, integrity_view
 from gateway.queries.outcomes import OUTCOME, effect
 from gateway.queries.runs import PAGE_BYTES_MAX, EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
 from gateway.receipts.views import Effect
-from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.memory import Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
 from schemas.settings import SettingsInvalid
 from schemas.topics import RUN_EVENTS

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView
 from gateway.receipts.views import Effect
-from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.memory import Known, RunKey
 
 PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that passes it
 

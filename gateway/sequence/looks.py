@@ -14,10 +14,11 @@ from typing import NamedTuple, Self
 import structlog
 
 from gateway.errors import LogUnavailable, QueueFull, Refused, StoreUnavailable
+from gateway.intake.offers import Candidate
 from gateway.log.followers import GroupFollower
 from gateway.log.tail import Tails
 from gateway.queries.runs import RunStore
-from gateway.sequence.memory import Candidate, Known, RunKey
+from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from schemas.credentials import Credentials
 from schemas.partitioner import partition_of

@@ -12,20 +12,13 @@ from itertools import chain
 import msgspec
 
 from gateway.errors import IdempotencyConflict, LogUnavailable, Refused, RunClosed, SequenceError
+from gateway.intake.offers import Candidate
 from gateway.publisher import Delivery, Receipt
 from schemas.events import RunStatus
 
 RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
 
 REMEMBERED_MAX = 16  # acknowledged events of a run; whatever is older is in the log
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an event decides whether it may follow."""
-
-    seq: int
-    sha256: bytes
-    idempotency_key: str | None
 
 
 class Sent(msgspec.Struct, kw_only=True):

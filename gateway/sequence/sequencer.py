@@ -14,25 +14,17 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import EventTooLarge, IdempotencyConflict, LogUnavailable, Refused
+from gateway.intake.offers import Candidate, Offer
 from gateway.intake.records import Outgoing
-from gateway.objects.uploads import Upload, Uploads
+from gateway.objects.uploads import Uploads
 from gateway.publisher import Publisher, Receipt
 from gateway.sequence.looks import Looks
-from gateway.sequence.memory import Candidate, Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
+from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
 from schemas.events import RunStatus
 
 RUNS_MAX = 20_000  # remembered; the others are looked up when they go on
 EVICTION_LOOKS = 8  # how many of the oldest are asked whether they are at rest
 WAITS_MAX = 20  # how often one event is judged again
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that asks to follow, and its record."""
-
-    event: Candidate
-    record: Outgoing
-    agent_id: str  # who is charged for it
-    upload: Upload | None = None  # what is kept before the record is in the log
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
 from gateway.publisher import Receipt
-from gateway.sequence.memory import Candidate, Closing, Entry, Known, RunKey
+from gateway.sequence.memory import Closing, Entry, Known, RunKey
 from schemas import codec
 from schemas import headers as header_names
 from schemas.credentials import Credentials

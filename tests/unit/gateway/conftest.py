@@ -1,10 +1,11 @@
 """A gateway on a free port, with fakes behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,8 @@ from gateway.config import LimitSettings
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
+from gateway.intake.bodies import Body
+from gateway.judging.judge import Judge, ThreadJudge, judged
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
@@ -91,6 +94,22 @@ async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader,
         writer.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A question of a test's own: the verdict is what *call* makes of the text."""
+
+    body: Body
+    call: Callable[[bytes], Any]
+
+    def verdict(self, text: bytes, _credentials: Credentials) -> Any:
+        return self.call(text)
+
+
+async def made_of(body: Body, call: Callable[[bytes], Any], *, otherwise: Judge | None = None) -> Any:
+    """What *call* makes of *body*, where the gateway would judge it."""
+    return await judged(Applied(body, call), builders.credentials(), otherwise=otherwise or ThreadJudge())
+
+
 def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", meta: str = "{}") -> EventView:
     """A stored event."""
     return EventView(
@@ -137,6 +156,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
     server = create_app(
         publisher=publisher,
+        judge=ThreadJudge(),
         throttle=throttle,
         sequencer=Sequencer(publisher=publisher, looks=looks, uploads=Uploads(storage)),
         store=store,

@@ -11,14 +11,14 @@ from io import BytesIO
 
 import pytest
 
-from gateway.body import INLINE_BYTES_MAX, TOON_INLINE_BYTES_MAX, Body, MediaType, judged
+from gateway.intake.bodies import INLINE_BYTES_MAX, TOON_INLINE_BYTES_MAX, Body, MediaType
 from gateway.intake.documents import parse_event
 from gateway.intake.plain import read_plain
 from schemas import strictjson
 from schemas.errors import Invalid
 from schemas.validity import EVENT_BYTES_MAX
 from tests import builders
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import Served, made_of
 
 MIB = 1024 * 1024
 EVENTS = f"/api/runs/{builders.RUN}/events"
@@ -143,7 +143,7 @@ async def test_only_a_small_body_is_judged_on_the_loop(media_type: MediaType, by
     for more, expected in ((0, True), (1, False)):
         text = b'"' + b"a" * (bytes_max - 2 + more) + b'"'
         body = Body(received=text, media_type=media_type, coding=None, bytes_max=EVENT_BYTES_MAX)
-        assert await judged(body, on_the_loop) is expected
+        assert await made_of(body, on_the_loop) is expected
 
 
 def test_numbers_with_exponents_do_not_hold_up_all_threads() -> None:

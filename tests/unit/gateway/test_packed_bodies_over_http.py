@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from gateway.body import INLINE_BYTES_MAX, Body, MediaType, judged
 from gateway.errors import EventTooLarge
+from gateway.intake.bodies import INLINE_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from schemas import codec
 from schemas.events import EnvironmentCaptured, RunEvent
 from schemas.validity import EVENT_BYTES_MAX
 from tests import builders
 from tests.packing import MIB, PACK, bomb
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import Served, made_of
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"
 
@@ -107,7 +107,7 @@ async def test_only_small_bodies_are_inflated_and_judged_on_the_loop(
     inflated = b" " * inflated_bytes
     received = inflated if coding is None else PACK[coding](inflated)
     body = Body(received=received, media_type=MediaType.JSON, coding=coding, bytes_max=MIB)
-    judged_text, thread = await judged(body, lambda text: (text, threading.current_thread()))
+    judged_text, thread = await made_of(body, lambda text: (text, threading.current_thread()))
     assert judged_text == inflated
     on_loop = thread is threading.main_thread()
     assert on_loop == (inflated_bytes <= INLINE_BYTES_MAX and coding is not Coding.BR)
@@ -118,7 +118,7 @@ async def test_a_bomb_leaves_the_loop_turning(coding: Coding) -> None:
     """Were it inflated on the loop, the loop would turn twice; the bound on a turn is far above a busy machine's."""
     packed = bomb(coding, 200 * MIB)
     body = Body(received=packed, media_type=MediaType.JSON, coding=coding, bytes_max=EVENT_BYTES_MAX)
-    inflating = asyncio.create_task(judged(body, len))
+    inflating = asyncio.create_task(made_of(body, len))
     turns, longest_s, last_s = 0, 0.0, time.perf_counter()
     while not inflating.done():
         await asyncio.sleep(0)

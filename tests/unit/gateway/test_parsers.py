@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import paging
-from gateway.body import MediaType, _media_type
 from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
 from gateway.intake.access import authenticate
+from gateway.intake.bodies import MediaType, media_type_of
 from gateway.intake.codings import Coding, coding_of
 from gateway.intake.documents import (
     BATCH_EVENTS_MAX,
@@ -84,7 +84,7 @@ def test_lines_are_bounded_and_nothing_of_them_is_lost(body: bytes) -> None:
 @example([], 'application/json;charset="utf-8"')
 def test_any_header_names_a_format_or_is_refused(fields: list[str], content_type: str) -> None:
     with contextlib.suppress(UnsupportedMediaType):
-        assert _media_type(content_type, tuple(MediaType)) in MediaType
+        assert media_type_of(content_type, tuple(MediaType)) in MediaType
     with contextlib.suppress(UnsupportedCoding):
         assert coding_of(fields) in (None, *Coding)
 

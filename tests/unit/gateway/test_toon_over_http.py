@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import toon_format
 
-from gateway.body import TOON_INLINE_BYTES_MAX, TOON_WAITING_MAX, Body, MediaType, judged
 from gateway.errors import QueueFull
+from gateway.intake.bodies import TOON_INLINE_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from gateway.intake.toon import VALUES_MAX
+from gateway.judging.judge import TOON_WAITING_MAX, ThreadJudge
 from schemas import codec
 from schemas.canonical import event_digest
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from tests import builders
 from tests.packing import MIB, PACK
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import Served, made_of
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"
 TOON_TYPES = ["text/toon", "application/toon", "text/toon; charset=utf-8", 'Application/TOON;charset="UTF-8"']
@@ -131,18 +132,18 @@ def _padded(bytes_count: int) -> Body:
 @pytest.mark.parametrize("bytes_count", [10, TOON_INLINE_BYTES_MAX, TOON_INLINE_BYTES_MAX + 1])
 async def test_only_small_toon_is_translated_on_the_loop(bytes_count: int) -> None:
     body = _padded(bytes_count)
-    text, thread = await judged(body, lambda text: (text, threading.current_thread()))
+    text, thread = await made_of(body, lambda text: (text, threading.current_thread()))
     assert text == body.json()
     assert (thread is threading.main_thread()) == (bytes_count <= TOON_INLINE_BYTES_MAX)
 
 
 async def test_large_toon_beyond_what_may_wait_is_to_be_sent_again() -> None:
     """The others are judged; the answer for the rest is 429, and afterwards there is room again."""
-    body = _padded(TOON_INLINE_BYTES_MAX + 1)
+    body, judge = _padded(TOON_INLINE_BYTES_MAX + 1), ThreadJudge()
 
     async def outcome() -> Any:
         try:
-            return await judged(body, len)
+            return await made_of(body, len, otherwise=judge)
         except QueueFull as error:
             return error
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from gateway.errors import ObjectsUnavailable, QueueFull
-from gateway.objects.uploads import UPLOADS_MAX, Upload, Uploads, set_apart
+from gateway.intake.offers import Upload, set_apart
+from gateway.objects.uploads import UPLOADS_MAX, Uploads
 from schemas.objects import INLINE_BYTES_MAX
 from tests import builders
 from tests.fakes import MemoryObjects

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.errors import Refused
+from gateway.intake.offers import Candidate, Offer, set_apart
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.log.followers import GroupFollower
-from gateway.objects.uploads import Uploads, set_apart
+from gateway.objects.uploads import Uploads
 from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
-from gateway.sequence.memory import Candidate
-from gateway.sequence.sequencer import Offer, Sequencer, Taken
+from gateway.sequence.sequencer import Sequencer, Taken
 from schemas.events import RunFinalized, RunStatus
 from schemas.topics import PERSISTENCE
 from tests import builders

@@ -21,13 +21,14 @@ from gateway.errors import (
     SequenceError,
     StoreUnavailable,
 )
+from gateway.intake.offers import Candidate
 from gateway.intake.records import Outgoing
 from gateway.log.followers import GroupFollower
 from gateway.objects.uploads import Uploads
 from gateway.publisher import Receipt, Reported
 from gateway.sequence import looks, sequencer
 from gateway.sequence.looks import Looks
-from gateway.sequence.memory import Candidate, Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
+from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
 from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
 from schemas import codec

@@ -1,0 +1,39 @@
+"""Why a body is refused, as a value: it can be kept beside what is not refused, and handed from process to process."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
+from schemas.errors import Fault, Invalid
+from schemas.strictjson import NotJson
+
+_TOLD_BY_TEXT: Mapping[str, type[Exception]] = {
+    each.__name__: each for each in (NotJson, NotToon, BadBody, EventTooLarge, Forbidden, SignatureInvalid, QueueFull)
+}
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """An error of the intake: its name, and what it tells."""
+
+    name: str
+    detail: str
+    faults: Sequence[Fault] = ()
+
+    @classmethod
+    def of(cls, error: Exception) -> "Refusal":
+        """The value that stands for *error*."""
+        faults = error.faults if isinstance(error, Invalid) else ()
+        return cls(name=type(error).__name__, detail=str(error), faults=faults)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is an error of the intake: one that tells the client what is wrong."""
+        return self.name == Invalid.__name__ or self.name in _TOLD_BY_TEXT
+
+    def error(self) -> Exception:
+        """The error that it stands for; what is none of the intake's is an error of ours, and tells nothing."""
+        if self.name == Invalid.__name__:
+            return Invalid(list(self.faults))
+        known = _TOLD_BY_TEXT.get(self.name)
+        return known(self.detail) if known is not None else RuntimeError(f"{self.name}: {self.detail}")

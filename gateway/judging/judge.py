@@ -1,0 +1,56 @@
+"""
+Who judges a body: the event loop where it is small, a `Judge` where it is not.
+
+Why a process: the decoders are C, and 10 MiB of many small values hold the interpreter for up to a second in one call.
+On a thread of this process that would stop the event loop, however many threads there are.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from gateway.judging.questions import Question, Verdict
+from gateway.onethread import OneThread
+from schemas.credentials import Credentials
+
+TOON_WAITING_MAX = 8  # larger TOON bodies, the one being translated included
+
+
+class Judge(Protocol):
+    """Judges without holding up the event loop."""
+
+    async def judge(self, question: Question[Any], credentials: Credentials) -> Any:
+        """
+        Return the verdict on *question* (of the type that its `verdict` returns) by *credentials*.
+
+        Raises:
+            QueueFull: too much waits already, or whatever judges has ended. Nothing was written; answer 429.
+            Exception: whatever `Body.json` and the question's `verdict` raise.
+        """
+
+
+class ThreadJudge:
+    """Judges on threads of this process."""
+
+    def __init__(self) -> None:
+        """Start nothing before the first question."""
+        # Work in Python: several threads would do it no faster, and in several times the memory.
+        self._translation = OneThread(
+            "toon", waiting_max=TOON_WAITING_MAX, full="too many large TOON bodies wait; JSON is not concerned"
+        )
+
+    async def judge(self, question: Question[Any], credentials: Credentials) -> Any:
+        """See `Judge.judge`."""
+        body = question.body
+        if not body.is_toon:
+            # Inflated there too: what waits for a thread stays packed.
+            return await asyncio.to_thread(lambda: question.verdict(body.json(), credentials))
+        json = await self._translation.run(body.json)
+        return await asyncio.to_thread(question.verdict, json, credentials)
+
+
+async def judged(question: Question[Verdict], credentials: Credentials, *, otherwise: Judge) -> Verdict:
+    """Return the verdict on *question*: at once if its body is small, else that of *otherwise*. Raises as `Judge`."""
+    if (small := question.body.if_small()) is not None:
+        return question.verdict(small.json(), credentials)
+    verdict: Verdict = await otherwise.judge(question, credentials)
+    return verdict
