@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
 
+from deploy.local import settings_file
 from tests.stack import RunningStack
 
 SLOW = """
@@ -23,6 +25,14 @@ def slow_database(stack: RunningStack) -> Iterator[None]:
             yield
         finally:
             database.execute("DROP TRIGGER slow ON trace_events")
+
+
+def dsn_through(stack: RunningStack, service: str, address: str) -> str:
+    """The DSN by which *service* reaches the stack's Postgres at *address* (host:port) instead of its own."""
+    settings = settings_file.read(stack.folder)
+    assert settings
+    own = urlsplit(settings[service]["TIDEGATE_POSTGRES"])
+    return own._replace(netloc=f"{own.username}:{own.password}@{address}").geturl()
 
 
 def stored(stack: RunningStack, run_id: str) -> list[int]:

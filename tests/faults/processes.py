@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,6 +27,7 @@ PROGRAMS = {
     "maintenance": ("processors", "maintenance"),
 }
 END_S = 30.0
+LOOPBACK = "127.0.0.1"
 
 
 class OwnProcess:
@@ -36,9 +38,10 @@ class OwnProcess:
         self.pid = process.pid
         self._process = process
         self._log = log
-        self._management_port = int(environ["TIDEGATE_MANAGEMENT_PORT"])
-        self.url = f"http://127.0.0.1:{environ['TIDEGATE_GATEWAY_PORT']}"  # of a gateway
-        self.websocket = f"ws://127.0.0.1:{environ['TIDEGATE_FANOUT_PORT']}"  # of a fanout
+        self._management = f"http://{environ['TIDEGATE_MANAGEMENT_HOST']}:{environ['TIDEGATE_MANAGEMENT_PORT']}"
+        # Of a gateway, and of a fanout.
+        self.url = f"http://{environ['TIDEGATE_GATEWAY_HOST']}:{environ['TIDEGATE_GATEWAY_PORT']}"
+        self.websocket = f"ws://{LOOPBACK}:{environ['TIDEGATE_FANOUT_PORT']}"
 
     @property
     def log(self) -> str:
@@ -47,7 +50,7 @@ class OwnProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of its samples called *name* that bear *labels*."""
-        return metric(self._management_port, name, **labels)
+        return metric(self._management, name, **labels)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal."""
@@ -59,7 +62,7 @@ class OwnProcess:
 
     def is_ready(self) -> bool:
         """Whether it can do its work now."""
-        return is_ready(f"http://127.0.0.1:{self._management_port}")
+        return is_ready(self._management)
 
     def wait_ready(self) -> None:
         """Wait until it serves, or has joined its group."""
@@ -83,11 +86,18 @@ def own_process(
     *arguments: str,
     variant: str | None = None,
     environ: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[OwnProcess]:
-    """Run *service* once more, with the stack's settings under *environ*, or a *variant* of it; see `variants`."""
+    """
+    Run *service* once more, with the stack's settings under *environ*, or a *variant* of it; see `variants`.
+
+    *within* is a command that runs the one behind it, somewhere else.
+    """
     settings = settings_file.read(stack.folder)
     assert settings
     told = {
+        "TIDEGATE_MANAGEMENT_HOST": LOOPBACK,
+        "TIDEGATE_GATEWAY_HOST": LOOPBACK,
         **settings[service],
         "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
         "TIDEGATE_GATEWAY_PORT": str(free_port()),
@@ -98,7 +108,7 @@ def own_process(
     log = folder / f"{service}-{told['TIDEGATE_MANAGEMENT_PORT']}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module, *PROGRAMS[service], *arguments],
+            [*within, sys.executable, "-m", *module, *PROGRAMS[service], *arguments],
             cwd=ROOT,
             env={**os.environ, **told},
             stdout=out,
@@ -116,16 +126,16 @@ def own_process(
             process.wait()
 
 
-def metric(management_port: int, name: str, **labels: str) -> float:
+def metric(management: str, name: str, **labels: str) -> float:
     """The sum of a process's samples called *name* that bear *labels*."""
-    families = text_string_to_metric_families(page(management_port, "/metrics"))
+    families = text_string_to_metric_families(page(management, "/metrics"))
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
-def page(management_port: int, path: str) -> str:
-    """A page of a process's management port."""
-    connection = HTTPConnection("127.0.0.1", management_port, timeout=5)
+def page(management: str, path: str) -> str:
+    """A page of a process's management port, whose URL that is."""
+    connection = HTTPConnection(urlsplit(management).netloc, timeout=5)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
@@ -136,7 +146,7 @@ def page(management_port: int, path: str) -> str:
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 

@@ -28,12 +28,13 @@ class Rules:
 class Proxy:
     """Forwards a port of its own to an upstream server; runs in a thread, controlled from others."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, upstream: tuple[str, int]) -> None:
-        """Forward to *upstream*; see `proxied`."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, upstream: tuple[str, int], listening: str) -> None:
+        """Forward from the address *listening* to *upstream*; see `proxied`."""
         self.rules = Rules()
         self.port = 0
         self._loop = loop
         self._upstream = upstream
+        self._listening = listening
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
 
     def stall(self) -> None:
@@ -61,7 +62,7 @@ class Proxy:
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, self._listening, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -161,12 +162,12 @@ def _reset(writer: StreamWriter) -> None:
 
 
 @contextmanager
-def proxied(host: str, port: int) -> Iterator[Proxy]:
-    """Run a proxy before the server at *host* and *port*."""
+def proxied(host: str, port: int, *, listening: str = "127.0.0.1") -> Iterator[Proxy]:
+    """Run a proxy at *listening*, on a free port, before the server at *host* and *port*."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="proxy")
     thread.start()
-    proxy = Proxy(loop, (host, port))
+    proxy = Proxy(loop, (host, port), listening)
     try:
         asyncio.run_coroutine_threadsafe(proxy.open(), loop).result(CONTROL_S)
         yield proxy

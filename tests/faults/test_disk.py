@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -148,5 +147,4 @@ def exhaust_the_log(stack: RunningStack) -> None:
 
 def refusals(stack: RunningStack) -> float:
     """How often a slice waited because Postgres's disk was full."""
-    port = urlsplit(stack.addresses.management["persistence"]).port
-    return metric(port or 0, "tidegate_slice_retries_total", error="DiskFull")
+    return metric(stack.addresses.management["persistence"], "tidegate_slice_retries_total", error="DiskFull")

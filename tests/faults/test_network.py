@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.broker import listen_also
-from tests.faults.checker import check, check_committed_is_applied, committed, wait_for_progress
-from tests.faults.database import slow_database
+from tests.faults.broker import listening_also
+from tests.faults.checker import check, check_committed_is_applied, wait_for_progress
 from tests.faults.load import sending
-from tests.faults.processes import OwnProcess, for_a_while, free_port, held_down, own_process
+from tests.faults.processes import free_port, held_down, own_process
 from tests.faults.proxy import Proxy, proxied
+from tests.faults.severed import sever_in_a_transaction
 from tests.stack import RunningStack, wait_until
 
 NOTICED_WITHIN_S = 30.0
 BACK_WITHIN_S = 25.0  # what hangs is given up and replaced
 GOES_ON_S = 90.0
-PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout
 RESETS = 3
 SLOW_S = 0.2  # each way, in place of some milliseconds
 
@@ -26,8 +25,10 @@ SLOW_S = 0.2  # each way, in place of some milliseconds
 def proxy(stack: RunningStack) -> Iterator[Proxy]:
     """A proxy before Kafka, to which Kafka sends the clients that come through it."""
     port = free_port()
-    with proxied("127.0.0.1", port) as running:
-        listen_also(stack, "127.0.0.1", port, advertised=f"127.0.0.1:{running.port}")
+    with (
+        proxied("127.0.0.1", port) as running,
+        listening_also(stack, "127.0.0.1", port, advertised=f"127.0.0.1:{running.port}"),
+    ):
         yield running
 
 
@@ -86,23 +87,7 @@ def test_a_worker_cut_off_from_kafka_in_its_transaction_changes_nothing_when_it_
         sending(stack, tmp_path / "ledger.jsonl") as load,
         own_process(stack, tmp_path, environ=through) as severed,
     ):
-        severed.wait_ready()
-        with slow_database(stack):
-            load.wait_for()
-            with cut_off(proxy, part):
-                for_a_while(PAST_REQUESTS_S)
-                wait_for_progress(stack)
-                passed, accepted = committed(stack), load.accepted()
-
-        def goes_on_without_a_step_back() -> bool:
-            now = committed(stack)
-            assert all(now[each] >= offset for each, offset in passed.items()), "a commit from before the cut was taken"
-            passed.update(now)
-            return load.accepted() > accepted + 2000
-
-        wait_until(goes_on_without_a_step_back, timeout_s=GOES_ON_S, what="events to come in beside the one cut off")
-        check_committed_is_applied(stack)
-        assert_back_or_ended(severed)
+        sever_in_a_transaction(stack, load, severed, cut_off(proxy, part))
     check(stack, [load.ledger])
 
 
@@ -138,11 +123,3 @@ def cut_off(proxy: Proxy, part: Callable[[Proxy], None]) -> Iterator[None]:
     finally:
         proxy.rules.refuses = False
         proxy.resume()
-
-
-def assert_back_or_ended(worker: OwnProcess) -> None:
-    """Demand that a worker either works again or has made room for another."""
-    if worker.is_running():
-        worker.wait_ready()
-    else:
-        assert worker.wait_end() == 70, worker.log

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -72,7 +71,7 @@ def test_a_topic_of_nothing_but_poison_stops_at_the_limit_and_goes_on_when_it_is
 
 def readiness(stack: RunningStack) -> str:
     """What persistence says of itself."""
-    return page(urlsplit(stack.addresses.management["persistence"]).port or 0, "/readyz")
+    return page(stack.addresses.management["persistence"], "/readyz")
 
 
 @pytest.mark.soak

@@ -11,7 +11,7 @@ import pytest
 from deploy.local import settings_file
 from processors.persistence import store
 from tests.faults.checker import check, check_committed_is_applied
-from tests.faults.database import stored
+from tests.faults.database import dsn_through, stored
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused, resident_mib
 from tests.faults.proxy import Proxy, proxied
@@ -72,10 +72,7 @@ def proxy(stack: RunningStack) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def worker(stack: RunningStack, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnProcess]:
     """A second worker, which reaches Postgres through the proxy and waits 2 s for a transaction."""
-    settings = settings_file.read(stack.folder)
-    assert settings
-    address = urlsplit(settings["persistence"]["TIDEGATE_POSTGRES"])
-    through = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{proxy.port}").geturl()
+    through = dsn_through(stack, "persistence", f"127.0.0.1:{proxy.port}")
     folder = tmp_path_factory.mktemp("worker")
     with own_process(stack, folder, variant="impatient", environ={"TIDEGATE_POSTGRES": through}) as running:
         running.wait_ready()
@@ -144,8 +141,10 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_waits_for_
 
 def check_status(stack: RunningStack, expected: str) -> None:
     """Wait until the stack's own worker says of itself that it is *expected*."""
-    port = urlsplit(stack.addresses.management["persistence"]).port
-    wait_until(lambda: expected in page(port or 0, "/readyz"), timeout_s=GOES_ON_S, what=f"the worker to be {expected}")
+    management = stack.addresses.management["persistence"]
+    wait_until(
+        lambda: expected in page(management, "/readyz"), timeout_s=GOES_ON_S, what=f"the worker to be {expected}"
+    )
 
 
 def retries(worker: OwnProcess) -> float:
