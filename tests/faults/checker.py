@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
@@ -69,7 +70,19 @@ def committed(stack: RunningStack) -> dict[int, int]:
 
 
 def ends(stack: RunningStack) -> dict[int, int]:
-    """Where the group's source ends, by partition."""
+    """Where the group's source ends, by partition; a broker that was just started may not know all of them yet."""
+    found: dict[int, int] = {}
+
+    def told() -> bool:
+        with suppress(KafkaException):
+            found.update(_ends(stack))
+        return bool(found)
+
+    wait_until(told, timeout_s=RECOVERY_S, what="the broker to say where its partitions end")
+    return found
+
+
+def _ends(stack: RunningStack) -> dict[int, int]:
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "checker"})
     try:
         return {

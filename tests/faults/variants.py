@@ -17,8 +17,7 @@ from typing import Any
 
 from gateway import __main__ as gateway_main
 from gateway import publisher
-from gateway.handlers import events as gateway_events
-from gateway.intake.records import Outgoing
+from gateway.intake import offers
 from processors import __main__ as processors_main
 from processors.maintenance import rules
 from processors.persistence import agent, process, store
@@ -113,7 +112,7 @@ def next_release() -> None:
     known = registry.released()
     change(registry, "released", lambda: (*known, RUN_EVENT))
     change(schema_events, "RunEvent", RunEvent)
-    change(gateway_events, "RunEvent", partial(RunEvent, cost=COST))
+    change(offers, "RunEvent", partial(RunEvent, cost=COST))
     importlib.reload(codec)  # its tables are made on import
 
 
@@ -216,11 +215,10 @@ def acks_of_the_leader() -> None:
 def accepted_before_the_ack() -> None:
     """Answer 202 once librdkafka has the record in its queue."""
 
-    async def publish(self: publisher.ConfluentPublisher, record: Outgoing) -> publisher.Receipt:
-        self._polled.producer.produce(record.topic, record.value, record.key, headers=record.headers)
-        return publisher.Receipt(record.topic, 0, 0)
+    async def at_once(self: publisher._Delivery) -> publisher.Receipt:
+        return publisher.Receipt(self.topic, 0, 0)
 
-    change(publisher.ConfluentPublisher, "publish", publish)
+    change(publisher._Delivery, "acknowledged", at_once)
 
 
 def retention_without_offsets() -> None:
