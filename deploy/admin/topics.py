@@ -13,16 +13,16 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetadata
 
 from deploy.admin.reach import admin_client, kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas.topics import GROUPS, Group, Start, Topic, all_topics, groups_among
+from schemas.topics import GROUPS, RUN_EVENTS, Group, Start, Topic, all_topics, groups_among
 
 Answer = TypeVar("Answer")
 
 PARTITIONS = 8
-REPLICATION = 1
+BROKERS_DEFAULT = -1  # in Kafka's protocol, for the copies of a partition
 TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 RETRY_S = 0.1
@@ -46,28 +46,30 @@ def create(
     groups: Iterable[Group] = GROUPS,
     *,
     partitions: int = PARTITIONS,
-    replication: int = REPLICATION,
+    replication: int | None = None,
 ) -> list[str]:
     """
     Create the topics that a deployment with *groups* lacks; return their names.
 
-    A topic that is there is left as it is: the partitions of a live topic never change.
+    A topic that is there is left as it is: the partitions of a live topic never change. Without *replication* a new
+    topic has as many copies as the run events have, or as the brokers' default says.
 
     Raises:
         NotReachable: no broker answers.
         Failed: the broker refuses one; says why.
     """
     admin = admin_client(bootstrap)
-    found = existing(admin)
+    found = _topics(admin)
     missing = [topic for topic in all_topics(groups) if topic.name not in found]
     if not missing:
         return []
+    copies = replication or _copies(found.get(RUN_EVENTS.name))
     requested = admin.create_topics(
         [
             NewTopic(
                 topic.name,
                 num_partitions=topic.partitions or partitions,
-                replication_factor=replication,
+                replication_factor=copies,
                 config=topic.broker_config(),
             )
             for topic in missing
@@ -90,11 +92,18 @@ def existing(admin: AdminClient) -> dict[str, int]:
     Raises:
         NotReachable: no broker answers.
     """
+    return {name: len(topic.partitions) for name, topic in _topics(admin).items()}
+
+
+def _topics(admin: AdminClient) -> Mapping[str, TopicMetadata]:
     try:
-        found = admin.list_topics(timeout=TIMEOUT_S).topics
+        return admin.list_topics(timeout=TIMEOUT_S).topics
     except KafkaException as error:
         raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
-    return {name: len(topic.partitions) for name, topic in found.items()}
+
+
+def _copies(topic: TopicMetadata | None) -> int:
+    return len(topic.partitions[0].replicas) if topic else BROKERS_DEFAULT
 
 
 def groups_of(bootstrap: str) -> tuple[Group, ...]:

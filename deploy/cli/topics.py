@@ -49,7 +49,10 @@ def create(
     partitions: Annotated[
         int, typer.Option(min=1, help="Of each topic that does not fix its number; never changed later.")
     ] = topics.PARTITIONS,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = topics.REPLICATION,
+    replication: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of each partition; without it those of run.events or the brokers'."),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:

@@ -108,9 +108,9 @@ class Cluster:
         for node in self.nodes:
             node.wait_ready()
         wait_until(
-            lambda: all(len(place.isrs) == NODES for place in self._partitions() if len(place.replicas) == NODES),
+            lambda: all(len(place.isrs) == NODES for place in self._partitions()),
             timeout_s=WITHIN_S,
-            what="every partition that each node has to be in sync there",
+            what="every partition to be in sync on each node",
         )
 
     def move_leaders_back(self) -> None:

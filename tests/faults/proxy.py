@@ -5,12 +5,15 @@ import socket
 import struct
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
+from time import monotonic
 
 CHUNK_BYTES = 64 * 1024
+CHUNKS_UNDER_WAY = 256
 CONTROL_S = 10.0
+_UnderWay = asyncio.Queue[tuple[float, bytes] | None]  # each chunk with the time that it is due; None: no more
 LINGER_NOT = struct.pack("ii", 1, 0)  # a close is then a reset
 
 
@@ -19,7 +22,7 @@ class Rules:
     """What befalls the bytes of every connection; change a field at any time."""
 
     refuses: bool = False  # new connections are reset at once
-    delay_s: float = 0.0  # of each chunk, both ways
+    delay_s: float = 0.0  # of each byte, both ways; later ones are under way meanwhile
     cut_after_bytes: int | None = None  # of the server's answers on a connection; None: never
     cut_at: bytes | None = None  # the connection is reset in place of the answer that holds these bytes
     cuts_left: int = 0  # how often `cut_at` applies; counted down
@@ -114,23 +117,35 @@ class _Connection:
 
     async def forward(self) -> None:
         """Carry bytes both ways until a side ends."""
-        ways = [
-            asyncio.create_task(self._pump(self._client[0], self._server[1], answers=False)),
-            asyncio.create_task(self._pump(self._server[0], self._client[1], answers=True)),
+        there, back = _UnderWay(CHUNKS_UNDER_WAY), _UnderWay(CHUNKS_UNDER_WAY)
+        takes = [
+            asyncio.create_task(self._take(self._client[0], there)),
+            asyncio.create_task(self._take(self._server[0], back)),
+        ]
+        delivers = [
+            asyncio.create_task(self._deliver(there, self._server[1], answers=False)),
+            asyncio.create_task(self._deliver(back, self._client[1], answers=True)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(delivers, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for task in (*takes, *delivers):
+                task.cancel()
+            await asyncio.gather(*takes, *delivers, return_exceptions=True)
             for _, writer in (self._client, self._server):
                 writer.close()
 
-    async def _pump(self, reader: StreamReader, writer: StreamWriter, *, answers: bool) -> None:
-        while chunk := await reader.read(CHUNK_BYTES):
-            await self.flowing.wait()
-            await asyncio.sleep(self._rules.delay_s)
+    async def _take(self, reader: StreamReader, under_way: _UnderWay) -> None:
+        with suppress(ConnectionError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                await self.flowing.wait()
+                await under_way.put((monotonic() + self._rules.delay_s, chunk))
+        await under_way.put(None)
+
+    async def _deliver(self, under_way: _UnderWay, writer: StreamWriter, *, answers: bool) -> None:
+        while due := await under_way.get():
+            due_s, chunk = due
+            await asyncio.sleep(due_s - monotonic())
             if self._swallows:
                 continue
             passing = self._until_cut(chunk) if answers else chunk
