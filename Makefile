@@ -27,9 +27,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 stops afterwards)
 	@$(BIN)/python -m deploy.examples.demo $(if $(DEMO_EXIT),--exit)
 
-test: install tools ## Run what CI runs: check, then every test on one real stack
+test: install tools ## Run what CI runs: check, then every test on real stacks, two of them side by side
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak"
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak" -n 2 --dist loadfile
 
 # Programs of the operating system that only tests use. CI installs them; elsewhere their tests are skipped.
 TOOLS := kcat
@@ -45,7 +45,7 @@ check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet
+	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet -n auto
 
 bench: install ## Measure against the baselines; results as JSON in bench-results/
 	@$(BIN)/python -m tests.bench
