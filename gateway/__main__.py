@@ -20,6 +20,7 @@ from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.judging.process import JudgeProcess
 from gateway.lag import LagWatch
+from gateway.listening import Listener
 from gateway.live import LiveCursors
 from gateway.log.endpoints import EndpointStates
 from gateway.log.groups import Groups
@@ -152,7 +153,7 @@ async def _listen(stack: AsyncExitStack, server: web.Server, host: str, port: in
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await stack.enter_async_context(Listener(server, host=host, port=port))
     except OSError as error:
         raise CannotStart(f"cannot listen on {host}:{port}: {error.strerror}") from error
 

@@ -1,7 +1,7 @@
 """Fakes of the ports: they keep what they are given, and fail on demand."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -262,16 +262,17 @@ class MemoryTails:
         """One."""
         return 1
 
-    async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
-        """Hand on what *tail* does not have."""
+    async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
+        """Hand on what the one of *tails* does not have."""
         if self.failure is not None:
             raise self.failure
         self.reads += 1
-        tail.begin_at(stored_to)
+        (tail,) = tails
+        tail.begin_at(stored_to.get(tail.partition, 0))
         for place, record in self.log:
             if place.offset >= tail.end:
                 tail.take(log_record(record, place))
-        return self.complete
+        return frozenset([tail.partition] if self.complete else [])
 
 
 @dataclass

@@ -1,14 +1,22 @@
 """A consumer that only looks, joins no group and commits nothing; and what is asked of it. All of it blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import monotonic
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
-from gateway.errors import LogUnavailable
 from schemas.consumer import looking_config
 
 REQUEST_S = 2.0
+MESSAGES_MAX = 500  # taken from the client at once
 
 
 def looking_consumer(bootstrap: str, *, group_id: str) -> Consumer:
@@ -21,23 +29,48 @@ def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
     return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
 
 
-def edges_of(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+def edges_of(consumer: Consumer, topic: str, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
     """
-    The first offset that a partition holds, and the one that follows its last.
+    The first offset that each of *partitions* holds, and the one that follows its last; all asked for in one go.
 
     Raises:
-        LogUnavailable, KafkaException: Kafka does not answer.
+        KafkaException: Kafka does not answer, or not for each.
     """
-    edges = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_S, cached=False)
-    if edges is None:
-        raise LogUnavailable(f"the log does not tell its ends within {REQUEST_S:g} s")
-    return edges
+    firsts = _offsets(consumer, topic, partitions, OFFSET_BEGINNING)
+    ends = _offsets(consumer, topic, partitions, OFFSET_END)
+    return {partition: (firsts[partition], ends[partition]) for partition in partitions}
+
+
+def _offsets(consumer: Consumer, topic: str, partitions: Collection[int], place: int) -> Mapping[int, int]:
+    # The offset for a time: these two stand for times that are no times.
+    asked = [TopicPartition(topic, partition, place) for partition in partitions]
+    found = consumer.offsets_for_times(asked, timeout=REQUEST_S) if asked else []
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return {each.partition: each.offset for each in found}
 
 
 def poll_until(consumer: Consumer, deadline_s: float) -> Message | None:
     """The next message or end of a partition; None after *deadline_s*. Raises KafkaException."""
     message = consumer.poll(max(0.0, deadline_s - monotonic()))
-    error = None if message is None else message.error()
+    return None if message is None else _sound(message)
+
+
+def messages_until(consumer: Consumer, deadline_s: float) -> Iterator[Message]:
+    """
+    The messages and ends of partitions until *deadline_s*; who stops earlier assigns anew. Raises KafkaException.
+
+    Taken by the hundred: each call into the client gives the interpreter away, and a busy event loop takes 5 ms to give
+    it back.
+    """
+    while monotonic() < deadline_s and (first := poll_until(consumer, deadline_s)) is not None:
+        yield first
+        yield from map(_sound, consumer.consume(MESSAGES_MAX, timeout=0))
+
+
+def _sound(message: Message) -> Message:
+    error = message.error()
     if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
         raise KafkaException(error)
     return message

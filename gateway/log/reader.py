@@ -20,7 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from gateway.errors import LogUnavailable
-from gateway.log.consumer import REQUEST_S, edges_of, looking_consumer, partitions_of, poll_until
+from gateway.log.consumer import REQUEST_S, edges_of, looking_consumer, messages_until, partitions_of, poll_until
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
 from schemas import headers
@@ -147,14 +147,14 @@ class LogReader:
     def _look(self, place: Receipt) -> Look | None:
         if place.partition not in partitions_of(self._consumer, place.topic):
             return None
-        edges = self._edges_of(place.topic, place.partition)
+        edges = self._edges_of(place.topic, [place.partition])[place.partition]
         if place.offset >= edges.end:
             return None
         if place.offset < edges.first:
             return Look(edges=edges, record=None)
         self._consumer.assign([_partition(place)])
         try:
-            record = self._next(monotonic() + LOOK_S)
+            record = self._next()
         finally:
             self._consumer.unassign()
         # An offset that a transaction's marker took, or that compaction left empty, is no record's.
@@ -171,17 +171,16 @@ class LogReader:
         unread = len(topics)
         self._consumer.assign(starts)
         try:
-            while unread:
-                copy = self._next(deadline_s)
-                if copy is None:
+            for message in messages_until(self._consumer, deadline_s):
+                if message.error() is not None:
                     unread -= 1
-                elif _comes_from(copy, place):
+                elif _comes_from(copy := record_of(message), place):
                     found.append(copy)
-        except LogUnavailable:
-            return Search(last=_newest(found), complete=False)
+                if not unread:
+                    break
         finally:
             self._consumer.unassign()
-        return Search(last=_newest(found), complete=True)
+        return Search(last=_newest(found), complete=not unread)
 
     def _written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         wanted = {(place.topic, place.partition): place for place in places}
@@ -214,15 +213,15 @@ class LogReader:
             raise LogUnavailable(f"the log does not tell its topics within {REQUEST_S:g} s") from error
 
     def _edges(self, topic: str) -> Mapping[int, Edges]:
-        return {partition: self._edges_of(topic, partition) for partition in partitions_of(self._consumer, topic)}
+        return self._edges_of(topic, partitions_of(self._consumer, topic))
 
-    def _edges_of(self, topic: str, partition: int) -> Edges:
-        first, end = edges_of(self._consumer, topic, partition)
-        return Edges(first=first, end=end)
+    def _edges_of(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Edges]:
+        found = edges_of(self._consumer, topic, partitions)
+        return {partition: Edges(first=first, end=end) for partition, (first, end) in found.items()}
 
-    def _next(self, deadline_s: float) -> LogRecord | None:
-        """The next record of what is assigned, None at its end. Raises LogUnavailable after *deadline_s*."""
-        message = poll_until(self._consumer, deadline_s)
+    def _next(self) -> LogRecord | None:
+        """The next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
+        message = poll_until(self._consumer, monotonic() + LOOK_S)
         if message is None:
             raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
         return None if message.error() is not None else record_of(message)

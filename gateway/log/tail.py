@@ -1,18 +1,18 @@
 """The ends of the partitions, read up to what is written now: a reader of its own, since events wait for it."""
 
+from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Protocol, Self
 
 from confluent_kafka import TopicPartition
 
-from gateway.log.consumer import edges_of, looking_consumer, partitions_of, poll_until
+from gateway.log.consumer import edges_of, looking_consumer, messages_until, partitions_of
 from gateway.log.reader import record_of
 from gateway.log.thread import ClientThread
 from gateway.sequence.tail import PartitionTail
 from schemas.topics import RUN_EVENTS
 
 READ_S = 2.0
-WAITING_MAX = 1000  # one read a partition
 
 
 class Tails(Protocol):
@@ -21,11 +21,12 @@ class Tails(Protocol):
     async def partitions(self) -> int:
         """How many partitions there are."""
 
-    async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
+    async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
         """
-        Drop what the store has, and read on up to what was written when this began.
+        Drop what the store has, and read each of *tails* on up to what was written when this began.
 
-        False if there was no time or room; who calls again gets further.
+        *stored_to* is by partition, as is what is returned: those for which there was time and room. Who calls again
+        gets further with the others.
         """
 
 
@@ -34,7 +35,7 @@ class TailReader:
 
     def __init__(self, bootstrap: str) -> None:
         """Connect in the background."""
-        self._thread = ClientThread("kafka-tail", waiting_max=WAITING_MAX)
+        self._thread = ClientThread("kafka-tail")
         self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
         self._partitions = 0
 
@@ -52,26 +53,46 @@ class TailReader:
             self._partitions = len(await self._thread.run(partitions_of, self._consumer, RUN_EVENTS.name))
         return self._partitions
 
-    async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
+    async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
         """See `Tails.extend`."""
-        return await self._thread.run(self._extend, tail, stored_to)
+        return await self._thread.run(self._extend, tails, stored_to)
 
-    def _extend(self, tail: PartitionTail, stored_to: int) -> bool:
+    def _extend(self, tails: Collection[PartitionTail], stored_to: Mapping[int, int]) -> frozenset[int]:
         deadline_s = monotonic() + READ_S
-        first, end = edges_of(self._consumer, RUN_EVENTS.name, tail.partition)
-        tail.begin_at(max(first, stored_to))
-        if tail.end >= end:
-            return True
-        self._consumer.assign([TopicPartition(RUN_EVENTS.name, tail.partition, tail.end)])
+        edges = edges_of(self._consumer, RUN_EVENTS.name, [tail.partition for tail in tails])
+        for tail in tails:
+            first, _ = edges[tail.partition]
+            tail.begin_at(max(first, stored_to.get(tail.partition, 0)))
+        ends = {partition: end for partition, (_, end) in edges.items()}
+        self._read({tail.partition: tail for tail in tails if _goes_on(tail, ends)}, ends, deadline_s)
+        return frozenset(tail.partition for tail in tails if tail.end >= ends[tail.partition])
+
+    def _read(self, unread: dict[int, PartitionTail], ends: Mapping[int, int], deadline_s: float) -> None:
+        if not unread:
+            return
+        self._consumer.assign([_end_of(tail) for tail in unread.values()])
         try:
-            while tail.end < end and not tail.full:
-                message = poll_until(self._consumer, deadline_s)
-                if message is None:
-                    return False
+            for message in messages_until(self._consumer, deadline_s):
+                partition = message.partition() or 0
+                if (tail := unread.get(partition)) is None:  # what came beyond its end
+                    continue
                 if message.error() is None:
                     tail.take(record_of(message))
                 else:  # the end: markers of transactions are no records
                     tail.end = max(tail.end, message.offset() or 0)
+                if not _goes_on(tail, ends):
+                    del unread[partition]
+                    if not unread:
+                        return
+                    self._consumer.pause([_end_of(tail)])
         finally:
+            self._consumer.resume(self._consumer.assignment())  # a pause would outlive the assignment
             self._consumer.unassign()
-        return tail.end >= end
+
+
+def _goes_on(tail: PartitionTail, ends: Mapping[int, int]) -> bool:
+    return tail.end < ends[tail.partition] and not tail.full
+
+
+def _end_of(tail: PartitionTail) -> TopicPartition:
+    return TopicPartition(RUN_EVENTS.name, tail.partition, tail.end)

@@ -2,9 +2,9 @@
 Looks at what the log and the store hold of a run: together, everything that was written before the look began.
 
 The committed offset of persistence is read first, then the store, then the partition from that offset to its end.
-What lies below the offset is in the store; what the store does not have yet is in the tail. One look a
-partition at a time serves all who ask meanwhile; who comes during a look waits for the next, since that one may have
-passed what he was told of. The tail is kept, so that the next look reads on from its end.
+What lies below the offset is in the store; what the store does not have yet is in the tail. One look at a time serves
+all who ask meanwhile, whatever their partitions; who comes during a look waits for the next, since that one may have
+passed what he was told of. The tails are kept, so that the next look reads on from their ends.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 
 class _Question(NamedTuple):
+    partition: int
     key: RunKey
     events: Sequence[Candidate]
     answer: "asyncio.Future[Known | None]"
@@ -48,8 +49,8 @@ class Looks:
         self._follower = follower
         self._credentials = credentials
         self._held: dict[int, PartitionTail] = {}
-        self._asked: dict[int, list[_Question]] = {}  # by partition
-        self._looking: dict[int, asyncio.Task[None]] = {}
+        self._asked: list[_Question] = []
+        self._looking: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
 
@@ -59,7 +60,7 @@ class Looks:
 
     async def __aexit__(self, *_: object) -> None:
         """Look no more; who still asks is told nothing."""
-        tasks = [*self._looking.values(), *([self._recovering] if self._recovering else [])]
+        tasks = [task for task in (self._looking, self._recovering) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -75,38 +76,46 @@ class Looks:
         if partition in self._too_long:
             return None
         answer: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
-        self._asked.setdefault(partition, []).append(_Question(key, events, answer))
-        if partition not in self._looking:
-            self._looking[partition] = asyncio.create_task(self._serve(partition))
+        self._asked.append(_Question(partition, key, events, answer))
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._serve())
         return await answer
 
-    async def _serve(self, partition: int) -> None:
-        while questions := self._asked.pop(partition, []):
+    async def _serve(self) -> None:
+        while questions := self._asked:
+            self._asked = []
             found: Sequence[Known | None] = [None] * len(questions)
             try:
                 async with asyncio.timeout(LOOK_S):
-                    found = await self._find(partition, questions)
+                    found = await self._find(questions)
             except Exception as error:  # noqa: BLE001  # whatever it is, who asks must not wait for ever
                 self._doubt(error)
             for question, known in zip(questions, found, strict=True):
                 if not question.answer.done():
                     question.answer.set_result(known)
-        del self._looking[partition]
+        self._looking = None
 
-    async def _find(self, partition: int, questions: Sequence[_Question]) -> Sequence[Known | None]:
-        progress = self._follower.progress().get(partition)
+    async def _find(self, questions: Sequence[_Question]) -> Sequence[Known | None]:
+        committed = {partition: each.committed or 0 for partition, each in self._follower.progress().items()}
         stored = await self._store.known([(question.key, question.events) for question in questions])
-        tail = self._held.get(partition) or self._new_tail(partition, await self._tails.partitions())
-        if not await self._tails.extend(tail, stored_to=(progress and progress.committed) or 0):
-            self._too_long.add(partition)
-            asyncio.get_running_loop().call_later(AGAIN_S, self._too_long.discard, partition)
-            return [None] * len(questions)
-        return [tail.add_to(stored.get(each.key, Known()), each.key, each.events) for each in questions]
+        partitions = await self._tails.partitions()
+        tails = {each: self._tail(each, partitions) for each in {question.partition for question in questions}}
+        read = await self._tails.extend(tails.values(), stored_to=committed)
+        if unread := tails.keys() - read:
+            self._too_long |= unread
+            asyncio.get_running_loop().call_later(AGAIN_S, self._too_long.difference_update, unread)
+        return [
+            tails[each.partition].add_to(stored.get(each.key, Known()), each.key, each.events)
+            if each.partition in read
+            else None
+            for each in questions
+        ]
 
-    def _new_tail(self, partition: int, partitions: int) -> PartitionTail:
-        records_max = RECORDS_MAX // partitions
-        tail = self._held[partition] = PartitionTail(partition, records_max=records_max, credentials=self._credentials)
-        return tail
+    def _tail(self, partition: int, partitions: int) -> PartitionTail:
+        if partition not in self._held:
+            records_max = RECORDS_MAX // partitions
+            self._held[partition] = PartitionTail(partition, records_max=records_max, credentials=self._credentials)
+        return self._held[partition]
 
     def _doubt(self, error: Exception) -> None:
         if self._recovering is None:

@@ -9,18 +9,20 @@ import psycopg
 from deploy.local import settings_file
 from tests.stack import RunningStack
 
+SLICE_S = 0.5
 SLOW = """
     CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
-        AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';
-    CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON trace_events FOR EACH STATEMENT EXECUTE FUNCTION slow();
+        AS 'BEGIN PERFORM pg_sleep(TG_ARGV[0]::float); RETURN NEW; END';
+    CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON trace_events FOR EACH {each} EXECUTE FUNCTION slow({seconds});
 """
 
 
 @contextmanager
-def slow_database(stack: RunningStack) -> Iterator[None]:
-    """Let each slice take half a second to store, so that whatever befalls a worker finds it at work."""
+def slow_database(stack: RunningStack, *, row_s: float | None = None) -> Iterator[None]:
+    """Let each slice take half a second to store, so that whatever befalls a worker finds it at work; or each row."""
+    each, seconds = ("STATEMENT", SLICE_S) if row_s is None else ("ROW", row_s)
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as database:
-        database.execute(SLOW)
+        database.execute(SLOW.format(each=each, seconds=seconds))
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.checker import GROUP, check, committed
+from tests.faults.checker import GROUP, check, committed, wait_for_no_lag
 from tests.faults.database import stored
 from tests.faults.groups import forget_offsets, resetting, wait_for_every_group
 from tests.faults.processes import OwnProcess, held_down, own_process
@@ -24,6 +24,7 @@ def test_a_worker_whose_records_have_expired_stops_until_a_person_says_where_to_
     stack: RunningStack, tmp_path: Path
 ) -> None:
     run_id = new_run()
+    wait_for_no_lag(stack)  # what expires is to be ours
     with held_down(stack, "persistence"):
         start = committed(stack)[PARTITION]
         produce(stack, run_id, [good(stack, run_id, seq) for seq in range(1, SENT + 1)], partition=PARTITION)

@@ -5,7 +5,7 @@ The log is judged as persistence judges it, and each answer is held against it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -183,14 +183,15 @@ class Tail:
     async def partitions(self) -> int:
         return 1
 
-    async def extend(self, tail: PartitionTail, *, stored_to: int) -> bool:
+    async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
         end = len(self._world.log)
         await self._world.turns(3)
-        tail.begin_at(stored_to)
+        (tail,) = tails
+        tail.begin_at(stored_to.get(tail.partition, 0))
         while tail.end < end:
             tail.take(log_record(self._world.log[tail.end], Receipt("run.events", 0, tail.end)))
         await self._world.turns(3)
-        return True
+        return frozenset([tail.partition])
 
 
 class Store(MemoryRunStore):

@@ -1,0 +1,112 @@
+"""Connections are accepted as they come, also by a loop that is busy, and also after files ran out."""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from gateway import listening
+from gateway.listening import Listener
+
+HOST = "127.0.0.1"
+CROWD = 200
+TURNS = 10
+
+
+class Arrivals:
+    """Counts the connections that got a protocol."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = asyncio.Event()
+
+    def __call__(self) -> asyncio.Protocol:
+        self.count += 1
+        self.first.set()
+        return asyncio.Protocol()
+
+
+def test_a_crowd_is_let_in_within_a_few_turns_of_the_loop() -> None:
+    async def crowd() -> None:
+        arrivals, port = Arrivals(), free_port()
+        async with Listener(arrivals, host=HOST, port=port):
+            with connected(CROWD, port):
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+                assert arrivals.count == CROWD
+
+    uvloop.run(crowd())
+
+
+def test_when_files_have_run_out_connections_are_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "AGAIN_S", 0.05)
+
+    async def run_out() -> None:
+        arrivals, port = Arrivals(), free_port()
+        async with Listener(arrivals, host=HOST, port=port):
+            with connected(1, port):
+                with no_more_files():
+                    await asyncio.sleep(0.2)
+                    assert arrivals.count == 0
+                await asyncio.wait_for(arrivals.first.wait(), 10)
+
+    uvloop.run(run_out())
+
+
+def test_where_others_listen_is_said_at_once() -> None:
+    async def listen() -> None:
+        with socket.create_server((HOST, 0)) as taken, pytest.raises(OSError, match="Address already in use"):
+            await Listener(Arrivals(), host=HOST, port=taken.getsockname()[1]).__aenter__()
+
+    uvloop.run(listen())
+
+
+def test_who_was_let_in_stays_when_nobody_else_is() -> None:
+    async def close() -> None:
+        arrivals, port = Arrivals(), free_port()
+        async with Listener(arrivals, host=HOST, port=port):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            await asyncio.wait_for(arrivals.first.wait(), 10)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(HOST, port)
+        assert not reader.at_eof()
+        writer.close()
+
+    uvloop.run(close())
+
+
+@contextmanager
+def connected(count: int, port: int) -> Iterator[None]:
+    """So many clients whom the kernel has connected."""
+    with ExitStack() as clients:
+        for _ in range(count):
+            clients.enter_context(socket.create_connection((HOST, port)))
+        yield
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let the process open none beyond those it has."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    with ExitStack() as gaps:
+        while (lowest_free := os.open(os.devnull, os.O_RDONLY)) < highest:
+            gaps.callback(os.close, lowest_free)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server((HOST, 0)) as found:
+        return int(found.getsockname()[1])
