@@ -18,7 +18,7 @@ NOTICED_WITHIN_S = 30.0
 BACK_WITHIN_S = 25.0  # what hangs is given up and replaced
 GOES_ON_S = 90.0
 RESETS = 3
-SLOW_S = 0.05  # each way: a broker on another continent
+SLOW_S = 0.1  # each way: a broker on another continent
 
 
 @pytest.fixture(scope="module")
