@@ -6,6 +6,7 @@ It reads from places that it is given, and may ask what the group whose id it be
 
 FETCH_WAIT_MS = 10  # a fetch that waits for news holds up the next look
 QUEUED_KIB_MAX = 16 * 1024
+FULL_WAIT_MS = 10  # until it is fetched on after so much was queued; librdkafka's second would be most of a look
 RECONNECT_MS_MAX = 1_000
 
 
@@ -23,6 +24,7 @@ def looking_config(bootstrap: str, *, group_id: str, client_id: str) -> dict[str
         "allow.auto.create.topics": False,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         "queued.max.messages.kbytes": QUEUED_KIB_MAX,
+        "fetch.queue.backoff.ms": FULL_WAIT_MS,
         "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
         "log_level": 0,  # that the broker is away is said by who asks
         "error_cb": lambda _error: None,

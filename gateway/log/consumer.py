@@ -13,6 +13,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from gateway.errors import LogUnavailable
 from schemas.consumer import looking_config
 
 REQUEST_S = 2.0
@@ -31,10 +32,10 @@ def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
 
 def edges_of(consumer: Consumer, topic: str, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
     """
-    The first offset that each of *partitions* holds, and the one that follows its last; all asked for in one go.
+    The first offset that each of *partitions* holds, and the one that follows its last: two requests to each broker.
 
     Raises:
-        KafkaException: Kafka does not answer, or not for each.
+        LogUnavailable, KafkaException: Kafka does not answer, or not for each.
     """
     firsts = _offsets(consumer, topic, partitions, OFFSET_BEGINNING)
     ends = _offsets(consumer, topic, partitions, OFFSET_END)
@@ -48,6 +49,8 @@ def _offsets(consumer: Consumer, topic: str, partitions: Collection[int], place:
     for each in found:
         if each.error is not None:
             raise KafkaException(each.error)
+        if each.offset < 0:
+            raise LogUnavailable("the log does not tell its ends")
     return {each.partition: each.offset for each in found}
 
 

@@ -1,18 +1,20 @@
 """The ends of the partitions, read up to what is written now: a reader of its own, since events wait for it."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol, Self
 
 from confluent_kafka import TopicPartition
 
+from gateway.errors import LogUnavailable
 from gateway.log.consumer import edges_of, looking_consumer, messages_until, partitions_of
 from gateway.log.reader import record_of
 from gateway.log.thread import ClientThread
 from gateway.sequence.tail import PartitionTail
 from schemas.topics import RUN_EVENTS
 
-READ_S = 2.0
+READ_S = 1.0  # well below the time that a look has: what was read by then counts
 
 
 class Tails(Protocol):
@@ -40,7 +42,9 @@ class TailReader:
         self._partitions = 0
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Ask for the partitions, before a crowd of first events does."""
+        with suppress(LogUnavailable):
+            await self.partitions()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,9 +13,9 @@ WAITING_MAX = 32
 class ClientThread(OneThread):
     """Runs a client's calls in their order; it is never used by two at once, its closing included."""
 
-    def __init__(self, name: str, *, waiting_max: int = WAITING_MAX) -> None:
+    def __init__(self, name: str) -> None:
         """Prepare; the thread starts with the first call."""
-        super().__init__(name, waiting_max=waiting_max, full="too many look into the log at this moment")
+        super().__init__(name, waiting_max=WAITING_MAX, full="too many look into the log at this moment")
 
     async def run(self, call: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
         """

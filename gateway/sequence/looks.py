@@ -8,6 +8,7 @@ passed what he was told of. The tails are kept, so that the next look reads on f
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
@@ -26,6 +27,8 @@ from schemas.partitioner import partition_of
 LOOK_S = 2.0
 AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
 RECORDS_MAX = 100_000  # held of all tails: some 300 bytes and 20 us each; with more to read, events are unverified
+
+EVENTS_MAX = 10_000  # asked about in one look, and a batch more: the next one answers the others
 
 log = structlog.get_logger()
 
@@ -49,7 +52,7 @@ class Looks:
         self._follower = follower
         self._credentials = credentials
         self._held: dict[int, PartitionTail] = {}
-        self._asked: list[_Question] = []
+        self._asked: deque[_Question] = deque()  # bounded by how many requests there are
         self._looking: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
@@ -82,8 +85,8 @@ class Looks:
         return await answer
 
     async def _serve(self) -> None:
-        while questions := self._asked:
-            self._asked = []
+        while self._asked:
+            questions = self._next_questions()
             found: Sequence[Known | None] = [None] * len(questions)
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -94,6 +97,14 @@ class Looks:
                 if not question.answer.done():
                     question.answer.set_result(known)
         self._looking = None
+
+    def _next_questions(self) -> Sequence[_Question]:
+        questions: list[_Question] = []
+        events = 0
+        while self._asked and events < EVENTS_MAX:
+            questions.append(self._asked.popleft())
+            events += max(1, len(questions[-1].events))
+        return questions
 
     async def _find(self, questions: Sequence[_Question]) -> Sequence[Known | None]:
         committed = {partition: each.committed or 0 for partition, each in self._follower.progress().items()}

@@ -10,9 +10,15 @@ from deploy.local import settings_file
 from tests.stack import RunningStack
 
 SLICE_S = 0.5
+# A large slice, row by row, would outlast its transaction: after 4 s it sleeps no more.
 SLOW = """
-    CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
-        AS 'BEGIN PERFORM pg_sleep(TG_ARGV[0]::float); RETURN NEW; END';
+    CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF clock_timestamp() < statement_timestamp() + interval '4 s' THEN
+            PERFORM pg_sleep(TG_ARGV[0]::float);
+        END IF;
+        RETURN NEW;
+    END $$;
     CREATE OR REPLACE TRIGGER slow BEFORE INSERT ON trace_events FOR EACH {each} EXECUTE FUNCTION slow({seconds});
 """
 
