@@ -17,7 +17,13 @@ Inject = Callable[[RunningStack, Path, Random], float]  # the moment from which 
 PAUSE_S = (1.0, 6.0)
 PAST_SESSION_S = (12.0, 15.0)
 STAY_S = (0.0, 4.0)
-STEPS = [each for each in Failpoint if each not in (Failpoint.BEFORE_TRACE, Failpoint.BEFORE_DLQ_ACK)]
+STEPS = [  # those that persistence takes with every slice
+    Failpoint.AFTER_POLL,
+    Failpoint.BEFORE_TX,
+    Failpoint.BEFORE_COMMIT,
+    Failpoint.AFTER_COMMIT_BEFORE_OFFSET,
+    Failpoint.AFTER_OFFSET,
+]
 
 
 def _ended(name: str, number: signal.Signals) -> Inject:
