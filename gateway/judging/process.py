@@ -94,6 +94,8 @@ class JudgeProcess:
         if self._process is None:
             raise QueueFull("what judges large bodies is being started; nothing was written")
         assert self._process.stdin is not None
+        if self._process.stdin.is_closing():  # it has just ended, and nobody has noticed yet
+            raise QueueFull("what judges large bodies has ended; nothing was written")
         if credentials is not self._told:
             self._process.stdin.write(frame(Kind.CREDENTIALS, credentials))
             self._told = credentials

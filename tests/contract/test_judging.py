@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 
 from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
 from gateway.intake.bodies import Body, MediaType
@@ -20,7 +21,7 @@ from gateway.intake.documents import FinalizationBody
 from gateway.intake.offers import Origin
 from gateway.intake.records import Stamp
 from gateway.judging.judge import Judge, ThreadJudge
-from gateway.judging.process import JudgeProcess
+from gateway.judging.process import RESTART_AFTER_S, JudgeProcess
 from gateway.judging.questions import (
     AnyQuestion,
     BatchQuestion,
@@ -188,6 +189,34 @@ async def test_a_killed_process_tells_who_waits_and_another_takes_its_place() ->
                 await asyncio.sleep(0.05)
         assert judge.pid != killed
         assert telemetry.registry.get_sample_value(JUDGE_ENDED.name) == 1
+
+
+DEATHS = 5
+ASKERS = 20
+
+
+def test_who_asks_on_while_the_process_dies_is_answered_or_told_to_come_again() -> None:
+    """On the gateway's own loop, which lets nobody write to a pipe that has broken."""
+
+    async def ask_on(judge: JudgeProcess, over: asyncio.Event) -> None:
+        question = event_question(builders.event(payload="x" * 200_000))
+        while not over.is_set():
+            with suppress(QueueFull):
+                await judge.judge(question, KNOWN)
+            await asyncio.sleep(0)
+
+    async def die() -> None:
+        over = asyncio.Event()
+        async with JudgeProcess(Telemetry(OF_GATEWAY)) as judge, asyncio.TaskGroup() as group:
+            for _ in range(ASKERS):
+                group.create_task(ask_on(judge, over))
+            for _ in range(DEATHS):
+                await asyncio.sleep(RESTART_AFTER_S + 0.3)
+                if judge.pid is not None:
+                    os.kill(judge.pid, signal.SIGKILL)
+            over.set()
+
+    uvloop.run(die())
 
 
 async def test_the_process_is_told_to_stop_by_its_gateway_alone_and_ends_with_it() -> None:
