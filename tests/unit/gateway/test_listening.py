@@ -1,6 +1,7 @@
 """Connections are accepted as they come, also by a loop that is busy, and also after files ran out."""
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -123,6 +124,7 @@ def connected(count: int, port: int) -> Iterator[None]:
 @contextmanager
 def no_more_files() -> Iterator[None]:
     """Let the process open none beyond those it has."""
+    gc.collect()  # else what it closes meanwhile makes room
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
     with ExitStack() as gaps:

@@ -213,7 +213,7 @@ async def test_without_the_store_events_are_taken_unverified(door: Door, monkeyp
     assert (await door.one(offer(5)))[0] == "duplicate"
     assert (await door.one(offer(5, content="other")))[0] == "accepted"
     door.store.failure = None
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)
     (taken,) = await door.take(offer(6))
     assert isinstance(taken, Taken)
     assert taken.verified
@@ -223,7 +223,7 @@ async def test_without_the_store_events_are_taken_unverified(door: Door, monkeyp
 
 async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not read again for each of them."""
-    monkeypatch.setattr(looks, "AGAIN_S", 0.05)
+    monkeypatch.setattr(looks, "AGAIN_S", 0.5)
     door.tails.complete = False
     for seq in (9, 10, 11):
         (taken,) = await door.take(offer(seq))
@@ -231,7 +231,7 @@ async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door, monk
         assert not taken.verified
     assert door.tails.reads == 1
     door.tails.complete = True
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)
     (taken,) = await door.take(offer(12))
     assert isinstance(taken, Taken)
     assert taken.verified
