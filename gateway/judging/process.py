@@ -45,6 +45,7 @@ class JudgeProcess:
         self._asked: dict[int, asyncio.Future[Frame]] = {}
         self._told: Credentials | None = None  # what the process judges by
         self._process: Process | None = None
+        self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Start the process; it is asked from now on, and answers once it is up."""
@@ -54,7 +55,8 @@ class JudgeProcess:
 
     async def __aexit__(self, *_: object) -> None:
         """End the process; nobody asks any more."""
-        self._task.cancel()
+        async with self._starting:  # a start that is cut short would leave its process behind
+            self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if (process := self._process) is None:
             return
@@ -102,8 +104,9 @@ class JudgeProcess:
         self._process.stdin.write(frame(Kind.QUESTION, question, number=number))
 
     async def _start(self) -> None:
-        self._told = None
-        self._process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE, limit=PIPE_BYTES)
+        async with self._starting:
+            self._told = None
+            self._process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE, limit=PIPE_BYTES)
 
     async def _keep(self) -> None:
         while True:

@@ -231,6 +231,7 @@ async def test_the_process_is_told_to_stop_by_its_gateway_alone_and_ends_with_it
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110, ASYNC240  # no file that one could wait for
 
 
+TRIES = 3  # of which the least disturbed counts
 HOLDING: dict[str, bytes] = {
     "a million keys": b"{" + b",".join(b'"%x":1' % number for number in range(800_000)) + b"}",
     "numbers": b"[" + b",".join([b"1.5"] * 2_000_000) + b"]",
@@ -242,10 +243,11 @@ HOLDING: dict[str, bytes] = {
 async def test_bodies_that_hold_the_interpreter_do_not_hold_the_event_loop(name: str) -> None:
     """As a share of how long the same bodies hold it from threads: the machine does other things as well."""
     event = json.dumps(builders.event(payload="PAYLOAD")).encode().replace(b'"PAYLOAD"', HOLDING[name])
-    threads_s = await _longest_pause_s(ThreadJudge(), event_question(event))
+    question = event_question(event)
+    threads_s = min([await _longest_pause_s(ThreadJudge(), question) for _ in range(TRIES)])
     async with JudgeProcess(Telemetry(OF_GATEWAY)) as judge:
         await within(judge.judge(event_question(builders.event()), KNOWN))  # it is up
-        process_s = await _longest_pause_s(judge, event_question(event))
+        process_s = min([await _longest_pause_s(judge, question) for _ in range(TRIES)])
     print(f"{name}: {threads_s:.3f} s from threads, {process_s:.3f} s from a process")  # noqa: T201
     assert process_s < threads_s / 2
 
