@@ -27,7 +27,6 @@ from schemas.partitioner import partition_of
 LOOK_S = 2.0
 AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
 RECORDS_MAX = 100_000  # held of all tails: some 300 bytes and 20 us each; with more to read, events are unverified
-
 EVENTS_MAX = 10_000  # asked about in one look, and a batch more: the next one answers the others
 
 log = structlog.get_logger()

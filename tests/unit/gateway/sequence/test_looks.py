@@ -17,8 +17,6 @@ from tests.unit.gateway.sequence.conftest import NOW, offer
 
 PARTITIONS = 4
 RUNS = {partition_of(b"run-%d" % number, PARTITIONS): f"run-{number}" for number in range(40)}  # one a partition
-
-
 AGAIN_S = 0.5  # longer than a busy machine needs for a few turns
 
 
