@@ -68,6 +68,8 @@ class JudgeProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+        with suppress(OSError):  # what it was still being told has nobody to read it
+            await process.stdin.wait_closed()
 
     @property
     def pid(self) -> int | None:
@@ -112,10 +114,13 @@ class JudgeProcess:
         while True:
             if (process := self._process) is not None:
                 await self._hand_out(process)
+                with suppress(ProcessLookupError):
+                    process.kill()  # whoever answers no more is of no use
+                exit_code = await process.wait()  # until then it is the gateway's, to be waited for at its end
                 self._process = None
                 self._give_up()
                 self._ended.inc()
-                log.error("what judges large bodies has ended; starting it again", exit_code=await process.wait())
+                log.error("what judges large bodies has ended; starting it again", exit_code=exit_code)
             await asyncio.sleep(RESTART_AFTER_S)
             with suppress(OSError):  # no memory or no process to be had: try again
                 await self._start()

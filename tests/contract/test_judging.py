@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
@@ -217,6 +218,27 @@ def test_who_asks_on_while_the_process_dies_is_answered_or_told_to_come_again() 
             over.set()
 
     uvloop.run(die())
+
+
+@pytest.mark.parametrize("turns", [0, 4, 100])
+def test_a_process_that_answers_no_more_is_ended_and_its_gateway_leaves_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """However far the loop has got with it; uvloop cannot be closed while a process is not waited for."""
+    silent = (sys.executable, "-c", "import os, time; os.closerange(1, 1_000); time.sleep(60)")
+    monkeypatch.setattr("gateway.judging.process.COMMAND", silent)
+
+    def await_silence(pid: int | None) -> None:
+        while os.path.lexists(f"/proc/{pid}/fd/1"):
+            time.sleep(0.001)
+
+    async def end() -> None:
+        async with JudgeProcess(Telemetry(OF_GATEWAY)) as judge:
+            await_silence(judge.pid)  # the loop stands still, and is yet to hear of it
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    uvloop.run(end())
 
 
 async def test_the_process_is_told_to_stop_by_its_gateway_alone_and_ends_with_it() -> None:
