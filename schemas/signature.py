@@ -1,5 +1,6 @@
 """Signatures of events (agent's secret) and of records (gateway's own key): HMAC-SHA256, compared in constant time."""
 
+import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -30,8 +31,10 @@ def record_mac(secret: str, *, topic: str, key: bytes, tenant: bytes, value: byt
     Each part is framed by its length, so that no two different records share one message.
     """
     name = topic.encode()
-    mac = _keyed(secret).copy()
-    mac.update(b"%d/%d/%d/%b%b%b%b" % (len(name), len(key), len(tenant), name, key, tenant, value))
+    inner, outer = _keyed(secret)
+    message, mac = inner.copy(), outer.copy()
+    message.update(b"%d/%d/%d/%b%b%b%b" % (len(name), len(key), len(tenant), name, key, tenant, value))
+    mac.update(message.digest())
     return mac.hexdigest().encode()
 
 
@@ -46,6 +49,20 @@ def record_mac_holds(
 
 
 @lru_cache(maxsize=16)
-def _keyed(secret: str) -> hmac.HMAC:
-    # One MAC is made for every record of the log: a copy that has the key absorbed costs a quarter less.
-    return hmac.new(secret.encode(), digestmod="sha256")
+def _keyed(secret: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """
+    HMAC's two hashes (RFC 2104), each with its half of the key absorbed.
+
+    One MAC is made for every record of the log: with copies of these it costs half of `hmac.digest`, and two thirds of
+    a copied `hmac.HMAC`, which is a Python object around another.
+    """
+    key = secret.encode()
+    if len(key) > _BLOCK_BYTES:
+        key = hashlib.sha256(key).digest()
+    key = key.ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(key.translate(_INNER)), hashlib.sha256(key.translate(_OUTER))
+
+
+_BLOCK_BYTES = 64  # of SHA-256
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))

@@ -96,11 +96,11 @@ def check_record(
 
 
 def is_sealed(
-    *, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes | None], credentials: Credentials
+    *, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes | None], credentials: Credentials
 ) -> bool:
     """Say whether a gateway of ours vouches for these bytes, their key and the tenant in the headers."""
     mac, tenant = headers.get(header_names.GATEWAY_MAC), headers.get(header_names.TENANT)
-    if mac is None or tenant is None or key is None:
+    if mac is None or tenant is None or key is None or value is None:
         return False
     return record_mac_holds(mac, credentials.gateway.mac_secrets, topic=topic, key=key, tenant=tenant, value=value)
 

@@ -112,7 +112,7 @@ class PartitionTail:
         sealed = is_sealed(
             topic=record.place.topic,
             key=record.key,
-            value=record.value or b"",
+            value=record.value,
             headers=bears,
             credentials=self._credentials(),
         )

@@ -32,7 +32,7 @@ def judge(partition: Partition, records: Sequence[RawRecord], credentials: Crede
 
 def _traces(partition: Partition, records: Sequence[RawRecord], credentials: Credentials) -> Iterator[Told]:
     for raw in records:
-        sealed = raw.value is not None and is_sealed(
+        sealed = is_sealed(
             topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials
         )
         if not sealed:

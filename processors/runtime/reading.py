@@ -1,6 +1,6 @@
 """A slice's records, decoded and judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from processors.runtime.batch import RawRecord
@@ -39,7 +39,10 @@ def read_set_aside(
 def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
     """Sort *records*, in log order, into those that decode, each with what validity says of it, and poison."""
     headers = [dict(raw.headers) for raw in records]
-    sealed = [_is_sealed(raw, bears, credentials) for raw, bears in zip(records, headers, strict=True)]
+    sealed = [
+        is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=bears, credentials=credentials)
+        for raw, bears in zip(records, headers, strict=True)
+    ]
     events = _decode_sealed(records, sealed)
     arrivals: list[Arrival] = []
     unreadable: list[Unreadable] = []
@@ -52,12 +55,6 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
         else:
             arrivals.append(Arrival(raw, bears, record, rejection))
     return arrivals, unreadable
-
-
-def _is_sealed(raw: RawRecord, headers: Mapping[str, bytes | None], credentials: Credentials) -> bool:
-    return raw.value is not None and is_sealed(
-        topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials
-    )
 
 
 def _decode_sealed(records: Sequence[RawRecord], sealed: Sequence[bool]) -> Sequence[RunEvent | None]:

@@ -39,6 +39,11 @@ log = structlog.get_logger()
 class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """A fetched slice, unpacked into our records."""
 
+    def __iter__(self) -> Iterator[RawRecord]:
+        """Go over the records as aiokafka's own does, without a call for each of them."""
+        records: Iterator[RawRecord] = self._records_iterator
+        return records
+
     def _consumer_record(self, tp: TP, record: Any) -> RawRecord:
         return RawRecord(
             tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers

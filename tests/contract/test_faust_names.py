@@ -104,6 +104,8 @@ def test_a_fetched_slice_is_unpacked_by_the_class_that_we_put_in_its_place() -> 
     assert SliceRecords.__bases__ == (stock,)
     assert parameters(stock._consumer_record) == ["self", "tp", "record"]
     assert "self._consumer_record(" in inspect.getsource(stock)
+    assert "return next(self._records_iterator)" in inspect.getsource(stock.__next__)
+    assert "for msg in self._partition_records:" in inspect.getsource(fetcher.FetchResult.getall)
     assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
 
 
