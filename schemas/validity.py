@@ -57,18 +57,21 @@ def is_id(value: str) -> bool:
 
 def event_faults(event: object, *, run_id: str) -> list[Fault]:
     """Everything that is wrong with a decoded event that is to belong to *run_id*; empty if it is valid."""
-    if not isinstance(event, Mapping):
+    if not isinstance(event, dict):
         return [Fault(pointer="", detail="an event is a JSON object")]
-    faults = [Fault(pointer=f"/{name}", detail="required") for name in _FIELDS if name not in event]
-    unknown = islice((name for name in event if name not in _FIELDS), strictjson.FAULTS_MAX)
-    faults += [Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field") for name in unknown]
-    checks = (("seq", _seq_fault), ("t", _time_fault), ("actor", _actor_fault), ("type", _type_fault))
-    for name, check in checks:
+    faults = [] if event.keys() == set(_FIELDS) else _field_faults(event)
+    for name, check in _CHECKS:
         if name in event and (detail := check(event[name])):
             faults.append(Fault(pointer=f"/{name}", detail=detail))
     if "meta" in event:
         faults += _meta_faults(event["meta"], run_id)
     return faults
+
+
+def _field_faults(event: Mapping[str, object]) -> list[Fault]:
+    faults = [Fault(pointer=f"/{name}", detail="required") for name in _FIELDS if name not in event]
+    unknown = islice((name for name in event if name not in _FIELDS), strictjson.FAULTS_MAX)
+    return faults + [Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field") for name in unknown]
 
 
 def agent_id_of(meta: Mapping[str, object]) -> str:
@@ -253,8 +256,11 @@ def _type_fault(value: object) -> str | None:
     return None
 
 
+_CHECKS = (("seq", _seq_fault), ("t", _time_fault), ("actor", _actor_fault), ("type", _type_fault))
+
+
 def _meta_faults(meta: object, run_id: str) -> list[Fault]:
-    if not isinstance(meta, Mapping):
+    if not isinstance(meta, dict):
         return [Fault(pointer="/meta", detail="a JSON object")]
     faults = []
     if meta.get("run_id") != run_id:

@@ -1,6 +1,5 @@
 """Events of a run: taken in, and read back."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -72,13 +71,21 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
     Raises:
         OverLimit, SlowedDown: see `Throttle.charge_events`.
     """
-    agents = Counter(offer.agent_id for offer in offers)
+    agents = _by_agent(offers)
     charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
     outcomes = await call.parts.sequencer.take((call.principal.tenant, run_id), offers)
     handed_over = sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes)
     if handed_over < len(offers):
-        charge.give_back(Counter(offer.agent_id for offer in offers[handed_over:]))
+        charge.give_back(_by_agent(offers[handed_over:]))
     return charge, outcomes
+
+
+def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:
+    """How many events each agent offers; `Counter` takes ten times as long over a single one."""
+    counts: dict[str, int] = {}
+    for offer in offers:
+        counts[offer.agent_id] = counts.get(offer.agent_id, 0) + 1
+    return counts
 
 
 def origin_of(call: Call, run_id: str) -> Origin:

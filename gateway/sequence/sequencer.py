@@ -5,8 +5,8 @@ Between the verdict on an event and its hand-over nothing is awaited, so no two 
 Where a large payload has to be kept first, the event is judged again afterwards.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Literal
@@ -72,8 +72,11 @@ class Sequencer:
 
         Who asks awaits `acknowledged` of each.
         """
-        with self._in_use(key) as run:
+        run = self._use(key)
+        try:
             return await self._take(key, run, offers)
+        finally:
+            run.users -= 1
 
     async def close(self, key: RunKey, status: RunStatus, record: Outgoing) -> Taken:
         """
@@ -83,8 +86,11 @@ class Sequencer:
             IdempotencyConflict: it was finalized otherwise.
             LogUnavailable, QueueFull: see `Publisher`; also when it is not known whether an event was written.
         """
-        with self._in_use(key) as run:
+        run = self._use(key)
+        try:
             return await self._close(key, run, status, record)
+        finally:
+            run.users -= 1
 
     async def _take(self, key: RunKey, run: Run, offers: Sequence[Offer]) -> Sequence[Taken | Refused]:
         request = _Request(key, run, offers)
@@ -165,17 +171,13 @@ class Sequencer:
         run.sent(seq, entry)
         return Taken(sent=entry, duplicate=False, verified=verified)
 
-    @contextmanager
-    def _in_use(self, key: RunKey) -> Iterator[Run]:
+    def _use(self, key: RunKey) -> Run:
         run = self._runs.pop(key, None) or Run()
         self._runs[key] = run
         run.users += 1
         if len(self._runs) > self._runs_max:
             self._evict()
-        try:
-            yield run
-        finally:
-            run.users -= 1
+        return run
 
     def _evict(self) -> None:
         for key, run in list(islice(self._runs.items(), EVICTION_LOOKS)):
