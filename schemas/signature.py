@@ -7,6 +7,10 @@ from functools import lru_cache
 
 from schemas.canonical import signed_form
 
+_BLOCK_BYTES = 64  # of SHA-256
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
 
 def sign_event(event: Mapping[str, object], secret: str) -> str:
     """Lower-case hex HMAC-SHA256 of the event's canonical form without `meta.signature`."""
@@ -61,8 +65,3 @@ def _keyed(secret: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
         key = hashlib.sha256(key).digest()
     key = key.ljust(_BLOCK_BYTES, b"\0")
     return hashlib.sha256(key.translate(_INNER)), hashlib.sha256(key.translate(_OUTER))
-
-
-_BLOCK_BYTES = 64  # of SHA-256
-_INNER = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER = bytes(byte ^ 0x5C for byte in range(256))

@@ -37,6 +37,7 @@ _TYPE = re.compile(rf"(?=.{{1,{TYPE_CHARACTERS_MAX}}}\Z)" + TYPE_PATTERN[1:-1] +
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})\Z")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,128}\Z")
 _FIELDS = ("seq", "t", "actor", "type", "payload", "meta")
+_FIELD_NAMES = frozenset(_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ def event_faults(event: object, *, run_id: str) -> list[Fault]:
     """Everything that is wrong with a decoded event that is to belong to *run_id*; empty if it is valid."""
     if not isinstance(event, dict):
         return [Fault(pointer="", detail="an event is a JSON object")]
-    faults = [] if event.keys() == set(_FIELDS) else _field_faults(event)
+    faults = [] if event.keys() == _FIELD_NAMES else _field_faults(event)
     for name, check in _CHECKS:
         if name in event and (detail := check(event[name])):
             faults.append(Fault(pointer=f"/{name}", detail=detail))

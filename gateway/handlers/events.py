@@ -81,7 +81,7 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
 
 
 def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:
-    """How many events each agent offers; `Counter` takes ten times as long over a single one."""
+    """How many events each agent offers; `Counter` takes four times as long over a single one."""
     counts: dict[str, int] = {}
     for offer in offers:
         counts[offer.agent_id] = counts.get(offer.agent_id, 0) + 1
