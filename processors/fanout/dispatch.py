@@ -11,6 +11,7 @@ from processors.runtime.errors import Transient
 from schemas.topics import RUN_EVENTS, RUN_TRACES
 
 PIECE_RECORDS_MAX = 200
+PIECE_BYTES = 32 * 1024  # and the record that passes it: no more, as messages, than an outbox writes at once
 PIECE_MESSAGES = 10_000  # some 20 ms
 EVENTS_WAIT_S = 2.0
 LOOK_S = 0.005
@@ -41,15 +42,23 @@ class Dispatch:
         begin = 0
         while begin < len(batch.records):
             # Nothing is awaited from choosing what is wanted to telling it: who joins is told from the position on.
-            size = min(PIECE_RECORDS_MAX, max(1, PIECE_MESSAGES // max(1, self._hub.widest())))
-            piece = batch.records[begin : begin + size]
+            piece = self._piece(batch.records, begin)
             for told in self._judge(partition, self._hub.wanted(partition, piece)):
                 if told.offset >= self._hub.places.position(partition):
                     self._hub.tell(told)
             self._hub.places.go_on(partition, piece[-1].offset + 1)
             self._hub.flush()
-            begin += size
+            begin += len(piece)
             await asyncio.sleep(0)
+
+    def _piece(self, records: Sequence[RawRecord], begin: int) -> Sequence[RawRecord]:
+        """What to tell of before the loop turns: a transport sends then, so that a quick reader's outbox is empty."""
+        end_max = begin + min(PIECE_RECORDS_MAX, max(1, PIECE_MESSAGES // max(1, self._hub.widest())))
+        end, size_bytes = begin, 0
+        while end < min(end_max, len(records)) and size_bytes < PIECE_BYTES:
+            size_bytes += len(records[end].value or b"")
+            end += 1
+        return records[begin:end]
 
     async def _after_the_events(self) -> None:
         """Wait until the hub has told of the events that stand in the log now: the end of each traced run is there."""

@@ -14,7 +14,7 @@ from processors.fanout.messages import Message
 
 MESSAGES_MAX = 1000
 BYTES_MAX = 4 * 1024 * 1024
-WRITE_BYTES = 64 * 1024  # handed to the transport at once, when it has nothing left of the last
+WRITE_BYTES = 128 * 1024  # handed to the transport at once, when it has nothing left of the last
 
 
 class Transport(Protocol):

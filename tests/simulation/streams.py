@@ -113,7 +113,9 @@ class MemoryLog:
 def _raw(partition: Partition, offset: int, record: Record) -> RawRecord:
     trace = partition.topic == RUN_TRACES.name
     key = trace_key(record.tenant, record.run_id) if trace else record.run_id.encode()
-    return RawRecord(*partition, offset, 0, key, b"", ())
+    # Nothing is decoded, but the size counts.
+    value = record.payload.encode() if isinstance(record, RunEvent) and record.payload else b""
+    return RawRecord(*partition, offset, 0, key, value, ())
 
 
 @dataclass(eq=False)

@@ -118,12 +118,18 @@ class Streams:
             return answer.status, document["code"]
 
     async def happen(self, *records: Record) -> None:
-        """Write *records* to the log, and tell of them."""
+        """Write *records* to the log, and tell of each as it comes."""
         for record in records:
-            partition = Partition(RUN_EVENTS.name, partition_of(record.run_id.encode(), PARTITIONS[RUN_EVENTS.name]))
+            await self.happen_at_once(record)
+
+    async def happen_at_once(self, *records: Record) -> None:
+        """Write *records*, of one run, to the log, and tell of them as one slice."""
+        partition = Partition(RUN_EVENTS.name, partition_of(records[0].run_id.encode(), PARTITIONS[RUN_EVENTS.name]))
+        for record in records:
             self.log.append(partition, record)
-            found = self.log.slice(partition, self.hub.places.position(partition), self.log.ends_of[partition], 100)
-            await self.dispatch.deliver(Batch(partition, found))
+        position = self.hub.places.position(partition)
+        found = self.log.slice(partition, position, self.log.ends_of[partition], len(records))
+        await self.dispatch.deliver(Batch(partition, found))
 
 
 def happened(seq: int, *, run_id: str = "run-1", agent: str = "plain-agent", **changes: object) -> Record:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from processors.fanout.messages import plain
-from processors.fanout.outbox import BYTES_MAX
+from processors.fanout.outbox import BYTES_MAX, MESSAGES_MAX
 from processors.fanout.resolving import AWAY_S, PAYLOAD_BYTES_MAX
 from processors.fanout.socket import CLIENT_MESSAGES_BURST, MESSAGE_BYTES_MAX
 from processors.fanout.sockets import PING_EVERY_S, SILENT_S, STUCK_S
@@ -247,6 +247,15 @@ async def test_a_slow_reader_is_told_where_it_is_and_cut_and_others_are_not_touc
     assert [each["event"]["seq"] for each in (*messages[:-1], *rest)] == list(seqs)
     assert not quick.closed
     assert streams.telemetry[telemetry.FANOUT_CUT].labels("slow_reader")._value.get() == 1
+
+
+@pytest.mark.parametrize(("count", "size"), [(45, 100_000), (2 * MESSAGES_MAX, 10)])
+async def test_a_reader_that_keeps_up_is_not_cut_by_a_burst(streams: Streams, count: int, size: int) -> None:
+    """Though the burst is more than may wait for it."""
+    quick = await streams.connect(RUN)
+    reading = asyncio.create_task(told(quick, count))
+    await streams.happen_at_once(*(happened(seq, payload="x" * size) for seq in range(1, count + 1)))
+    assert [each["event"]["seq"] for each in await reading] == list(range(1, count + 1))
 
 
 async def test_who_never_reads_on_is_cut_off(streams: Streams) -> None:
