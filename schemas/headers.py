@@ -8,6 +8,7 @@ Values are text. Dead letters bear Kafka Connect's
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 EVENT_ID = "event-id"
 TENANT = "tenant"
@@ -65,6 +66,7 @@ def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None
     return None
 
 
+@lru_cache(maxsize=16)  # the events of a batch share theirs
 def timestamp(moment: datetime) -> bytes:
     """A moment as `received-at` bears it: RFC 3339, UTC, milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()

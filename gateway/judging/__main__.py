@@ -14,12 +14,15 @@ import structlog
 
 from gateway.intake.refusals import Refusal
 from gateway.judging.frames import Frame, Kind, frame, read_frame
-from gateway.judging.judge import ThreadJudge
+from gateway.judging.judge import ThreadJudge, judged
 from gateway.judging.questions import AnyQuestion
 from schemas.credentials import Credentials
 from schemas.logs import log_as_json
 
 PIPE_BYTES = 1024 * 1024  # read ahead
+# Judged one after the other, without a thread: batches go through a quarter faster than on threads that take the
+# interpreter from each other. The worst of this size hold up the next for a fifth of a second, as they do on a thread.
+INLINE_BYTES_MAX = 256 * 1024
 
 log = structlog.get_logger()
 
@@ -45,7 +48,8 @@ async def serve() -> None:
 
 async def _answer(asked: Frame, judge: ThreadJudge, credentials: Credentials, answers: asyncio.StreamWriter) -> None:
     try:
-        verdict = await judge.judge(_QUESTION.decode(asked.value), credentials)
+        question = _QUESTION.decode(asked.value)
+        verdict = await judged(question, credentials, otherwise=judge, inline_bytes_max=INLINE_BYTES_MAX)
         told = frame(Kind.VERDICT, verdict, number=asked.number)
     except Exception as error:  # the gateway decides what each of them comes to
         refusal = Refusal.of(error)
