@@ -6,13 +6,12 @@ Ids and schemas come from the registry file in the repository: nothing is asked 
 
 import io
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from schemas import registry
+from schemas import plain, registry
 from schemas.errors import Poison, Reason
 from schemas.events import (
     BreakerState,
@@ -45,10 +44,7 @@ _READERS: dict[int, tuple[Any, Any, type[Record]]] = {
     )
     for entry in registry.released()
 }
-
-
-_RUN_EVENT_FRAME, _ = _WRITERS[RunEvent]
-_RUN_EVENTS_SCHEMA = parse_schema({"type": "array", "items": dict(_LATEST["tidegate.runs.RunEvent"].schema)})
+_PLAIN = FRAME.pack(MAGIC, plain.SCHEMA_ID)
 
 
 def encode(record: Record) -> bytes:
@@ -72,6 +68,12 @@ def decode(value: bytes | None) -> Record:
     """
     if value is None or len(value) < FRAME.size:
         raise Poison(Reason.UNDECODABLE, "shorter than the 5 bytes of magic byte and schema id")
+    if value.startswith(_PLAIN) and (event := plain.read_event(value, FRAME.size)) is not None:
+        return event
+    return _decode_by_schema(value)
+
+
+def _decode_by_schema(value: bytes) -> Record:
     magic, schema_id = FRAME.unpack_from(value)
     if magic != MAGIC:
         raise Poison(Reason.UNDECODABLE, f"magic byte is {magic}, not {MAGIC}")
@@ -105,32 +107,3 @@ def endpoint_state(value: bytes | None) -> EndpointState | None:
     except Poison:
         return None
     return record if isinstance(record, EndpointState) else None
-
-
-def is_run_event(value: bytes) -> bool:
-    """Say whether the frame announces a RunEvent as this code writes it."""
-    return value.startswith(_RUN_EVENT_FRAME)
-
-
-def decode_sealed_events(values: Sequence[bytes]) -> list[RunEvent]:
-    """
-    Decode many RunEvents at once, in order: a third cheaper than one by one.
-
-    They are read as one Avro array, so nothing says where one ends and the next begins but their content. Give it only
-    bytes that a gateway of ours has sealed, framed as `is_run_event` says.
-
-    Raises:
-        Poison: one of them is no RunEvent after all; decode them one by one.
-    """
-    if not values:
-        return []
-    count = io.BytesIO()
-    schemaless_writer(count, "long", len(values))
-    body = io.BytesIO(b"".join([count.getvalue(), *(value[FRAME.size :] for value in values), b"\0"]))
-    try:
-        events: Any = schemaless_reader(body, _RUN_EVENTS_SCHEMA, None)
-    except Exception as error:
-        raise Poison(Reason.UNDECODABLE, f"{type(error).__name__}: {error}") from error
-    if len(events) != len(values) or body.read():
-        raise Poison(Reason.UNDECODABLE, "the records do not end where they should")
-    return msgspec.convert(events, list[RunEvent])

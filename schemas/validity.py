@@ -95,8 +95,9 @@ def check_record(
     Raises:
         Poison: it holds a NUL, which no text column can keep.
     """
-    sealed = is_sealed(topic=topic, key=key, value=value, headers=dict(headers), credentials=credentials)
-    return check_content(record, key=key, sealed=sealed, credentials=credentials)
+    if is_sealed(topic=topic, key=key, value=value, headers=dict(headers), credentials=credentials):
+        return None
+    return check_direct(record, key=key, credentials=credentials)
 
 
 def is_sealed(
@@ -109,13 +110,23 @@ def is_sealed(
     return record_mac_holds(mac, credentials.gateway.mac_secrets, topic=topic, key=key, tenant=tenant, value=value)
 
 
-def check_content(record: RunRecord, *, key: bytes | None, sealed: bool, credentials: Credentials) -> Rejection | None:
-    """Judge what a record says, given whether it is sealed; see `check_record`."""
+def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentials) -> Rejection | None:
+    """Judge what a record says that no gateway of ours vouches for; see `check_record`."""
     if _bears_nul(record):
         raise Poison(Reason.NUL_CHARACTER, "a text field holds a NUL character")
     if key != record.run_id.encode():
         return Rejection(reason=Reason.KEY_MISMATCH, detail="the record's key is not its run_id")
-    return None if sealed else _check_direct(record, credentials)
+    tenant = credentials.tenants.get(record.tenant)
+    if tenant is None:
+        return Rejection(reason=Reason.UNKNOWN_TENANT, detail=f"no tenant {record.tenant!r}")
+    if not is_id(record.run_id):
+        return Rejection(reason=Reason.INVALID_EVENT, detail="/run_id: not [A-Za-z0-9._:-]{1,128}")
+    if isinstance(record, RunEvent):
+        return _check_direct_event(record, tenant)
+    # The API key authorises the other two; nothing in the record does.
+    if not tenant.allow_unsigned_direct:
+        return _UNSIGNED_DIRECT
+    return _environment_rejection(record) if isinstance(record, EnvironmentCaptured) else None
 
 
 def _bears_nul(record: RunRecord) -> bool:
@@ -129,20 +140,6 @@ def _bears_nul(record: RunRecord) -> bool:
     elif isinstance(record, EnvironmentCaptured):
         texts = (record.environment, record.tenant, record.run_id)
     return "\0" in "".join(texts)
-
-
-def _check_direct(record: RunRecord, credentials: Credentials) -> Rejection | None:
-    tenant = credentials.tenants.get(record.tenant)
-    if tenant is None:
-        return Rejection(reason=Reason.UNKNOWN_TENANT, detail=f"no tenant {record.tenant!r}")
-    if not is_id(record.run_id):
-        return Rejection(reason=Reason.INVALID_EVENT, detail="/run_id: not [A-Za-z0-9._:-]{1,128}")
-    if isinstance(record, RunEvent):
-        return _check_direct_event(record, tenant)
-    # The API key authorises the other two; nothing in the record does.
-    if not tenant.allow_unsigned_direct:
-        return _UNSIGNED_DIRECT
-    return _environment_rejection(record) if isinstance(record, EnvironmentCaptured) else None
 
 
 def _check_direct_event(record: RunEvent, tenant: Tenant) -> Rejection | None:

@@ -9,8 +9,8 @@ from processors.runtime.redrive import restore
 from schemas import codec
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
-from schemas.events import EndpointState, RunEvent, RunRecord, TraceRecord
-from schemas.validity import check_content, is_sealed
+from schemas.events import EndpointState, RunRecord, TraceRecord
+from schemas.validity import check_direct, is_sealed
 
 
 class Unreadable(NamedTuple):
@@ -38,40 +38,23 @@ def read_set_aside(
 
 def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[Arrival], list[Unreadable]]:
     """Sort *records*, in log order, into those that decode, each with what validity says of it, and poison."""
-    headers = [dict(raw.headers) for raw in records]
-    sealed = [
-        is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=bears, credentials=credentials)
-        for raw, bears in zip(records, headers, strict=True)
-    ]
-    events = _decode_sealed(records, sealed)
     arrivals: list[Arrival] = []
     unreadable: list[Unreadable] = []
-    for raw, bears, vouched, event in zip(records, headers, sealed, events, strict=True):
+    for raw in records:
+        headers = dict(raw.headers)
+        sealed = is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials)
         try:
-            record = event or _decode(raw)
-            rejection = check_content(record, key=raw.key, sealed=vouched, credentials=credentials)
+            record = _decode(raw)
+            rejection = None if sealed else check_direct(record, key=raw.key, credentials=credentials)
         except Poison as poison:
             unreadable.append(Unreadable(raw, poison, len(arrivals)))
         else:
-            arrivals.append(Arrival(raw, bears, record, rejection))
+            arrivals.append(Arrival(raw, headers, record, rejection))
     return arrivals, unreadable
-
-
-def _decode_sealed(records: Sequence[RawRecord], sealed: Sequence[bool]) -> Sequence[RunEvent | None]:
-    # Nearly every record is an event that a gateway sealed; those are decoded in one go. None: decode it by itself.
-    plain = [vouched and codec.is_run_event(raw.value or b"") for raw, vouched in zip(records, sealed, strict=True)]
-    try:
-        decoded = codec.decode_sealed_events(
-            [raw.value or b"" for raw, each in zip(records, plain, strict=True) if each]
-        )
-    except Poison:
-        return [None] * len(records)  # a gateway sealed what is no event: let each be judged by itself
-    rest = iter(decoded)
-    return [next(rest) if each else None for each in plain]
 
 
 def _decode(raw: RawRecord) -> RunRecord:
     record = codec.decode(raw.value)
-    if isinstance(record, TraceRecord | EndpointState):
+    if isinstance(record, (TraceRecord, EndpointState)):
         raise Poison(Reason.UNKNOWN_SCHEMA, f"a {type(record).__name__} does not belong on {raw.topic}")
     return record

@@ -1,6 +1,5 @@
 """The wire format: golden bytes, round trips, and what is refused."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from schemas import codec, registry
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, PayloadRef, Record, RunEvent, RunFinalized, RunStatus, TraceRecord
-from tests.builders import event, run_event
+from tests.builders import run_event
 
 AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
 DIGEST = bytes(range(32))
@@ -103,23 +102,3 @@ def test_every_field_is_documented() -> None:
     for name, schema in registry.working().items():
         assert schema["doc"]
         assert all(field["doc"] for field in schema["fields"]), name  # type: ignore[attr-defined]
-
-
-def test_sealed_events_are_the_same_decoded_together() -> None:
-    records = [run_event(event(seq), payload=None if seq == 3 else "1") for seq in range(1, 6)]
-    values = [codec.encode(record) for record in records]
-    assert all(codec.is_run_event(value) for value in values)
-    assert codec.decode_sealed_events(values) == records
-    assert codec.decode_sealed_events([]) == []
-
-
-@pytest.mark.parametrize("spoil", [lambda value: value[:-1], lambda value: value + b"\x02", lambda value: value[:5]])
-def test_one_that_is_no_event_spoils_the_lot(spoil: Callable[[bytes], bytes]) -> None:
-    values = [codec.encode(run_event(event(seq))) for seq in range(1, 4)]
-    with pytest.raises(Poison):
-        codec.decode_sealed_events([values[0], spoil(values[1]), values[2]])
-
-
-def test_other_records_are_no_events() -> None:
-    assert not codec.is_run_event(codec.encode(GOLDEN[1][0]))
-    assert not codec.is_run_event(b"")

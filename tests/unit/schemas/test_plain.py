@@ -1,0 +1,111 @@
+"""The short way reads what fastavro reads, or nothing."""
+
+import io
+from typing import Any
+
+import pytest
+from fastavro import parse_schema, schemaless_reader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import codec, plain, registry
+from schemas.events import PayloadRef, RunEvent
+
+(ENTRY,) = [entry for entry in registry.released() if entry.id == plain.SCHEMA_ID]
+SCHEMA = parse_schema(dict(ENTRY.schema))
+# An event of empty texts and no numbers: a byte a field, and the digest.
+EMPTY = bytes(11) + bytes(range(32))
+SEQ_AT, KEY_AT, PAYLOAD_AT, REFERENCE_AT = 2, 7, 8, 9
+
+# Lengths of one byte, of two and of three, and characters of one byte to four.
+TEXTS = st.text(max_size=80) | st.sampled_from(
+    ["x" * 63, "x" * 64, "é" * 64, "x" * 8191, "x" * 8192, "\U0001f30a" * 99]
+)
+EVENTS = st.builds(
+    RunEvent,
+    tenant=TEXTS,
+    run_id=TEXTS,
+    seq=st.integers(-(2**62), 2**62 - 1),
+    t=TEXTS,
+    actor=TEXTS,
+    type=TEXTS,
+    agent_id=TEXTS,
+    idempotency_key=st.none() | TEXTS,
+    payload=st.none() | TEXTS,
+    meta=TEXTS,
+    event_sha256=st.binary(min_size=32, max_size=32),
+)
+
+
+def read_by_fastavro(body: bytes) -> RunEvent | None:
+    """What the library makes of *body*; None if it is no event, or more than one."""
+    source = io.BytesIO(body)
+    try:
+        fields: Any = schemaless_reader(source, SCHEMA, None)
+    except Exception:  # noqa: BLE001  # it names no error of its own
+        return None
+    if source.read():
+        return None
+    reference = fields.pop("payload_ref")
+    return RunEvent(**fields, payload_ref=PayloadRef(**reference) if reference else None)
+
+
+def test_an_event_of_nothing_is_read() -> None:
+    assert plain.read_event(EMPTY, 0) == read_by_fastavro(EMPTY)
+    assert plain.read_event(EMPTY, 0) is not None
+
+
+@given(EVENTS)
+def test_an_event_is_read_whole(event: RunEvent) -> None:
+    assert plain.read_event(codec.encode(event), codec.FRAME.size) == event
+
+
+@given(EVENTS, st.data())
+def test_whatever_is_wrong_with_it_is_left_to_fastavro(event: RunEvent, data: st.DataObject) -> None:
+    body = bytearray(codec.encode(event)[codec.FRAME.size :])
+    at = data.draw(st.integers(0, len(body) - 1))
+    length = data.draw(st.integers(0, 3))
+    body[at : at + length] = data.draw(st.binary(max_size=3))
+    found = plain.read_event(bytes(body), 0)
+    assert found is None or found == read_by_fastavro(bytes(body))
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_left_to_fastavro(body: bytes) -> None:
+    found = plain.read_event(body, 0)
+    assert found is None or found == read_by_fastavro(body)
+
+
+def with_bytes(at: int, *, instead: bytes) -> bytes:
+    """The body of `EMPTY` with other bytes for that at *at*."""
+    return EMPTY[:at] + instead + EMPTY[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        EMPTY[:-1],
+        EMPTY + b"\0",
+        with_bytes(0, instead=b"\x01") + b"\0",
+        b"\x01" + EMPTY[3:],  # as if no byte had been read: the next two fields would be found in it again
+        b"\xff" * 1_000_000,
+        with_bytes(SEQ_AT, instead=b"\xff" * 9 + b"\x7f"),
+        with_bytes(KEY_AT, instead=b"\x04"),
+        with_bytes(PAYLOAD_AT, instead=b"\x01"),
+        with_bytes(REFERENCE_AT, instead=b"\x04"),
+        with_bytes(REFERENCE_AT, instead=b"\x02\0\0" + bytes(32)),
+        with_bytes(0, instead=b"\x02\xff"),
+    ],
+    ids=[
+        *("empty", "cut", "trailing", "negative length", "read again", "endless length", "beyond 64 bits"),
+        *("no branch of a key", "no branch of a payload", "no branch of a reference", "kept elsewhere", "not UTF-8"),
+    ],
+)
+def test_what_is_not_plain_is_left_to_fastavro(body: bytes) -> None:
+    assert plain.read_event(body, 0) is None
+
+
+def test_what_the_gateway_writes_is_what_is_read_here() -> None:
+    """A new version of RunEvent needs a short way of its own: without one, everything takes the long way."""
+    assert registry.last_released()["tidegate.runs.RunEvent"].id == plain.SCHEMA_ID
