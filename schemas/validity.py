@@ -132,7 +132,7 @@ def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentia
 def _bears_nul(record: RunRecord) -> bool:
     texts: tuple[str, ...] = (record.tenant, record.run_id)
     if isinstance(record, RunEvent):
-        # Joined: one search instead of nine, for every record of the log.
+        # Joined: one search instead of nine.
         texts = (
             record.payload or "", record.meta, record.tenant, record.run_id, record.t, record.actor,
             record.type, record.agent_id, record.idempotency_key or "",
