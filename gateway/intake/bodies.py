@@ -54,7 +54,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         return toon.json_of(text, bytes_max=self.bytes_max) if self.is_toon else text
 
     def if_small(self, inline_bytes_max: int = INLINE_BYTES_MAX) -> "Body | None":
-        """The body, inflated, where it is small enough to be judged on the event loop; None: it is not."""
+        """The body, inflated, where it is small enough to be judged at once on an event loop; None: it is not."""
         if self.is_toon:
             inline_bytes_max = TOON_INLINE_BYTES_MAX
         if len(self.received) > inline_bytes_max:

@@ -51,7 +51,7 @@ def read_plain(body: bytes) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _finds(pattern: re.Pattern[bytes], text: bytes) -> bool:
-    if len(text) <= _SEARCH_BYTES:
-        return pattern.search(text) is not None
-    starts = range(0, len(text), _SEARCH_BYTES)
-    return any(pattern.search(text, start, start + _SEARCH_BYTES + _NUMBER_BYTES_MAX) for start in starts)
+    for start in range(0, len(text), _SEARCH_BYTES):  # nearly always once: a generator costs a third more
+        if pattern.search(text, start, start + _SEARCH_BYTES + _NUMBER_BYTES_MAX):
+            return True
+    return False
