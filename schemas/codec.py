@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from schemas import plain, registry
+from schemas import plain_event, registry
 from schemas.errors import Poison, Reason
 from schemas.events import (
     BreakerState,
@@ -44,7 +44,7 @@ _READERS: dict[int, tuple[Any, Any, type[Record]]] = {
     )
     for entry in registry.released()
 }
-_PLAIN = FRAME.pack(MAGIC, plain.SCHEMA_ID)
+_PLAIN = FRAME.pack(MAGIC, plain_event.SCHEMA_ID)
 
 
 def encode(record: Record) -> bytes:
@@ -68,7 +68,7 @@ def decode(value: bytes | None) -> Record:
     """
     if value is None or len(value) < FRAME.size:
         raise Poison(Reason.UNDECODABLE, "shorter than the 5 bytes of magic byte and schema id")
-    if value.startswith(_PLAIN) and (event := plain.read_event(value, FRAME.size)) is not None:
+    if value.startswith(_PLAIN) and (event := plain_event.read_event(value, FRAME.size)) is not None:
         return event
     return _decode_by_schema(value)
 

@@ -10,8 +10,8 @@ from gateway.intake import toon
 from gateway.intake.codings import Coding, inflate
 
 # A larger body is not judged on the event loop: the worst of this size take 10 to 20 ms, and 10 MiB many seconds.
-INLINE_BYTES_MAX = 16 * 1024
-TOON_INLINE_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
+SMALL_BYTES_MAX = 16 * 1024
+TOON_SMALL_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
 
 
 class MediaType(StrEnum):
@@ -53,18 +53,18 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         text = self.text()
         return toon.json_of(text, bytes_max=self.bytes_max) if self.is_toon else text
 
-    def if_small(self, inline_bytes_max: int = INLINE_BYTES_MAX) -> "Body | None":
+    def if_small(self, small_bytes_max: int = SMALL_BYTES_MAX) -> "Body | None":
         """The body, inflated, where it is small enough to be judged at once on an event loop; None: it is not."""
         if self.is_toon:
-            inline_bytes_max = TOON_INLINE_BYTES_MAX
-        if len(self.received) > inline_bytes_max:
+            small_bytes_max = TOON_SMALL_BYTES_MAX
+        if len(self.received) > small_bytes_max:
             return None
         if self.coding is None:
             return self
         if self.coding is Coding.BR:  # it fills its window, up to 16 MiB, before it gives out a first chunk
             return None
         try:
-            inflated = inflate(self.received, self.coding, bytes_max=min(inline_bytes_max, self.bytes_max))
+            inflated = inflate(self.received, self.coding, bytes_max=min(small_bytes_max, self.bytes_max))
         except EventTooLarge:
             return None
         return msgspec.structs.replace(self, received=inflated, coding=None)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from gateway.intake.plain import read_plain
+from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid

@@ -8,7 +8,7 @@ On a thread of this process that would stop the event loop, however many threads
 import asyncio
 from typing import Any, Protocol
 
-from gateway.intake.bodies import INLINE_BYTES_MAX
+from gateway.intake.bodies import SMALL_BYTES_MAX
 from gateway.judging.questions import Question, Verdict
 from gateway.onethread import OneThread
 from schemas.credentials import Credentials
@@ -50,10 +50,10 @@ class ThreadJudge:
 
 
 async def judged(
-    question: Question[Verdict], credentials: Credentials, *, otherwise: Judge, inline_bytes_max: int = INLINE_BYTES_MAX
+    question: Question[Verdict], credentials: Credentials, *, otherwise: Judge, small_bytes_max: int = SMALL_BYTES_MAX
 ) -> Verdict:
     """Return the verdict on *question*: at once if its body is small, else that of *otherwise*. Raises as `Judge`."""
-    if (small := question.body.if_small(inline_bytes_max)) is not None:
+    if (small := question.body.if_small(small_bytes_max)) is not None:
         return question.verdict(small.json(), credentials)
     verdict: Verdict = await otherwise.judge(question, credentials)
     return verdict

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -55,10 +56,15 @@ def test_a_postgres_whose_whole_disk_is_full_loses_nothing_and_goes_on_once_ther
         pass
     data = own_folder / "postgres"
     with moved_to_a_small_disk(data, size_mib=POSTGRES_MIB) as disk, running(own_folder) as stack:
-        with nothing_dead_lettered(stack), sending(stack, tmp_path / "ledger.jsonl") as load:
+        with (
+            nothing_dead_lettered(stack),
+            # Now, for a full disk may have no room for what Postgres writes when another session begins.
+            psycopg.connect(stack.addresses.postgres, autocommit=True) as session,
+            sending(stack, tmp_path / "ledger.jsonl") as load,
+        ):
             disk.fill()
             wait_until(lambda: refusals(stack) > 0, timeout_s=NOTICED_WITHIN_S, what="Postgres to refuse a row")
-            exhaust_the_log(stack)
+            exhaust_the_log(session)
             wait_until(lambda: not stack.is_ready("postgres"), timeout_s=NOTICED_WITHIN_S, what="Postgres to end")
             for_a_while(FULL_S)
             load.wait_for()
@@ -136,13 +142,10 @@ def own(path: Path) -> None:
     shutil.chown(path, account.pw_uid, account.pw_gid)
 
 
-def exhaust_the_log(stack: RunningStack) -> None:
+def exhaust_the_log(session: psycopg.Connection[Any]) -> None:
     """Write to Postgres's own log until there is no room for its next segment: no row of ours gets that far."""
-    with (
-        psycopg.connect(stack.addresses.postgres, autocommit=True) as database,
-        pytest.raises(psycopg.OperationalError),
-    ):
-        database.execute(WRITE_LOG)
+    with pytest.raises(psycopg.OperationalError):
+        session.execute(WRITE_LOG)
 
 
 def refusals(stack: RunningStack) -> float:

@@ -11,9 +11,9 @@ from io import BytesIO
 
 import pytest
 
-from gateway.intake.bodies import INLINE_BYTES_MAX, TOON_INLINE_BYTES_MAX, Body, MediaType
+from gateway.intake.bodies import SMALL_BYTES_MAX, TOON_SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.documents import parse_event
-from gateway.intake.plain import read_plain
+from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.errors import Invalid
 from schemas.validity import EVENT_BYTES_MAX
@@ -132,7 +132,7 @@ async def test_hostile_toon_is_refused(served: Served, name: str, path: str) -> 
 
 @pytest.mark.parametrize(
     ("media_type", "bytes_max"),
-    [(MediaType.JSON, INLINE_BYTES_MAX), (MediaType.NDJSON, INLINE_BYTES_MAX), (MediaType.TOON, TOON_INLINE_BYTES_MAX)],
+    [(MediaType.JSON, SMALL_BYTES_MAX), (MediaType.NDJSON, SMALL_BYTES_MAX), (MediaType.TOON, TOON_SMALL_BYTES_MAX)],
 )
 async def test_only_a_small_body_is_judged_on_the_loop(media_type: MediaType, bytes_max: int) -> None:
     """The worst of that size take milliseconds."""

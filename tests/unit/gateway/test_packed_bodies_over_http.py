@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gateway.errors import EventTooLarge
-from gateway.intake.bodies import INLINE_BYTES_MAX, Body, MediaType
+from gateway.intake.bodies import SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from schemas import codec
 from schemas.events import EnvironmentCaptured, RunEvent
@@ -99,7 +99,7 @@ async def test_what_is_not_json_when_inflated_is_as_if_it_came_so(served: Served
 
 
 @pytest.mark.parametrize("coding", [None, *Coding])
-@pytest.mark.parametrize("inflated_bytes", [10, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1])
+@pytest.mark.parametrize("inflated_bytes", [10, SMALL_BYTES_MAX, SMALL_BYTES_MAX + 1])
 async def test_only_small_bodies_are_inflated_and_judged_on_the_loop(
     coding: Coding | None, inflated_bytes: int
 ) -> None:
@@ -110,7 +110,7 @@ async def test_only_small_bodies_are_inflated_and_judged_on_the_loop(
     judged_text, thread = await made_of(body, lambda text: (text, threading.current_thread()))
     assert judged_text == inflated
     on_loop = thread is threading.main_thread()
-    assert on_loop == (inflated_bytes <= INLINE_BYTES_MAX and coding is not Coding.BR)
+    assert on_loop == (inflated_bytes <= SMALL_BYTES_MAX and coding is not Coding.BR)
 
 
 TRIES = 10

@@ -9,7 +9,7 @@ import pytest
 import toon_format
 
 from gateway.errors import QueueFull
-from gateway.intake.bodies import TOON_INLINE_BYTES_MAX, Body, MediaType
+from gateway.intake.bodies import TOON_SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from gateway.intake.toon import VALUES_MAX
 from gateway.judging.judge import TOON_WAITING_MAX, ThreadJudge
@@ -129,17 +129,17 @@ def _padded(bytes_count: int) -> Body:
     return Body(received=text, media_type=MediaType.TOON, coding=None, bytes_max=MIB)
 
 
-@pytest.mark.parametrize("bytes_count", [10, TOON_INLINE_BYTES_MAX, TOON_INLINE_BYTES_MAX + 1])
+@pytest.mark.parametrize("bytes_count", [10, TOON_SMALL_BYTES_MAX, TOON_SMALL_BYTES_MAX + 1])
 async def test_only_small_toon_is_translated_on_the_loop(bytes_count: int) -> None:
     body = _padded(bytes_count)
     text, thread = await made_of(body, lambda text: (text, threading.current_thread()))
     assert text == body.json()
-    assert (thread is threading.main_thread()) == (bytes_count <= TOON_INLINE_BYTES_MAX)
+    assert (thread is threading.main_thread()) == (bytes_count <= TOON_SMALL_BYTES_MAX)
 
 
 async def test_large_toon_beyond_what_may_wait_is_to_be_sent_again() -> None:
     """The others are judged; the answer for the rest is 429, and afterwards there is room again."""
-    body, judge = _padded(TOON_INLINE_BYTES_MAX + 1), ThreadJudge()
+    body, judge = _padded(TOON_SMALL_BYTES_MAX + 1), ThreadJudge()
 
     async def outcome() -> Any:
         try:

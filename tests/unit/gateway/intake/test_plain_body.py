@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.intake.plain import read_plain
+from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import signed_form
 
