@@ -208,3 +208,35 @@ async def test_leaving_flushes_what_is_in_flight() -> None:
         waiter = asyncio.create_task(publisher.publish(RECORD))
         await bench.until(lambda: len(producer) == 1)
     assert (await waiter).partition == 3
+
+
+async def test_any_number_wait_for_one_record_and_one_who_stops_stops_nobody_else() -> None:
+    bench = Bench()
+    async with bench.publisher as publisher:
+        producer = await bench.ready()
+        producer.silent = True
+        delivery = publisher.submit(RECORD)
+        waiters = [asyncio.create_task(delivery.acknowledged()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiters[0].cancel()
+        await asyncio.wait(waiters[:1])
+        waiters[1].cancel()
+        producer.silent = False
+        producer.poll(0)
+        publisher._settle()  # at once, before the one that is to stop has had its turn
+        assert (await waiters[2]).partition == 3
+        assert await delivery.acknowledged() == waiters[2].result()
+
+
+async def test_one_who_waits_again_for_an_overdue_record_has_its_place_when_it_comes() -> None:
+    bench = Bench(ack_timeout_s=0.01)
+    async with bench.publisher as publisher:
+        producer = await bench.ready()
+        producer.silent = True
+        delivery = publisher.submit(RECORD)
+        with pytest.raises(LogUnavailable):
+            await delivery.acknowledged()
+        assert delivery.overdue
+        waiter = asyncio.create_task(delivery.acknowledged())
+        producer.silent = False
+        assert (await waiter).partition == 3
