@@ -8,7 +8,7 @@ A record that bears a `gateway-mac` of ours was checked at the door: schema and 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 
 from schemas import headers as header_names
@@ -233,10 +233,14 @@ def _time_fault(value: object) -> str | None:
     if not isinstance(value, str) or not _TIME.match(value):
         return "an RFC 3339 time with its offset"
     try:
-        # An offset of up to 23:59 parses here; Postgres takes less than 16 hours.
-        offset = datetime.fromisoformat(value.upper()).utcoffset()
+        moment = datetime.fromisoformat(value.upper())
+        moment.astimezone(UTC)
     except ValueError:
         return "no such time"
+    except OverflowError:  # Postgres would store it, and nobody could read it as a datetime again
+        return "not within the years 1 to 9999 of UTC"
+    # An offset of up to 23:59 parses here; Postgres takes less than 16 hours.
+    offset = moment.utcoffset()
     if offset is None or abs(offset.total_seconds()) >= 16 * 3600:
         return "no such offset"
     return None

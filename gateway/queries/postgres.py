@@ -33,6 +33,9 @@ CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0
 CONNECT_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_MS = 5000
+LOOKS_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
+# UTC: with another zone's offset some moments that are stored would be in the year 10000.
+OPTIONS = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
 
 Connection = psycopg.AsyncConnection[dict[str, Any]]
 
@@ -97,32 +100,21 @@ class PostgresRunStore:
         except psycopg.ProgrammingError:
             # Its text quotes the DSN with the password, and the pool would log it at each attempt.
             raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            dsn,
-            kwargs={
-                "autocommit": True,
-                "row_factory": dict_row,
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "options": f"-c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}",
-            },
-            min_size=1,
-            max_size=CONNECTIONS_MAX,
-            timeout=CONNECTION_WAIT_S,
-            check=AsyncConnectionPool.check_connection,  # a restarted Postgres must not fail the first read after it
-            open=False,
-            name="reads",
-        )
+        self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX)
+        self._looks = _pool(dsn, name="looks", connections_max=LOOKS_CONNECTIONS_MAX)
         self._migrated = False
         self._available = False
 
     async def __aenter__(self) -> Self:
         """Start connecting in the background."""
-        await self._pool.open(wait=False)
+        for pool in (self._reads, self._looks):
+            await pool.open(wait=False)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        await self._pool.close()
+        for pool in (self._reads, self._looks):
+            await pool.close()
 
     @property
     def available(self) -> bool:
@@ -231,7 +223,7 @@ class PostgresRunStore:
 
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
         """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
-        async with self._connection() as connection:
+        async with self._connection(self._looks) as connection:
             return await numbering.known(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
@@ -239,9 +231,9 @@ class PostgresRunStore:
             return await (await connection.execute(statement, {"tenant": tenant, "run_id": run_id})).fetchone()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, pool: "AsyncConnectionPool[Connection] | None" = None) -> AsyncIterator[Connection]:
         try:
-            async with self._pool.connection() as connection:
+            async with (pool or self._reads).connection() as connection:
                 if not self._migrated:
                     await _check_version(connection)
                     self._migrated = True
@@ -252,6 +244,24 @@ class PostgresRunStore:
             self._available = False
             raise StoreUnavailable("stored runs cannot be read now; events are still accepted") from error
         self._available = True
+
+
+def _pool(dsn: str, *, name: str, connections_max: int) -> AsyncConnectionPool[Connection]:
+    return AsyncConnectionPool(
+        dsn,
+        kwargs={
+            "autocommit": True,
+            "row_factory": dict_row,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": OPTIONS,
+        },
+        min_size=1,
+        max_size=connections_max,
+        timeout=CONNECTION_WAIT_S,
+        check=AsyncConnectionPool.check_connection,  # a restarted Postgres must not fail the first read after it
+        open=False,
+        name=name,
+    )
 
 
 class TablesNotMigrated(StoreUnavailable):

@@ -16,7 +16,10 @@ from schemas.settings import SettingsInvalid
 CONNECT_S = 5
 # Of each statement; the largest run is deleted by one.
 STATEMENT_S = 600
-OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout=5s -c idle_in_transaction_session_timeout=120s"
+OPTIONS = (
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_S}s -c lock_timeout=5s"
+    " -c idle_in_transaction_session_timeout=120s"
+)
 
 Connection = AsyncConnection[dict[str, Any]]
 

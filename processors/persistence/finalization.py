@@ -1,5 +1,6 @@
 """The end of a run: its row closed and its trace record written, in the transaction of its slice."""
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -10,7 +11,7 @@ from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival
 from schemas.events import RunStatus, TraceRecord
 
-ROWS_A_FETCH = 500
+ROWS_A_FETCH = 100  # of up to 100 KiB each: they are read between two turns of the event loop
 
 FINALIZE_RUN = """
     UPDATE runs SET status = %(status)s, declared_event_count = %(declared)s, finalized_at = %(finalized_at)s
@@ -53,8 +54,12 @@ SELECT_TRACE = """
 """
 
 
-async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord:
-    """Close the run of *arrival* and sum it up; its events of this slice are written already."""
+async def finalize(connection: AsyncConnection, arrival: Arrival, goes_on: Callable[[], None]) -> TraceRecord:
+    """
+    Close the run of *arrival* and sum it up; its events of this slice are written already.
+
+    *goes_on* is called at each step, since a run may have more events than can be read in any fixed time.
+    """
     record: Any = arrival.record
     await connection.execute(
         FINALIZE_RUN,
@@ -67,7 +72,11 @@ async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord
         },
     )
     summed = await _sum_up(
-        connection, (record.tenant, record.run_id), status=record.status, declared_event_count=record.event_count
+        connection,
+        (record.tenant, record.run_id),
+        goes_on,
+        status=record.status,
+        declared_event_count=record.event_count,
     )
     await connection.execute(
         INSERT_TRACE,
@@ -84,42 +93,51 @@ async def finalize(connection: AsyncConnection, arrival: Arrival) -> TraceRecord
     return summed
 
 
-async def sum_up_again(connection: AsyncConnection, run: RunKey) -> TraceRecord:
+async def sum_up_again(connection: AsyncConnection, run: RunKey, goes_on: Callable[[], None]) -> TraceRecord:
     """
     Make the trace record of a closed *run* anew, since events from before its end were added or rewritten.
 
     Of a run whose events were removed it stays as it was until all of them are back: its chain head is what exports
-    are verified against.
+    are verified against. *goes_on* is as in `finalize`.
     """
     if await _removed(connection, run) is not None:
         async with connection.cursor() as cursor:
             return await stored_trace(cursor, run)
     status, declared_event_count = await (await connection.execute(CLOSED_RUN, run)).fetchone() or _no_trace(run)
-    summed = await _sum_up(connection, run, status=RunStatus(status), declared_event_count=declared_event_count)
+    summed = await _sum_up(
+        connection, run, goes_on, status=RunStatus(status), declared_event_count=declared_event_count
+    )
     await connection.execute(UPDATE_TRACE, (summed.event_count, summed.chain_head, summed.document, *run))
     return summed
 
 
 async def _sum_up(
-    connection: AsyncConnection, run: RunKey, *, status: RunStatus, declared_event_count: int | None
+    connection: AsyncConnection,
+    run: RunKey,
+    goes_on: Callable[[], None],
+    *,
+    status: RunStatus,
+    declared_event_count: int | None,
 ) -> TraceRecord:
     trace = Trace()
     # A cursor on the server: a run may have more events than we want in memory.
-    async with connection.cursor(name="run_events") as rows:
-        rows.itersize = ROWS_A_FETCH
-        await rows.execute(RUN_EVENTS_BY_SEQ, run)
-        async for seq, kind, actor, happened_at, payload, referenced_bytes, sha256 in rows:
-            trace.add(
-                StoredEvent(
-                    seq=seq,
-                    type=kind,
-                    actor=actor,
-                    happened_at=happened_at,
-                    payload=payload,
-                    referenced_bytes=referenced_bytes,
-                    event_sha256=sha256,
+    async with connection.cursor(name="run_events") as cursor:
+        await cursor.execute(RUN_EVENTS_BY_SEQ, run)
+        while rows := await cursor.fetchmany(ROWS_A_FETCH):
+            goes_on()
+            for seq, kind, actor, happened_at, payload, referenced_bytes, sha256 in rows:
+                trace.add(
+                    StoredEvent(
+                        seq=seq,
+                        type=kind,
+                        actor=actor,
+                        happened_at=happened_at,
+                        payload=payload,
+                        referenced_bytes=referenced_bytes,
+                        event_sha256=sha256,
+                    )
                 )
-            )
+    goes_on()
     tenant, run_id = run
     counts = await connection.execute(RUN_COUNTS, {"tenant": tenant, "run": run_id})
     duplicates, rejected = await counts.fetchone() or (0, 0)

@@ -18,6 +18,8 @@ COPY_EVENTS = """
         payload_ref, meta, event_sha256, kafka_partition, kafka_offset, received_at) FROM STDIN (FORMAT BINARY)
 """
 
+LATEST_MS = 253_402_300_799_000  # the last second of the year 9999: a producer may set a record's time to anything
+
 # How the columns above are sent; binary costs a quarter of text. The texts of json columns are sent as they are.
 EVENT_TYPES = (
     *("text", "text", "int8", "text", "text", "timestamptz", "text", "text", "text", "text"),
@@ -102,10 +104,13 @@ def received_at(arrival: Arrival) -> datetime:
     header = arrival.headers.get(headers.RECEIVED_AT)
     if header is not None and arrival.rejection is None:
         try:
-            return datetime.fromisoformat(header.decode())
-        except ValueError:
-            pass  # a direct producer's own header: the record's time serves
-    return datetime.fromtimestamp(max(arrival.raw.timestamp, 0) / 1000, UTC)
+            moment = datetime.fromisoformat(header.decode())
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        # It is a direct producer's own: the record's time serves.
+    return datetime.fromtimestamp(min(max(arrival.raw.timestamp, 0), LATEST_MS) / 1000, UTC)
 
 
 def _event_row(arrival: Arrival) -> tuple[object, ...]:
@@ -133,8 +138,8 @@ def _event_row(arrival: Arrival) -> tuple[object, ...]:
 
 def _moment(t: str) -> datetime:
     try:
-        return datetime.fromisoformat(t.upper())
-    except ValueError as error:
+        return datetime.fromisoformat(t.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Poison(Reason.NOT_STORABLE, f"t: {error}") from error
 
 

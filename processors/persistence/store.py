@@ -7,11 +7,11 @@ a rare slice twice and every other one no staging.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from typing import NamedTuple, Self
 
 import psycopg
 import structlog
@@ -35,17 +35,18 @@ from schemas.settings import SettingsInvalid
 log = structlog.get_logger()
 
 CONNECT_S = 5
-TRANSACTION_S = 30.0
-# A worker that is suspended within a transaction would keep its runs locked for whoever takes its partitions over.
-ENDS_IDLE = "-c idle_in_transaction_session_timeout=30s"
+TRANSACTION_S = 30.0  # without a step forward: summing a long run up may take many of them
+# Every moment that is stored can be read as one of UTC; with another zone's offset some would be in the year 10000. And
+# a worker that is suspended within a transaction would keep its runs locked for whoever takes its partitions over.
+OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout=30s"
 APPLICATION = "tidegate-persistence"
-# One that hangs within COPY is not idle, and no timeout of Postgres ends it. Whoever is kept waiting ends what is
-# older than any of us would let it become.
+# One that hangs within COPY is not idle, and no timeout of Postgres ends it. Whoever is kept waiting ends what has been
+# at one statement for longer than any of us would wait for it.
 ABANDONED_AFTER = 2  # times TRANSACTION_S
 END_ABANDONED = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE usename = current_user AND application_name = %s AND pid <> pg_backend_pid()
-        AND xact_start < now() - make_interval(secs => %s)
+        AND xact_start IS NOT NULL AND query_start < now() - make_interval(secs => %s)
 """
 
 # Classes of SQLSTATE (PostgreSQL, appendix A) after which the same slice may go in later: connection, rolled back,
@@ -72,6 +73,11 @@ class Appended:
     traces: Sequence[TraceRecord]
 
 
+class _Transaction(NamedTuple):
+    connection: AsyncConnection
+    goes_on: Callable[[], None]  # called at each step, it gives the next one its whole time
+
+
 class _MustLookUp(Exception):
     """The slice bears on what is stored: judge it again, knowing that."""
 
@@ -93,7 +99,7 @@ class EventStore:
             max_size=connections_max,
             open=False,
             timeout=CONNECT_S,
-            kwargs={"connect_timeout": CONNECT_S, "application_name": APPLICATION, "options": ENDS_IDLE},
+            kwargs={"connect_timeout": CONNECT_S, "application_name": APPLICATION, "options": OPTIONS},
         )
 
     async def __aenter__(self) -> Self:
@@ -113,7 +119,7 @@ class EventStore:
         """
         newest = migrations.newest_version()
         try:
-            async with self._transaction() as connection:
+            async with self._transaction() as (connection, _):
                 row = await (await connection.execute(migrations.APPLIED_VERSION)).fetchone()
         except errors.UndefinedTable:
             row = None
@@ -136,7 +142,7 @@ class EventStore:
     async def _append(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Appended:
         reach(Failpoint.BEFORE_TX)
         try:
-            async with self._transaction() as connection, connection.cursor() as cursor:
+            async with self._transaction() as (connection, goes_on), connection.cursor() as cursor:
                 known = Known(finalized=await lock_runs(cursor, arrivals))
                 if self._writing is Writing.OVERWRITE:
                     await forget(cursor, arrivals)
@@ -150,9 +156,10 @@ class EventStore:
                 await write(cursor, verdicts)
                 if self._writing is Writing.MISSING:
                     await forget_rejected(cursor, verdicts.events)
-                traces = [await finalize(connection, each) for each in verdicts.finalizations.values()]
+                traces = [await finalize(connection, each, goes_on) for each in verdicts.finalizations.values()]
                 traces += [
-                    await sum_up_again(connection, run) for run in verdicts.reopened - verdicts.finalizations.keys()
+                    await sum_up_again(connection, run, goes_on)
+                    for run in verdicts.reopened - verdicts.finalizations.keys()
                 ]
                 traces += [await stored_trace(cursor, run) for run in verdicts.traces_again - verdicts.reopened]
                 reach(Failpoint.BEFORE_COMMIT)
@@ -164,10 +171,11 @@ class EventStore:
         return Appended(tally=verdicts.tally, traces=traces)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self) -> AsyncIterator[_Transaction]:
+        time = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(TRANSACTION_S), self._pool.connection() as connection:
-                yield connection
+            async with asyncio.timeout(TRANSACTION_S) as patience, self._pool.connection() as connection:
+                yield _Transaction(connection, lambda: patience.reschedule(time() + TRANSACTION_S))
         except errors.UniqueViolation:
             raise
         except (PoolTimeout, TimeoutError) as error:
@@ -186,6 +194,9 @@ class EventStore:
 
 def _meaning(error: psycopg.Error) -> Exception:
     state = error.sqlstate
+    if state is None and isinstance(error, psycopg.DataError):
+        # psycopg's own, of a value that it cannot send or read: Postgres is there, and no retry mends it.
+        return Poison(Reason.NOT_STORABLE, f"{error}")
     if state is None or state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
         # Without a state the connection broke: whether it was committed is unknown, and the keys settle it.
         return Transient(f"Postgres: {error}".strip())

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,15 +11,18 @@ import pytest
 
 from deploy.local import settings_file
 from processors.persistence import store
+from schemas.events import RunFinalized, RunStatus
+from tests.builders import TENANT, event, run_event
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.database import dsn_through, stored
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused, resident_mib
 from tests.faults.proxy import Proxy, proxied
-from tests.faults.records import good, new_run, nothing_dead_lettered, produce
+from tests.faults.records import good, new_run, nothing_dead_lettered, produce, write_as_a_gateway
 from tests.stack import RunningStack, wait_until
 
 COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
+SUMMED_UP = "SELECT event_count FROM trace_records WHERE run_id = %s"
 MEMORY_MAX_MIB = 300
 GOES_ON_S = 60.0
 
@@ -137,6 +141,27 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_waits_for_
         with pytest.raises(psycopg.OperationalError):
             copying.__exit__(None, None, None)
         left_behind.close()
+
+
+def test_a_run_that_takes_longer_to_sum_up_than_a_transaction_has_for_a_step_is_finalized(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    run_id, events = new_run(), 100
+    end = RunFinalized(
+        tenant=TENANT, run_id=run_id, status=RunStatus.SUCCEEDED, event_count=events, finalized_at=datetime.now(UTC)
+    )
+    records = [(run_event(event(seq, run_id=run_id)), seq) for seq in range(1, events + 1)]
+    with (
+        held_down(stack, "persistence"),
+        own_process(stack, tmp_path, variant="slow_summary"),
+        psycopg.connect(stack.addresses.postgres, autocommit=True) as database,
+    ):
+        write_as_a_gateway(stack, *records, (end, "finalized"))
+        wait_until(
+            lambda: database.execute(SUMMED_UP, (run_id,)).fetchone() == (events,),
+            timeout_s=GOES_ON_S,
+            what="the run to be summed up",
+        )
 
 
 def check_status(stack: RunningStack, expected: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
+from time import sleep
 from typing import Any
 
 from gateway import __main__ as gateway_main
@@ -20,7 +21,8 @@ from gateway import publisher
 from gateway.intake import offers
 from processors import __main__ as processors_main
 from processors.maintenance import rules
-from processors.persistence import agent, process, store
+from processors.persistence import agent, finalization, process, store
+from processors.persistence.trace import StoredEvent, Trace
 from processors.runtime import group, worker
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.failpoints import EXIT_KILLED
@@ -47,6 +49,19 @@ TAKEN_WITHIN_S = 0.1
 def impatient() -> None:
     """Give Postgres 2 s for a transaction instead of 30."""
     change(store, "TRANSACTION_S", IMPATIENT_S)
+
+
+def slow_summary() -> None:
+    """Give a transaction a second for each step, and take a tenth for each five events that are summed up."""
+
+    def add(trace: Trace, event: StoredEvent) -> None:
+        sleep(0.02)
+        add_at_once(trace, event)
+
+    add_at_once = Trace.add
+    change(Trace, "add", add)
+    change(finalization, "ROWS_A_FETCH", 5)
+    change(store, "TRANSACTION_S", 1.0)
 
 
 def raising() -> None:
@@ -241,6 +256,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
         impatient,
+        slow_summary,
         raising,
         gateway_dies_before_a_report,
         gateway_dies_after_a_report,

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from schemas import codec
+from schemas import codec, headers
 from tests import builders
 from tests.integration.test_integrity import integrity
 from tests.integration.test_persistence import wait_for
@@ -87,6 +87,13 @@ def test_what_breaks_a_rule_is_kept_with_its_bytes_and_its_receipt_says_why(
     shown = integrity(client, run_id)
     assert (shown["event_count"], shown["rejected"]["reasons"]) == (1, dict.fromkeys(sorted(places), 1))
     assert {each["reason"]: each["wal_id"] for each in shown["rejected"]["last"]} == places
+
+
+@pytest.mark.parametrize("received_at", ["2025-12-05T10:00:00", "0001-01-01T00:00:00+14:00", "yesterday", ""])
+def test_a_producers_own_received_at_stops_nobody(stack: RunningStack, run_id: str, received_at: str) -> None:
+    value = framed(signed(stack, 1, run_id))
+    place = produce(stack, value, [(headers.RECEIVED_AT, received_at)], key=run_id.encode())
+    assert Client(stack).settled(place)["outcome"] == "stored"
 
 
 def test_a_gap_is_stored_and_told(stack: RunningStack, run_id: str) -> None:

@@ -190,6 +190,17 @@ async def test_a_finalized_run_has_its_trace_record_in_the_table_and_on_the_topi
     assert published[0].document == document
 
 
+async def test_the_first_and_the_last_moment_there_are_do_not_hold_up_a_run(
+    stack: RunningStack, database: psycopg.Connection[Any], run_id: str
+) -> None:
+    """What Postgres stores and Python could not read again would be tried for ever, and the partition with it."""
+    for seq, t in enumerate(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"], start=1):
+        await post(stack, f"{run_id}/events/", event(seq, run_id=run_id, t=t))
+    await post(stack, f"{run_id}/finalize", {"status": "succeeded", "event_count": 2})
+    query = "SELECT event_count FROM trace_records WHERE run_id = %s"
+    assert wait_for(database, query, run_id, count=1) == [(2,)]
+
+
 def traces_of(stack: RunningStack, run_id: str) -> list[TraceRecord]:
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test"})
     topic = topics.RUN_TRACES.name

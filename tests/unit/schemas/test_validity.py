@@ -34,6 +34,7 @@ def test_a_valid_event_has_no_fault() -> None:
         ({"seq": 0}, "/seq"), ({"seq": True}, "/seq"), ({"seq": 1.0}, "/seq"), ({"seq": 2**63}, "/seq"),
         ({"t": "2025-12-05T10:00:00"}, "/t"), ({"t": "2025-13-05T10:00:00Z"}, "/t"), ({"t": 5}, "/t"),
         ({"t": "2025-12-05T10:00:00+23:00"}, "/t"), ({"t": "2025-12-05"}, "/t"),
+        ({"t": "9999-12-31T23:59:59-00:01"}, "/t"), ({"t": "0001-01-01T00:00:00+00:01"}, "/t"),
         ({"actor": "Agent"}, "/actor"), ({"actor": "a" * 65}, "/actor"), ({"actor": ""}, "/actor"),
         ({"type": "a..b"}, "/type"), ({"type": "a" * 129}, "/type"), ({"type": "tool call"}, "/type"),
         ({"type": "error\n"}, "/type"),
@@ -43,6 +44,11 @@ def test_a_valid_event_has_no_fault() -> None:
 def test_a_field_that_breaks_its_rule_is_named(changes: dict[str, Any], pointer: str) -> None:
     given = event() | changes
     assert [fault.pointer for fault in event_faults(given, run_id="run-1")] == [pointer]
+
+
+@pytest.mark.parametrize("t", ["9999-12-31T23:59:59.999999999Z", "0001-01-01T00:00:00-14:00", "0001-01-01t00:00:00z"])
+def test_the_first_and_the_last_moment_of_utc_are_taken(t: str) -> None:
+    assert event_faults(event(t=t), run_id="run-1") == []
 
 
 @pytest.mark.parametrize(
