@@ -82,11 +82,11 @@ class Delivery:
             arrivals, unreadable = self._read(batch.partition.topic, records)
             readable = 0
             for found in unreadable:
-                if found.readable_before > readable:
-                    self._poisoned[batch.partition].row_ends()
+                # What decodes counts where it stands, though handled later: else poison would look like all there is.
+                self._poisoned[batch.partition].handled(found.readable_before - readable, self._limit())
                 readable = found.readable_before
                 await self._bury(batch.partition, found.raw, found.poison)
-            await self._settle(batch.partition, arrivals)
+            await self._settle(batch.partition, arrivals, noted=readable)
         reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
@@ -121,27 +121,31 @@ class Delivery:
             return batch.records
         return [record for record in batch.records if record.key == self._only_key]
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
+    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
+        """Bring *arrivals* to their outcomes; the first *noted* count as handled already."""
         # Halves are worked off front first, so that the order of the log is the order of effects.
         waiting = [arrivals] if arrivals else []
         while waiting:
             part = waiting.pop()
+            noted_of_part = min(noted, len(part))
             try:
                 tally = await self._until_possible(partition, lambda part=part: self._handler(part))  # type: ignore[misc]
             except Poison as poison:
-                if len(part) == 1:
-                    await self._bury(partition, part[0].raw, poison)
-                else:
+                if len(part) > 1:
                     middle = len(part) // 2
                     waiting += [part[middle:], part[:middle]]
+                    continue
+                await self._bury(partition, part[0].raw, poison)
             except SomeFailed as left:
                 self._count(partition, left.tally)
-                self._poisoned[partition].handled(left.tally.total(), self._limit())
+                done = left.tally.total()
+                self._poisoned[partition].handled(done, self._limit(), noted=min(noted_of_part, done))
                 for failure in left.failures:
                     await self._set_aside(partition, failure)
             else:
                 self._count(partition, tally)
-                self._poisoned[partition].handled(len(part), self._limit())
+                self._poisoned[partition].handled(len(part), self._limit(), noted=noted_of_part)
+            noted -= noted_of_part
 
     async def _set_aside(self, partition: Partition, failure: Failure) -> None:
         raw, poison, tiers = failure.arrival.raw, failure.poison, self._group.tiers

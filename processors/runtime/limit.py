@@ -67,15 +67,11 @@ class Poisoned:
         self.dead += 1
         self._note(1, limit)
 
-    def handled(self, count: int, limit: DeadLetterLimit) -> None:
-        """Note *count* records that came to another end."""
+    def handled(self, count: int, limit: DeadLetterLimit, *, noted: int = 0) -> None:
+        """Note *count* records that came to another end, of which *noted* were noted before."""
         if count:
-            self.row_ends()
-            self._note(count, limit)
-
-    def row_ends(self) -> None:
-        """Note that a good record stands between the last dead letter and the next."""
-        self.consecutive = 0
+            self.consecutive = 0
+            self._note(count - noted, limit)
 
     def _note(self, count: int, limit: DeadLetterLimit) -> None:
         self.records += count

@@ -21,6 +21,11 @@ class _Assigned:
     size_bytes: int = 0
     reached: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is open and nothing waits to be committed."""
+        return not self.batches and self.reached is None
+
 
 class Progress:
     """The partitions that this worker holds."""
@@ -28,6 +33,7 @@ class Progress:
     def __init__(self, *, commits: bool = True) -> None:
         """Hold nothing. Unless it *commits*, what is finished is settled, and nothing is ever to be committed."""
         self._commits = commits
+        self.left_work = False  # whether something was open or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -37,8 +43,9 @@ class Progress:
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop what is known of revoked *partitions*; a batch that finishes later counts for nothing."""
-        for partition in partitions:
-            self._assigned.pop(partition, None)
+        dropped = [held for partition in partitions if (held := self._assigned.pop(partition, None)) is not None]
+        if dropped:
+            self.left_work = not all(held.is_settled for held in dropped)
 
     def has_room(self, partition: Partition) -> bool:
         """Say whether another batch of *partition* may be fetched."""
@@ -95,4 +102,4 @@ class Progress:
 
     def settled(self) -> bool:
         """Say whether nothing is open and nothing waits to be committed."""
-        return not any(held.batches or held.reached is not None for held in self._assigned.values())
+        return all(held.is_settled for held in self._assigned.values())

@@ -241,13 +241,20 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         lanes, progress = self.transport.lanes, self.transport.progress
         if not await lanes.drain(partitions, timeout_s=drain_s):
             log.warning("given up unfinished work", partitions=len(partitions), waited_s=drain_s)
+        await self._commit_last()
+        await lanes.cancel(partitions)
+        progress.forget(partitions)
+
+    async def _commit_last(self) -> None:
         try:
             async with asyncio.timeout(COMMIT_S):
+                # Beside a commit that is under way Faust's would do nothing, and that one may have begun too early.
+                # Waited for like this, since Faust takes the end of our patience for that of the other commit.
+                if (under_way := self._commit_fut) is not None:
+                    await asyncio.wait([under_way])
                 await self.commit()
         except TimeoutError:
             log.warning("offsets not committed before giving partitions up", waited_s=COMMIT_S)
-        await lanes.cancel(partitions)
-        progress.forget(partitions)
 
 
 class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]

@@ -185,7 +185,7 @@ class Worker:
         except TimeoutError:
             # Faust waits for a rebalance that waits for a dead member: nothing of ours is lost by leaving it.
             log.warning("stopped without waiting for the group", waited_s=STOP_S)
-        return 0 if self._progress.settled() else EXIT_UNSETTLED
+        return 0 if self._progress.settled() and not self._progress.left_work else EXIT_UNSETTLED
 
     async def _beat(self) -> None:
         while True:

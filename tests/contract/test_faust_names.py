@@ -120,6 +120,12 @@ def test_a_crash_is_known_by_its_event() -> None:
     assert "self._crashed.set()" in inspect.getsource(Service.crash) + inspect.getsource(Service._crash)
 
 
+def test_a_commit_under_way_is_known_by_its_future() -> None:
+    """Beside it `commit` does nothing, and `_commit_last` waits for it by that name."""
+    assert BaseConsumer._commit_fut is None
+    assert "self._commit_fut = asyncio.Future" in inspect.getsource(BaseConsumer.commit)
+
+
 def test_streams_are_the_compiled_ones() -> None:
     """The pure Python path acknowledges events of an old generation unprocessed."""
     assert faust.streams._CStreamIterator is not None

@@ -222,6 +222,26 @@ async def test_good_records_between_poison_keep_it_within_the_limit(tmp_path: Pa
     assert loop.waits_s == []
 
 
+@pytest.mark.parametrize(("share", "halts"), [(0.25, False), (0.45, False), (0.75, True)])
+async def test_in_a_long_slice_poison_is_judged_by_its_share_of_it(tmp_path: Path, share: float, halts: bool) -> None:
+    class Watching(Loop):
+        async def _sleep(self, seconds: float) -> None:
+            self.limit = DeadLetterLimit(consecutive_max=10_000, share_max=1.0)
+            await super()._sleep(seconds)
+
+    loop = Watching(tmp_path, Store())
+    for batch in range(2):
+        records = [
+            Raw(value=b"bad", offset=offset)
+            if int((offset + 1) * share) > int(offset * share)
+            else raw(run_event(event(offset + 1)), offset=offset)
+            for offset in range(batch * 4000, (batch + 1) * 4000)
+        ]
+        await loop.delivery.deliver(Batch(TP, records))
+    assert bool(loop.waits_s) == halts
+    assert len(loop.writer.letters) == int(8000 * share)
+
+
 ENDPOINT = evaluation("scorer", ["30s", "5m"])
 
 

@@ -144,6 +144,21 @@ def test_it_is_settled_once_all_is_finished_and_committed() -> None:
     assert progress.settled()
 
 
+def test_what_is_dropped_with_work_left_is_remembered_until_the_next_is() -> None:
+    progress = assigned(TP, OTHER)
+    left, done = batch(0), batch(0, partition=OTHER)
+    progress.open(left)
+    progress.open(done)
+    progress.finish(done)
+    progress.committed(OTHER, 1)
+    progress.forget([TP])
+    assert progress.left_work
+    progress.forget([])
+    assert progress.left_work
+    progress.forget([OTHER])
+    assert not progress.left_work
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Batches open in log order, finish in any order, commits fail or not, partitions come and go."""
 

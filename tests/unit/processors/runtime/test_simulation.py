@@ -295,7 +295,7 @@ class DropsDeadLetters(Delivery):
 class BuriesNeighbours(Delivery):
     """Takes a whole slice for poison."""
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
+    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
         try:
             await self._until_possible(partition, lambda: self._handler(arrivals))
         except Poison as poison:
@@ -306,7 +306,7 @@ class BuriesNeighbours(Delivery):
 class WorksBackHalfFirst(Delivery):
     """Stores the later half of a slice with poison before the earlier."""
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival]) -> None:
+    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
         if not arrivals:
             return
         try:
@@ -316,8 +316,8 @@ class WorksBackHalfFirst(Delivery):
                 await self._bury(partition, arrivals[0].raw, poison)
             else:
                 middle = len(arrivals) // 2
-                await self._settle(partition, arrivals[middle:])
-                await self._settle(partition, arrivals[:middle])
+                await self._settle(partition, arrivals[middle:], noted=noted)
+                await self._settle(partition, arrivals[:middle], noted=noted)
 
 
 class CutsBytes(Delivery):
