@@ -158,6 +158,7 @@ class _Counter:
         self._found = waiting(bootstrap, group, selection)
         self.by_reason: Counter[str] = Counter()
         self.exhausted = 0
+        self.last_offset = -1  # of what was looked at; the topic has one partition
 
     @property
     def total(self) -> int:
@@ -167,6 +168,7 @@ class _Counter:
         for letter in self._found:
             self.by_reason[letter.reason] += 1
             self.exhausted += letter.is_exhausted
+            self.last_offset = letter.raw.offset
             yield letter
 
     def count(self) -> None:
@@ -205,11 +207,14 @@ class _Order:
         with progress_bar(shown=not as_json) as progress:
             bar = progress.add_task(self.settlement.value, total=meant)
             desk = Desk(self.bootstrap, self.group)
-            desk.settle(self._meant(), self.settlement, on_settled=lambda count: progress.advance(bar, count))
+            letters = self._meant(counter.last_offset)
+            desk.settle(letters, self.settlement, on_settled=lambda count: progress.advance(bar, count))
             return round(progress.tasks[bar].completed)
 
-    def _meant(self) -> Iterator[Letter]:
+    def _meant(self, last_offset: int) -> Iterator[Letter]:
         for letter in waiting(self.bootstrap, self.group, self.selection):
+            if letter.raw.offset > last_offset:  # it came while the question stood: nobody was asked about it
+                return
             if self.settlement is Settlement.DROPPED or not letter.is_exhausted:
                 yield letter
 

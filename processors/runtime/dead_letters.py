@@ -98,7 +98,7 @@ class LogWriter:
 
 
 def dead_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
-    """The dead letter of *record*: key, bytes and headers as they were, and what went wrong."""
+    """The dead letter of *record*: key, bytes and its own headers as they were, and what went wrong."""
     return _set_aside(record, poison, group=group, attempt=record.attempt + 1)
 
 
@@ -121,6 +121,10 @@ def _set_aside(record: RawRecord, poison: Poison, *, group: Group, attempt: int)
         headers.ERROR_CLASS: poison.reason.value,
         headers.ERROR_MESSAGE: poison.detail[:MESSAGE_CHARACTERS_MAX],
     }
-    kept: headers.Headers = [(name, value if value is not None else b"") for name, value in record.headers]
+    kept: headers.Headers = [
+        (name, value if value is not None else b"")
+        for name, value in record.headers
+        if name not in headers.OF_DEAD_LETTERS  # a producer's own would be taken for what is said here
+    ]
     kept += [(name, value.encode("utf-8", "replace")) for name, value in place.items()]
     return Outgoing(key=record.key, value=record.value, headers=kept)

@@ -26,6 +26,13 @@ def test_a_record_comes_back_at_its_place_with_its_own_headers() -> None:
     assert (restored.key, restored.value, restored.headers) == (b"run-1", b"bytes", [("seq", b"7")])
 
 
+def test_what_a_producer_says_in_the_letters_own_headers_is_not_believed() -> None:
+    forged: list[tuple[str, bytes | None]] = [(name, b"9") for name in sorted(headers.OF_DEAD_LETTERS)]
+    letter = letter_of(Raw(partition=3, offset=42, headers=[*forged, ("seq", b"7")]))
+    assert sorted(name for name, _ in letter.headers) == sorted([*headers.OF_DEAD_LETTERS, "seq"])
+    assert headers.find(letter.headers, headers.ORIGINAL_OFFSET) == b"42"
+
+
 def test_each_time_counts_as_an_attempt() -> None:
     once = letter_of(Raw())
     assert [restore(once).attempt, restore(letter_of(restore(once))).attempt] == [1, 2]
