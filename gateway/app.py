@@ -20,6 +20,7 @@ from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
+from gateway.room import Room
 from gateway.routes import ROUTES, Route
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
@@ -73,12 +74,14 @@ def create_app(
             clock=clock,
         ),
         followers=followers,
+        endpoints=views,
         live=live,
         credentials=credentials,
         clock=clock,
         telemetry=telemetry,
         readiness=readiness,
         deadlines=deadlines,
+        room=Room(),
         openapi=openapi_document(ROUTES, version=version("tidegate")),
     )
     # Answers tell no versions, those that aiohttp gives to malformed requests included.

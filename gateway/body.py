@@ -9,6 +9,7 @@ from gateway.context import Call
 from gateway.errors import BadBody, BodyTimeout, EventTooLarge
 from gateway.intake.bodies import DOCUMENTS, Body, MediaType, media_type_of
 from gateway.intake.codings import coding_of
+from gateway.room import Share
 
 
 async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
@@ -19,6 +20,7 @@ async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
         UnsupportedMediaType: none of them by its header.
         UnsupportedCoding: packed in a way that is not known.
         EventTooLarge: more than the route takes; no more than that is ever held.
+        QueueFull: more than there is room for, beside the others that are being read.
         BodyTimeout: not whole within the deadline.
         BadBody: its framing is broken.
     """
@@ -35,7 +37,7 @@ async def receive(call: Call) -> bytes:
     Return the bytes that were sent, whatever they are.
 
     Raises:
-        EventTooLarge, BodyTimeout, BadBody: see `read_body`.
+        EventTooLarge, QueueFull, BodyTimeout, BadBody: see `read_body`.
     """
     request, bytes_max, deadline_s = call.request, call.body_bytes_max, call.parts.deadlines.body_s
     content = request.content
@@ -48,8 +50,9 @@ async def receive(call: Call) -> bytes:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        async with asyncio.timeout(deadline_s):
-            return await _read(content, bytes_max)
+        with call.parts.room.share() as share:
+            async with asyncio.timeout(deadline_s):
+                return await _read(content, bytes_max, share)
     except TimeoutError:
         raise BodyTimeout(f"the body was not whole after {deadline_s:g} s") from None
     except web.RequestPayloadError as error:
@@ -61,9 +64,10 @@ def too_large(bytes_max: int) -> EventTooLarge:
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 
-async def _read(content: StreamReader, bytes_max: int) -> bytes:
+async def _read(content: StreamReader, bytes_max: int, share: Share) -> bytes:
     body = bytearray()
     while chunk := await content.readany():
+        share.take(len(chunk))
         body += chunk
         if len(body) > bytes_max:
             raise too_large(bytes_max)

@@ -15,8 +15,10 @@ from gateway.log.followers import GroupFollower
 from gateway.objects.pages import Pages
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
+from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
+from gateway.room import Room
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.credentials import Credentials, Principal
@@ -49,11 +51,13 @@ class Parts:
     survey: Survey
     live: LiveCursors
     followers: Mapping[str, GroupFollower]  # by group name
+    endpoints: EndpointViews
     credentials: Callable[[], Credentials]
     clock: Clock
     telemetry: Telemetry
     readiness: Readiness
     deadlines: Deadlines
+    room: Room
     openapi: bytes
 
 

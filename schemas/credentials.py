@@ -38,6 +38,9 @@ class KeyRefused(ValueError):
     """No valid key was presented. Answer 401; the text may be shown."""
 
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]  # one without an offset can be compared with none
+
+
 class Right(StrEnum):
     """What a key may do."""
 
@@ -67,9 +70,9 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     rights: list[Right]
     agents: list[Name] | None = None
-    created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
+    created_at: Moment
+    expires_at: Moment | None = None
+    revoked_at: Moment | None = None
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,8 +11,9 @@ class Bounds:
     """The client's patience and its memory."""
 
     request_timeout_s: float = 10.0  # one attempt, from connecting to the whole answer
-    give_up_after_s: float = 60.0  # all attempts at one request
-    close_timeout_s: float = 120.0  # the end of a run: its queue and its finalization
+    # All attempts at one request. A limit may ask for 61 s, which the pause below makes 76: there is time for two.
+    give_up_after_s: float = 180.0
+    close_timeout_s: float = 300.0  # the end of a run: its queue and its finalization
     pause_first_s: float = 0.1  # doubled with each attempt
     pause_max_s: float = 5.0
     queue_events_max: int = 1_000  # per run; `event` waits beyond it

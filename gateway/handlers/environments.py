@@ -16,7 +16,7 @@ from schemas.headers import ENVIRONMENT_PART
 
 async def capture_environment(call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
-    run_id, group = check_run_id(call.run_id), read_wait(call)
+    run_id, follower = check_run_id(call.run_id), read_wait(call)
     question = EnvironmentQuestion(body=await read_body(call))
     snapshot = await judged(question, call.credentials, otherwise=call.parts.judge)
     record = EnvironmentCaptured(
@@ -27,7 +27,7 @@ async def capture_environment(call: Call) -> web.Response:
         captured_at=call.stamp.received_at,
     )
     receipt = await call.parts.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
-    waited = await wait_past(call, group, receipt)
+    waited = await wait_past(follower, receipt)
     return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
 
 

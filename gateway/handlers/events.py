@@ -23,7 +23,7 @@ from gateway.throttle import Charge
 
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
-    run_id, group = check_run_id(call.run_id), read_wait(call)
+    run_id, follower = check_run_id(call.run_id), read_wait(call)
     question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
     offer = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, (taken,) = await take(call, run_id, [offer])
@@ -35,7 +35,7 @@ async def accept_event(call: Call) -> web.Response:
         wal_id=receipt.wal_id,
         seq=offer.event.seq,
         sequence=sequencing(taken),
-        waited=await wait_past(call, group, receipt),
+        waited=await wait_past(follower, receipt),
     )
     return limited(answer(document, status=202), charge)
 

@@ -51,7 +51,7 @@ async def show_integrity(call: Call) -> web.Response:
 
 async def finalize_run(call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
-    run_id, group = check_run_id(call.run_id), read_wait(call)
+    run_id, follower = check_run_id(call.run_id), read_wait(call)
     question = FinalizationQuestion(body=await read_body(call))
     body = await judged(question, call.credentials, otherwise=call.parts.judge)
     record = RunFinalized(
@@ -68,6 +68,6 @@ async def finalize_run(call: Call) -> web.Response:
         status=taken.status,
         wal_id=receipt.wal_id,
         sequence=sequencing(taken),
-        waited=await wait_past(call, group, receipt),
+        waited=await wait_past(follower, receipt),
     )
     return answer(document, status=202)

@@ -4,6 +4,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.context import Call
 from gateway.errors import BadQuery
+from gateway.log.followers import GroupFollower
 from gateway.publisher import Receipt
 from schemas.topics import GROUPS
 
@@ -12,19 +13,20 @@ WAIT_MAX_S = 10.0
 NAMES = tuple(group.name for group in GROUPS)
 
 
-def read_wait(call: Call) -> str | None:
-    """The group that is to be waited for; None waits for none. Asked before anything is published."""
-    if not call.request.query_string:
+def read_wait(call: Call) -> GroupFollower | None:
+    """Who follows the group that is to be waited for; None waits for none. Asked before anything is published."""
+    if not call.request.query_string or (name := call.request.query.get("wait")) is None:
         return None
-    name = call.request.query.get("wait")
-    names = call.parts.followers
-    if name is not None and name not in names:
-        raise BadQuery(f"wait is one of {', '.join(names)}")
-    return name
+    seen = {
+        group: follower
+        for group, follower in call.parts.followers.items()
+        if call.parts.endpoints.are_seen(follower.group.endpoint, call.principal)
+    }
+    if name not in seen:
+        raise BadQuery(f"wait is one of {', '.join(seen)}")
+    return seen[name]
 
 
-async def wait_past(call: Call, group: str | None, receipt: Receipt) -> bool | UnsetType:
-    """Whether *group* has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked."""
-    if group is None:
-        return UNSET
-    return await call.parts.followers[group].wait_past(receipt, timeout_s=WAIT_MAX_S)
+async def wait_past(follower: GroupFollower | None, receipt: Receipt) -> bool | UnsetType:
+    """Whether the group has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked."""
+    return UNSET if follower is None else await follower.wait_past(receipt, timeout_s=WAIT_MAX_S)

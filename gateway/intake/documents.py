@@ -7,6 +7,7 @@ verbatim text of the free parts out of the same bytes, which is safe because onl
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -31,6 +32,9 @@ from schemas.validity import (
 )
 
 BATCH_EVENTS_MAX = 1_000
+# A list with more commas may be one of millions of elements, of a hundred bytes of memory each; most stand in payloads.
+COMMAS_MAX = 100_000
+LINES_MAX = 100_000  # the blank ones included
 CONTAINERS_MAX = 1_000_000  # brackets, in effect; each takes 60 bytes of memory and more, and 10 MiB hold 3 million
 
 
@@ -145,6 +149,8 @@ def split_list(body: bytes) -> Sequence[bytes]:
         NotJson: it does not parse.
         Invalid: no array, or one of too many elements or none.
     """
+    if body.count(b",") > COMMAS_MAX:
+        return _bounded(_split_long_list(_text(body)))
     try:
         elements = _LIST.decode(body)
     except msgspec.ValidationError:
@@ -154,8 +160,38 @@ def split_list(body: bytes) -> Sequence[bytes]:
     return _bounded([bytes(element) for element in elements])
 
 
+def _split_long_list(text: str) -> Sequence[bytes]:
+    """As `split_list`, an element at a time, up to one more than a batch may hold."""
+    at = _after_blanks(text, 0)
+    if text[at : at + 1] != "[":
+        raise Invalid([Fault(pointer="", detail="a batch is a list of events")])
+    elements: list[bytes] = []
+    while len(elements) <= BATCH_EVENTS_MAX:
+        start = _after_blanks(text, at + 1)
+        try:
+            _, end = _SKIM.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            raise NotJson(str(error)) from None
+        elements.append(text[start:end].encode())
+        at = _after_blanks(text, end)
+        if text[at : at + 1] == "]":
+            if _after_blanks(text, at + 1) != len(text):
+                raise NotJson("something follows the list")
+            break
+        if text[at : at + 1] != ",":
+            raise NotJson(f"neither a comma nor the end of the list at character {at}")
+    return elements
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found is not None else at
+
+
 def split_lines(body: bytes) -> Sequence[bytes]:
     """Return the lines of *body* that are not blank. Raises Invalid if there are too many or none."""
+    if body.count(b"\n") > LINES_MAX:
+        raise Invalid([Fault(pointer="", detail=f"more than {LINES_MAX} lines, blank ones included")])
     return _bounded([line for line in body.split(b"\n") if line.strip()])
 
 
@@ -197,6 +233,8 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 _EVENT = msgspec.json.Decoder(_Parts)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_SKIM = json.JSONDecoder(parse_int=len, parse_float=len)  # finds where a value ends; what it is, others judge
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def _read_event(body: bytes, run_id: str) -> tuple[Any, bytes]:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import structlog
@@ -24,6 +25,10 @@ PIPE_BYTES = 1024 * 1024  # read ahead
 # interpreter from each other. The worst of this size hold up the next for a fifth of a second, as they do on a thread.
 WITHOUT_THREAD_BYTES_MAX = 256 * 1024
 
+THREADS = (
+    2  # for the larger ones: more would take the interpreter from each other, and each holds a body many times over
+)
+
 log = structlog.get_logger()
 
 _CREDENTIALS = msgspec.msgpack.Decoder(Credentials)
@@ -32,6 +37,7 @@ _QUESTION: msgspec.msgpack.Decoder[AnyQuestion] = msgspec.msgpack.Decoder(AnyQue
 
 async def serve() -> None:
     """Answer until there is nobody who asks."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "judge"))
     questions, answers = await _pipes()
     judge = ThreadJudge()
     credentials: Credentials | None = None

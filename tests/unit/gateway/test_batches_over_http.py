@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import toon_format
 
 from gateway.errors import LogUnavailable, QueueFull
-from gateway.intake.documents import BATCH_EVENTS_MAX
+from gateway.handlers.batches import _told_of_all
+from gateway.intake.documents import BATCH_EVENTS_MAX, COMMAS_MAX
 from gateway.publisher import Receipt
 from tests import builders
 from tests.unit.gateway.conftest import Served
@@ -119,3 +121,31 @@ async def test_a_broken_line_is_rejected_alone(served: Served) -> None:
     body = json.dumps(builders.event(1)).encode() + b"\n{\n"
     status, answer = await send(served, body, "application/x-ndjson")
     assert (status, statuses(answer)) == (207, ["accepted", "rejected"])
+
+
+async def test_a_batch_of_many_numbers_is_taken(served: Served) -> None:
+    """So many commas might be a list of millions: it is split an element at a time."""
+    numbers = list(range(COMMAS_MAX // 2 + 1))
+    status, answer = await send(served, [builders.event(seq, payload=numbers) for seq in (1, 2)])
+    assert (status, statuses(answer)) == (202, ["accepted"] * 2)
+
+
+async def test_those_that_are_overdue_are_waited_for_together() -> None:
+    """Each has a second more: one after the other, a thousand of them would hold the answer for minutes."""
+    overdue = 50
+    all_wait = asyncio.Barrier(overdue)
+
+    class Overdue:
+        async def acknowledged(self) -> Receipt:
+            async with asyncio.timeout(5):
+                await all_wait.wait()
+            raise LogUnavailable("still no acknowledgement")
+
+    class First:
+        async def acknowledged(self) -> Receipt:
+            raise LogUnavailable("no acknowledgement within 10 s")
+
+    offer: Any = SimpleNamespace(event=SimpleNamespace(seq=1))
+    outcomes: list[Any] = [First(), *(Overdue() for _ in range(overdue))]
+    told = await _told_of_all([(offer, outcome) for outcome in outcomes])
+    assert [each.result.status for each in told] == ["retry"] * (overdue + 1)

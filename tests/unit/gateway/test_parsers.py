@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import tracemalloc
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from gateway.intake.bodies import MediaType, media_type_of
 from gateway.intake.codings import Coding, coding_of
 from gateway.intake.documents import (
     BATCH_EVENTS_MAX,
+    _split_long_list,
     parse_environment,
     parse_event,
     parse_finalization,
@@ -68,6 +70,33 @@ def test_a_list_is_split_into_the_texts_of_its_elements(elements: list[object]) 
     texts = [msgspec.json.encode(element) for element in elements]
     assert split_list(b" [%b ] " % b" ,\n".join(texts)) == texts
     assert split_lines(b"\n\n".join(texts)) == texts
+    assert _split_long_list(" [{} ] ".format(" ,\n".join(text.decode() for text in texts))) == texts
+
+
+@given(BYTES.filter(lambda body: body.isascii()), st.sampled_from([b"%b", b"[%b", b"[1,%b]", b"[%b]", b"[1]%b"]))
+def test_a_long_list_is_one_where_a_short_one_is(body: bytes, form: bytes) -> None:
+    """But for what is no JSON within an element: whoever judges the element says so."""
+    text = form % body
+    try:
+        split = split_list(text)
+    except (NotJson, Invalid):
+        with contextlib.suppress(NotJson, Invalid):
+            assert all(element.strip() for element in _split_long_list(text.decode()))
+    else:
+        assert _split_long_list(text.decode()) == split
+
+
+@pytest.mark.parametrize("body", [b"[" + b"1," * 2**21 + b"1]", b"[" + b"[]," * 2**19 + b"[]]", b"\n" * 2**21])
+def test_a_batch_of_a_million_things_is_refused_before_it_is_held(body: bytes) -> None:
+    split = split_list if body.startswith(b"[") else split_lines
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid):
+            split(body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3 * len(body)
 
 
 @given(st.binary(max_size=300))

@@ -1,6 +1,7 @@
 import pytest
 
 from gateway.client.bounds import JITTER, Bounds
+from gateway.intake.limits import WINDOW_S
 
 BOUNDS = Bounds(pause_first_s=0.1, pause_max_s=5.0)
 
@@ -16,3 +17,9 @@ def test_a_pause_is_never_shorter_than_the_gateway_asked_for() -> None:
 
 def test_pauses_differ_so_that_clients_do_not_return_together() -> None:
     assert len({BOUNDS.pause_s(0, 1.0) for _ in range(10)}) > 1
+
+
+def test_there_is_time_for_the_longest_wait_that_a_limit_asks_for_and_for_another() -> None:
+    bounds = Bounds()
+    longest_s = (WINDOW_S + 1) * (1 + JITTER)
+    assert 2 * longest_s < bounds.give_up_after_s < bounds.close_timeout_s
