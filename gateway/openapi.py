@@ -72,7 +72,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated and as JSON.",
-            "content": {name.value: {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
+            "content": {str(name): {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
         }
     return operation
 

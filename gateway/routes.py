@@ -52,7 +52,7 @@ class Body:
 
     type: Any
     bytes_max: int
-    media_types: tuple[MediaType, ...] = DOCUMENTS
+    media_types: tuple[str, ...] = DOCUMENTS
     packed: bool = True  # whether it may be, by Content-Encoding
 
 
@@ -129,7 +129,12 @@ REGISTRY = (
         path="/subjects/{subject}",
         handler=registry.find_version,
         answer=registry.RegisteredSchema,
-        body=Body(type=registry.SchemaOfId, bytes_max=registry.SCHEMA_BYTES_MAX, packed=False),
+        body=Body(
+            type=registry.SchemaOfId,
+            bytes_max=registry.SCHEMA_BYTES_MAX,
+            media_types=(registry.MEDIA_TYPE, MediaType.JSON),
+            packed=False,
+        ),
         refusals=(
             ErrorCode.BAD_REQUEST,
             ErrorCode.REQUEST_TIMEOUT,

@@ -125,6 +125,7 @@ class LogReader:
 
     async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
         """See `Log.set_aside`."""
+        # In the order in which an attempt leads through them: a dead letter is sent back, and fails into the tiers.
         topics = [group.dead_letters, group.redrive, *(tier.topic for tier in group.tiers)]
         return await self._thread.run(self._search, [topic.name for topic in topics], place, written_at)
 
@@ -180,7 +181,7 @@ class LogReader:
                     break
         finally:
             self._consumer.unassign()
-        return Search(last=_newest(found), complete=not unread)
+        return Search(last=_newest(found, topics), complete=not unread)
 
     def _written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         wanted = {(place.topic, place.partition): place for place in places}
@@ -247,9 +248,14 @@ def _written_at(message: Message) -> datetime | None:
     return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(moment_ms / 1000, UTC)
 
 
-def _newest(copies: Sequence[LogRecord]) -> LogRecord | None:
-    # All were written by one worker after the other; what bears no time was not.
-    return max(copies, key=lambda copy: copy.written_at or datetime.min.replace(tzinfo=UTC), default=None)
+def _newest(copies: Sequence[LogRecord], topics: Sequence[str]) -> LogRecord | None:
+    """The last of *copies*; each attempt leads through *topics* in their order, whatever the clocks say."""
+
+    def way(copy: LogRecord) -> tuple[int, int, int]:
+        attempt = headers.find(copy.headers, headers.ATTEMPT) or b""
+        return int(attempt) if attempt.isdigit() else 0, topics.index(copy.place.topic), copy.place.offset
+
+    return max(copies, key=way, default=None)
 
 
 def _comes_from(letter: LogRecord, place: Receipt) -> bool:

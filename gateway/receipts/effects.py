@@ -5,11 +5,11 @@ Persistence's effect stands in the store; whether an endpoint was sent a record,
 record itself tell: what is in no delay tier and no dead letter was delivered, unless it was not the endpoint's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from gateway.errors import StoreUnavailable
-from gateway.log.followers import GroupFollower
+from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Log, LogRecord, Search
 from gateway.publisher import Receipt
 from gateway.queries.runs import RunStore
@@ -64,6 +64,11 @@ class Effects:
         Raises:
             QueueFull, LogUnavailable: see `Log`.
         """
+        # Before the search: what is handled afterwards may have been put aside again, where it was not seen.
+        handled = {
+            topic.name: follower.progress(topic.name)
+            for topic in (follower.group.redrive, *(tier.topic for tier in follower.group.tiers))
+        }
         is_persistence = follower.group.endpoint is None
         away = None
         if is_persistence:
@@ -74,7 +79,7 @@ class Effects:
             except StoreUnavailable as error:
                 away = Effect(outcome="unknown", detail=str(error))
         search = await self._search(follower, place, view, principal)
-        if search.last is not None and (aside := _set_aside(follower, search.last)) is not None:
+        if search.last is not None and (aside := _set_aside(follower.group, search.last, handled)) is not None:
             return aside
         if away is not None or not search.complete:
             return away or _NOT_SEARCHED
@@ -121,16 +126,15 @@ class Effects:
         return Effect(outcome="delivered")
 
 
-def _set_aside(follower: GroupFollower, copy: LogRecord) -> Effect | None:
-    """What *copy*, the newest that was put aside, says; None if the group has handled it since."""
-    group = follower.group
+def _set_aside(group: Group, copy: LogRecord, handled: Mapping[str, Mapping[int, Progress]]) -> Effect | None:
+    """What *copy*, the newest that was put aside, says; None if the group has *handled* it since."""
     reason, detail = (text(headers.find(copy.headers, name)) for name in (headers.ERROR_CLASS, headers.ERROR_MESSAGE))
     if copy.place.topic == group.dead_letters.name:
         return Effect(
             outcome="dead_lettered", reason=reason, detail=detail, dead_letter=copy.place.wal_id, at=copy.written_at
         )
-    handled = follower.progress(copy.place.topic).get(copy.place.partition)
-    if handled is not None and (handled.committed or 0) > copy.place.offset:
+    progress = handled[copy.place.topic].get(copy.place.partition)
+    if progress is not None and (progress.committed or 0) > copy.place.offset:
         return None
     delays_s = {tier.topic.name: tier.delay_s for tier in group.tiers}
     due_s = delays_s.get(copy.place.topic)

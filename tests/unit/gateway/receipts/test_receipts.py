@@ -1,18 +1,20 @@
 """What a receipt tells in each state of a record, and to whom."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.log.followers import GroupFollower, Partition
-from gateway.log.reader import Edges, LogRecord
+from gateway.log.followers import GroupFollower, Partition, Progress
+from gateway.log.reader import Edges, LogRecord, Search
 from gateway.publisher import Receipt
 from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
+from gateway.receipts.records import describe
 from gateway.receipts.views import Effect, WalReceipt
 from schemas import codec, headers
 from schemas.credentials import Principal, Right
@@ -276,3 +278,26 @@ async def test_an_endpoint_of_another_tenant_is_not_told_of() -> None:
     receipt = await receipt_of(sealed(), group=SCORER, endpoints=endpoint(tenant="other"))
     assert receipt is not None
     assert receipt.groups == []
+
+
+async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() -> None:
+    """It may have failed again meanwhile, behind what was searched."""
+    group = evaluation("scorer", ["30s"])
+    tier = group.tiers[0].topic.name
+    committed = {tier: {0: Progress(committed=4, moved_at=None)}, group.redrive.name: {}}
+    waits = LogRecord(place=Receipt(tier, 0, 4), written_at=NOW, key=b"r", value=GARBAGE, headers=[])
+
+    class Meanwhile(MemoryLog):
+        async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+            committed[tier] = {0: Progress(committed=5, moved_at=None)}
+            return Search(last=waits, complete=True)
+
+    effects = Effects(
+        log=Meanwhile(),
+        store=MemoryRunStore(builders.TENANT),
+        credentials=builders.credentials,
+        endpoints=EndpointViews({}),
+    )
+    follower: Any = SimpleNamespace(group=group, progress=lambda topic: committed[topic])
+    view = describe(record())
+    assert (await effects.find(follower, PLACE, record(), view, who())).outcome == "deferred"
