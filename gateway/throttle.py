@@ -57,6 +57,8 @@ class Throttle:
         self, run_id: str, agents: Mapping[str, int], tenant: str, credentials: Credentials, now_s: float
     ) -> "Charge":
         charge = Charge(self._limits)
+        if len(agents) > 1:
+            self._try_together(run_id, agents, tenant, credentials, now_s)
         try:
             for agent_id, count in agents.items():
                 if bounds := self._bounds(run_id, agent_id, tenant, credentials):
@@ -65,6 +67,15 @@ class Throttle:
             charge.give_back(agents)
             raise
         return charge
+
+    def _try_together(
+        self, run_id: str, agents: Mapping[str, int], tenant: str, credentials: Credentials, now_s: float
+    ) -> None:
+        """Raise OverLimit where all events do not fit into what their agents share, with the wait until they do."""
+        count = sum(agents.values())
+        bounds = self._bounds(run_id, next(iter(agents)), tenant, credentials)
+        if shared := [bound for bound in bounds if bound[0] is not Kind.AGENT]:
+            self._limits.give_back(self._limits.charge(shared, count, now_s), count)
 
     def _charge_request(self, kind: Kind, name: str, limit: int) -> None:
         if limit:

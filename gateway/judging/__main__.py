@@ -25,9 +25,8 @@ PIPE_BYTES = 1024 * 1024  # read ahead
 # interpreter from each other. The worst of this size hold up the next for a fifth of a second, as they do on a thread.
 WITHOUT_THREAD_BYTES_MAX = 256 * 1024
 
-THREADS = (
-    2  # for the larger ones: more would take the interpreter from each other, and each holds a body many times over
-)
+# For the larger ones: more would take the interpreter from each other, and each holds a body many times over.
+THREADS = 2
 
 log = structlog.get_logger()
 

@@ -195,8 +195,8 @@ class EventStore:
 def _meaning(error: psycopg.Error) -> Exception:
     state = error.sqlstate
     if state is None and isinstance(error, psycopg.DataError):
-        # psycopg's own, of a value that it cannot send or read: Postgres is there, and no retry mends it.
-        return Poison(Reason.NOT_STORABLE, f"{error}")
+        # psycopg's own: Postgres is there, and no retry mends it. Its text may quote the value.
+        return Poison(Reason.NOT_STORABLE, "a value that cannot be sent to Postgres or read from it")
     if state is None or state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
         # Without a state the connection broke: whether it was committed is unknown, and the keys settle it.
         return Transient(f"Postgres: {error}".strip())

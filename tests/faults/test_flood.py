@@ -16,7 +16,7 @@ from tests.stack import RunningStack, wait_until
 
 SECONDS = 60
 CONNECTIONS = 800  # each sends again at once, whatever it was answered
-ROW_S = 0.025  # to store one, over few connections: a machine that takes less than one client can send
+ROW_S = 0.05  # to store one, over few connections: a machine that takes less than one client can send
 TIMES = 20  # what is offered, to what is stored meanwhile
 LAG_MAX = 2_000  # records: what persistence has not committed yet is soon more
 CALM_CONNECTIONS, CALM_PAUSE_S = 4, 0.2

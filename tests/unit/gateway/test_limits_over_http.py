@@ -55,6 +55,18 @@ async def test_a_batch_is_charged_whole_or_not_at_all(limited: Limited) -> None:
     assert (await limited.post(f"{EVENTS}batch", batch[:2]))[0] == 202
 
 
+async def test_a_batch_of_several_agents_is_told_whether_it_ever_fits_into_what_they_share(limited: Limited) -> None:
+    events = [
+        builders.event(1),
+        builders.signed(builders.event(2)),
+        builders.event(3),
+        builders.signed(builders.event(4)),
+    ]
+    status, _, headers = await limited.post(f"{EVENTS}batch", events)
+    assert (status, "Retry-After" in headers) == (429, False)
+    assert (await limited.post(f"{EVENTS}batch", events[:3]))[0] == 202
+
+
 async def test_what_is_invalid_is_not_charged_and_what_the_log_refuses_is_given_back(limited: Limited) -> None:
     publisher = limited.served.publisher
     for _ in range(5):
