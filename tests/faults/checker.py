@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
@@ -62,11 +62,22 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def committed(stack: RunningStack) -> dict[int, int]:
-    """The group's committed offset by partition."""
+    """The group's committed offset by partition; a broker that was just started may not know them yet."""
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka, "log_level": 0})
-    request = [ConsumerGroupTopicPartitions(GROUP.id)]
-    answer = admin.list_consumer_group_offsets(request)[GROUP.id].result(30)
-    return {each.partition: each.offset for each in answer.topic_partitions if each.topic == GROUP.source.name}
+    found: list[TopicPartition] = []
+
+    def told() -> bool:
+        try:
+            request = [ConsumerGroupTopicPartitions(GROUP.id)]
+            found[:] = admin.list_consumer_group_offsets(request)[GROUP.id].result(30).topic_partitions
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS:
+                raise
+            return False
+        return True
+
+    wait_until(told, timeout_s=RECOVERY_S, what="the group's coordinator to know its offsets")
+    return {each.partition: each.offset for each in found if each.topic == GROUP.source.name}
 
 
 def ends(stack: RunningStack) -> dict[int, int]:
