@@ -9,7 +9,7 @@ from gateway.context import Call
 from gateway.errors import BadBody, BodyTimeout, EventTooLarge
 from gateway.intake.bodies import DOCUMENTS, Body, MediaType, media_type_of
 from gateway.intake.codings import coding_of
-from gateway.room import Share
+from gateway.room import Room
 
 
 async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
@@ -50,9 +50,8 @@ async def receive(call: Call) -> bytes:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        with call.parts.room.share() as share:
-            async with asyncio.timeout(deadline_s):
-                return await _read(content, bytes_max, share)
+        async with asyncio.timeout(deadline_s):
+            return await _read(content, bytes_max, call.parts.room)
     except TimeoutError:
         raise BodyTimeout(f"the body was not whole after {deadline_s:g} s") from None
     except web.RequestPayloadError as error:
@@ -64,11 +63,14 @@ def too_large(bytes_max: int) -> EventTooLarge:
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 
-async def _read(content: StreamReader, bytes_max: int, share: Share) -> bytes:
+async def _read(content: StreamReader, bytes_max: int, room: Room) -> bytes:
     body = bytearray()
-    while chunk := await content.readany():
-        share.take(len(chunk))
-        body += chunk
-        if len(body) > bytes_max:
-            raise too_large(bytes_max)
-    return bytes(body)
+    try:
+        while chunk := await content.readany():
+            room.take(len(chunk))
+            body += chunk
+            if len(body) > bytes_max:
+                raise too_large(bytes_max)
+        return bytes(body)
+    finally:
+        room.give_back(len(body))

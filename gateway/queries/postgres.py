@@ -231,7 +231,7 @@ class PostgresRunStore:
             return await (await connection.execute(statement, {"tenant": tenant, "run_id": run_id})).fetchone()
 
     @asynccontextmanager
-    async def _connection(self, pool: "AsyncConnectionPool[Connection] | None" = None) -> AsyncIterator[Connection]:
+    async def _connection(self, pool: AsyncConnectionPool[Connection] | None = None) -> AsyncIterator[Connection]:
         try:
             async with (pool or self._reads).connection() as connection:
                 if not self._migrated:
