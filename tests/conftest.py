@@ -1,5 +1,6 @@
 """Fixtures that every suite may use."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from tests.stack import RunningStack, TidegateFailed, running, tidegate
 # On a busy machine an example that takes long says nothing.
 hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
+
+# A run that is ended from outside takes its processes down too; a shell's background leaves SIGINT ignored.
+for ending in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(ending, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
