@@ -31,7 +31,7 @@ from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
-from gateway.routes import PROBES, ROUTES
+from gateway.routes import MANAGEMENT, ROUTES
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
@@ -112,7 +112,7 @@ async def serve(settings: Settings) -> None:
             LagWatch(log=log_reader, followers=followers, admission=admission, telemetry=telemetry)
         )
         for routes, place, bound in (
-            (PROBES, settings.management, MANAGEMENT_CONNECTIONS_MAX),
+            (MANAGEMENT, settings.management, MANAGEMENT_CONNECTIONS_MAX),
             (ROUTES, settings.api, connections_max),
         ):
             server = create_app(

@@ -104,11 +104,12 @@ _WAIT = (
     ),
 )
 
-PROBES = (
+_PROBES = (
     Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
     Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready, also={503: "Not ready"}),
-    Route(method="GET", path="/metrics", handler=operations.metrics, answer=None),
 )
+
+MANAGEMENT = (*_PROBES, Route(method="GET", path="/metrics", handler=operations.metrics, answer=None))
 
 
 def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
@@ -304,7 +305,8 @@ ROUTES = (
         refusals=(*_LOOKS, ErrorCode.NOT_FOUND),
     ),
     *REGISTRY,
-    *PROBES,
+    *_PROBES,
+    Route(method="GET", path="/metrics", handler=operations.public_metrics, answer=None),
     Route(method="GET", path="/openapi.json", handler=operations.openapi, answer=dict[str, Any]),
     Route(method="GET", path="/docs", handler=operations.docs, answer=None),
 )

@@ -256,6 +256,8 @@ FANOUT_RESETS = Metric(
     labels=("reason",),
 )
 
+# What the gateway tells of groups, and so of webhook endpoints by name: for operators alone.
+OF_GROUPS = (GROUP_LAG, GROUP_EXPIRED)
 OF_GATEWAY = (
     HTTP_REQUESTS,
     HTTP_DURATION,
@@ -269,9 +271,8 @@ OF_GATEWAY = (
     JUDGE_WAITING,
     JUDGE_ENDED,
     OBJECT_DURATION,
-    GROUP_LAG,
-    GROUP_EXPIRED,
     ADMISSION_MULTIPLIER,
+    *OF_GROUPS,
 )
 OF_PROCESSORS = (
     RECORDS,

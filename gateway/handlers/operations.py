@@ -1,13 +1,15 @@
 """What operators and tools ask: probes, metrics, the API's description. No key is needed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 
 from gateway.context import Call
 from gateway.handlers.answers import answer, answer_text
+from schemas.telemetry import OF_GROUPS
 
 DOCS = (Path(__file__).parent.parent / "docs.html").read_bytes()
 # The page is one file with its script and style; it may load nothing else.
@@ -41,9 +43,13 @@ async def readyz(call: Call) -> web.Response:
 
 
 async def metrics(call: Call) -> web.Response:
-    """Every metric in Prometheus' text format."""
-    body = generate_latest(call.parts.telemetry.registry)
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Every metric in Prometheus' text format, for operators."""
+    return _exposed(call.parts.telemetry.registry)
+
+
+async def public_metrics(call: Call) -> web.Response:
+    """The metrics but for those of groups, which bear the names of all tenants' endpoints."""
+    return _exposed(_WithoutGroups(call.parts.telemetry.registry))
 
 
 async def openapi(call: Call) -> web.Response:
@@ -56,3 +62,18 @@ async def docs(_call: Call) -> web.Response:
     return web.Response(
         body=DOCS, headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": DOCS_POLICY}
     )
+
+
+class _WithoutGroups:
+    """A registry as the public may see it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        names = {metric.name for metric in OF_GROUPS}
+        return (family for family in self._registry.collect() if family.name not in names)
+
+
+def _exposed(registry: CollectorRegistry | _WithoutGroups) -> web.Response:
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import generate_latest
 
 from gateway.log.reader import Edges, LogRecord
 from gateway.publisher import Receipt
@@ -14,6 +15,7 @@ from gateway.queries.runs import EnvironmentView, EventView, RunView
 from gateway.routes import ROUTES, Route
 from schemas import codec
 from schemas.credentials import Agent, Right, Tenant, new_key
+from schemas.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 
@@ -169,3 +171,14 @@ async def test_one_right_opens_its_routes_alone(stocked: Served, route: Route, r
     stocked.credentials.current = msgspec.structs.replace(current, keys={**current.keys, key_id: entry})
     status, _ = await ask(stocked, route, url(route), {"X-API-Key": shown})
     assert (status == 403) is (right is not route.right)
+
+
+async def test_metrics_on_the_port_of_all_name_no_endpoint(served: Served) -> None:
+    """How far groups are is told of to operators, on the management port."""
+    served.telemetry[GROUP_LAG].labels("evaluation.other-tenants").set(1)
+    async with served.client.get("/metrics") as answer:
+        public = await answer.text()
+    assert HTTP_CONNECTIONS.name in public
+    assert "other-tenants" not in public
+    assert GROUP_LAG.name not in public
+    assert "other-tenants" in generate_latest(served.telemetry.registry).decode()
