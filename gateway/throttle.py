@@ -35,6 +35,15 @@ class Throttle:
         """Charge one request to its key. Raises OverLimit."""
         self._charge_request(Kind.KEY, key_id, self._settings.key_per_min)
 
+    def turn_away(self, count_max: int) -> None:
+        """
+        Turn away a request of up to *count_max* events that would have to wait, before any work is done for it.
+
+        Raises:
+            SlowedDown: persistence lags, and the rate is held down.
+        """
+        _slow_down(self.admission.wait_s(count_max, self._clock_s()))
+
     def charge_events(
         self, run_id: str, agents: Mapping[str, int], principal: Principal, credentials: Credentials
     ) -> "Charge":
@@ -47,10 +56,11 @@ class Throttle:
         """
         now_s = self._clock_s()
         charge = self._charge(run_id, agents, principal.tenant, credentials, now_s)
-        wait_s = self.admission.admit(sum(agents.values()), now_s)
-        if wait_s > 0:
+        try:
+            _slow_down(self.admission.admit(sum(agents.values()), now_s))
+        except SlowedDown:
             charge.give_back(agents)
-            raise SlowedDown(retry_after_s=ceil(wait_s))
+            raise
         return charge
 
     def _charge(
@@ -116,3 +126,8 @@ class Charge:
         for agent_id, count in agents.items():
             if agent_id in self._quotas and count:
                 self._limits.give_back(self._quotas[agent_id], count)
+
+
+def _slow_down(wait_s: float) -> None:
+    if wait_s > 0:
+        raise SlowedDown(retry_after_s=ceil(wait_s))

@@ -15,7 +15,7 @@ from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited,
 from gateway.handlers.events import origin_of, take
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.bodies import BATCHES
-from gateway.intake.documents import check_run_id
+from gateway.intake.documents import BATCH_EVENTS_MAX, check_run_id
 from gateway.intake.offers import Batch, Offer
 from gateway.judging.judge import judged
 from gateway.judging.questions import BatchQuestion
@@ -63,6 +63,7 @@ class Told(NamedTuple):
 async def accept_batch(call: Call) -> web.Response:
     """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
     run_id, follower = check_run_id(call.run_id), read_wait(call)
+    call.parts.throttle.turn_away(BATCH_EVENTS_MAX)
     question = BatchQuestion(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
     batch = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, outcomes = await take(call, run_id, batch.offers)

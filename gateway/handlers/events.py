@@ -24,6 +24,7 @@ from gateway.throttle import Charge
 async def accept_event(call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, follower = check_run_id(call.run_id), read_wait(call)
+    call.parts.throttle.turn_away(1)
     question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
     offer = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, (taken,) = await take(call, run_id, [offer])

@@ -84,14 +84,21 @@ class Admission:
         A batch is admitted once there is room for one event, and paid for afterwards: it would otherwise starve
         behind single events. So in T seconds at most the rate x (T + 1) and one batch are admitted.
         """
-        self._asked_count += count
+        wait_s = self.wait_s(count, now_s)
+        if wait_s == 0:
+            self._asked_count += count
+            self._tokens -= count
+        return wait_s
+
+    def wait_s(self, count: int, now_s: float) -> float:
+        """As `admit`, but where *count* events would be admitted nothing is taken: who is told so asks once more."""
         if self._rate_per_s is None:
             return 0.0
         self._fill(now_s)
-        if self._tokens < 1:
-            return min(WAIT_MAX_S, (1 - self._tokens) / self._rate_per_s)
-        self._tokens -= count
-        return 0.0
+        if self._tokens >= 1:
+            return 0.0
+        self._asked_count += count
+        return min(WAIT_MAX_S, (1 - self._tokens) / self._rate_per_s)
 
     def _decide(self, depth: int, elapsed_s: float, now_s: float) -> None:
         if self._rate_per_s is None:

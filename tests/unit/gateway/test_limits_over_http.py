@@ -114,3 +114,11 @@ async def test_while_persistence_lags_events_are_held_down(served: Served) -> No
         problem = await answer.json()
         assert (answer.status, problem["code"]) == (429, "BACKPRESSURE")
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("url", [EVENTS, f"{EVENTS}batch"])
+async def test_who_is_held_down_costs_no_work(served: Served, url: str) -> None:
+    """What would be refused by itself is told to wait like everyone, since nobody has read it."""
+    served.throttle.admission.step(900_000, 0.0, monotonic())
+    async with served.client.post(url, data=b"{", headers=served.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (429, "BACKPRESSURE")

@@ -106,6 +106,13 @@ def test_who_has_to_wait_is_told_how_long() -> None:
     assert admission.admit(1, 61.01) == 0.0
 
 
+def test_whoever_asks_how_long_to_wait_takes_nothing() -> None:
+    admission = stepped(DEEP)
+    assert [admission.wait_s(1000, 1.006) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert admission.admit(1, 1.006) == 0.0
+    assert admission.wait_s(1, 1.006) == admission.admit(1, 1.006) == pytest.approx(0.8 / 200)
+
+
 def test_a_batch_larger_than_the_burst_is_admitted_and_paid_for() -> None:
     admission = stepped(DEEP)
     assert admission.admit(1000, 2.0) == 0.0
