@@ -49,6 +49,12 @@ _PLAIN = FRAME.pack(MAGIC, plain_event.SCHEMA_ID)
 
 def encode(record: Record) -> bytes:
     """Return the framed bytes of *record*."""
+    if isinstance(record, RunEvent) and (plain := plain_event.write_event(record)) is not None:
+        return _PLAIN + plain
+    return _encode_by_schema(record)
+
+
+def _encode_by_schema(record: Record) -> bytes:
     frame, schema = _WRITERS[type(record)]
     body = io.BytesIO()
     body.write(frame)

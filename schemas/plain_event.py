@@ -1,10 +1,10 @@
 """
 The short way for the records that nearly all of the log is made of: events as a gateway writes them.
 
-Read here, an event costs half of what fastavro takes, which builds a dict on the way, and was the largest part of what
-any consumer spends on it. fastavro remains the judge of everything else: what is not plain in every byte (a payload
-that is kept elsewhere, a length that makes no sense, a byte too many) is left to it, and what is read here it would
-read alike.
+Read or written here, an event costs less than half of what fastavro takes, which goes by a dict, and was the largest
+part of what any consumer spends on it. fastavro remains the judge of everything else: what is not plain in every byte
+(a payload that is kept elsewhere, a length that makes no sense, a byte too many) is left to it, and what is read or
+written here it would read or write alike.
 """
 
 from schemas.events import RunEvent
@@ -17,6 +17,9 @@ LONG_BITS_MAX = 63  # in nine bytes; what takes ten may be beyond 64
 
 # By first byte: how many bytes of text follow it, where it says so alone; else a length is longer, or negative.
 _SIZES = tuple(byte >> 1 if not byte & (MORE | 1) else -1 for byte in range(256))
+# And the other way: the one byte that tells of so many.
+_OF_SIZES = tuple(bytes([size << 1]) for size in range(MORE >> 1))
+_NULL, _STRING = bytes([NULL]), bytes([STRING])
 
 
 def read_event(value: bytes, at: int) -> RunEvent | None:
@@ -50,6 +53,29 @@ def read_event(value: bytes, at: int) -> RunEvent | None:
         payload=payload,
         meta=meta,
         event_sha256=value[at:],
+    )
+
+
+def write_event(event: RunEvent) -> bytes | None:
+    """The Avro body of *event*; None where that is not plain."""
+    fits = len(event.event_sha256) == SHA256_BYTES and event.seq >> LONG_BITS_MAX in (0, -1)
+    if event.payload_ref is not None or not fits:
+        return None
+    return b"".join(
+        (
+            _text_of(event.tenant),
+            _text_of(event.run_id),
+            _long_of(event.seq),
+            _text_of(event.t),
+            _text_of(event.actor),
+            _text_of(event.type),
+            _text_of(event.agent_id),
+            _text_or_null_of(event.idempotency_key),
+            _text_or_null_of(event.payload),
+            _NULL,  # payload_ref
+            _text_of(event.meta),
+            event.event_sha256,
+        )
     )
 
 
@@ -87,3 +113,23 @@ def _long(value: bytes, at: int) -> tuple[int, int]:
         number |= (byte & SEVEN_BITS) << shift
         shift, at = shift + 7, at + 1
     return (number >> 1) ^ -(number & 1), at
+
+
+def _text_of(text: str) -> bytes:
+    encoded = text.encode()
+    size = len(encoded)
+    return (_OF_SIZES[size] if size < len(_OF_SIZES) else _long_of(size)) + encoded
+
+
+def _text_or_null_of(text: str | None) -> bytes:
+    return _NULL if text is None else _STRING + _text_of(text)
+
+
+def _long_of(number: int) -> bytes:
+    number = (number << 1) ^ (number >> LONG_BITS_MAX)
+    written = bytearray()
+    while number > SEVEN_BITS:
+        written.append(number & SEVEN_BITS | MORE)
+        number >>= 7
+    written.append(number)
+    return bytes(written)

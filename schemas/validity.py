@@ -234,6 +234,8 @@ def _time_fault(value: object) -> str | None:
         return "an RFC 3339 time with its offset"
     try:
         moment = datetime.fromisoformat(value.upper())
+        if moment.tzinfo is UTC:  # nearly always
+            return None
         moment.astimezone(UTC)
     except ValueError:
         return "no such time"

@@ -1,12 +1,16 @@
-"""The short way reads what fastavro reads, or nothing."""
+"""The short way reads and writes what fastavro does, or nothing."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import codec, plain_event, registry
 from schemas.errors import Poison
-from schemas.events import Record, RunEvent
+from schemas.events import PayloadRef, Record, RunEvent
+from tests import builders
 
 # An event of empty texts and no numbers: a byte a field, and the digest.
 EMPTY = bytes(11) + bytes(range(32))
@@ -48,6 +52,35 @@ def test_an_event_of_nothing_is_read() -> None:
 @given(EVENTS)
 def test_an_event_is_read_whole(event: RunEvent) -> None:
     assert plain_event.read_event(codec.encode(event), codec.FRAME.size) == event
+
+
+@given(EVENTS)
+def test_an_event_is_written_as_fastavro_does(event: RunEvent) -> None:
+    assert plain_event.write_event(event) == codec._encode_by_schema(event)[codec.FRAME.size :]
+
+
+@pytest.mark.parametrize("seq", [0, 63, 64, -64, -65, 2**63 - 1, -(2**63)])
+def test_every_number_that_avro_has_is_written(seq: int) -> None:
+    event = read_by_fastavro(EMPTY)
+    assert isinstance(event, RunEvent)
+    event = msgspec.structs.replace(event, seq=seq)
+    assert plain_event.write_event(event) == codec._encode_by_schema(event)[codec.FRAME.size :]
+
+
+@pytest.mark.parametrize("wrong", [{"seq": 2**63}, {"seq": -(2**63) - 1}, {"event_sha256": bytes(31)}], ids=str)
+def test_what_the_schema_cannot_hold_is_left_to_fastavro(wrong: dict[str, Any]) -> None:
+    event = msgspec.structs.replace(builders.run_event(builders.event()), **wrong)
+    assert plain_event.write_event(event) is None
+    with pytest.raises((OverflowError, ValueError)):
+        codec.encode(event)
+
+
+def test_a_payload_that_is_kept_elsewhere_is_left_to_fastavro() -> None:
+    event = builders.run_event(builders.event())
+    reference = PayloadRef(key="k", size_bytes=1, sha256=bytes(32))
+    apart = msgspec.structs.replace(event, payload=None, payload_ref=reference)
+    assert plain_event.write_event(apart) is None
+    assert codec.decode(codec.encode(apart)) == apart
 
 
 @given(EVENTS, st.data())
