@@ -28,9 +28,9 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch:
-    """Consecutive records of one partition, and whether their effects are durable."""
+    """Consecutive records of one partition, whether work on them has begun, and whether their effects are durable."""
 
-    __slots__ = ("end_offset", "finished", "partition", "records", "size_bytes")
+    __slots__ = ("begun", "end_offset", "finished", "partition", "records", "size_bytes")
 
     def __init__(self, partition: Partition, records: Sequence[RawRecord]) -> None:
         """Take a non-empty slice, in log order."""
@@ -38,6 +38,7 @@ class Batch:
         self.records = records
         self.end_offset = records[-1].offset + 1
         self.size_bytes = sum([len(record.value or b"") for record in records])
+        self.begun = False
         self.finished = False
 
     @classmethod

@@ -73,6 +73,7 @@ class Lanes:
     async def _run(self, queue: asyncio.Queue[Batch]) -> None:
         while True:
             batch = await queue.get()
+            batch.begun = True
             try:
                 await self._work(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, going on would skip the batch

@@ -26,6 +26,11 @@ class _Assigned:
         """Whether nothing is open and nothing waits to be committed."""
         return not self.batches and self.reached is None
 
+    @property
+    def leaves_work(self) -> bool:
+        """Whether something was begun and is not finished, or is finished and not committed."""
+        return self.reached is not None or any(batch.begun for batch in self.batches)
+
 
 class Progress:
     """The partitions that this worker holds."""
@@ -33,7 +38,7 @@ class Progress:
     def __init__(self, *, commits: bool = True) -> None:
         """Hold nothing. Unless it *commits*, what is finished is settled, and nothing is ever to be committed."""
         self._commits = commits
-        self.left_work = False  # whether something was open or not committed in what was dropped last
+        self.left_work = False  # whether something begun was not finished or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -45,7 +50,7 @@ class Progress:
         """Drop what is known of revoked *partitions*; a batch that finishes later counts for nothing."""
         dropped = [held for partition in partitions if (held := self._assigned.pop(partition, None)) is not None]
         if dropped:
-            self.left_work = not all(held.is_settled for held in dropped)
+            self.left_work = any(held.leaves_work for held in dropped)
 
     def has_room(self, partition: Partition) -> bool:
         """Say whether another batch of *partition* may be fetched."""

@@ -50,6 +50,7 @@ async def test_batches_of_a_partition_are_worked_one_after_the_other() -> None:
         work.lanes.dispatch(each)
     await asyncio.sleep(0)
     assert work.started == [(ONE, 1)]
+    assert [each.begun for each in batches] == [True, False, False]
     work.gates[ONE].set()
     assert await work.lanes.drain([ONE], timeout_s=5)
     assert work.finished == batches

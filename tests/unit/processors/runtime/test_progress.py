@@ -148,6 +148,7 @@ def test_what_is_dropped_with_work_left_is_remembered_until_the_next_is() -> Non
     progress = assigned(TP, OTHER)
     left, done = batch(0), batch(0, partition=OTHER)
     progress.open(left)
+    left.begun = True
     progress.open(done)
     progress.finish(done)
     progress.committed(OTHER, 1)
@@ -157,6 +158,23 @@ def test_what_is_dropped_with_work_left_is_remembered_until_the_next_is() -> Non
     assert progress.left_work
     progress.forget([OTHER])
     assert not progress.left_work
+
+
+def test_what_was_fetched_and_not_begun_is_no_work_left() -> None:
+    """Faust drops what its stream holds when it stops; nobody has done anything with it."""
+    progress = assigned(TP)
+    progress.open(batch(0))
+    progress.forget([TP])
+    assert not progress.left_work
+
+
+def test_what_is_finished_and_not_committed_is_work_left() -> None:
+    progress = assigned(TP)
+    only = batch(0)
+    progress.open(only)
+    progress.finish(only)
+    progress.forget([TP])
+    assert progress.left_work
 
 
 class AnyOrder(RuleBasedStateMachine):
