@@ -12,7 +12,7 @@ from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused, problem_of
 from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited, sequencing
-from gateway.handlers.events import origin_of, take
+from gateway.handlers.events import acknowledged, origin_of, take
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.bodies import BATCHES
 from gateway.intake.documents import BATCH_EVENTS_MAX, check_run_id
@@ -21,6 +21,7 @@ from gateway.judging.judge import judged
 from gateway.judging.questions import BatchQuestion
 from gateway.publisher import Receipt
 from gateway.sequence.sequencer import Taken
+from gateway.throttle import Charge
 from schemas.errors import ErrorCode, Fault
 
 Outcome = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
@@ -67,7 +68,7 @@ async def accept_batch(call: Call) -> web.Response:
     question = BatchQuestion(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
     batch = await judged(question, call.credentials, otherwise=call.parts.judge)
     charge, outcomes = await take(call, run_id, batch.offers)
-    told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)))
+    told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)), charge)
     results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)
     if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
         raise first
@@ -77,22 +78,22 @@ async def accept_batch(call: Call) -> web.Response:
     return limited(answer(document, status=202 if whole else 207), charge)
 
 
-async def _told_of_all(taken: Sequence[tuple[Offer, Taken | Refused]]) -> Sequence[Told]:
+async def _told_of_all(taken: Sequence[tuple[Offer, Taken | Refused]], charge: Charge) -> Sequence[Told]:
     told: list[Told] = []
     for offer, outcome in taken:  # one report brings most of them: nearly always nothing is to be waited for
-        told.append(await _told(offer, outcome))
+        told.append(await _told(offer, outcome, charge))
         if told[-1].refusal is not None:
             break
     # Who is overdue has a second more: together, since one after the other they would hold the answer for minutes.
-    return told + await asyncio.gather(*(_told(offer, outcome) for offer, outcome in taken[len(told) :]))
+    return told + await asyncio.gather(*(_told(offer, outcome, charge) for offer, outcome in taken[len(told) :]))
 
 
-async def _told(offer: Offer, outcome: Taken | Refused) -> Told:
+async def _told(offer: Offer, outcome: Taken | Refused, charge: Charge) -> Told:
     seq = offer.event.seq
     try:
         if isinstance(outcome, Refused):
             raise outcome
-        receipt = await outcome.acknowledged()
+        receipt = await acknowledged(outcome, offer, charge)
     except Refused as refusal:
         return Told(_refused(refusal, seq), None, refusal)
     result = EventResult(status=outcome.status, seq=seq, wal_id=receipt.wal_id, sequence=sequencing(outcome))

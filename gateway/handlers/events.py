@@ -16,6 +16,7 @@ from gateway.intake.offers import Offer, Origin
 from gateway.judging.judge import judged
 from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
+from gateway.publisher import Receipt
 from gateway.queries.runs import EventFilter
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
@@ -30,7 +31,7 @@ async def accept_event(call: Call) -> web.Response:
     charge, (taken,) = await take(call, run_id, [offer])
     if isinstance(taken, Refused):
         raise taken
-    receipt = await taken.acknowledged()
+    receipt = await acknowledged(taken, offer, charge)
     document = EventAccepted(
         status=taken.status,
         wal_id=receipt.wal_id,
@@ -79,6 +80,15 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
     if handed_over < len(offers):
         charge.give_back(_by_agent(offers[handed_over:]))
     return charge, outcomes
+
+
+async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> Receipt:
+    """The place of *offer*'s record. Raises as `Taken.acknowledged`, and then what it was charged is given back."""
+    try:
+        return await taken.acknowledged()
+    except Refused:
+        charge.give_back({offer.agent_id: 1})
+        raise
 
 
 def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:

@@ -11,7 +11,9 @@ import toon_format
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.handlers.batches import _told_of_all
 from gateway.intake.documents import BATCH_EVENTS_MAX, COMMAS_MAX
+from gateway.intake.limits import Limits
 from gateway.publisher import Receipt
+from gateway.throttle import Charge
 from tests import builders
 from tests.unit.gateway.conftest import Served
 
@@ -145,7 +147,7 @@ async def test_those_that_are_overdue_are_waited_for_together() -> None:
         async def acknowledged(self) -> Receipt:
             raise LogUnavailable("no acknowledgement within 10 s")
 
-    offer: Any = SimpleNamespace(event=SimpleNamespace(seq=1))
+    offer: Any = SimpleNamespace(event=SimpleNamespace(seq=1), agent_id="plain-agent")
     outcomes: list[Any] = [First(), *(Overdue() for _ in range(overdue))]
-    told = await _told_of_all([(offer, outcome) for outcome in outcomes])
+    told = await _told_of_all([(offer, outcome) for outcome in outcomes], Charge(Limits()))
     assert [each.result.status for each in told] == ["retry"] * (overdue + 1)

@@ -1,5 +1,6 @@
 """Limits: charged whole or not at all, told with every answer, given back for what the log refuses."""
 
+import asyncio
 from time import monotonic
 from typing import Any
 
@@ -7,8 +8,9 @@ import msgspec
 import pytest
 
 from gateway.config import LimitSettings
-from gateway.errors import LogUnavailable
+from gateway.errors import EventTooLarge, LogUnavailable
 from tests import builders
+from tests.fakes import RecordingDelivery
 from tests.unit.gateway.conftest import Served
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"
@@ -76,6 +78,22 @@ async def test_what_is_invalid_is_not_charged_and_what_the_log_refuses_is_given_
         assert (await limited.post(EVENTS, builders.event(1)))[0] == 503
         assert (await limited.post(f"{EVENTS}batch", [builders.event(1), builders.event(2)]))[0] == 503
     publisher.failure = None
+    assert [(await limited.post(EVENTS, builders.event(seq)))[0] for seq in (1, 2, 3)] == [202] * 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_what_the_log_refuses_by_its_report_is_given_back(limited: Limited, *, batch: bool) -> None:
+    for _ in range(5):
+        held: list[RecordingDelivery] = []
+        limited.served.publisher.held = held
+        event = builders.event(1)
+        posted = asyncio.create_task(limited.post(f"{EVENTS}batch", [event]) if batch else limited.post(EVENTS, event))
+        while not held and not posted.done():  # noqa: ASYNC110  # the publisher tells nobody
+            await asyncio.sleep(0.001)
+        assert held, await posted
+        held[0].settle(EventTooLarge("over the topic's limit"))
+        assert (await posted)[0] == (207 if batch else 413)
+    limited.served.publisher.held = None
     assert [(await limited.post(EVENTS, builders.event(seq)))[0] for seq in (1, 2, 3)] == [202] * 3
 
 
