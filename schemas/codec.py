@@ -45,11 +45,12 @@ _READERS: dict[int, tuple[Any, Any, type[Record]]] = {
     for entry in registry.released()
 }
 _PLAIN = FRAME.pack(MAGIC, plain_event.SCHEMA_ID)
+_WRITES_PLAIN = _LATEST["tidegate.runs.RunEvent"].id == plain_event.SCHEMA_ID  # else it would write an old version
 
 
 def encode(record: Record) -> bytes:
     """Return the framed bytes of *record*."""
-    if isinstance(record, RunEvent) and (plain := plain_event.write_event(record)) is not None:
+    if _WRITES_PLAIN and isinstance(record, RunEvent) and (plain := plain_event.write_event(record)) is not None:
         return _PLAIN + plain
     return _encode_by_schema(record)
 
