@@ -45,7 +45,7 @@ _READERS: dict[int, tuple[Any, Any, type[Record]]] = {
     for entry in registry.released()
 }
 _PLAIN = FRAME.pack(MAGIC, plain_event.SCHEMA_ID)
-_WRITES_PLAIN = _LATEST["tidegate.runs.RunEvent"].id == plain_event.SCHEMA_ID  # else it would write an old version
+_WRITES_PLAIN = _WRITERS[RunEvent][0] == _PLAIN  # else the short way would write an old version
 
 
 def encode(record: Record) -> bytes:

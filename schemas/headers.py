@@ -69,6 +69,4 @@ def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None
 @lru_cache(maxsize=16)  # the events of a batch share theirs
 def timestamp(moment: datetime) -> bytes:
     """A moment as `received-at` bears it: RFC 3339, UTC, milliseconds."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()

@@ -91,7 +91,7 @@ class Admission:
         return wait_s
 
     def wait_s(self, count: int, now_s: float) -> float:
-        """As `admit`, but where *count* events would be admitted nothing is taken: who is told so asks once more."""
+        """As `admit`, but nothing is taken where *count* events would be admitted: who is told 0.0 asks once more."""
         if self._rate_per_s is None:
             return 0.0
         self._fill(now_s)
