@@ -167,7 +167,7 @@ def own_endpoint(stack: RunningStack, folder: Path, receiver: Receiver, **option
     endpoint = OwnEndpoint(name=name, file=file, group=group, environ=environ)
     endpoint.write(receiver, **options)
     topics.create(stack.addresses.kafka, [group])
-    topics.commit_first_offsets(stack.addresses.kafka)
+    topics.commit_first_offsets(stack.addresses.kafka, [group])
     try:
         yield endpoint
     finally:

@@ -23,6 +23,7 @@ Answer = TypeVar("Answer")
 
 PARTITIONS = 8
 BROKERS_DEFAULT = -1  # in Kafka's protocol, for the copies of a partition
+NOBODY = -1  # and for its leader
 TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 RETRY_S = 0.1
@@ -55,7 +56,7 @@ def create(
     topic has as many copies as the run events have, or as the brokers' default says.
 
     Raises:
-        NotReachable: no broker answers.
+        NotReachable: no broker answers, or none tells of the new topics in time.
         Failed: the broker refuses one; says why.
     """
     admin = admin_client(bootstrap)
@@ -82,7 +83,17 @@ def create(
         except KafkaException as error:
             if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one created it meanwhile
                 raise Failed(f"topic {name} cannot be created: {kafka_error(error).str()}") from error
+    _wait_told(admin, requested)
     return [topic.name for topic in missing]
+
+
+def _wait_told(admin: AdminClient, names: Iterable[str]) -> None:
+    # The controller knows a topic before the brokers tell of it, and who asks them then takes it for missing.
+    deadline_s = monotonic() + TIMEOUT_S
+    while untold := _without_leaders(_topics(admin), names):
+        if monotonic() > deadline_s:
+            raise NotReachable(f"Kafka made {', '.join(untold)} and does not tell of it within {TIMEOUT_S:g} s")
+        sleep(RETRY_S)
 
 
 def existing(admin: AdminClient) -> dict[str, int]:
@@ -102,6 +113,11 @@ def _topics(admin: AdminClient) -> Mapping[str, TopicMetadata]:
         raise NotReachable(f"Kafka does not answer: {kafka_error(error).str()}") from error
 
 
+def _without_leaders(told: Mapping[str, TopicMetadata], names: Iterable[str]) -> list[str]:
+    leaders = {name: [each.leader for each in topic.partitions.values()] for name, topic in told.items()}
+    return [name for name in names if min(leaders.get(name, ()), default=NOBODY) == NOBODY]
+
+
 def _copies(topic: TopicMetadata | None) -> int:
     return len(topic.partitions[0].replicas) if topic else BROKERS_DEFAULT
 
@@ -116,10 +132,16 @@ def groups_of(bootstrap: str) -> tuple[Group, ...]:
     return groups_among(existing(admin_client(bootstrap)))
 
 
-def commit_first_offsets(bootstrap: str) -> dict[str, int]:
-    """Commit where each known group begins in partitions where it has no offset; return how many, by group id."""
+def commit_first_offsets(bootstrap: str, groups: Iterable[Group]) -> dict[str, int]:
+    """
+    Commit where each of *groups*, and of the cluster's, begins where it has no offset; return in how many partitions.
+
+    Raises:
+        Failed: a topic of theirs does not exist.
+        NotReachable: no broker answers, or a group that lacks an offset has members.
+    """
     done = {}
-    for group in groups_of(bootstrap):
+    for group in groups_among({*existing(admin_client(bootstrap)), *(topic.name for topic in all_topics(groups))}):
         first = []
         for topic in group.sources:
             lacking = [place for place in committed(bootstrap, group, topic) if place.offset < 0]

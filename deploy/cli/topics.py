@@ -63,8 +63,9 @@ def create(
     """
     bootstrap = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
-    created = topics.create(bootstrap, groups(endpoints), partitions=partitions, replication=replication)
-    offsets = topics.commit_first_offsets(bootstrap)
+    wanted = groups(endpoints)
+    created = topics.create(bootstrap, wanted, partitions=partitions, replication=replication)
+    offsets = topics.commit_first_offsets(bootstrap, wanted)
     if as_json:
         print_json({"created": created, "first_offsets": offsets})
         return

@@ -152,7 +152,7 @@ class Supervisor:
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
         groups = (*GROUPS, evaluation(DEFAULT)) if self._has_engine else endpoints.groups(self._endpoints_given)
         await asyncio.to_thread(topics.create, bootstrap, groups)
-        await asyncio.to_thread(topics.commit_first_offsets, bootstrap)
+        await asyncio.to_thread(topics.commit_first_offsets, bootstrap, groups)
         self._say(f"kafka is ready at {bootstrap}")
         return bootstrap
 

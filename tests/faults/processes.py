@@ -27,6 +27,7 @@ PROGRAMS = {
     "maintenance": ("processors", "maintenance"),
 }
 END_S = 30.0
+LOG_SHOWN_CHARACTERS = 5000
 LOOPBACK = "127.0.0.1"
 
 
@@ -114,8 +115,12 @@ def own_process(
             stdout=out,
             stderr=out,
         )
+    own = OwnProcess(process, log=log, environ=told)
     try:
-        yield OwnProcess(process, log=log, environ=told)
+        yield own
+    except BaseException:
+        sys.stdout.write(own.log[-LOG_SHOWN_CHARACTERS:])  # beside what the test says, whose cause it often is
+        raise
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
