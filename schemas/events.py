@@ -88,6 +88,7 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
     breaker: BreakerState
     reason: str | None = None
     since: datetime
+    first_offsets: list[int] | None = None  # by partition of run.events, where its group began; None: not known
 
 
 RunRecord = RunEvent | EnvironmentCaptured | RunFinalized

@@ -2,7 +2,8 @@
 What a group made of a record that it has committed past.
 
 Persistence's effect stands in the store; whether an endpoint was sent a record, only what was put aside of it and the
-record itself tell: what is in no delay tier and no dead letter was delivered, unless it was not the endpoint's.
+record itself tell: what is in no delay tier and no dead letter was delivered, unless it was not the endpoint's or lies
+before the place where that began.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ NOTHING_KNOWN = Effect(
 _NOT_SEARCHED = Effect(outcome="unknown", detail="there was no time to search all that was put aside")
 EXPIRED = Effect(outcome="unknown", detail="the record has expired, and was not put aside from its time on")
 _NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"
+_BEGAN_BEHIND = "the endpoint began behind it; a replay sends it"
 _SENT_BACK = "an operator sent it back, and it was not handled since"
 
 
@@ -85,6 +87,8 @@ class Effects:
             return away or _NOT_SEARCHED
         if is_persistence:
             return NOTHING_KNOWN
+        if self._endpoints.began_behind(follower.group.endpoint, place):
+            return Effect(outcome="filtered", detail=_BEGAN_BEHIND)
         return EXPIRED if record is None else self._delivered(follower.group, record)
 
     async def _stored(self, place: Receipt, view: RecordView | None, principal: Principal) -> Effect | None:

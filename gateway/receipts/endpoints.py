@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from gateway.publisher import Receipt
 from gateway.receipts.views import EndpointStatus
 from schemas.credentials import Principal, Right
 from schemas.endpoints import is_wanted
@@ -28,6 +29,12 @@ class EndpointViews:
         """Whether *endpoint* asks for *record*, as it is set up now, or may for all that is known."""
         state = self._states.get(endpoint or "")
         return state is None or is_wanted(record, tenant=state.tenant, types=state.types)
+
+    def began_behind(self, endpoint: str | None, place: Receipt) -> bool:
+        """Whether *place* is known to lie before the one where the group of *endpoint* began."""
+        state = self._states.get(endpoint or "")
+        firsts = (state and state.first_offsets) or ()
+        return place.partition < len(firsts) and place.offset < firsts[place.partition]
 
     def status(self, endpoint: str | None) -> EndpointStatus | None:
         """How *endpoint* is doing; None if its worker has not said."""

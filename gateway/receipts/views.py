@@ -48,7 +48,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         ],
         Meta(
             description="replaced: stored, until a later capture took its place; filtered: the endpoint does not ask "
-            "for it; deferred: it failed, and is tried again at `due_at`; unknown: `detail` says why"
+            "for it, or began behind it; deferred: it failed, and is tried again at `due_at`; "
+            "unknown: `detail` says why"
         ),
     ]
     reason: str | None = None

@@ -53,7 +53,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     async with AsyncExitStack() as stack:
         if replay is None:
             states = EndpointStates(
-                name, endpoint, bootstrap=config.kafka.bootstrap, writer=writer, clock=lambda: datetime.now(UTC)
+                group, endpoint, bootstrap=config.kafka.bootstrap, writer=writer, clock=lambda: datetime.now(UTC)
             )
             breaker = (await stack.enter_async_context(states)).breaker
         else:

@@ -15,13 +15,14 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.evaluation.breaker import Breaker
+from processors.runtime.cluster import REQUEST_S, partitions_of
 from processors.runtime.dead_letters import LogWriter, Outgoing
-from processors.runtime.errors import Transient
+from processors.runtime.errors import Transient, Unsettled
 from schemas import codec
 from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
 from schemas.events import BreakerState, EndpointState
-from schemas.topics import ENDPOINT_STATES
+from schemas.topics import ENDPOINT_STATES, Group
 
 LOOK_EVERY_S = 2.0
 READ_S = 10.0
@@ -35,32 +36,43 @@ class EndpointStates:
 
     def __init__(
         self,
-        name: str,
+        group: Group,
         endpoint: Callable[[], Endpoint],
         *,
         bootstrap: str,
         writer: LogWriter,
         clock: Callable[[], datetime],
     ) -> None:
-        """Keep the state of endpoint *name*; the context tells it a first time."""
-        self._name = name
+        """Keep the state of the endpoint whose group *group* is; the context tells it a first time."""
+        assert group.endpoint is not None
+        self._group = group
+        self._name = group.endpoint
         self._endpoint = endpoint
         self._bootstrap = bootstrap
         self._writer = writer
         self._clock = clock
         self._changed = asyncio.Event()
         self.breaker = Breaker(changed=self._note)
+        self._first_offsets: list[int] | None = None
         self._now = self._state(BreakerState.CLOSED, None)
 
     async def __aenter__(self) -> Self:
         """
-        Take over that the endpoint is disabled, if it is; then tell the log whatever changes.
+        Take over what the log says of the endpoint; then tell it whatever changes.
 
         Raises:
             Transient: the log does not answer.
+            Unsettled: nothing says where the group begins.
         """
+        # In this order, and written before the group is joined: while the log says nothing of the endpoint, no worker
+        # has joined, and what is committed is still where the group began.
+        committed = await asyncio.to_thread(self._read_committed)
         last = await asyncio.to_thread(self._read_last)
-        if last is not None and last.breaker is BreakerState.DISABLED:
+        self._first_offsets = committed if last is None else last.first_offsets
+        self._now = self._state(BreakerState.CLOSED, None)
+        if last is None:
+            await self._write(self._now)
+        elif last.breaker is BreakerState.DISABLED:
             self.breaker.disabled(last.reason or "")
         self._changed.set()
         self._task = asyncio.create_task(self._tell())
@@ -85,6 +97,7 @@ class EndpointStates:
             breaker=breaker,
             reason=None if reason is None else reason[:REASON_CHARACTERS_MAX],
             since=self._clock(),
+            first_offsets=self._first_offsets,
         )
 
     async def _tell(self) -> None:
@@ -114,9 +127,25 @@ class EndpointStates:
         if last is not None and last.breaker is BreakerState.CLOSED:
             self.breaker.enabled()
 
+    def _read_committed(self) -> list[int]:
+        consumer = self._looking(group_id=self._group.id)
+        topic = self._group.source.name
+        try:
+            places = [TopicPartition(topic, partition) for partition in sorted(partitions_of(consumer, topic))]
+            committed = consumer.committed(places, timeout=REQUEST_S)
+        except KafkaException as error:
+            raise Transient(f"{self._group.id}: {error}") from error
+        finally:
+            consumer.close()
+        for place in committed:
+            if place.error is not None:
+                raise Transient(f"{self._group.id}: {place.error}")
+            if place.offset < 0:
+                raise Unsettled(f"{self._group.id} has no offset: `tidegate topics create` says where it begins")
+        return [place.offset for place in committed]
+
     def _read_last(self) -> EndpointState | None:
-        group = "tidegate.endpoints"  # never joined
-        consumer = Consumer(looking_config(self._bootstrap, group_id=group, client_id=f"tidegate-{self._name}"))
+        consumer = self._looking(group_id="tidegate.endpoints")  # never joined
         deadline_s = monotonic() + READ_S
         found: EndpointState | None = None
         try:
@@ -135,3 +164,6 @@ class EndpointStates:
             raise Transient(f"{ENDPOINT_STATES.name}: {error}") from error
         finally:
             consumer.close()
+
+    def _looking(self, *, group_id: str) -> Consumer:
+        return Consumer(looking_config(self._bootstrap, group_id=group_id, client_id=f"tidegate-{self._name}"))

@@ -302,12 +302,16 @@ def _environ() -> dict[str, str]:
 
 
 def test_a_new_endpoint_begins_with_what_comes(stack: RunningStack, tmp_path: Path, receiver: Receiver) -> None:
-    """A week of history is sent when it is asked for, by a replay, and not unasked."""
+    """A week of history is sent when it is asked for, by a replay, and not unasked; and receipts say so."""
     client = Client(stack)
-    before, _ = run_of(client, 2)
-    with own_endpoint(stack, tmp_path, receiver, **QUICK) as endpoint, forwarding(stack, tmp_path, endpoint):
-        run_id, _ = run_of(client, 2)
-        taken(receiver, run_id, [1, 2])
+    before, old = run_of(client, 2)
+    with own_endpoint(stack, tmp_path, receiver, **QUICK) as endpoint:
+        for seqs in ([1, 2], [1, 2, 3]):  # also of a worker that was started again
+            with forwarding(stack, tmp_path, endpoint):
+                run_id, new = run_of(client, seqs[-1])
+                taken(receiver, run_id, [*seqs])
+                wait_outcome(client, new[0], endpoint, "delivered")
+                assert [outcome(client, place, endpoint) for place in old] == ["filtered", "filtered"]
     assert receiver.seqs(before) == []
 
 

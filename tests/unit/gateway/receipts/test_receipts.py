@@ -213,9 +213,16 @@ SCORER = evaluation("scorer", ["30s", "5m"])
 FIRST_TIER = SCORER.tiers[0].topic.name
 
 
-def endpoint(*types: str, tenant: str | None = None) -> dict[str, EndpointState]:
+def endpoint(
+    *types: str, tenant: str | None = None, first_offsets: list[int] | None = None
+) -> dict[str, EndpointState]:
     state = EndpointState(
-        endpoint="scorer", tenant=tenant, types=list(types or ("*",)), breaker=BreakerState.CLOSED, since=NOW
+        endpoint="scorer",
+        tenant=tenant,
+        types=list(types or ("*",)),
+        breaker=BreakerState.CLOSED,
+        since=NOW,
+        first_offsets=first_offsets,
     )
     return {"scorer": state}
 
@@ -237,6 +244,15 @@ async def test_what_is_put_aside_nowhere_was_delivered() -> None:
 
 async def test_what_an_endpoint_does_not_ask_for_was_not_sent() -> None:
     assert (await effect_on(sealed(), endpoints=endpoint("message"))).outcome == "filtered"
+
+
+async def test_what_lies_before_the_place_where_an_endpoint_began_was_not_sent() -> None:
+    before = [0] * PLACE.partition
+    effect = await effect_on(sealed(), endpoints=endpoint(first_offsets=[*before, PLACE.offset + 1]))
+    assert (effect.outcome, effect.detail) == ("filtered", "the endpoint began behind it; a replay sends it")
+    assert (await effect_on(sealed(), endpoints=endpoint(first_offsets=[*before, PLACE.offset]))).outcome == "delivered"
+    # Of a partition that was added later nothing is known.
+    assert (await effect_on(sealed(), endpoints=endpoint(first_offsets=before))).outcome == "delivered"
 
 
 async def test_what_is_not_valid_was_not_sent() -> None:
