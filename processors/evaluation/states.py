@@ -68,7 +68,7 @@ class EndpointStates:
         # has joined, and what is committed is still where the group began.
         committed = await asyncio.to_thread(self._read_committed)
         last = await asyncio.to_thread(self._read_last)
-        self._first_offsets = committed if last is None else last.first_offsets
+        self._first_offsets = committed if last is None else _earliest(last.first_offsets, committed)
         self._now = self._state(BreakerState.CLOSED, None)
         if last is None:
             await self._write(self._now)
@@ -167,3 +167,8 @@ class EndpointStates:
 
     def _looking(self, *, group_id: str) -> Consumer:
         return Consumer(looking_config(self._bootstrap, group_id=group_id, client_id=f"tidegate-{self._name}"))
+
+
+def _earliest(first: list[int] | None, committed: list[int]) -> list[int] | None:
+    # An operator may set the group back, while it has no members, and then more is sent.
+    return None if first is None else list(map(min, first, committed))

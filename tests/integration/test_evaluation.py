@@ -15,6 +15,7 @@ from deploy.admin import topics as admin_topics
 from schemas.endpoints import new_secret
 from schemas.events import RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
+from schemas.topics import evaluation
 from tests import builders
 from tests.faults.processes import own_process
 from tests.faults.records import produce, write_as_a_gateway
@@ -295,12 +296,6 @@ def test_a_replay_sends_a_run_once_more_and_says_so(stack: RunningStack, tmp_pat
     assert {each.headers.get("webhook-replay") for each in before} == {None}
 
 
-def _environ() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
-
-
 def test_a_new_endpoint_begins_with_what_comes(stack: RunningStack, tmp_path: Path, receiver: Receiver) -> None:
     """A week of history is sent when it is asked for, by a replay, and not unasked; and receipts say so."""
     client = Client(stack)
@@ -313,6 +308,23 @@ def test_a_new_endpoint_begins_with_what_comes(stack: RunningStack, tmp_path: Pa
                 wait_outcome(client, new[0], endpoint, "delivered")
                 assert [outcome(client, place, endpoint) for place in old] == ["filtered", "filtered"]
     assert receiver.seqs(before) == []
+
+
+def test_an_endpoint_that_is_set_back_is_sent_what_lies_before_it(
+    stack: RunningStack, tmp_path: Path, receiver: Receiver
+) -> None:
+    """And no receipt says any more that it was not."""
+    client = Client(stack)
+    before, old = run_of(client, 2)
+    topic, partition, offset = old[0].split("/")
+    with own_endpoint(stack, tmp_path, receiver, **QUICK) as endpoint:
+        with forwarding(stack, tmp_path, endpoint):
+            wait_outcome(client, old[0], endpoint, "filtered")
+        back = TopicPartition(topic, int(partition), int(offset))
+        admin_topics.commit(stack.addresses.kafka, endpoint.group, [back])
+        with forwarding(stack, tmp_path, endpoint):
+            taken(receiver, before, [1, 2])
+            wait_outcome(client, old[0], endpoint, "delivered")
 
 
 def test_a_duplicate_in_the_log_bears_the_id_of_the_first(
@@ -329,12 +341,11 @@ def test_a_duplicate_in_the_log_bears_the_id_of_the_first(
 
 
 def test_a_worker_without_topics_does_not_start(stack: RunningStack, tmp_path: Path, receiver: Receiver) -> None:
-
     endpoint = OwnEndpoint(
         name="nowhere",
         file=tmp_path / "nowhere.toml",
-        group=None,
-        environ={"TIDEGATE_ENDPOINTS": str(tmp_path / "nowhere.toml")},  # type: ignore[arg-type]
+        group=evaluation("nowhere", ["1s"]),
+        environ={"TIDEGATE_ENDPOINTS": str(tmp_path / "nowhere.toml")},
     )
     endpoint.write(receiver)
     with own_process(stack, tmp_path, "evaluation", "--endpoint", "nowhere", environ=endpoint.environ) as worker:
