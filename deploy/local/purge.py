@@ -9,7 +9,8 @@ from deploy.local import development, folders, lock, logs, settings_file, stack_
 MADE = (
     *("kafka", "postgres", "postgres.unfinished", logs.FOLDER),
     *("up.log", "up.log.1", lock.SUPERVISOR, lock.CHILDREN),
-    *(development.CREDENTIALS, development.LIMITS, development.SECRETS, settings_file.NAME, stack_file.NAME),
+    *(development.CREDENTIALS, development.SECRETS, development.LIMITS, development.RETENTION),
+    *(settings_file.NAME, stack_file.NAME),
     *(folders.OBJECTS, folders.REPLAYS),
 )
 
