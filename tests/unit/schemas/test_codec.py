@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from schemas import codec, registry
 from schemas.errors import Poison, Reason
-from schemas.events import EnvironmentCaptured, PayloadRef, Record, RunEvent, RunFinalized, RunStatus, TraceRecord
+from schemas.events import (
+    BreakerState,
+    EndpointState,
+    EnvironmentCaptured,
+    PayloadRef,
+    Record,
+    RunEvent,
+    RunFinalized,
+    RunStatus,
+    TraceRecord,
+)
 from tests.builders import run_event
 
 AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
@@ -40,6 +50,22 @@ GOLDEN: list[tuple[Record, str]] = [
         ),
         "00" "00000004" "08" + b"demo".hex() + "02" + b"r".hex() + "00" "06" + DIGEST.hex() + "04" + b"{}".hex(),
     ),
+    (
+        EndpointState(
+            endpoint="e", tenant="demo", types=["*"], breaker=BreakerState.OPEN, reason="r", since=AT,
+            first_offsets=[0, 3],
+        ),
+        "00" "00000006" "02" + b"e".hex() + "02" "08" + b"demo".hex() + "02" "02" + b"*".hex() + "00" "02"
+        "02" "02" + b"r".hex() + "8094a2dfdd66" "02" "04" "00" "06" "00",
+    ),
+]  # fmt: skip
+
+# As GOLDEN, of versions that are not written any more.
+OLD: list[tuple[Record, str]] = [
+    (
+        EndpointState(endpoint="e", types=["*"], breaker=BreakerState.CLOSED, since=AT, first_offsets=None),
+        "00" "00000005" "02" + b"e".hex() + "00" "02" "02" + b"*".hex() + "00" "00" "00" "8094a2dfdd66",
+    ),
 ]  # fmt: skip
 
 
@@ -47,6 +73,15 @@ GOLDEN: list[tuple[Record, str]] = [
 def test_a_record_has_its_golden_bytes(record: Record, golden: str) -> None:
     assert codec.encode(record).hex() == golden
     assert codec.decode(bytes.fromhex(golden)) == record
+
+
+@pytest.mark.parametrize(("record", "golden"), OLD, ids=lambda value: type(value).__name__)
+def test_a_record_of_an_old_version_is_read(record: Record, golden: str) -> None:
+    assert codec.decode(bytes.fromhex(golden)) == record
+
+
+def test_each_released_version_has_golden_bytes() -> None:
+    assert sorted(int(golden[2:10], 16) for _, golden in GOLDEN + OLD) == [entry.id for entry in registry.released()]
 
 
 def test_a_reference_to_a_large_payload_survives() -> None:
