@@ -45,7 +45,7 @@ check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet
+	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet -n 2
 
 bench: install ## Measure against the baselines; results as JSON in bench-results/
 	@$(BIN)/python -m tests.bench
