@@ -9,13 +9,13 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from schemas import codec, headers, topics
 from schemas.events import TraceRecord
 from tests.builders import event, run_event, signed
 from tests.faults.processes import paused
-from tests.faults.records import write_as_a_gateway
+from tests.faults.records import dead_letters, write_as_a_gateway
 from tests.stack import RunningStack, wait_until
 from tests.tools import need
 
@@ -63,22 +63,6 @@ def kcat_produce(stack: RunningStack, run_id: str, partition: int, value: bytes,
     subprocess.run([need("kcat"), *arguments], check=True, timeout=30)
 
 
-def dead_letters(stack: RunningStack, partition: int) -> dict[int, Message]:
-    """The dead letters of one partition of run.events, by their original offset."""
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test", "enable.partition.eof": False})
-    topic = topics.PERSISTENCE.dead_letters.name
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
-    consumer.assign([TopicPartition(topic, 0, low)])
-    messages = consumer.consume(high - low, 30)
-    consumer.close()
-    found = {}
-    for message in messages:
-        bears = dict(message.headers() or [])
-        if bears[headers.ORIGINAL_PARTITION] == str(partition).encode():
-            found[int(bears[headers.ORIGINAL_OFFSET])] = message
-    return found
-
-
 async def test_events_are_stored_as_they_were_sent(
     stack: RunningStack, database: psycopg.Connection[Any], run_id: str
 ) -> None:
@@ -108,17 +92,12 @@ async def test_poison_between_good_events_is_dead_lettered_and_its_neighbours_ar
     assert wait_for(database, query, run_id, count=4) == [(1,), (2,), (3,), (4,)]
     expected = poison | {nul: b"nul_character"}
     wait_until(
-        lambda: set(expected) <= {letter.value() for letter in dead_letters(stack, partition).values()},
-        timeout_s=STORED_WITHIN_S,
-        what="the dead letters",
+        lambda: len(dead_letters(stack, run_id)) == len(expected), timeout_s=STORED_WITHIN_S, what="the dead letters"
     )
-    for letter in dead_letters(stack, partition).values():
-        if letter.value() in expected:
-            bears = dict(letter.headers() or [])
-            assert letter.key() == run_id.encode()
-            assert bears[headers.ERROR_CLASS] == expected[letter.value()]
-            assert bears[headers.ERROR_MESSAGE]
-            assert bears[headers.ORIGINAL_TOPIC] == b"run.events"
+    bears = {letter.value(): dict(letter.headers() or []) for letter in dead_letters(stack, run_id)}
+    assert {value: each[headers.ERROR_CLASS] for value, each in bears.items()} == expected
+    assert all(each[headers.ERROR_MESSAGE] for each in bears.values())
+    assert {each[headers.ORIGINAL_TOPIC] for each in bears.values()} == {b"run.events"}
 
 
 async def test_a_signed_direct_record_is_stored_and_a_forged_one_is_kept_with_its_reason(
