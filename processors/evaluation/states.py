@@ -72,9 +72,10 @@ class EndpointStates:
         self._now = self._state(BreakerState.CLOSED, None)
         if last is None:
             await self._write(self._now)
-        elif last.breaker is BreakerState.DISABLED:
-            self.breaker.disabled(last.reason or "")
-        self._changed.set()
+        else:
+            self._changed.set()
+            if last.breaker is BreakerState.DISABLED:
+                self.breaker.disabled(last.reason or "")
         self._task = asyncio.create_task(self._tell())
         return self
 
