@@ -53,8 +53,6 @@ class EndpointStates:
         self._clock = clock
         self._changed = asyncio.Event()
         self.breaker = Breaker(changed=self._note)
-        self._first_offsets: list[int] | None = None
-        self._now = self._state(BreakerState.CLOSED, None)
 
     async def __aenter__(self) -> Self:
         """
