@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 from typing import Any, Protocol, Self
 
@@ -31,6 +31,7 @@ QUEUE_KIB_MAX = 128 * 1024
 ACK_TIMEOUT_S = 10.0
 AWAY_PATIENCE_S = 1.0  # once the broker is known to be away
 SWEEP_EVERY_S = 0.25
+REBUILD_EVERY_S = 1.0  # where a producer cannot be built
 
 log = structlog.get_logger()
 
@@ -193,12 +194,17 @@ class ConfluentPublisher:
         except BufferError as error:
             raise QueueFull("too many records wait for the broker") from error
         except KafkaException as error:
+            cause: Any = error.args[0]
+            if cause.code() == KafkaError._FATAL:  # noqa: SLF001  # its public spelling
+                self._suspect(str(cause), fatal=True)
             raise _refusal(error) from error
         self._awaited[delivery] = None
         return delivery
 
     def _open(self) -> PolledProducer:
-        return PolledProducer(self._make_producer(self._config), reports=self._reports, wake=self._wake)
+        return PolledProducer(
+            self._make_producer(self._config), reports=self._reports, wake=self._wake, fatal=self._on_fatal
+        )
 
     def _wake(self) -> None:
         self._loop.call_soon_threadsafe(self._settle)
@@ -218,12 +224,16 @@ class ConfluentPublisher:
 
     def _on_error(self, error: KafkaError) -> None:
         # On the poll thread: the event loop acts on it.
-        if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public spelling
-            self._loop.call_soon_threadsafe(self._suspect, str(error), error.fatal())
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public spelling
+            self._loop.call_soon_threadsafe(self._suspect, str(error))
 
-    def _suspect(self, why: str, fatal: bool = False) -> None:  # noqa: FBT001, FBT002
+    def _on_fatal(self, error: KafkaError) -> None:
+        # On the poll thread too.
+        self._loop.call_soon_threadsafe(partial(self._suspect, str(error), fatal=True))
+
+    def _suspect(self, error: str, *, fatal: bool = False) -> None:
         if not self._away:
-            log.warning("the log is away", why=why)
+            log.warning("Kafka unavailable", error=error)
         self._away = True
         self._broken = self._broken or fatal
         self._suspected.set()
@@ -237,11 +247,18 @@ class ConfluentPublisher:
             while self._away and not self._broken:
                 if await asyncio.to_thread(self._polled.answers):
                     self._away = self._broken
-                    log.info("the log is there")
+                    log.info("Kafka available")
 
     async def _rebuild(self) -> None:
-        log.error("the producer is broken; building another")
-        broken, self._polled = self._polled, self._open()
+        log.error("fatal producer error, building another producer")
+        broken = self._polled
+        try:
+            self._polled = self._open()
+        except KafkaException as error:
+            log.warning("producer not built, trying again", error=str(error))
+            await asyncio.sleep(REBUILD_EVERY_S)
+            self._suspected.set()
+            return
         self._broken = False
         await asyncio.to_thread(broken.discard)
 

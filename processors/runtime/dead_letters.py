@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from confluent_kafka import KafkaException, Message, Producer
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.errors import Transient
@@ -19,6 +21,8 @@ ACKNOWLEDGED_WITHIN_S = 20.0
 # Below the wait, so that an unknown outcome is settled before the record is written again.
 DELIVERY_TIMEOUT_MS = 15_000
 MESSAGE_CHARACTERS_MAX = 500
+
+log = structlog.get_logger()
 
 _DECODING = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 
@@ -57,6 +61,7 @@ class LogWriter:
         """Connect in the background; the first write waits for it."""
         config = producer_config(bootstrap, client_id=client_id, record_bytes_max=LETTER_BYTES_MAX)
         config["message.timeout.ms"] = DELIVERY_TIMEOUT_MS
+        self._config = config
         self._producer = Producer(config)
 
     async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
@@ -85,16 +90,27 @@ class LogWriter:
                     topic, key=record.key, value=record.value, headers=record.headers, on_delivery=report
                 )
                 self._producer.poll(0)
-        except (BufferError, KafkaException) as error:
+            reach(Failpoint.BEFORE_DLQ_ACK)
+            self._producer.flush(ACKNOWLEDGED_WITHIN_S)
+        except BufferError as error:
             raise Transient(f"{topic}: {error}") from error
-        reach(Failpoint.BEFORE_DLQ_ACK)
-        self._producer.flush(ACKNOWLEDGED_WITHIN_S)
+        except KafkaException as error:
+            if _is_fatal(error):  # raised by whichever call comes next; this producer takes no more records
+                log.error("fatal producer error, building another producer", error=str(error))  # noqa: TRY400
+                self._producer = Producer(self._config)
+            raise Transient(f"{topic}: {error}") from error
         if acknowledged != len(records):
             raise Transient(f"{topic}: {failures[0] if failures else 'no acknowledgement'}")
 
     async def close(self) -> None:
         """Send what is left, bounded; nothing is left unless a write failed."""
-        await asyncio.to_thread(self._producer.flush, 1.0)
+        with suppress(KafkaException):
+            await asyncio.to_thread(self._producer.flush, 1.0)
+
+
+def _is_fatal(error: KafkaException) -> bool:
+    cause: Any = error.args[0]
+    return bool(cause.fatal() or cause.code() == KafkaError._FATAL)  # noqa: SLF001  # its public spelling
 
 
 def dead_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:

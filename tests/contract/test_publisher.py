@@ -4,15 +4,17 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from gateway.intake.records import Outgoing
 from gateway.publisher import ConfluentPublisher, Publisher, Receipt
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from schemas.topics import RUN_EVENTS
 from tests.fakes import RecordingPublisher
+from tests.librdkafka import raise_fatal_error
 from tests.stack import RunningStack
 
 READY_TIMEOUT_S = 30
@@ -26,12 +28,16 @@ def outgoing(number: int, *, key: str) -> Outgoing:
 
 
 @asynccontextmanager
-async def connected(stack: RunningStack) -> AsyncIterator[ConfluentPublisher]:
-    async with ConfluentPublisher(stack.addresses.kafka, telemetry=Telemetry(OF_GATEWAY)) as real:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while not real.ready:  # noqa: ASYNC110  # it tells nobody
-                await asyncio.sleep(0)
+async def connected(stack: RunningStack, **options: Any) -> AsyncIterator[ConfluentPublisher]:
+    async with ConfluentPublisher(stack.addresses.kafka, telemetry=Telemetry(OF_GATEWAY), **options) as real:
+        await until_ready(real)
         yield real
+
+
+async def until_ready(publisher: Publisher) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        while not publisher.ready:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -69,6 +75,22 @@ async def test_the_record_lies_where_the_receipt_says(stack: RunningStack) -> No
     async with connected(stack) as real:
         receipt = await real.publish(record)
     assert _read(stack.addresses.kafka, receipt) == (record.key, record.value, record.headers)
+
+
+async def test_after_a_fatal_error_of_librdkafka_another_producer_publishes(stack: RunningStack) -> None:
+    made: list[Producer] = []
+
+    def make(config: dict[str, Any]) -> Producer:
+        made.append(Producer(config))
+        return made[-1]
+
+    async with connected(stack, make_producer=make) as real:
+        raise_fatal_error(made[0])
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while len(made) == 1:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+        await until_ready(real)
+        await asyncio.gather(*(real.publish(outgoing(number, key="fatal")) for number in range(20)))
 
 
 def _read(bootstrap: str, receipt: Receipt) -> tuple[object, ...]:

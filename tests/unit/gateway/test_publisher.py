@@ -12,6 +12,7 @@ from gateway.intake.records import Outgoing
 from gateway.publisher import ConfluentPublisher, Receipt
 from schemas.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
+FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
 RECORD = Outgoing(topic="run.events", key=b"run-1", value=b"v", headers=[])
 
 
@@ -35,6 +36,7 @@ class ScriptedProducer:
         self.config = config
         self.waiting: list[Callable[..., None]] = []
         self.errors: list[KafkaError] = []  # handed to error_cb by the next poll
+        self.raises: list[Exception] = []  # by the next polls, one each
         self.reports_with: KafkaError | None = None
         self.silent = False
         self.refusal: Exception | None = None
@@ -50,6 +52,8 @@ class ScriptedProducer:
         self.waiting.append(on_delivery)
 
     def poll(self, _timeout_s: float) -> int:
+        if self.raises:
+            raise self.raises.pop()
         while self.errors:
             self.config["error_cb"](self.errors.pop())
         if not self.silent:
@@ -80,6 +84,7 @@ class Bench:
 
     def __init__(self, **options: Any) -> None:
         self.made: list[ScriptedProducer] = []
+        self.fail_to_make = 0
         self.telemetry = Telemetry(OF_GATEWAY)
         self.publisher = ConfluentPublisher(
             "nowhere:1",
@@ -89,6 +94,9 @@ class Bench:
         )
 
     def _make(self, config: dict[str, Any]) -> ScriptedProducer:
+        if self.made and self.fail_to_make:
+            self.fail_to_make -= 1
+            raise KafkaException(KafkaError(KafkaError._CRIT_SYS_RESOURCE))
         self.made.append(ScriptedProducer(config))
         return self.made[-1]
 
@@ -193,11 +201,42 @@ async def test_a_broken_producer_is_replaced_and_its_waiters_are_told() -> None:
         broken.silent = True
         waiter = asyncio.create_task(publisher.publish(RECORD))
         await bench.until(lambda: len(broken) == 1)
-        broken.errors.append(KafkaError(KafkaError._FATAL, "out of order", fatal=True))
+        broken.raises.append(FATAL)
         await bench.until(lambda: len(bench.made) == 2 and publisher.ready)
         with pytest.raises(LogUnavailable):
             await waiter
         await publisher.publish(RECORD)
+
+
+async def test_a_producer_that_takes_no_more_records_is_replaced_whatever_its_polls_said() -> None:
+    bench = Bench()
+    async with bench.publisher as publisher:
+        (await bench.ready()).refusal = KafkaException(KafkaError(KafkaError._FATAL))
+        with pytest.raises(LogUnavailable):
+            await publisher.publish(RECORD)
+        assert not publisher.ready
+        await bench.until(lambda: len(bench.made) == 2 and publisher.ready)
+        await publisher.publish(RECORD)
+
+
+async def test_a_producer_that_cannot_be_built_is_built_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.publisher.REBUILD_EVERY_S", 0)
+    bench = Bench()
+    bench.fail_to_make = 3
+    async with bench.publisher as publisher:
+        (await bench.ready()).raises.append(FATAL)
+        await bench.until(lambda: len(bench.made) == 2 and publisher.ready)
+        await publisher.publish(RECORD)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a callback failed"), KafkaException(KafkaError(KafkaError._STATE))])
+async def test_an_error_out_of_a_poll_does_not_end_the_polling(error: Exception) -> None:
+    bench = Bench()
+    async with bench.publisher as publisher:
+        producer = await bench.ready()
+        producer.raises += [error] * 3
+        await publisher.publish(RECORD)
+        assert len(bench.made) == 1
 
 
 async def test_leaving_flushes_what_is_in_flight() -> None:
