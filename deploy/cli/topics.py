@@ -1,4 +1,4 @@
-"""`tidegate topics list|create|describe`."""
+"""`tidegate topics list|create|describe|accept`."""
 
 import os
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType
 
-from deploy.admin import topics
+from deploy.admin import positions, topics
 from deploy.admin.reach import admin_client
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, Dir, Json
+from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import Failed
 from schemas.endpoints import EndpointsSettings, groups, watch
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_topics)
     group.command("create")(create)
     group.command("describe")(describe)
+    group.command("accept")(accept)
     app.add_typer(group, name="topics")
 
 
@@ -72,6 +73,55 @@ def create(
     console.print("\n".join(f"created {name}" for name in created) or "every topic is there")
     for group, count in offsets.items():
         console.print(f"{group} begins in {count} partitions")
+
+
+def accept(
+    folder: Dir = DEFAULT_DIR,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Accept the log as it is, after it was cut off, or deleted and created again, and let the groups go on.
+
+    Each group goes on from the first record that it has not handled. Rows of lost records stay in Postgres. First make
+    sure that no other copy of the log can be brought back.
+    """
+    known = addresses.read(folder, os.environ)
+    bootstrap, postgres = known.need("kafka"), known.need("postgres")
+    recreated = positions.was_recreated(bootstrap, postgres)
+    found = positions.acceptances(bootstrap, recreated=recreated)
+    rows: list[dict[str, object]] = [
+        {
+            "group": each.found.group.name,
+            "topic": each.found.place[0],
+            "partition": each.found.place[1],
+            "committed": each.found.position.offset,
+            "end": each.found.log.end,
+            "fault": each.fault.value,
+            "goes_on_at": each.offset,
+        }
+        for each in found
+    ]
+    if not as_json:
+        print_rows(rows, as_json=False)
+    is_needed = recreated or bool(found)
+    if recreated and not as_json:
+        console.print("run.events was deleted and created again: the rows that are stored lose their places in it")
+    if is_needed and not dry_run:
+        if not yes:
+            typer.confirm("Accept the log as it is?", abort=True)
+        positions.accept(bootstrap, postgres, found, recreated=recreated)
+    if as_json:
+        accepted = is_needed and not dry_run
+        print_json({"accepted": accepted, "topic_recreated": recreated, "positions": rows})
+    elif not is_needed:
+        console.print("nothing to accept: every position stands for what its group has handled")
+    elif dry_run:
+        console.print("nothing was done")
+    else:
+        console.print("accepted; workers that were stopped go on by themselves, also those that are started again")
 
 
 def describe(

@@ -8,6 +8,7 @@ import structlog
 from processors.config import PersistenceSettings
 from processors.persistence.agent import persistence
 from processors.persistence.store import EventStore, Writing
+from processors.runtime.cluster import topic_id
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
@@ -28,6 +29,7 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     credentials = CredentialsFile(config.credentials.path)
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
+        await store.check_log(group.source.name, await topic_id(config.kafka.bootstrap, group.source.name))
         code = await run_group(
             group,
             persistence(store, writer, lambda: credentials.current(now_s=monotonic()).gateway.mac_secrets[0]),

@@ -40,15 +40,16 @@ UPSERT_RUNS = """
         updated_at = greatest(runs.updated_at, excluded.updated_at)
 """
 
-# The later in the log wins, whatever order slices are replayed in.
+# The later in the log wins, whatever order slices are replayed in. A negative partition: the log has lost the place.
 UPSERT_ENVIRONMENT = """
     INSERT INTO environment_snapshots
         (tenant_id, run_id, environment, environment_sha256, captured_at, kafka_partition, kafka_offset)
     VALUES (%s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (tenant_id, run_id) DO UPDATE SET
         environment = excluded.environment, environment_sha256 = excluded.environment_sha256,
-        captured_at = excluded.captured_at, kafka_offset = excluded.kafka_offset, stored_at = now()
-    WHERE environment_snapshots.kafka_offset <= excluded.kafka_offset
+        captured_at = excluded.captured_at, kafka_partition = excluded.kafka_partition,
+        kafka_offset = excluded.kafka_offset, stored_at = now()
+    WHERE environment_snapshots.kafka_partition < 0 OR environment_snapshots.kafka_offset <= excluded.kafka_offset
 """
 
 # A record comes again after a crash: its place says that it is the same one.

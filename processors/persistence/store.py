@@ -49,6 +49,9 @@ END_ABANDONED = """
         AND xact_start IS NOT NULL AND query_start < now() - make_interval(secs => %s)
 """
 
+REMEMBER_TOPIC = "INSERT INTO log_topics (topic, topic_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+REMEMBERED_TOPIC = "SELECT topic_id FROM log_topics WHERE topic = %s"
+
 # Classes of SQLSTATE (PostgreSQL, appendix A) after which the same slice may go in later: connection, rolled back,
 # out of resources, operator's intervention, system error. Single codes: read-only in a failover, idle, lock.
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
@@ -125,6 +128,23 @@ class EventStore:
             row = None
         if row is None or row[0] != newest:
             raise Unsettled(f"tables are at version {row and row[0]}, not {newest}: run `tidegate migrate`")
+
+    async def check_log(self, topic: str, topic_id: str) -> None:
+        """
+        See that *topic* is the one whose places are stored; what is stored first is remembered.
+
+        Raises:
+            Transient: Postgres is away.
+            Unsettled: it was deleted and created again; the text says what to do.
+        """
+        async with self._transaction() as (connection, _):
+            await connection.execute(REMEMBER_TOPIC, (topic, topic_id))
+            row = await (await connection.execute(REMEMBERED_TOPIC, (topic,))).fetchone()
+        if row is None or row[0] != topic_id:
+            raise Unsettled(
+                f"topic {topic} was deleted and created again, and the tables hold places of the old one: "
+                "run `tidegate topics accept`"
+            )
 
     async def append(self, arrivals: Sequence[Arrival]) -> Appended:
         """

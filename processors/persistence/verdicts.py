@@ -132,7 +132,7 @@ def _seen_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
         found += f"{here[1]}, and now holds another event"
         if arrival.raw.attempt:  # whoever sent it back says where it is from
             raise Poison(Reason.NOT_STORABLE, found)
-        raise Unsettled(f"{found}: the topic was created anew over old tables")
+        raise Unsettled(f"{found}: the log was cut off, or the topic deleted and created again; run `tidegate doctor`")
     return here is not None
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.positions import Mark
+
 
 class Partition(NamedTuple):
     """A topic partition."""
@@ -25,12 +27,13 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, bytes | None]]
     attempt: int = 0  # how often it was a dead letter that an operator sent back
     tier: int = 0  # how many of its group's delay tiers it has waited in
+    epoch: int = -1  # of the leader that appended it; -1: not known
 
 
 class Batch:
     """Consecutive records of one partition, whether work on them has begun, and whether their effects are durable."""
 
-    __slots__ = ("begun", "end_offset", "finished", "partition", "records", "size_bytes")
+    __slots__ = ("begun", "end_offset", "finished", "mark", "partition", "records", "size_bytes")
 
     def __init__(self, partition: Partition, records: Sequence[RawRecord]) -> None:
         """Take a non-empty slice, in log order."""
@@ -38,6 +41,7 @@ class Batch:
         self.records = records
         self.end_offset = records[-1].offset + 1
         self.size_bytes = sum([len(record.value or b"") for record in records])
+        self.mark: Mark | None = None  # of the last record, where the group keeps marks
         self.begun = False
         self.finished = False
 

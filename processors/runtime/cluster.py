@@ -8,7 +8,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from processors.runtime.batch import Partition
-from processors.runtime.errors import Transient
+from processors.runtime.errors import Transient, Unsettled
+from schemas import lookups
 
 REQUEST_S = 5.0
 START_S = 10.0
@@ -26,6 +27,24 @@ async def topic_names(bootstrap: str) -> AbstractSet[str]:
         return (await asyncio.to_thread(admin.list_topics, timeout=START_S)).topics.keys()
     except KafkaException as error:
         raise Transient(f"Kafka does not answer: {error}") from error
+
+
+async def topic_id(bootstrap: str, topic: str) -> str:
+    """
+    Kafka's id of *topic*, for a worker that starts.
+
+    Raises:
+        Transient: no broker answers.
+        Unsettled: there is no such topic.
+    """
+    admin = lookups.quiet_admin(bootstrap)
+    try:
+        found = await asyncio.to_thread(lookups.topic_ids, admin, [topic], timeout_s=START_S)
+    except KafkaException as error:
+        raise Transient(f"Kafka does not answer: {error}") from error
+    if topic not in found:
+        raise Unsettled(f"topic {topic} does not exist: run `tidegate topics create`")
+    return found[topic]
 
 
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:

@@ -10,6 +10,8 @@ class Health:
     """The state behind /readyz."""
 
     joined: bool = False  # the group has given us an assignment, possibly an empty one
+    partitions: int | None = None  # how many it has given us; None: the process has no group
+    problem: str | None = None  # why nothing can be consumed at all
     waiting: dict[Partition, str] = field(default_factory=dict)  # why each waiting lane waits
     halted: set[Partition] = field(default_factory=set)  # lanes stopped by the dead-letter limit
 
@@ -27,14 +29,23 @@ class Health:
         self.waiting.pop(partition, None)
         self.halted.discard(partition)
 
-    def joins(self) -> None:
-        """Note a new assignment: lanes start anew."""
+    def joins(self, partitions: int | None = None) -> None:
+        """Note a new assignment of so many partitions: lanes begin again."""
         self.joined = True
+        self.partitions = partitions
         self.waiting.clear()
         self.halted.clear()
 
+    def reason(self) -> str | None:
+        """Why the process is not ready; None while it is starting, or where each waiting lane says so."""
+        if self.problem is None and self.partitions == 0:
+            return "no partition is assigned to this process"
+        return self.problem
+
     def status(self) -> str:
-        """One word for /readyz: starting, ready or degraded."""
+        """One word for /readyz: starting, unready, degraded or ready."""
         if not self.joined:
             return "starting"
+        if self.problem is not None or self.partitions == 0:
+            return "unready"
         return "degraded" if self.waiting else "ready"

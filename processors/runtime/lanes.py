@@ -5,7 +5,7 @@ So one partition's backoff does not stall the others, and a partition's records 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from processors.runtime.batch import Batch, Partition
 
@@ -23,15 +23,15 @@ class Lanes:
         *,
         finished: Callable[[Batch], None],
         fatal: Callable[[BaseException], None],
-        asleep: Container[Partition] = frozenset(),
+        is_asleep: Callable[[Partition], bool] = lambda _partition: False,
     ) -> None:
         """
         Work each batch with *work*, then report it to *finished*.
 
-        An error that leaves *work* goes to *fatal*, which ends the process: a lane never skips a batch. Lanes that are
-        *asleep* have nothing under way, and are not waited for when partitions are given up.
+        An error that leaves *work* goes to *fatal*, which ends the process: a lane never skips a batch. A lane that
+        *is_asleep* has nothing under way, and is not waited for when its partition is given up.
         """
-        self._asleep = asleep
+        self._is_asleep = is_asleep
         self._work = work
         self._finished = finished
         self._fatal = fatal
@@ -54,7 +54,7 @@ class Lanes:
         busy, left_s = set(waits), timeout_s
         while busy and left_s > 0:
             _, busy = await asyncio.wait(busy, timeout=min(LOOK_EVERY_S, left_s))
-            busy = {wait for wait in busy if waits[wait] not in self._asleep}
+            busy = {wait for wait in busy if not self._is_asleep(waits[wait])}
             left_s -= LOOK_EVERY_S
         for wait in waits:
             wait.cancel()

@@ -19,10 +19,11 @@ def create_management(health: Health, instruments: telemetry.Telemetry) -> web.A
         status = health.status()
         # Degraded is not unready: the worker holds its partitions and goes on by itself.
         return web.Response(
-            status=503 if status == "starting" else 200,
+            status=503 if status in ("starting", "unready") else 200,
             text=json.dumps(
                 {
                     "status": status,
+                    "reason": health.reason(),
                     "waiting": {f"{each.topic}/{each.partition}": why for each, why in health.waiting.items()},
                 }
             ),

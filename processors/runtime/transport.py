@@ -3,26 +3,31 @@ Faust with one event per fetched slice, and with offsets that are ours.
 
 Why: Faust's own acknowledgement loses messages when an agent raises or is cancelled, and one event per message costs
 most of the throughput. Here Faust does the group, the rebalance and the commit loop; `Progress` alone decides what is
-committed, and lanes do the work. This module is the one place that touches Faust's and aiokafka's private names; they
-are pinned exactly, and `tests/contract/test_faust_names.py` fails on the first that moves.
+committed, and lanes do the work. This module and `fetched` are the only ones that touch private names of Faust and
+aiokafka; both are pinned exactly, and `tests/contract/test_faust_names.py` fails on the first that moves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import aiokafka
 import structlog
-from aiokafka.consumer import fetcher
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP, AppT, ConsumerMessage
 
+from processors.runtime import fetched
 from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.continuity import Continuity
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
+from schemas.positions import Fault, Position
 
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.
 SHORT_FETCH_S = 0.01
@@ -31,23 +36,11 @@ SHORT_FETCH_S = 0.01
 FETCH_WAIT_MS = 50
 REVOKE_DRAIN_S = 8.0  # below the session timeout: the group waits for us
 STOP_DRAIN_S = 12.0
+# confluent_kafka (2.16) reads committed metadata up to a NUL, beyond its end where there is none; it writes one itself.
+METADATA_END = "\0"
 COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocation
 
 log = structlog.get_logger()
-
-
-class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """A fetched slice, unpacked into our records."""
-
-    def __iter__(self) -> Iterator[RawRecord]:
-        """Go over the records as aiokafka's own does, without a call for each of them."""
-        records: Iterator[RawRecord] = self._records_iterator
-        return records
-
-    def _consumer_record(self, tp: TP, record: Any) -> RawRecord:
-        return RawRecord(
-            tp.topic, tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers
-        )
 
 
 class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is untyped to us
@@ -58,9 +51,22 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # Faus
         # Faust reads uncommitted records outside its own exactly-once mode and has no setting for it.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
-        # aiokafka names no other way to say what a record becomes; ours is the one consumer of the process.
-        fetcher.PartitionRecords = SliceRecords
+        # Faust commits offsets without metadata.
+        consumer.commit = partial(self._commit_with_marks, consumer.commit)
+        fetched.install()
         return consumer
+
+    async def _commit_with_marks(
+        self, commit: Callable[[Mapping[Any, OffsetAndMetadata]], Awaitable[None]], offsets: Mapping[Any, Any]
+    ) -> None:
+        def marked(tp: Any, offset: int) -> OffsetAndMetadata:
+            return OffsetAndMetadata(offset, self.transport.continuity.metadata(Partition(*tp)) + METADATA_END)
+
+        await commit({tp: marked(tp, each.offset) for tp, each in offsets.items()})
+
+    async def pause(self, tp: TP) -> None:
+        """Fetch nothing of *tp* until the next assignment."""
+        self._ensure_consumer().pause(aiokafka.TopicPartition(*tp))
 
 
 class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -73,6 +79,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._epoch = 0  # grows with every revocation: a fetch that spans one is not to be trusted
         self._room = asyncio.Event()
+        self._beyond_end: dict[TP, asyncio.Task[None]] = {}  # partitions whose position lies beyond the log
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -91,7 +98,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self.transport.fetched()
         epoch = self._epoch
         active = self._get_active_partitions()
-        unread = {tp for tp in active if not self._is_read_to_end(tp)}
+        unread = {tp for tp in active - self._beyond_end.keys() if not self._is_read_to_end(tp)}
         if active and not unread and self.transport.progress.settled():
             self.transport.ended()
         wanted = {tp for tp in unread if self.transport.progress.has_room(Partition(*tp))}
@@ -100,12 +107,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             return
         if len(wanted) < len(unread):
             timeout = SHORT_FETCH_S
-        fetched = await self._getmany(active_partitions=wanted, timeout=timeout)
-        slices = list(self._within_ends(fetched or {}))
+        slices = list(self._within_ends(await self._fetch(wanted, timeout)))
         if slices:
             reach(Failpoint.AFTER_POLL)
         elif epoch == self._epoch and self.flow_active:
-            self._pass_by(wanted)
+            self._pass_by(wanted - self._beyond_end.keys())
         try:
             while slices and epoch == self._epoch and self.flow_active and not self.should_stop:
                 tp, records = slices.pop()
@@ -116,6 +122,32 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             # What was fetched is handed on or will be fetched again; nothing is passed over.
             for tp, records in slices:
                 self._rewind(tp, records[0].offset)
+
+    async def _fetch(self, wanted: set[TP], timeout_s: float) -> Mapping[Any, list[RawRecord]]:
+        try:
+            return await self._getmany(active_partitions=wanted, timeout=timeout_s) or {}
+        except OffsetOutOfRangeError as error:
+            await self._stop_beyond_end(error)
+            return {}
+
+    async def _stop_beyond_end(self, error: OffsetOutOfRangeError) -> None:
+        """Stop each partition whose log ends before its position. Raises *error* where it begins after it."""
+        continuity = self.transport.continuity
+        for each, offset in error.args[0].items():
+            tp = TP(*each)
+            position = Position(offset=offset, metadata=continuity.metadata(Partition(*tp)))
+            fault = await continuity.fault(Partition(*tp), position)
+            if fault is None:
+                raise error
+            await self._thread.call_thread(self._thread.pause, tp)
+            stopped = asyncio.create_task(self._stay_beyond_end(Partition(*tp), position, fault))
+            self._beyond_end[tp] = stopped
+
+    async def _stay_beyond_end(self, partition: Partition, position: Position, fault: Fault) -> None:
+        try:
+            await self.transport.continuity.stop(partition, position, fault)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the process must not go on without the partition
+            self.transport.fatal(error)
 
     def _is_read_to_end(self, tp: TP) -> bool:
         end = self.transport.ends.get(Partition(*tp))
@@ -218,14 +250,21 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def perform_seek(self) -> None:
         """Begin each assigned partition where the group has committed, or where *starts* says now."""
+        partitions = [Partition(*tp) for tp in self.assignment()]
         starts = self.transport.starts
-        if starts is None:
-            await super().perform_seek()
-        else:
-            await self.seek_wait({tp: starts(Partition(*tp)) for tp in self.assignment()})
+        if starts is not None:
+            await self.transport.continuity.begin([])
+            await self.seek_wait({TP(*partition): starts(partition) for partition in partitions})
+            return
+        accepted = await self.transport.continuity.begin(partitions)
+        if accepted:
+            # A member may commit; the operator who accepted them could not.
+            await self._thread.commit({TP(*partition): offset for partition, offset in accepted.items()})
+        await super().perform_seek()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start anew: Faust lets `perform_seek` find the first offset of every assigned partition."""
+        self._forget_beyond_end()
         self.transport.progress.assign(Partition(*tp) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
         self.transport.assigned(len(assigned))
@@ -242,8 +281,14 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         if not await lanes.drain(partitions, timeout_s=drain_s):
             log.warning("given up unfinished work", partitions=len(partitions), waited_s=drain_s)
         await self._commit_last()
+        self._forget_beyond_end()
         await lanes.cancel(partitions)
         progress.forget(partitions)
+
+    def _forget_beyond_end(self) -> None:
+        for task in self._beyond_end.values():
+            task.cancel()
+        self._beyond_end.clear()
 
     async def _commit_last(self) -> None:
         try:
@@ -269,17 +314,22 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         lanes: Lanes,
         progress: Progress,
         observer: "Observer",
+        continuity: Continuity,
+        fatal: Callable[[BaseException], None],
         ends: Mapping[Partition, int],
         starts: Callable[[Partition], int] | None = None,
     ) -> None:
         """
         Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any.
 
-        With *starts*, each assignment of a partition begins at the offset that it names, not at the committed one.
+        *continuity* knows where the log was cut off under the group; what cannot go on goes to *fatal*. With *starts*,
+        each assignment of a partition begins at the offset that it names, not at the committed one.
         """
         super().__init__(app.conf.broker_consumer, app)
         self.lanes = lanes
         self.progress = progress
+        self.continuity = continuity
+        self.fatal = fatal
         self.ends = ends
         self.starts = starts
         self._observer = observer

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -20,20 +21,26 @@ from aiohttp import web
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processors.runtime.batch import Batch, Partition
+from processors.runtime.continuity import Continuity
+from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import create_management
+from processors.runtime.positions import KafkaPositions
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
 from schemas import telemetry
 from schemas.settings import ManagementSettings
-from schemas.topics import Topic
+from schemas.topics import Cleanup, Topic
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 LEAVE_S = 2.0  # a quick leave spares the group the session timeout
 START_S = 30.0
 BEAT_S = 1.0
+TOPICS_EVERY_S = 5.0  # between two looks at whether the topics are still those that were assigned
+CREATE = "run `tidegate topics create`"
+ACCEPT = "run `tidegate topics accept`"
 STUCK_S = 120.0  # far above the longest rebalance
 STOP_S = 18.0  # the lanes' drain and a commit fit in; supervisors wait 30 s before they kill
 FETCH_RECORDS_MAX = 4000  # a slice costs a millisecond or two beside what its records cost
@@ -79,7 +86,7 @@ class _GroupObserver(Observer):
         self.stop()
 
     def assigned(self, count: int) -> None:
-        self.health.joins()
+        self.health.joins(count)
         log.info("partitions assigned", group=self.group.id, count=count)
 
 
@@ -114,14 +121,29 @@ class Worker:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, bootstrap, fetch_records_max=fetch_records_max)
         self._progress = Progress(commits=starts is None)
+        self._positions = KafkaPositions(bootstrap, group.id)
+        self._continuity = Continuity(
+            self._positions,
+            topics=[topic.name for topic in group.sources if topic.cleanup is Cleanup.DELETE],
+            health=health,
+            stops=starts is None,
+        )
+        self._work = work
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
-        self._lanes = Lanes(work, finished=self._finished, fatal=self._fail, asleep=asleep)
+        self._lanes = Lanes(
+            self._admit_and_work,
+            finished=self._finished,
+            fatal=self._fail,
+            is_asleep=lambda partition: partition in asleep or partition in self._continuity.asleep,
+        )
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,
             progress=self._progress,
+            continuity=self._continuity,
+            fatal=self._fail,
             observer=_GroupObserver(
                 group=group,
                 health=health,
@@ -141,6 +163,10 @@ class Worker:
         async for batch in stream:
             self._lanes.dispatch(batch)
 
+    async def _admit_and_work(self, batch: Batch) -> None:
+        await self._continuity.admit(batch)
+        await self._work(batch)
+
     async def run(self, management: ManagementSettings) -> int:
         """Run until a signal, the ends or a failure; return the exit code."""
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -154,26 +180,28 @@ class Worker:
         try:
             return await self._run()
         finally:
+            await self._positions.close()
             await runner.cleanup()
 
     async def _run(self) -> int:
         stopped = asyncio.create_task(self._stop_asked.wait())
         crashed = asyncio.create_task(self._crash())
         beating = asyncio.create_task(self._beat())
+        watching = asyncio.create_task(self._watch_topics())
         try:
             async with asyncio.timeout(START_S):
                 await self.app.start()
             self._watchdog.start()
-            ends: set[asyncio.Future[Any]] = {stopped, crashed, self._failure}
+            ends: set[asyncio.Future[Any]] = {stopped, crashed, watching, self._failure}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if stopped.done():
                 return await self._stop()
-            await (self._failure if self._failure.done() else crashed)
+            await next(each for each in (self._failure, watching, crashed) if each.done())
         except Exception as error:
             log.critical(_advice(error), group=self._group.id, error=repr(error), exc_info=error)
         finally:
             self._watchdog.stop()
-            for task in (stopped, crashed, beating):
+            for task in (stopped, crashed, beating, watching):
                 task.cancel()
         await self._leave()
         return EXIT_UNSETTLED
@@ -192,6 +220,23 @@ class Worker:
             self._watchdog.beat("loop")
             await asyncio.sleep(BEAT_S)
 
+    async def _watch_topics(self) -> None:
+        """
+        Raise Unsettled when a topic was deleted and created again; while it is missing the process is unready.
+
+        Why the process ends: Faust and its driver go on with what they remember of the topic, and consume nothing.
+        """
+        lost: set[str] = set()
+        while True:
+            await asyncio.sleep(TOPICS_EVERY_S)
+            with suppress(Transient):  # asked again
+                missing, recreated = await self._continuity.lost_topics()
+                lost.update(missing, recreated)
+                if missing:
+                    self._health.problem = f"topic {', '.join(sorted(missing))} does not exist: {CREATE}"
+                elif lost:
+                    raise Unsettled(f"topic {', '.join(sorted(lost))} was deleted and created again: {ACCEPT}")
+
     async def _crash(self) -> None:
         # Faust stops the whole app when a part of it crashes, and may then hang: we only want to know.
         await self.app._crashed.wait()  # noqa: SLF001
@@ -209,6 +254,7 @@ class Worker:
             log.warning("group not left", waited_s=LEAVE_S)  # the session timeout does it then
 
     def _finished(self, batch: Batch) -> None:
+        self._continuity.finished(batch)
         self.app.consumer.finished(batch)
 
     def _fail(self, error: BaseException) -> None:
@@ -250,7 +296,7 @@ def _faust_app(group: Consumers, bootstrap: str, *, fetch_records_max: int = FET
 
 def _advice(error: BaseException) -> str:
     if isinstance(error, NoOffsetForPartitionError):
-        return "the group has no committed offset: `tidegate topics create` sets it for new groups"
+        return f"the group has no committed offset; of a new group or topic: {CREATE}; of a recreated topic: {ACCEPT}"
     if isinstance(error, OffsetOutOfRangeError):
         return (
             "records that this group has not processed have expired from the log; see `tidegate lag` before you reset"

@@ -5,6 +5,7 @@ They are pinned exactly; this suite says at the first upgrade which of them move
 """
 
 import inspect
+import struct
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher, subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from faust import App
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer as BaseConsumer
@@ -21,7 +23,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import ConsumerMessage
 from mode import Service
 
-from processors.runtime.transport import SliceRecords
+from processors.runtime.fetched import EpochRecords, SliceRecords
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,42 @@ def test_a_fetched_slice_is_unpacked_by_the_class_that_we_put_in_its_place() -> 
     assert "self._consumer_record(" in inspect.getsource(stock)
     assert "return next(self._records_iterator)" in inspect.getsource(stock.__next__)
     assert "for msg in self._partition_records:" in inspect.getsource(fetcher.FetchResult.getall)
-    assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    unpacking = inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "PartitionRecords(" in unpacking
+    assert "records = MemoryRecords(part_data[-1])" in unpacking
+
+
+def test_a_position_beyond_the_log_is_raised_with_its_partition() -> None:
+    unpacking = inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "Errors.OffsetOutOfRangeError({tp: fetch_offset})" in unpacking
+    assert parameters(AIOKafkaConsumer.pause) == ["self", "partitions"]
+
+
+def test_offsets_are_committed_through_the_method_that_we_put_marks_into() -> None:
+    committing = inspect.getsource(AIOKafkaConsumerThread._commit)
+    assert 'OffsetAndMetadata(offset, "")' in committing
+    assert "await consumer.commit(aiokafka_offsets)" in committing
+
+
+def test_the_leader_epoch_of_each_fetched_batch_is_known() -> None:
+    one, other = batch_of(epoch=7, offset=5), batch_of(epoch=9, offset=6)
+    records = EpochRecords(one + other)
+    found = []
+    while records.has_next():
+        assert records.next_batch().base_offset == 5 + len(found)
+        found.append(records.epoch)
+    assert found == [7, 9]
+    assert records.next_batch() is None
+
+
+def batch_of(*, epoch: int, offset: int) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1,
+        batch_size=1000,
+    )  # fmt: skip
+    builder.append(0, timestamp=0, key=None, value=b"v", headers=[])
+    made = builder.build()
+    return struct.pack(">q", offset) + bytes(made[8:12]) + struct.pack(">i", epoch) + bytes(made[16:])
 
 
 def test_a_position_can_be_read() -> None:

@@ -127,8 +127,8 @@ def test_a_rejected_record_keeps_its_reason() -> None:
 
 
 def test_another_event_at_a_stored_place_stops_everything() -> None:
-    """The topic was made anew over old tables: dropping the new events as redeliveries would lose them."""
-    with pytest.raises(Unsettled, match="created anew"):
+    """The topic was recreated over old tables: dropping the new events as redeliveries would lose them."""
+    with pytest.raises(Unsettled, match="deleted and created again"):
         judge([arrival(run_event(event(5)), 1)], stored(1))
 
 

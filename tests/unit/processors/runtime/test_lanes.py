@@ -100,7 +100,7 @@ def test_waits_double_up_to_a_bound() -> None:
 async def test_a_lane_that_sleeps_is_not_waited_for() -> None:
     work = Work()
     asleep: set[Partition] = set()
-    lanes = Lanes(work.work, finished=work.finished.append, fatal=work.fatal.append, asleep=asleep)
+    lanes = Lanes(work.work, finished=work.finished.append, fatal=work.fatal.append, is_asleep=asleep.__contains__)
     lanes.dispatch(batch(ONE))
     await asyncio.sleep(0)
     asleep.add(ONE)

@@ -1,0 +1,186 @@
+"""A group's partitions whose log was cut off under it: they stop, and go on from where an operator accepts the log."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.continuity import Continuity
+from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.health import Health
+from schemas.positions import Fault, Position, accepted_metadata
+
+ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)
+TOPIC_ID = "AbCdEfGhIjKlMnOpQrStUv"
+
+
+class Scripted:
+    """`Positions` that answer as a test says, and keep what they were asked."""
+
+    def __init__(self) -> None:
+        self.ids = {"run.events": TOPIC_ID}
+        self.now: dict[Partition, Position] = {}
+        self.orders: dict[Partition, Position] = {}
+        self.faults: list[Fault | Transient | None] = []  # of the next questions; then none
+        self.asked: list[tuple[Partition, Position]] = []
+
+    async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        return {name: self.ids[name] for name in topics if name in self.ids}
+
+    async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
+        return {each: self.now.get(each, Position(offset=None)) for each in partitions}
+
+    async def accepted(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
+        return {each: self.orders.get(each, Position(offset=None)) for each in partitions}
+
+    async def fault(self, partition: Partition, position: Position) -> Fault | None:
+        self.asked.append((partition, position))
+        found = self.faults.pop(0) if self.faults else None
+        if isinstance(found, Transient):
+            raise found
+        return found
+
+
+class Guarded:
+    """A continuity over scripted positions."""
+
+    def __init__(self, *, stops: bool = True) -> None:
+        self.positions = Scripted()
+        self.health = Health()
+        self.slept = 0
+        self.on_sleep = lambda: None
+        self.continuity = Continuity(
+            self.positions, topics=["run.events"], health=self.health, stops=stops, sleep=self._sleep
+        )
+
+    async def _sleep(self, _seconds: float) -> None:
+        self.slept += 1
+        assert self.slept < 100, "it waits for ever"
+        self.on_sleep()
+        await asyncio.sleep(0)
+
+    async def handle(self, *batches: Batch) -> None:
+        for batch in batches:
+            await self.continuity.admit(batch)
+            self.continuity.finished(batch)
+
+
+def batch(*offsets: int, epoch: int = 3, partition: Partition = ONE) -> Batch:
+    records = [RawRecord(*partition, offset, 1000, b"k", b"v%d" % offset, (), epoch=epoch) for offset in offsets]
+    return Batch(partition, records)
+
+
+async def test_slices_of_one_epoch_follow_each_other_without_a_look_at_the_log() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0, 1), batch(2, 3))
+    assert group.positions.asked == []
+    mark = Position(offset=4, metadata=group.continuity.metadata(ONE)).mark
+    assert mark is not None
+    assert (mark.topic, mark.offset, mark.epoch) == (TOPIC_ID, 3, 3)
+
+
+async def test_a_later_epoch_is_looked_up_before_its_slice_is_worked_on() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0, 1), batch(2, epoch=5), batch(3, epoch=5))
+    [(partition, position)] = group.positions.asked
+    assert partition == ONE
+    assert position.offset == 2
+    assert position.mark is not None
+    assert position.mark.offset == 1
+
+
+async def test_the_mark_that_was_committed_counts_after_an_assignment() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0, 1))
+    group.positions.now[ONE] = Position(offset=2, metadata=group.continuity.metadata(ONE))
+    await group.continuity.begin([ONE, OTHER])
+    assert group.continuity.metadata(ONE) == group.positions.now[ONE].metadata
+    assert group.continuity.metadata(OTHER) == ""
+    await group.handle(batch(2, epoch=4), batch(0, epoch=4, partition=OTHER))
+    assert [partition for partition, _ in group.positions.asked] == [ONE]
+
+
+async def test_a_partition_whose_log_was_written_again_stops_and_another_goes_on() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE, OTHER])
+    await group.handle(batch(0, 1), batch(0, partition=OTHER))
+    group.positions.faults = [Fault.REWRITTEN] * 50
+    group.positions.now[ONE] = Position(offset=2, metadata=group.continuity.metadata(ONE))
+    stopped = asyncio.create_task(group.handle(batch(2, epoch=4)))
+    while not group.health.halted:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0)
+    assert group.health.status() != "ready"
+    assert "cut off and written again" in group.health.waiting[ONE]
+    assert "tidegate topics accept" in group.health.waiting[ONE]
+    assert group.continuity.asleep == {ONE}
+    await group.handle(batch(1, partition=OTHER))
+    assert not stopped.done()
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    with pytest.raises(Unsettled, match="goes on from another position"):
+        await stopped
+    assert group.continuity.asleep == set()
+
+
+async def test_a_partition_whose_log_is_whole_again_goes_on_by_itself() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0))
+    group.positions.faults = [Fault.BEYOND_END, Fault.BEYOND_END]
+    with pytest.raises(Unsettled):
+        await group.handle(batch(1, epoch=4))
+
+
+async def test_an_accepted_position_is_taken_over_at_the_next_assignment_and_its_mark_is_dropped() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0, 1))
+    group.positions.now[ONE] = Position(offset=2, metadata=group.continuity.metadata(ONE))
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    assert await group.continuity.begin([ONE]) == {ONE: 1}
+    assert group.continuity.metadata(ONE) == ""
+    group.positions.now[ONE] = Position(offset=1)
+    assert await group.continuity.begin([ONE]) == {}
+
+
+async def test_kafka_that_does_not_answer_is_asked_again() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0))
+    group.positions.faults = [Transient("away"), Transient("away")]
+    seen: list[str] = []
+    group.on_sleep = lambda: seen.append(group.health.waiting[ONE])
+    await group.handle(batch(1, epoch=4))
+    assert seen == ["away", "away"]
+    assert group.health.waiting == {}
+
+
+async def test_a_group_that_keeps_nothing_fails_instead_of_stopping() -> None:
+    group = Guarded(stops=False)
+    await group.continuity.begin([])
+    await group.handle(batch(0))
+    group.positions.faults = [Fault.REWRITTEN]
+    with pytest.raises(Unsettled, match="cut off and written again"):
+        await group.handle(batch(1, epoch=4))
+
+
+async def test_a_topic_that_was_deleted_or_recreated_is_noticed() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    assert await group.continuity.lost_topics() == (set(), set())
+    group.positions.ids = {"run.events": "0" * 22}
+    assert await group.continuity.lost_topics() == (set(), {"run.events"})
+    group.positions.ids = {}
+    assert await group.continuity.lost_topics() == ({"run.events"}, set())
+
+
+async def test_a_compacted_topic_has_no_marks() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    traces = Partition("run.traces", 0)
+    await group.handle(batch(0, partition=traces), batch(1, epoch=4, partition=traces))
+    assert group.positions.asked == []
+    assert group.continuity.metadata(traces) == ""
