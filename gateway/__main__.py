@@ -24,6 +24,7 @@ from gateway.listening import Listener
 from gateway.live import LiveCursors
 from gateway.log.endpoints import EndpointStates
 from gateway.log.groups import Groups
+from gateway.log.identity import LogIdentity
 from gateway.log.reader import LogReader
 from gateway.log.tail import TailReader
 from gateway.objects.measured import MeasuredStorage
@@ -99,6 +100,7 @@ async def serve(settings: Settings) -> None:
         followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
+        identity = await stack.enter_async_context(LogIdentity(log_reader, store))
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = await stack.enter_async_context(
             Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
@@ -128,6 +130,7 @@ async def serve(settings: Settings) -> None:
                 followers=followers,
                 endpoints=endpoints,
                 live=live,
+                identity=identity,
                 credentials=in_force,
                 clock=_now,
                 telemetry=telemetry,

@@ -11,6 +11,7 @@ from gateway.edge import Edge
 from gateway.judging.judge import Judge
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
+from gateway.log.identity import LogIdentity
 from gateway.log.reader import Log
 from gateway.objects.pages import Pages
 from gateway.openapi import openapi_document
@@ -41,6 +42,7 @@ def create_app(
     followers: Mapping[str, GroupFollower],
     endpoints: Mapping[str, EndpointState],
     live: LiveCursors,
+    identity: LogIdentity,
     credentials: Callable[[], Credentials],
     clock: Clock,
     telemetry: Telemetry,
@@ -76,6 +78,7 @@ def create_app(
         followers=followers,
         endpoints=views,
         live=live,
+        identity=identity,
         credentials=credentials,
         clock=clock,
         telemetry=telemetry,

@@ -12,6 +12,7 @@ from gateway.intake.records import Stamp
 from gateway.judging.judge import Judge
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
+from gateway.log.identity import LogIdentity
 from gateway.objects.pages import Pages
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
@@ -50,6 +51,7 @@ class Parts:
     receipts: Receipts
     survey: Survey
     live: LiveCursors
+    identity: LogIdentity
     followers: Mapping[str, GroupFollower]  # by group name
     endpoints: EndpointViews
     credentials: Callable[[], Credentials]

@@ -10,7 +10,14 @@ from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
 from gateway.receipts.survey import rates_per_s
-from schemas.telemetry import ADMISSION_MULTIPLIER, GROUP_EXPIRED, GROUP_LAG, Telemetry
+from schemas.telemetry import (
+    ADMISSION_MULTIPLIER,
+    GROUP_DISPLACED,
+    GROUP_EXPIRED,
+    GROUP_LAG,
+    TOPIC_UNDECIDED,
+    Telemetry,
+)
 from schemas.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
@@ -27,6 +34,8 @@ class LagWatch:
         self._followers = followers
         self._admission = admission
         self._lag = telemetry[GROUP_LAG]
+        self._undecided = telemetry[TOPIC_UNDECIDED]
+        self._displaced = telemetry[GROUP_DISPLACED]
         self._expired = telemetry[GROUP_EXPIRED]
         telemetry[ADMISSION_MULTIPLIER].set_function(lambda: admission.multiplier)
         self._before: tuple[float, Mapping[str, int]] | None = None  # when, and what persistence had committed
@@ -60,12 +69,17 @@ class LagWatch:
         try:
             progress = follower.progress()
             edges = await self._log.edges(group.source.name)
+            follower.faults = await self._log.faults(
+                group.source.name, {partition: each.position for partition, each in progress.items()}
+            )
         except (LogUnavailable, QueueFull):
             return None
         committed = {partition: each.committed for partition, each in progress.items() if each.committed is not None}
         lag = sum(max(0, edges[each].end - max(offset, edges[each].first)) for each, offset in committed.items())
         self._lag.labels(group.name).set(lag)
         self._expired.labels(group.name).set(_expired(committed, edges))
+        self._displaced.labels(group.name).set(len(follower.faults))
+        self._undecided.labels(group.source.name).set(sum(each.undecided for each in edges.values()))
         return lag
 
     def _persisted_per_s(self) -> float:

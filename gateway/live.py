@@ -62,9 +62,10 @@ class LiveCursors:
     async def look(self) -> None:
         """Look once; where the log does not answer, what was seen last is still true."""
         with suppress(LogUnavailable, QueueFull):
-            ids = await self._log.topic_id(RUN_EVENTS.name), await self._log.topic_id(RUN_TRACES.name)
+            events, traces = await self._log.topic_id(RUN_EVENTS.name), await self._log.topic_id(RUN_TRACES.name)
             edges = await self._log.edges(RUN_TRACES.name)
-            self._ids, self._trace_ends = ids, {partition: each.end for partition, each in edges.items()}
+            self._ids = None if events is None or traces is None else (events, traces)
+            self._trace_ends = {partition: each.end for partition, each in edges.items()}
 
     async def _go_on(self) -> None:
         while True:

@@ -22,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull, Refused
 from gateway.intake.records import Outgoing
 from gateway.polled import PolledProducer
+from schemas.positions import LOST_PARTITIONS
 from schemas.producer import producer_config
 from schemas.telemetry import EVENTS_ACCEPTED, PUBLISH_DURATION, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
@@ -45,7 +46,13 @@ class Receipt(msgspec.Struct, frozen=True):
 
     @property
     def wal_id(self) -> str:
-        """The receipt as clients see it: run.events/3/1042."""
+        """
+        The receipt as clients see it: run.events/3/1042.
+
+        A place that the log has lost, as rows of the store may have it, is run.events/3/1042/lost.
+        """
+        if self.partition < 0:
+            return f"{self.topic}/{self.partition % LOST_PARTITIONS}/{self.offset}/lost"
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 

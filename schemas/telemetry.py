@@ -175,6 +175,20 @@ GROUP_EXPIRED = Metric(
     help="Records that expired before a group came to them: its worker stops until a person says where to go on",
     labels=("group",),
 )
+GROUP_DISPLACED = Metric(
+    name="tidegate_group_displaced_partitions",
+    kind=Kind.GAUGE,
+    help="Partitions of its source in which a group's position has outlived the log: it stops there until the log is "
+    "accepted",
+    labels=("group",),
+)
+TOPIC_UNDECIDED = Metric(
+    name="tidegate_topic_undecided_records",
+    kind=Kind.GAUGE,
+    help="Records behind the beginning of an open transaction, which no group sees: high watermark minus last stable "
+    "offset",
+    labels=("topic",),
+)
 ADMISSION_MULTIPLIER = Metric(
     name="tidegate_admission_multiplier",
     kind=Kind.GAUGE,
@@ -257,7 +271,7 @@ FANOUT_RESETS = Metric(
 )
 
 # What the gateway tells of groups, and so of webhook endpoints by name: for operators alone.
-OF_GROUPS = (GROUP_LAG, GROUP_EXPIRED)
+OF_GROUPS = (GROUP_LAG, GROUP_EXPIRED, GROUP_DISPLACED)
 OF_GATEWAY = (
     HTTP_REQUESTS,
     HTTP_DURATION,
@@ -272,6 +286,7 @@ OF_GATEWAY = (
     JUDGE_ENDED,
     OBJECT_DURATION,
     ADMISSION_MULTIPLIER,
+    TOPIC_UNDECIDED,
     *OF_GROUPS,
 )
 OF_PROCESSORS = (

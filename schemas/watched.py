@@ -1,8 +1,9 @@
 """A small file that people change while processes run: looked at once a second at most, parsed when it changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import structlog
 
@@ -11,6 +12,8 @@ log = structlog.get_logger()
 Value = TypeVar("Value")
 
 LOOK_AGAIN_S = 1.0
+
+_ALL: "WeakSet[WatchedFile[Any]]" = WeakSet()
 
 
 class WatchedFile(Generic[Value]):
@@ -23,6 +26,7 @@ class WatchedFile(Generic[Value]):
         Raises:
             OSError, ValueError: it is missing or cannot be used.
         """
+        _ALL.add(self)
         self.path = path
         self.problem: str | None = None  # why the newest file is not in force; None while it is
         self._parse = parse
@@ -59,3 +63,8 @@ class WatchedFile(Generic[Value]):
     def _stamp_now(self) -> tuple[int, int, int]:
         status = self.path.stat()
         return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def problems() -> Mapping[str, str]:
+    """Why watched files of this process are not in force, by their paths; for its readiness probe."""
+    return {str(each.path): each.problem for each in _ALL if each.problem is not None}

@@ -12,14 +12,24 @@ from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.objects.storage import Damaged
 from gateway.publisher import Receipt, Reported
 from gateway.queries.integrity import IntegrityView
-from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from gateway.queries.runs import (
+    EnvironmentView,
+    EventFilter,
+    EventView,
+    RecordIdentity,
+    RunFilter,
+    RunPlace,
+    RunView,
+)
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.events import PayloadRef
 from schemas.objects import Kept, PayloadProblem, is_content_of
+from schemas.positions import Fault, Position
 from schemas.topics import Group
+from schemas.transactions import OpenTransaction
 
 
 @dataclass(eq=False)
@@ -99,6 +109,7 @@ class MemoryRunStore:
     integrities: dict[str, IntegrityView] = field(default_factory=dict)
     effects: dict[Receipt, Effect] = field(default_factory=dict)
     numbering: dict[RunKey, Known] = field(default_factory=dict)
+    topic_ids: dict[str, str] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
     looks: list[tuple[object, object]] = field(default_factory=list)
 
@@ -152,10 +163,15 @@ class MemoryRunStore:
             raise self.failure
         return {key: self.numbering[key] for key, _ in asked if key in self.numbering}
 
-    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
+    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
         """What the record at *place* came to."""
-        self._look(place, (run_id, environment))
+        self._look(place, identity)
         return self.effects.get(place) if tenant == self.tenant else None
+
+    async def topic_id(self, topic: str) -> str | None:
+        """The one that is remembered."""
+        self._look(topic, None)
+        return self.topic_ids.get(topic)
 
     def _look(self, what: object, after: object) -> None:
         if self.failure is not None:
@@ -203,14 +219,17 @@ class MemoryLog:
     letters: dict[Receipt, LogRecord] = field(default_factory=dict)  # by the place that they come from
     edges_of: Edges = field(default_factory=lambda: Edges(first=0, end=0))  # of every topic's partition 0
     complete: bool = True  # whether a search has the time it needs
+    faulty: dict[int, Fault] = field(default_factory=dict)  # by partition, whatever the position
+    transaction: OpenTransaction | None = None  # the oldest one that is open
     failure: Exception | None = None  # raised instead of looking
     looks: int = 0
 
     async def look(self, place: Receipt) -> Look | None:
         """The record at *place*."""
         self._count()
-        known = place.partition == 0 and place.offset < self.edges_of.end
-        return Look(edges=self.edges_of, record=self.records.get(place)) if known else None
+        known = place.partition == 0 and place.offset < self.edges_of.end + self.edges_of.undecided
+        undecided = place.offset >= self.edges_of.end
+        return Look(edges=self.edges_of, record=self.records.get(place), undecided=undecided) if known else None
 
     async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
         """What was put aside of *place*."""
@@ -223,10 +242,20 @@ class MemoryLog:
         self._count()
         return {0: self.edges_of}
 
-    async def topic_id(self, topic: str) -> str:
+    async def topic_id(self, topic: str) -> str | None:
         """One made of the topic's name."""
         self._count()
         return topic.replace(".", "_").ljust(22, "-")
+
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+        """Those that the test names."""
+        self._count()
+        return {partition: each for partition, each in self.faulty.items() if partition in positions}
+
+    async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
+        """The one that the test names."""
+        self._count()
+        return self.transaction
 
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """When those of *places* that are held were written."""
@@ -284,12 +313,13 @@ class MemoryCommitted:
     failure: Exception | None = None  # raised instead of reading
     reads: int = 0
 
-    def read(self) -> Mapping[Partition, int | None]:
+    def read(self) -> Mapping[Partition, Position]:
         """What the test has set."""
         if self.failure is not None:
             raise self.failure
         self.reads += 1
-        return {Partition("run.events", each): offset for each, offset in self.offsets.items()} | self.others
+        offsets = {Partition("run.events", each): offset for each, offset in self.offsets.items()} | self.others
+        return {partition: Position(offset=offset) for partition, offset in offsets.items()}
 
     def close(self) -> None:
         """Nothing to end."""

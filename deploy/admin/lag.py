@@ -1,15 +1,17 @@
 """How far each group is behind: in records, and in seconds since the first record that it has not processed."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, time
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
-from deploy.admin import topics
-from deploy.admin.reach import admin_client
-from schemas.topics import Group, subscriptions
+from deploy.admin import positions, topics
+from deploy.admin.positions import GroupPosition
+from schemas.lookups import Place
+from schemas.positions import Fault
+from schemas.topics import Group
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -23,10 +25,13 @@ class PartitionLag:
     topic: str
     partition: int
     committed: int | None  # None: nothing, the group cannot start
-    end: int
+    end: int  # the last stable offset: what the group can see ends here
+    high_watermark: int
     records: int | None  # None where nothing is committed
-    expired: int  # of these, how many are gone from the log: the group stops until its offset is reset
+    undecided: int  # from `end` to `high_watermark`: behind the beginning of an open transaction
+    expired: int  # of `records`, how many are gone from the log: the group stops until its offset is reset
     seconds: float | None  # None while the first unprocessed record could not be read
+    fault: Fault | None  # why the position has outlived the log, so that the group stops
 
 
 def measure(bootstrap: str) -> list[PartitionLag]:
@@ -37,32 +42,43 @@ def measure(bootstrap: str) -> list[PartitionLag]:
         NotReachable: no broker answers.
         Failed: a group's topic does not exist.
     """
-    admin = admin_client(bootstrap)
-    found = []
-    for group, topic in subscriptions(topics.groups_of(bootstrap)):
-        places = topics.committed(bootstrap, group, topic)
-        starts = topics.offsets(admin, places, OffsetSpec.earliest())
-        ends = topics.offsets(admin, places, OffsetSpec.latest())
-        behind = [place for place in places if 0 <= place.offset < ends[place.partition]]
-        waiting_since_s = first_timestamps_s(bootstrap, group, behind) if behind else {}
-        now_s = time()
-        for place in places:
-            committed = place.offset if place.offset >= 0 else None
-            records = None if committed is None else max(0, ends[place.partition] - committed)
-            since_s = waiting_since_s.get(place.partition, now_s if records == 0 else None)
-            found.append(
-                PartitionLag(
-                    group=group.id,
-                    topic=place.topic,
-                    partition=place.partition,
-                    committed=committed,
-                    end=ends[place.partition],
-                    records=records,
-                    expired=0 if committed is None else max(0, starts[place.partition] - committed),
-                    seconds=None if since_s is None else max(0.0, now_s - since_s),
-                )
-            )
-    return found
+    found = positions.examine(bootstrap)
+    waiting_since_s = _waiting_since_s(bootstrap, found)
+    now_s = time()
+    return [_lag(each, waiting_since_s.get((each.group.id, each.place)), now_s) for each in found]
+
+
+def _waiting_since_s(bootstrap: str, found: list[GroupPosition]) -> Mapping[tuple[str, Place], float]:
+    behind: defaultdict[tuple[Group, str], list[TopicPartition]] = defaultdict(list)
+    for each in found:
+        if each.position.offset is not None and each.position.offset < each.log.stable_end:
+            topic, partition = each.place
+            behind[each.group, topic].append(TopicPartition(topic, partition, each.position.offset))
+    return {
+        (group.id, (topic, partition)): moment_s
+        for (group, topic), places in behind.items()
+        for partition, moment_s in first_timestamps_s(bootstrap, group, places).items()
+    }
+
+
+def _lag(each: GroupPosition, since_s: float | None, now_s: float) -> PartitionLag:
+    committed, log = each.position.offset, each.log
+    records = None if committed is None else max(0, log.stable_end - committed)
+    if since_s is None and records == 0:
+        since_s = now_s
+    return PartitionLag(
+        group=each.group.name,
+        topic=each.place[0],
+        partition=each.place[1],
+        committed=committed,
+        end=log.stable_end,
+        high_watermark=log.end,
+        records=records,
+        undecided=max(0, log.end - log.stable_end),
+        expired=0 if committed is None else max(0, log.first - committed),
+        seconds=None if since_s is None else max(0.0, now_s - since_s),
+        fault=each.fault,
+    )
 
 
 def first_timestamps_s(bootstrap: str, group: Group, places: list[TopicPartition]) -> Mapping[int, float]:

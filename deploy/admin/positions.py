@@ -19,12 +19,10 @@ from deploy.errors import Failed, NotReachable
 from schemas import lookups
 from schemas.consumer import looking_config
 from schemas.lookups import Place
-from schemas.positions import Fault, PartitionLog, Position, accepted_metadata, accepting_group, fault
+from schemas.positions import LOST_PARTITIONS, Fault, PartitionLog, Position, accepted_metadata, accepting_group, fault
 from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, groups_among, subscriptions
 
 TIMEOUT_S = 10.0
-LOST_PARTITIONS = 100_000  # see schemas/sql/0004_lost_places.sql
-
 TABLES_WITH_PLACES = ("trace_events", "duplicate_events", "rejected_events", "environment_snapshots", "trace_records")
 NEXT_ACCEPTANCE = "SELECT coalesce(max(acceptance), 0) + 1 FROM log_acceptances"
 NOTE_ACCEPTANCE = "INSERT INTO log_acceptances (acceptance, positions) VALUES (%s, %s)"

@@ -19,6 +19,7 @@ from deploy.cli import (
     schemas,
     send,
     stack,
+    status,
     tail,
     topics,
 )
@@ -28,7 +29,8 @@ from schemas.settings import SettingsInvalid
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
 COMMANDS = (
-    stack, doctor, send, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas, keys, migrate, config,
+    stack, status, doctor, send, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas, keys, migrate,
+    config,
 )  # fmt: skip
 
 

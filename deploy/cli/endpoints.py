@@ -11,7 +11,7 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_rows
 from deploy.errors import Failed
-from deploy.log.reading import Edge, records
+from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
 from schemas import codec
 from schemas.events import BreakerState, EndpointState
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the endpoints, what each is sent, and the state of its breaker."""
     bootstrap = addresses.kafka(folder)
-    states = _states(bootstrap)
+    states = endpoint_states(bootstrap)
     names = [group.endpoint for group in topics.groups_of(bootstrap) if group.endpoint is not None]
     print_rows([_row(name, states.get(name)) for name in names], as_json=as_json)
 
@@ -42,7 +42,7 @@ def enable(
 ) -> None:
     """Send to a disabled endpoint again; what came meanwhile has waited."""
     bootstrap = addresses.kafka(folder)
-    state = _states(bootstrap).get(name)
+    state = endpoint_states(bootstrap).get(name)
     if state is None or state.breaker is not BreakerState.DISABLED:
         raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
     enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
@@ -59,11 +59,3 @@ def _row(name: str, state: EndpointState | None) -> dict[str, object]:
         "since": None if state is None else state.since,
         "reason": None if state is None else state.reason,
     }
-
-
-def _states(bootstrap: str) -> dict[str, EndpointState]:
-    found: dict[str, EndpointState] = {}
-    for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
-        if (state := codec.endpoint_state(raw.value)) is not None:
-            found[state.endpoint] = state
-    return found

@@ -13,9 +13,11 @@ from deploy.admin.lag import PartitionLag, measure
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_json, table
-from schemas.topics import GROUP_PREFIX, RUN_EVENTS
+from schemas.topics import RUN_EVENTS
 
 WATCH_INTERVAL_S = 1.0
+COLUMNS = ("group", "partition", "committed", "end", "records", "seconds", "undecided", "expired", "fault")
+SELDOM = ("undecided", "expired", "fault")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,11 +55,16 @@ def _print(partitions: list[PartitionLag], *, as_json: bool) -> None:
 
 
 def _drawn(partitions: list[PartitionLag]) -> Table:
-    return table(("group", "partition", "committed", "end", "records", "expired", "seconds"), map(_row, partitions))
+    rows = [_row(each) for each in partitions]
+    # A terminal is narrow: what is seldom there has a column only where it is.
+    shown = [name for name in COLUMNS if name not in SELDOM or any(row[name] for row in rows)]
+    return table(shown, ([row[name] for name in shown] for row in rows))
 
 
-def _row(lag: PartitionLag) -> tuple[object, ...]:
-    """Names that leave room for figures: a terminal is narrow, and all of them begin alike."""
-    group = lag.group.removeprefix(GROUP_PREFIX)
-    place = f"{lag.topic.removeprefix(f'{RUN_EVENTS.name}.{group}.')}/{lag.partition}"
-    return group, place, lag.committed, lag.end, lag.records, lag.expired, lag.seconds
+def _row(lag: PartitionLag) -> dict[str, object]:
+    place = f"{lag.topic.removeprefix(f'{RUN_EVENTS.name}.{lag.group}.')}/{lag.partition}"
+    cells = (
+        *(lag.group, place, lag.committed, lag.end, lag.records, lag.seconds),
+        *(lag.undecided, lag.expired, lag.fault and lag.fault.value),
+    )
+    return dict(zip(COLUMNS, cells, strict=True))

@@ -1,4 +1,4 @@
-"""`tidegate up`, `down`, `status`, `logs`, `restart`: the embedded stack."""
+"""`tidegate up`, `down`, `logs`, `restart`: the embedded stack."""
 
 import asyncio
 import json
@@ -12,14 +12,12 @@ from typing import Annotated
 
 import typer
 
-from deploy.admin import lag
 from deploy.admin.reach import is_ready, kafka_answers, postgres_answers
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
-from deploy.cli.output import console, masked, print_json, table
+from deploy.cli.output import print_json
 from deploy.errors import Failed, NotReachable
 from deploy.local import background, lock, logs, purge, stack_file
 from deploy.local.ports import Choice
-from deploy.local.processes import up_since
 from deploy.local.stack_file import Stack
 from deploy.local.supervisor import Supervisor
 
@@ -35,7 +33,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     app.command("up")(up)
     app.command("down")(down)
-    app.command("status")(status)
     app.command("logs")(show_logs)
     app.command("restart")(restart)
 
@@ -81,41 +78,6 @@ def down(
         print_json({"stopped": pid is not None, "purged": purge_too})
     elif pid is None and not purge_too:
         print(f"no stack runs in {folder}")
-
-
-def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
-    """Show each process and whether it is ready, the addresses, and how far the groups are behind."""
-    stack = running(folder)
-    processes = [
-        {
-            "name": process.name,
-            "pid": process.pid,
-            "up_since": up_since(process.pid),
-            "ready": is_process_ready(stack, process.name),
-        }
-        for process in stack.processes
-    ]
-    addresses = {
-        "gateway": stack.gateway,
-        **({"live streams": stack.websocket} if stack.websocket else {}),
-        "kafka": stack.kafka,
-        "postgres": masked(stack.postgres),
-        **{f"{name} management": address for name, address in stack.management.items()},
-    }
-    behind: dict[str, int] = {}
-    oldest_s: dict[str, float | None] = {}  # None where a partition's could not be read
-    if kafka_answers(stack.kafka):
-        for partition in lag.measure(stack.kafka):
-            behind[partition.group] = behind.get(partition.group, 0) + (partition.records or 0)
-            before_s, here_s = oldest_s.get(partition.group, 0.0), partition.seconds
-            oldest_s[partition.group] = None if before_s is None or here_s is None else max(before_s, here_s)
-    if as_json:
-        print_json({"processes": processes, "addresses": addresses, "lag_records": behind, "lag_seconds": oldest_s})
-        return
-    console.print(table(("process", "pid", "up since", "ready"), (process.values() for process in processes)))
-    console.print(table(("address of", ""), addresses.items()))
-    rows = ((group, records, oldest_s[group]) for group, records in behind.items())
-    console.print(table(("group", "lag in records", "lag in seconds"), rows))
 
 
 def show_logs(

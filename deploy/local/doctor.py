@@ -4,27 +4,33 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
+from time import monotonic
 from typing import TypeVar
 
-from deploy.admin import migrate, topics
-from deploy.admin.reach import admin_client
+from deploy.admin import lag, migrate, problems, readiness, topics
+from deploy.admin.reach import admin_client, kafka_answers
 from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, stack_file
 from deploy.local.development import CREDENTIALS
 from deploy.local.supervisor import DEFAULT_PORTS
+from deploy.log.endpoints import endpoint_states
 from schemas import credentials
 from schemas.credentials import CredentialsInvalid
-from schemas.topics import all_topics, groups_among, subscriptions
+from schemas.topics import all_topics, groups_among
 
 Subject = TypeVar("Subject")
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 2 * 1024**3
 OPEN_FILES_MIN = 1024
+WITHIN_S = 8.0
 
 
 class State(StrEnum):
@@ -45,7 +51,11 @@ class Finding:
 
 
 def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, postgres: str | None) -> Iterator[Finding]:
-    """Look at everything; *kafka* and *postgres* are their addresses, None where none is known."""
+    """
+    Look at everything; *kafka* and *postgres* are their addresses, None where none is known.
+
+    What is asked over the network is asked at once, and whatever has not answered within `WITHIN_S` is a problem.
+    """
     yield _finding(
         "Python", sys.version.split()[0], "install Python 3.11 or newer", is_ok=sys.version_info >= PYTHON_MIN
     )
@@ -58,11 +68,43 @@ def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, post
     yield _disk(folder, environ)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield _finding("open files", f"at most {limit}", f"ulimit -n {OPEN_FILES_MIN}", is_ok=limit >= OPEN_FILES_MIN)
-    yield _attempt("Kafka", kafka, lambda address: f"{len(topics.existing(admin_client(address)))} topics")
-    yield _attempt("topics", kafka, _topics)
-    yield _attempt("Postgres and its tables", postgres, _tables)
     path = Path(environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
     yield _attempt("credentials", path if path.exists() else None, _credentials)
+    stack = stack_file.read(folder)
+    management = {} if stack is None else stack.management
+    yield from together(
+        {
+            "Kafka": partial(_attempt, "Kafka", kafka, _kafka),
+            "topics": partial(_attempt, "topics", kafka, _topics),
+            "positions": partial(_attempt, "positions", kafka, _positions),
+            "open transactions": partial(_attempt, "open transactions", kafka, _transactions),
+            "dead letters": partial(_attempt, "dead letters", kafka, _dead_letters),
+            "webhook endpoints": partial(_attempt, "webhook endpoints", kafka, _endpoints),
+            "Postgres and its tables": partial(_attempt, "Postgres and its tables", postgres, _tables),
+            **{name: partial(_attempt, name, address, _process) for name, address in management.items()},
+        }
+    )
+
+
+def together(asks: Mapping[str, Callable[[], Finding]], *, within_s: float = WITHIN_S) -> Iterator[Finding]:
+    """What each of *asks* finds, in their order; all are asked at once, for *within_s* together."""
+    answers: dict[str, Future[Finding]] = {name: Future() for name in asks}
+    for name, ask in asks.items():
+        # Daemons: one that hangs must not keep the command from ending.
+        Thread(target=_answer, args=(answers[name], name, ask), daemon=True).start()
+    deadline_s = monotonic() + within_s
+    for name, answer in answers.items():
+        try:
+            yield answer.result(max(0.0, deadline_s - monotonic()))
+        except TimeoutError:
+            yield Finding(name=name, state=State.PROBLEM, text=f"no answer within {within_s:g} s")
+
+
+def _answer(answer: Future[Finding], name: str, ask: Callable[[], Finding]) -> None:
+    try:
+        answer.set_result(ask())
+    except Exception as error:  # noqa: BLE001  # one check that fails must not hide what the others found
+        answer.set_result(Finding(name=name, state=State.PROBLEM, text=f"{type(error).__name__}: {error}"))
 
 
 def _kafka_programs(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -91,14 +133,42 @@ def _disk(folder: Path, environ: Mapping[str, str]) -> Finding:
     return _finding("disk", text, "free 2 GiB, or set --dir or TIDEGATE_CACHE", is_ok=free_bytes >= DISK_FREE_BYTES_MIN)
 
 
+def _kafka(bootstrap: str) -> str:
+    if not kafka_answers(bootstrap):
+        raise Failed(f"no answer from {bootstrap}: see that it runs, and its log (`tidegate logs kafka`)")
+    return f"{len(topics.existing(admin_client(bootstrap)))} topics"
+
+
 def _topics(bootstrap: str) -> str:
     found = topics.existing(admin_client(bootstrap))
     if missing := [topic.name for topic in all_topics(groups_among(found)) if topic.name not in found]:
         raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
-    for group, topic in subscriptions(groups_among(found)):
-        if any(place.offset < 0 for place in topics.committed(bootstrap, group, topic)):
-            raise Failed(f"{group.id} has no offset for some partitions; run `tidegate topics create`")
-    return "every topic is there and every group has its offsets"
+    return "every topic is there"
+
+
+def _positions(bootstrap: str) -> str:
+    otherwise = "every group has its offsets, and the log holds what they stand for"
+    return problems.demand_none(problems.of_positions(lag.measure(bootstrap)), otherwise)
+
+
+def _transactions(bootstrap: str) -> str:
+    return problems.demand_none(problems.of_transactions(bootstrap, lag.measure(bootstrap)), "none hides records")
+
+
+def _dead_letters(bootstrap: str) -> str:
+    return problems.demand_none(problems.of_dead_letters(bootstrap, topics.groups_of(bootstrap)), "none waits")
+
+
+def _endpoints(bootstrap: str) -> str:
+    states = endpoint_states(bootstrap)
+    return problems.demand_none(problems.of_endpoints(states), f"{len(states)}, each is sent to")
+
+
+def _process(management: str) -> str:
+    found = readiness.ask(management)
+    if found.reasons or found.state is not readiness.State.READY:
+        raise Failed("; ".join((found.state.value, *found.reasons)))
+    return "ready"
 
 
 def _tables(postgres: str) -> str:

@@ -15,6 +15,7 @@ from schemas.topics import RECORD_BYTES_MAX, all_topics
 SERVER = "kafka.Kafka"  # the class to run
 HEAP_MIB = 384
 FORMAT_TIMEOUT_S = 60
+TRANSACTION_MAX_S = 60
 
 
 def prepare(
@@ -81,6 +82,8 @@ def server_properties(*, data: Path, port: int, controller_port: int) -> str:
         # One node cannot hold more than one copy; few partitions, for a quick start.
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
+        # Records behind an open transaction are seen by no group: one that its producer left is aborted after this.
+        "transaction.max.timeout.ms": str(TRANSACTION_MAX_S * 1000),
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "4",

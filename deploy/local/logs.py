@@ -1,8 +1,10 @@
 """The log files of the stack's processes: `<dir>/logs/NAME.log`, and what grew too large in `NAME.log.1`."""
 
+import json
 import os
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import BinaryIO
@@ -10,6 +12,7 @@ from typing import BinaryIO
 FOLDER = "logs"
 LOG_BYTES_MAX = 10 * 1024 * 1024
 TAIL_BYTES = 4096
+PROBLEM_BYTES = 256 * 1024
 FOLLOW_POLL_S = 0.2
 
 
@@ -31,6 +34,22 @@ def last_line(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "it logged nothing")
+
+
+def last_problem(path: Path) -> str:
+    """The last error that the process of the log at *path* has written; its last line where it has written none."""
+    with suppress(OSError):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - PROBLEM_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        for line in reversed(lines):
+            with suppress(ValueError):
+                document = json.loads(line)
+                if isinstance(document, dict) and document.get("level") in ("error", "critical"):
+                    why = document.get("error") or document.get("reason")
+                    return f"{document.get('event')}: {why}" if why else str(document.get("event"))
+        return last_line(path)
+    return "nothing"
 
 
 def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, None]:

@@ -1,6 +1,6 @@
 """What operators and tools ask: probes, metrics, the API's description. No key is needed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 
 from gateway.context import Call
 from gateway.handlers.answers import answer, answer_text
+from schemas import watched
 from schemas.telemetry import OF_GROUPS
 
 DOCS = (Path(__file__).parent.parent / "docs.html").read_bytes()
@@ -22,12 +23,14 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool = True
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
+class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether events are taken now (`ready`, also the status), and what of it is there."""
 
     ready: bool
     log: bool
     store: bool
+    reason: str | None = None  # why the log is not the one that it was
+    files: Mapping[str, str] = {}  # settings files that are not in force as they are, and why
 
 
 async def livez(_call: Call) -> web.Response:
@@ -37,9 +40,10 @@ async def livez(_call: Call) -> web.Response:
 
 async def readyz(call: Call) -> web.Response:
     """Say whether events are taken; the store's state is told but does not count."""
-    log = call.parts.publisher.ready
-    ready = log and call.parts.readiness.accepting
-    return answer(Ready(ready=ready, log=log, store=call.parts.store.available), status=200 if ready else 503)
+    log, problem = call.parts.publisher.ready, call.parts.identity.problem
+    ready = log and problem is None and call.parts.readiness.accepting
+    body = Ready(ready=ready, log=log, store=call.parts.store.available, reason=problem, files=watched.problems())
+    return answer(body, status=200 if ready else 503)
 
 
 async def metrics(call: Call) -> web.Response:

@@ -28,5 +28,12 @@ def read_wait(call: Call) -> GroupFollower | None:
 
 
 async def wait_past(follower: GroupFollower | None, receipt: Receipt) -> bool | UnsetType:
-    """Whether the group has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked."""
-    return UNSET if follower is None else await follower.wait_past(receipt, timeout_s=WAIT_MAX_S)
+    """
+    Return whether the group has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked.
+
+    A position that has outlived its log, and so may lie beyond what was written just now, does not count.
+    """
+    if follower is None:
+        return UNSET
+    passed = await follower.wait_past(receipt, timeout_s=WAIT_MAX_S)
+    return passed and receipt.partition not in follower.faults

@@ -20,9 +20,14 @@ REQUEST_S = 2.0
 MESSAGES_MAX = 500  # taken from the client at once
 
 
-def looking_consumer(bootstrap: str, *, group_id: str) -> Consumer:
-    """A consumer that may ask what *group_id* has committed, and may read from places it is given."""
-    return Consumer(looking_config(bootstrap, group_id=group_id, client_id="tidegate-gateway"))
+def looking_consumer(bootstrap: str, *, group_id: str, committed_only: bool = True) -> Consumer:
+    """
+    A consumer that may ask what *group_id* has committed, and may read from places it is given.
+
+    Unless it reads *committed_only*, it sees the records of open and of aborted transactions too.
+    """
+    config = looking_config(bootstrap, group_id=group_id, client_id="tidegate-gateway")
+    return Consumer(config if committed_only else config | {"isolation.level": "read_uncommitted"})
 
 
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:

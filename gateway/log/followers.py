@@ -12,12 +12,12 @@ from datetime import datetime
 from time import monotonic
 from typing import NamedTuple, Protocol, Self
 
-from confluent_kafka import TopicPartition
-
 from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, partitions_of
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
+from schemas import lookups
+from schemas.positions import Fault, Position
 from schemas.topics import Group
 
 IDLE_EVERY_S = 1.0
@@ -32,6 +32,12 @@ class Progress:
 
     committed: int | None  # None: nowhere, it has no first offset
     moved_at: datetime | None  # when this gateway last saw it go on; None: not since it started
+    metadata: str = ""  # what was committed beside the offset
+
+    @property
+    def position(self) -> Position:
+        """What the group has committed."""
+        return Position(offset=self.committed, metadata=self.metadata)
 
 
 class Partition(NamedTuple):
@@ -44,8 +50,8 @@ class Partition(NamedTuple):
 class Committed(Protocol):
     """The committed offsets of one group. Its methods block, and raise KafkaException."""
 
-    def read(self) -> Mapping[Partition, int | None]:
-        """The committed offset of each partition of the group's topics; None where there is none."""
+    def read(self) -> Mapping[Partition, Position]:
+        """What the group has committed in each partition of its topics."""
 
     def close(self) -> None:
         """End the connection."""
@@ -59,6 +65,7 @@ class GroupFollower:
     ) -> None:
         """Prepare; the context asks a first time, and goes on."""
         self.group = group
+        self.faults: Mapping[int, Fault] = {}  # of its source's partitions, as `LagWatch` saw it a second ago
         self._committed = committed
         self._clock = clock
         self._waiters_max = waiters_max
@@ -128,12 +135,13 @@ class GroupFollower:
         with suppress(LogUnavailable):  # `progress` says so once it lasts
             self._note(await self._thread.run(self._committed.read))
 
-    def _note(self, committed: Mapping[Partition, int | None]) -> None:
+    def _note(self, committed: Mapping[Partition, Position]) -> None:
         now, before, source = self._clock(), self._seen, self.group.source.name
         self._seen_at_s = monotonic()
-        self._seen = {partition: _moved(before.get(partition), offset, now) for partition, offset in committed.items()}
+        self._seen = {partition: _moved(before.get(partition), each, now) for partition, each in committed.items()}
         for passed, (partition, offset) in self._waiters.items():
-            if not passed.done() and (committed.get(Partition(source, partition)) or 0) > offset:
+            position = committed.get(Partition(source, partition))
+            if not passed.done() and position is not None and (position.offset or 0) > offset:
                 passed.set_result(None)
 
 
@@ -144,27 +152,24 @@ class CommittedOffsets:
         """Connect in the background."""
         self._topics = [topic.name for topic in group.sources]
         self._consumer = looking_consumer(bootstrap, group_id=group.id)
-        self._places: list[TopicPartition] = []
+        self._places: list[Partition] = []
 
-    def read(self) -> Mapping[Partition, int | None]:
+    def read(self) -> Mapping[Partition, Position]:
         """See `Committed.read`."""
         if not self._places:  # the partitions of a live topic never change
             self._places = [
-                TopicPartition(topic, partition)
+                Partition(topic, partition)
                 for topic in self._topics
                 for partition in partitions_of(self._consumer, topic)
             ]
-        places = self._consumer.committed(self._places, timeout=REQUEST_S)
-        return {
-            Partition(place.topic, place.partition): place.offset if place.offset >= 0 else None for place in places
-        }
+        found = lookups.positions(self._consumer, self._places, timeout_s=REQUEST_S)
+        return {Partition(*place): position for place, position in found.items()}
 
     def close(self) -> None:
         """See `Committed.close`."""
         self._consumer.close()
 
 
-def _moved(before: Progress | None, committed: int | None, now: datetime) -> Progress:
-    if before is None:
-        return Progress(committed=committed, moved_at=None)
-    return before if before.committed == committed else Progress(committed=committed, moved_at=now)
+def _moved(before: Progress | None, position: Position, now: datetime) -> Progress:
+    moved_at = None if before is None else before.moved_at if before.committed == position.offset else now
+    return Progress(committed=position.offset, moved_at=moved_at, metadata=position.metadata)

@@ -7,29 +7,39 @@ Every look is bounded in time, and one thread serves them all, so that asking ca
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
     Message,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec
 
 from gateway.errors import LogUnavailable
-from gateway.log.consumer import REQUEST_S, edges_of, looking_consumer, messages_until, partitions_of, poll_until
+from gateway.log.consumer import (
+    REQUEST_S,
+    edges_of,
+    looking_consumer,
+    messages_until,
+    partitions_of,
+    poll_until,
+)
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
-from schemas import headers
-from schemas.cursors import topic_id
+from schemas import headers, lookups
+from schemas.positions import Fault, Position, fault
 from schemas.topics import Group
+from schemas.transactions import OpenTransaction, TransactionsUnknown, open_transactions
 
 LOOK_S = 2.0
 # A dead letter bears its worker's clock, its record the gateway's.
 CLOCK_SKEW = timedelta(hours=1)
+VERIFIED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +55,11 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """What one partition holds: offsets from `first`, below `end`."""
+    """What one partition holds: offsets from `first`, below `end`, and behind `end` what is undecided."""
 
     first: int
-    end: int
+    end: int  # the last stable offset: nobody who reads committed records sees what lies behind it
+    undecided: int = 0  # records from `end` to the high watermark: an open transaction began at `end`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,7 @@ class Look:
 
     edges: Edges
     record: LogRecord | None  # None: expired
+    undecided: bool = False  # it lies behind the beginning of an open transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +104,14 @@ class Log(Protocol):
     async def edges(self, topic: str) -> Mapping[int, Edges]:
         """The edges of each partition; empty if there is no such topic."""
 
-    async def topic_id(self, topic: str) -> str:
-        """Kafka's id of a topic, as `schemas.cursors` has it: another one once the topic was made anew."""
+    async def topic_id(self, topic: str) -> str | None:
+        """Kafka's id of a topic, which changes when the topic is deleted and recreated; None if there is no topic."""
+
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+        """Those of a group's *positions* in the partitions of *topic* that no longer stand for what it has handled."""
+
+    async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
+        """The oldest open transaction in a partition; None if there is none."""
 
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """When the first record at or after each of *places* was written, as far as could be read in time."""
@@ -107,9 +125,13 @@ class LogReader:
 
     def __init__(self, bootstrap: str) -> None:
         """Connect in the background."""
+        self._bootstrap = bootstrap
         self._thread = ClientThread("kafka-look")
         self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+        self._uncommitted = looking_consumer(bootstrap, group_id="tidegate.gateway", committed_only=False)
+        self._admin = lookups.quiet_admin(bootstrap)
+        # Positions whose marks were found in the log at its leader epoch, the oldest first: each is read once.
+        self._verified: dict[tuple[str, int, Position, int], None] = {}
 
     async def __aenter__(self) -> Self:
         """Nothing is to be waited for."""
@@ -117,6 +139,7 @@ class LogReader:
 
     async def __aexit__(self, *_: object) -> None:
         """Close behind the look that still runs."""
+        await self._thread.run(self._uncommitted.close)
         await self._thread.close(self._consumer.close)
 
     async def look(self, place: Receipt) -> Look | None:
@@ -133,9 +156,21 @@ class LogReader:
         """See `Log.edges`."""
         return await self._thread.run(self._edges, topic)
 
-    async def topic_id(self, topic: str) -> str:
+    async def topic_id(self, topic: str) -> str | None:
         """See `Log.topic_id`."""
         return await self._thread.run(self._topic_id, topic)
+
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+        """See `Log.faults`."""
+        return await self._thread.run(self._faults, topic, positions) if positions else {}
+
+    async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
+        """See `Log.open_transaction`."""
+        try:
+            found = await open_transactions(self._bootstrap, (topic, partition), timeout_s=REQUEST_S)
+        except TransactionsUnknown as error:
+            raise LogUnavailable(f"Kafka does not tell of open transactions: {error}") from error
+        return found[0] if found else None
 
     async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
         """See `Log.written_at`."""
@@ -149,17 +184,21 @@ class LogReader:
         if place.partition not in partitions_of(self._consumer, place.topic):
             return None
         edges = self._edges_of(place.topic, [place.partition])[place.partition]
-        if place.offset >= edges.end:
+        if place.offset >= edges.end + edges.undecided:
             return None
         if place.offset < edges.first:
             return Look(edges=edges, record=None)
-        self._consumer.assign([_partition(place)])
+        undecided = place.offset >= edges.end
+        consumer = self._uncommitted if undecided else self._consumer
+        consumer.assign([_partition(place)])
         try:
-            record = self._next()
+            record = _next(consumer)
         finally:
-            self._consumer.unassign()
+            consumer.unassign()
         # An offset that a transaction's marker took, or that compaction left empty, is no record's.
-        return Look(edges=edges, record=record) if record is not None and record.place == place else None
+        if record is None or record.place != place:
+            return None
+        return Look(edges=edges, record=record, undecided=undecided)
 
     def _search(self, topics: Sequence[str], place: Receipt, written_at: datetime | None) -> Search:
         deadline_s = monotonic() + LOOK_S
@@ -206,26 +245,48 @@ class LogReader:
         described: Any = self._admin.list_groups(group_id, timeout=REQUEST_S)
         return next((Membership(state=each.state, members=len(each.members)) for each in described), None)
 
-    def _topic_id(self, topic: str) -> str:
-        described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)[topic]
-        try:
-            return topic_id(str(described.result(REQUEST_S).topic_id))
-        except TimeoutError as error:
-            raise LogUnavailable(f"the log does not tell its topics within {REQUEST_S:g} s") from error
+    def _topic_id(self, topic: str) -> str | None:
+        return lookups.topic_ids(self._admin, [topic], timeout_s=REQUEST_S).get(topic)
+
+    def _faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+        ids = lookups.topic_ids(self._admin, [topic], timeout_s=REQUEST_S)
+        if topic not in ids:
+            return dict.fromkeys(positions, Fault.RECREATED)
+        logs = lookups.logs(self._admin, [(topic, each) for each in positions], ids=ids, timeout_s=REQUEST_S)
+        found: dict[int, Fault] = {}
+        for partition, position in positions.items():
+            log = logs[topic, partition]
+            verified = (topic, partition, position, log.epoch)
+            if verified in self._verified:
+                continue
+            digest_at = partial(lookups.digest_at, self._consumer, (topic, partition), timeout_s=REQUEST_S)
+            if (wrong := fault(position, log, digest_at)) is not None:
+                found[partition] = wrong
+            elif position.mark is not None and position.mark.epoch != log.epoch:
+                self._verified[verified] = None
+                if len(self._verified) > VERIFIED_MAX:
+                    del self._verified[next(iter(self._verified))]
+        return found
 
     def _edges(self, topic: str) -> Mapping[int, Edges]:
         return self._edges_of(topic, partitions_of(self._consumer, topic))
 
     def _edges_of(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Edges]:
-        found = edges_of(self._consumer, topic, partitions)
-        return {partition: Edges(first=first, end=end) for partition, (first, end) in found.items()}
+        stable = edges_of(self._consumer, topic, partitions)
+        places = [(topic, partition) for partition in partitions]
+        ends = lookups.offsets(self._admin, places, OffsetSpec.latest(), timeout_s=REQUEST_S)
+        return {
+            partition: Edges(first=first, end=end, undecided=max(0, ends[topic, partition].offset - end))
+            for partition, (first, end) in stable.items()
+        }
 
-    def _next(self) -> LogRecord | None:
-        """The next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
-        message = poll_until(self._consumer, monotonic() + LOOK_S)
-        if message is None:
-            raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
-        return None if message.error() is not None else record_of(message)
+
+def _next(consumer: Consumer) -> LogRecord | None:
+    """The next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
+    message = poll_until(consumer, monotonic() + LOOK_S)
+    if message is None:
+        raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
+    return None if message.error() is not None else record_of(message)
 
 
 def _partition(place: Receipt) -> TopicPartition:

@@ -6,16 +6,20 @@ from typing import Any
 from gateway.publisher import Receipt
 from gateway.receipts.views import Effect
 
-# A record ends in one of these tables. Places are keys of the first three; of the others the run is, where it is known.
-# An environment whose place is gone was replaced by a later capture.
+# A record ends in one of these tables. Where it is in the log, its row must be of the same run and content, for a log
+# that was cut off gives old places to new records. Places are keys of the first three; of the others the run is, where
+# it is known. An environment whose place is gone was replaced by a later capture.
 OUTCOME = """
     SELECT 'stored' AS outcome, NULL AS reason, NULL AS detail, kafka_partition, kafka_offset, stored_at
     FROM trace_events
     WHERE kafka_partition = %(partition)s AND kafka_offset = %(offset)s AND tenant_id = %(tenant)s
+      AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+      AND (%(event_sha256)s::bytea IS NULL OR event_sha256 = %(event_sha256)s)
   UNION ALL
     SELECT 'rejected', reason, detail, kafka_partition, kafka_offset, stored_at
     FROM rejected_events
     WHERE kafka_partition = %(partition)s AND kafka_offset = %(offset)s AND tenant_id = %(tenant)s
+      AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
   UNION ALL
     SELECT 'duplicate', NULL, NULL, coalesce(event.kafka_partition, closing.kafka_partition),
            coalesce(event.kafka_offset, closing.kafka_offset), duplicate.stored_at
@@ -25,6 +29,7 @@ OUTCOME = """
         AND closing.tenant_id = duplicate.tenant_id AND closing.run_id = duplicate.run_id
     WHERE duplicate.kafka_partition = %(partition)s AND duplicate.kafka_offset = %(offset)s
       AND duplicate.tenant_id = %(tenant)s
+      AND (%(run_id)s::text IS NULL OR duplicate.run_id = %(run_id)s)
   UNION ALL
     SELECT 'stored', NULL, NULL, kafka_partition, kafka_offset, stored_at
     FROM trace_records

@@ -22,7 +22,16 @@ from gateway.publisher import Receipt
 from gateway.queries import numbering
 from gateway.queries.integrity import INTEGRITY, MISSING_RANGES_MAX, REJECTED_SHOWN_MAX, IntegrityView, integrity_view
 from gateway.queries.outcomes import OUTCOME, effect
-from gateway.queries.runs import PAGE_BYTES_MAX, EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunView
+from gateway.queries.runs import (
+    PAGE_BYTES_MAX,
+    EnvironmentView,
+    EventFilter,
+    EventView,
+    RecordIdentity,
+    RunFilter,
+    RunPlace,
+    RunView,
+)
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
@@ -81,6 +90,8 @@ ENVIRONMENT = """
     FROM environment_snapshots
     WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
 """
+
+TOPIC_ID = "SELECT topic_id FROM log_topics WHERE topic = %(topic)s"
 
 TRACE = "SELECT document::text FROM trace_records WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s"
 
@@ -208,18 +219,25 @@ class PostgresRunStore:
         row = await self._one(TRACE, tenant, run_id)
         return None if row is None else str(row["document"])
 
-    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
-        """What the record at *place* came to; None if the tenant has nothing from there."""
+    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
+        """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
         parameters = {
             "tenant": tenant,
             "partition": place.partition,
             "offset": place.offset,
-            "run_id": run_id,
-            "environment": environment,
+            "run_id": identity.run_id,
+            "event_sha256": identity.event_sha256,
+            "environment": identity.environment,
         }
         async with self._connection() as connection:
             row = await (await connection.execute(OUTCOME, parameters)).fetchone()
         return None if row is None else effect(row, place)
+
+    async def topic_id(self, topic: str) -> str | None:
+        """See `RunStore.topic_id`."""
+        async with self._connection() as connection:
+            row = await (await connection.execute(TOPIC_ID, {"topic": topic})).fetchone()
+        return None if row is None else str(row["topic_id"])
 
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
         """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
@@ -298,4 +316,4 @@ def _event_view(row: Mapping[str, Any]) -> EventView:
 
 
 def _wal_id(row: Mapping[str, Any]) -> str:
-    return f"{RUN_EVENTS.name}/{row['kafka_partition']}/{row['kafka_offset']}"
+    return Receipt(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"]).wal_id

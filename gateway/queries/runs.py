@@ -101,6 +101,15 @@ class RunPlace:
     run_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordIdentity:
+    """What a record at some place is, as far as the log tells; None of all where it has expired."""
+
+    run_id: str | None = None
+    event_sha256: bytes | None = None  # of an event
+    environment: bool = False
+
+
 class RunStore(Protocol):
     """
     Reads of one tenant's runs. Each call is one consistent look.
@@ -137,9 +146,8 @@ class RunStore(Protocol):
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
         """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
 
-    async def effect(self, tenant: str, place: Receipt, *, run_id: str | None, environment: bool) -> Effect | None:
-        """
-        What the record at *place* came to; None if the tenant has nothing from there.
+    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
+        """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
 
-        Its run, and that it is an environment, are said where they are known.
-        """
+    async def topic_id(self, topic: str) -> str | None:
+        """The id that Kafka had given *topic* when its first record was stored; None if none was."""

@@ -13,14 +13,14 @@ from gateway.errors import StoreUnavailable
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Log, LogRecord, Search
 from gateway.publisher import Receipt
-from gateway.queries.runs import RunStore
+from gateway.queries.runs import RecordIdentity, RunStore
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
 from gateway.receipts.views import Effect, RecordView
 from schemas import codec, headers
 from schemas.credentials import Credentials, Principal
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, RunRecord
+from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.topics import Group
 from schemas.validity import check_record
 
@@ -28,6 +28,7 @@ NOTHING_KNOWN = Effect(
     outcome="unknown",
     detail="neither in the store nor among the dead letters from its time on: retention may have removed it",
 )
+OF_ROWS = ("stored", "duplicate", "replaced", "rejected")  # outcomes that the store has, by the record's identity
 _NOT_SEARCHED = Effect(outcome="unknown", detail="there was no time to search all that was put aside")
 EXPIRED = Effect(outcome="unknown", detail="the record has expired, and was not put aside from its time on")
 _NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"
@@ -76,7 +77,7 @@ class Effects:
         if is_persistence:
             # The store goes before what was put aside: a dead letter that was sent back and stored is both.
             try:
-                if (stored := await self._stored(place, view, principal)) is not None:
+                if (stored := await self._stored(place, record, principal)) is not None:
                     return stored
             except StoreUnavailable as error:
                 away = Effect(outcome="unknown", detail=str(error))
@@ -91,13 +92,8 @@ class Effects:
             return Effect(outcome="filtered", detail=_BEGAN_BEHIND)
         return EXPIRED if record is None else self._delivered(follower.group, record)
 
-    async def _stored(self, place: Receipt, view: RecordView | None, principal: Principal) -> Effect | None:
-        return await self._store.effect(
-            principal.tenant,
-            place,
-            run_id=None if view is None else view.run_id,
-            environment=view is not None and view.name == EnvironmentCaptured.__name__,
-        )
+    async def _stored(self, place: Receipt, record: LogRecord | None, principal: Principal) -> Effect | None:
+        return await self._store.effect(principal.tenant, place, _identity(record))
 
     async def _search(
         self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
@@ -105,6 +101,8 @@ class Effects:
         written_at = None if view is None else view.written_at
         search = await self._log.set_aside(follower.group, place, written_at=written_at)
         if search.last is not None and view is None and not may_see(principal, describe(search.last)):
+            return Search(last=None, complete=search.complete)
+        if search.last is not None and view is not None and not _is_copy(search.last, view):
             return Search(last=None, complete=search.complete)
         return search
 
@@ -128,6 +126,26 @@ class Effects:
         if not self._endpoints.want(group.endpoint, decoded):
             return Effect(outcome="filtered", detail=_NOT_ASKED_FOR)
         return Effect(outcome="delivered")
+
+
+def _is_copy(letter: LogRecord, view: RecordView) -> bool:
+    """True unless *letter* is of another record, which had the place before the log was cut off."""
+    event_id = text(headers.find(letter.headers, headers.EVENT_ID))
+    return event_id is None or view.event_id is None or event_id == view.event_id
+
+
+def _identity(record: LogRecord | None) -> RecordIdentity:
+    try:
+        decoded = None if record is None else codec.decode(record.value)
+    except Poison:
+        decoded = None
+    if not isinstance(decoded, RunRecord):
+        return RecordIdentity()
+    return RecordIdentity(
+        run_id=decoded.run_id,
+        event_sha256=decoded.event_sha256 if isinstance(decoded, RunEvent) else None,
+        environment=isinstance(decoded, EnvironmentCaptured),
+    )
 
 
 def _set_aside(group: Group, copy: LogRecord, handled: Mapping[str, Mapping[int, Progress]]) -> Effect | None:

@@ -6,15 +6,17 @@ The committed offset is read before the effect: what a group has committed past,
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Literal
 
 from gateway.log.followers import GroupFollower
-from gateway.log.reader import Log, LogRecord
+from gateway.log.reader import Log, LogRecord, Look
 from gateway.publisher import Receipt
-from gateway.receipts.effects import EXPIRED, NOTHING_KNOWN, Effects
+from gateway.receipts.effects import EXPIRED, NOTHING_KNOWN, OF_ROWS, Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see
 from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, WalReceipt
 from schemas.credentials import Principal
+from schemas.positions import EXPLANATIONS
 
 
 class Receipts:
@@ -61,14 +63,22 @@ class Receipts:
             return None
         return WalReceipt(
             wal_id=place.wal_id,
-            log=LogView(
-                state="expired" if record is None else "present",
-                first_offset=look.edges.first,
-                end_offset=look.edges.end,
-            ),
+            log=await self._log_view(place, look),
             record=record,
             groups=groups,
         )
+
+    async def _log_view(self, place: Receipt, look: Look) -> LogView:
+        state: Literal["present", "expired", "undecided"] = "expired" if look.record is None else "present"
+        detail = None
+        if look.undecided:
+            state, found = "undecided", await self._log.open_transaction(place.topic, place.partition)
+            if found is not None:
+                first = await self._log.look(Receipt(place.topic, place.partition, found.first_offset))
+                begun_at = first.record.written_at if first is not None and first.record is not None else None
+                since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
+                detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
+        return LogView(state=state, first_offset=look.edges.first, end_offset=look.edges.end, detail=detail)
 
     async def _group(
         self,
@@ -79,7 +89,15 @@ class Receipts:
         principal: Principal,
     ) -> GroupReceipt:
         progress = follower.progress()[place.partition]
+        faults = await self._log.faults(place.topic, {place.partition: progress.position})
+        fault = faults.get(place.partition)
         state = _state(place, progress.committed, expired=record is None)
+        effect = None
+        if state == "done" or fault is not None:
+            effect = await self._effects.find(follower, place, raw, record, principal)
+        if fault is not None:
+            # The position says nothing, but a row of this very record does.
+            state = "done" if effect is not None and effect.outcome in OF_ROWS else "displaced"
         waits_since = record.written_at if record is not None and state == "waiting" else None
         return GroupReceipt(
             group=follower.group.name,
@@ -88,7 +106,8 @@ class Receipts:
             records_ahead=place.offset - (progress.committed or 0) if state == "waiting" else None,
             waiting_s=None if waits_since is None else max(0.0, (self._clock() - waits_since).total_seconds()),
             last_progress_at=progress.moved_at,
-            effect=await self._effects.find(follower, place, raw, record, principal) if state == "done" else None,
+            effect=effect if state == "done" else None,
+            problem=EXPLANATIONS[fault] if fault is not None and state == "displaced" else None,
         )
 
 

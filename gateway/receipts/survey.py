@@ -21,6 +21,7 @@ from gateway.receipts.views import (
     WalStatus,
 )
 from schemas.credentials import Principal
+from schemas.positions import Fault
 from schemas.topics import Group, all_topics
 
 FRESH_S = 1.0
@@ -94,6 +95,7 @@ class Survey:
         group = follower.group
         source = edges[group.source.name]
         progress = follower.progress()
+        faults = await self._log.faults(group.source.name, {each: progress[each].position for each in progress})
         waiting = {
             partition: Receipt(group.source.name, partition, max(each.committed, source[partition].first))
             for partition, each in progress.items()
@@ -105,7 +107,16 @@ class Survey:
         partitions = []
         for partition, each in sorted(progress.items()):
             since = written_at.get(waiting[partition]) if partition in waiting else now
-            partitions.append(_partition(partition, each, end=source[partition].end, since=since, now=now))
+            partitions.append(
+                _partition(
+                    partition,
+                    each,
+                    end=source[partition].end,
+                    since=since,
+                    now=now,
+                    fault=faults.get(partition),
+                )
+            )
         ages_s = [each.lag_s for each in partitions if each.lag_s is not None]
         return GroupStatus(
             group=group.name,
@@ -155,14 +166,25 @@ def _topic(name: str, partitions: Mapping[int, Edges], rate_per_s: float | None)
         topic=name,
         records_per_s=rate_per_s,
         partitions=[
-            PartitionStatus(partition=partition, first_offset=each.first, end_offset=each.end)
+            PartitionStatus(
+                partition=partition,
+                first_offset=each.first,
+                end_offset=each.end,
+                undecided_records=each.undecided,
+            )
             for partition, each in sorted(partitions.items())
         ],
     )
 
 
 def _partition(
-    partition: int, progress: Progress, *, end: int, since: datetime | None, now: datetime
+    partition: int,
+    progress: Progress,
+    *,
+    end: int,
+    since: datetime | None,
+    now: datetime,
+    fault: Fault | None,
 ) -> GroupPartitionStatus:
     committed = progress.committed
     return GroupPartitionStatus(
@@ -171,4 +193,5 @@ def _partition(
         lag_records=None if committed is None else max(0, end - committed),
         lag_s=None if since is None or committed is None else max(0.0, (now - since).total_seconds()),
         last_progress_at=progress.moved_at,
+        fault=None if fault is None else fault.value,
     )

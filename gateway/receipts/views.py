@@ -7,15 +7,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-State = Literal["waiting", "done", "missed", "not_started"]
+State = Literal["waiting", "done", "missed", "not_started", "displaced"]
 
 
 class LogView(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the record is still in the log; an expired one lies below its partition's first offset."""
 
-    state: Literal["present", "expired"]
+    state: Annotated[
+        Literal["present", "expired", "undecided"],
+        Meta(description="undecided: behind the beginning of an open transaction, so no group sees it yet"),
+    ]
     first_offset: int
-    end_offset: int
+    end_offset: Annotated[int, Meta(description="The last stable offset: what groups can see ends here")]
+    detail: Annotated[str | None, Meta(description="Which transaction is open, of an undecided record")] = None
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,10 @@ class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     state: Annotated[
         State,
-        Meta(description="done: committed past it; missed: it expired before the group came to it"),
+        Meta(
+            description="done: committed past it; missed: it expired before the group came to it; displaced: the "
+            "group's position has outlived the log, `problem` says how, and what became of the record is not known"
+        ),
     ]
     committed: int | None
     records_ahead: Annotated[int | None, Meta(description="How many the group passes before it; null unless it waits")]
@@ -77,6 +84,7 @@ class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
         datetime | None, Meta(description="When this gateway last saw the group go on in this partition")
     ]
     effect: Annotated[Effect | None, Meta(description="What it came to; null unless the group is done with it")]
+    problem: Annotated[str | None, Meta(description="Why its state is displaced")] = None
 
 
 class WalReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +101,10 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     partition: int
     first_offset: int
-    end_offset: int
+    end_offset: Annotated[int, Meta(description="The last stable offset: what groups can see ends here")]
+    undecided_records: Annotated[
+        int, Meta(description="Behind the beginning of an open transaction: high watermark minus last stable offset")
+    ]
 
 
 class TopicStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +123,10 @@ class GroupPartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     lag_records: int | None
     lag_s: Annotated[float | None, Meta(description="Age of the first record that waits; null where it is not known")]
     last_progress_at: datetime | None
+    fault: Annotated[
+        Literal["beyond_end", "rewritten", "recreated"] | None,
+        Meta(description="Why the position has outlived the log, so that the group stops here; null if it has not"),
+    ]
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):

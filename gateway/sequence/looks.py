@@ -106,7 +106,11 @@ class Looks:
         return questions
 
     async def _find(self, questions: Sequence[_Question]) -> Sequence[Known | None]:
-        committed = {partition: each.committed or 0 for partition, each in self._follower.progress().items()}
+        # A position that has outlived its log says nothing of what is stored from the log as it is now.
+        committed = {
+            partition: 0 if partition in self._follower.faults else each.committed or 0
+            for partition, each in self._follower.progress().items()
+        }
         stored = await self._store.known([(question.key, question.events) for question in questions])
         partitions = await self._tails.partitions()
         tails = {each: self._tail(each, partitions) for each in {question.partition for question in questions}}

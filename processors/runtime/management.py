@@ -6,7 +6,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from processors.runtime.health import Health
-from schemas import telemetry
+from schemas import telemetry, watched
 
 
 def create_management(health: Health, instruments: telemetry.Telemetry) -> web.Application:
@@ -24,6 +24,7 @@ def create_management(health: Health, instruments: telemetry.Telemetry) -> web.A
                 {
                     "status": status,
                     "reason": health.reason(),
+                    "files": watched.problems(),
                     "waiting": {f"{each.topic}/{each.partition}": why for each, why in health.waiting.items()},
                 }
             ),

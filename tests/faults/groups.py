@@ -32,7 +32,7 @@ def forget_offsets(stack: RunningStack) -> None:
 
 
 def wait_for_every_group(stack: RunningStack, *, but: str = "") -> None:
-    """Wait until every group of the cluster, *but* one by its id, has come to the end of its source."""
+    """Wait until every group of the cluster, *but* one by its name, has come to the end of its source."""
 
     def is_there() -> bool:
         lags = [each for each in lag.measure(stack.addresses.kafka) if each.topic == GROUP.source.name]

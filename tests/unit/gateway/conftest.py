@@ -20,6 +20,7 @@ from gateway.intake.bodies import Body
 from gateway.judging.judge import Judge, ThreadJudge, judged
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
+from gateway.log.identity import LogIdentity
 from gateway.log.reader import Edges
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.pages import Pages
@@ -61,6 +62,7 @@ class Served:
     throttle: Throttle
     credentials: InForce
     committed: MemoryCommitted
+    identity: LogIdentity
     telemetry: Telemetry
     readiness: Readiness
     keys: dict[str, str]
@@ -154,6 +156,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
+    identity = LogIdentity(log, store)
     server = create_app(
         publisher=publisher,
         judge=ThreadJudge(),
@@ -165,6 +168,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         followers={"persistence": follower},
         endpoints={},
         live=live,
+        identity=identity,
         credentials=credentials,
         clock=lambda: NOW,
         telemetry=telemetry,
@@ -189,6 +193,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
             throttle=throttle,
             credentials=credentials,
             committed=committed,
+            identity=identity,
             telemetry=telemetry,
             readiness=readiness,
             keys=shown,

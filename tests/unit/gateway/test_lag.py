@@ -7,6 +7,7 @@ from gateway.intake.admission import Admission
 from gateway.lag import LagWatch
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
+from schemas.positions import Fault
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from schemas.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog
@@ -27,10 +28,17 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
         assert gauge("tidegate_group_lag_records") == 100, "what has expired is not waited for"
         assert gauge("tidegate_group_expired_records") == 10
         assert admission.rate_per_s is None
-        log.edges_of = Edges(first=0, end=2_000)
+        assert gauge("tidegate_group_displaced_partitions") == 0
+        assert follower.faults == {}
+        log.edges_of = Edges(first=0, end=2_000, undecided=7)
+        log.faulty = {0: Fault.REWRITTEN}
         admission._stepped_at_s = None
         await watch.look()
         assert gauge("tidegate_group_expired_records") == 0
+        assert gauge("tidegate_group_displaced_partitions") == 1
+        assert follower.faults == {0: Fault.REWRITTEN}
+        undecided = telemetry.registry.get_sample_value("tidegate_topic_undecided_records", {"topic": "run.events"})
+        assert undecided == 7
         assert admission.rate_per_s is not None
         log.failure = LogUnavailable("away")
         await watch.look()

@@ -11,6 +11,7 @@ from gateway.errors import StoreUnavailable
 from gateway.log.followers import GroupFollower, Partition, Progress
 from gateway.log.reader import Edges, LogRecord, Search
 from gateway.publisher import Receipt
+from gateway.queries.runs import RecordIdentity
 from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
@@ -19,7 +20,9 @@ from gateway.receipts.views import Effect, WalReceipt
 from schemas import codec, headers
 from schemas.credentials import Principal, Right
 from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord
+from schemas.positions import Fault
 from schemas.topics import PERSISTENCE, Group, evaluation
+from schemas.transactions import OpenTransaction
 from tests import builders
 from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
@@ -64,9 +67,8 @@ async def receipt_of(
 ) -> WalReceipt | None:
     """The receipt of *place*; the log holds *found* there, or, with None, begins after it."""
     views = EndpointViews(endpoints or {})
-    memory = MemoryLog(
-        records={place: found} if found else {}, edges_of=Edges(first=0 if found else place.offset + 1, end=9), **log
-    )
+    edges = Edges(first=0 if found else place.offset + 1, end=9)
+    memory = MemoryLog(records={place: found} if found else {}, **{"edges_of": edges, **log})
     offsets = MemoryCommitted({0: committed}, others=dict(others or {}))
     async with GroupFollower(group, offsets, clock=lambda: NOW) as follower:
         receipts = Receipts(
@@ -114,7 +116,7 @@ async def test_what_the_group_made_of_it_stands_in_the_store() -> None:
     store = MemoryRunStore(builders.TENANT, effects={PLACE: STORED})
     letters = {PLACE: letter()}  # a dead letter that was sent back and stored
     assert only_group(await receipt_of(record(), store=store, letters=letters)).effect == STORED
-    assert store.looks == [(PLACE, (builders.RUN, False))]
+    assert store.looks == [(PLACE, RecordIdentity(run_id=builders.RUN, event_sha256=builders.run_event().event_sha256))]
 
 
 async def test_the_store_is_told_that_a_record_is_an_environment() -> None:
@@ -124,7 +126,7 @@ async def test_the_store_is_told_that_a_record_is_an_environment() -> None:
     )
     store = MemoryRunStore(builders.TENANT)
     receipt = await receipt_of(record(codec.encode(captured)), store=store)
-    assert store.looks == [(PLACE, (builders.RUN, True))]
+    assert store.looks == [(PLACE, RecordIdentity(run_id=builders.RUN, environment=True))]
     assert receipt is not None
     assert receipt.record is not None
     assert receipt.record.event_id == headers.event_id(builders.TENANT, builders.RUN, "environment")
@@ -317,3 +319,36 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     follower: Any = SimpleNamespace(group=group, progress=lambda topic: committed[topic])
     view = describe(record())
     assert (await effects.find(follower, PLACE, record(), view, who())).outcome == "deferred"
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_a_position_that_has_outlived_the_log_says_nothing_of_a_record(fault: Fault) -> None:
+    group = only_group(await receipt_of(record(), faulty={0: fault}))
+    assert (group.state, group.effect) == ("displaced", None)
+    assert group.problem
+
+
+async def test_a_row_of_this_very_record_says_that_it_is_done_whatever_the_position() -> None:
+    store = MemoryRunStore(builders.TENANT, effects={PLACE: STORED})
+    group = only_group(await receipt_of(record(), store=store, faulty={0: Fault.REWRITTEN}))
+    assert (group.state, group.effect, group.problem) == ("done", STORED, None)
+
+
+async def test_a_dead_letter_of_another_record_that_had_the_place_before_is_not_this_one() -> None:
+    other = letter(**{headers.EVENT_ID: "evt_of_another"})
+    group = only_group(await receipt_of(record(), letters={PLACE: other}))
+    assert group.effect.outcome == "unknown"
+    same = letter(**{headers.EVENT_ID: headers.event_id(builders.TENANT, builders.RUN, 1)})
+    assert only_group(await receipt_of(record(), letters={PLACE: same})).effect.outcome == "dead_lettered"
+
+
+async def test_a_record_behind_an_open_transaction_says_whose_it_is() -> None:
+    transaction = OpenTransaction(producer_id=7, first_offset=5, last_written_at=NOW)
+    receipt = await receipt_of(
+        record(), committed=5, edges_of=Edges(first=0, end=5, undecided=1), transaction=transaction
+    )
+    assert receipt is not None
+    assert receipt.log.state == "undecided"
+    since = (NOW - timedelta(seconds=3)).isoformat(timespec="milliseconds")
+    assert receipt.log.detail == f"not decided yet: an open transaction of producer 7 since {since}"
+    assert only_group(receipt).state == "waiting"

@@ -1,0 +1,74 @@
+"""What is wrong with the log, the groups and the webhook endpoints, each problem with what to do about it."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+
+from deploy.admin.lag import PartitionLag
+from deploy.errors import Failed
+from deploy.log.dead_letters import Selection, waiting
+from schemas.events import BreakerState, EndpointState
+from schemas.positions import EXPLANATIONS, WAY_ON
+from schemas.topics import Group
+from schemas.transactions import TransactionsUnknown, open_transactions
+
+TIMEOUT_S = 3.0
+
+
+def of_positions(lags: Iterable[PartitionLag]) -> Iterator[str]:
+    """Positions that have outlived the log, that are missing, or whose records have expired."""
+    for each in lags:
+        place = f"{each.topic}/{each.partition}"
+        if each.fault is not None:
+            yield f"{each.group} is stopped at {place}, offset {each.committed}: {EXPLANATIONS[each.fault]}; {WAY_ON}"
+        if each.committed is None:
+            yield f"{each.group} has no offset for {place}: run `tidegate topics create`"
+        if each.expired:
+            yield (
+                f"{each.expired} records of {place} expired before {each.group} handled them, so it is stopped: reset "
+                "its offset with Kafka's tools once you know what is lost"
+            )
+
+
+def of_transactions(bootstrap: str, lags: Iterable[PartitionLag]) -> Iterator[str]:
+    """Open transactions of direct producers, which hide every record behind their first one from all groups."""
+    hidden = {(each.topic, each.partition): each.undecided for each in lags if each.undecided}
+    for (topic, partition), count in hidden.items():
+        who = _who(bootstrap, topic, partition)
+        yield (
+            f"{count} records of {topic}/{partition} are hidden from every group by an open transaction{who}: let its "
+            "producer commit or abort it, or wait until it times out"
+        )
+
+
+def _who(bootstrap: str, topic: str, partition: int) -> str:
+    try:
+        found = asyncio.run(open_transactions(bootstrap, (topic, partition), timeout_s=TIMEOUT_S))
+    except TransactionsUnknown:
+        return ""
+    if not found:
+        return ""
+    return f" of producer {found[0].producer_id}, last written at {found[0].last_written_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def of_dead_letters(bootstrap: str, groups: Iterable[Group]) -> Iterator[str]:
+    """Dead letters that nobody has settled. Raises NotReachable, Failed."""
+    for group in groups:
+        if count := sum(1 for _ in waiting(bootstrap, group, Selection())):
+            yield f"{count} dead letters of {group.name} wait: see `tidegate dlq list --group {group.name}`"
+
+
+def of_endpoints(states: Mapping[str, EndpointState]) -> Iterator[str]:
+    """Webhook endpoints that are not sent to."""
+    for name, state in sorted(states.items()):
+        reason = f" ({state.reason})" if state.reason else ""
+        if state.breaker is BreakerState.DISABLED:
+            yield f"endpoint {name} is disabled{reason}: run `tidegate endpoints enable {name}` once it takes events"
+        elif state.breaker is not BreakerState.CLOSED:
+            yield f"the circuit breaker of endpoint {name} is {state.breaker.value}{reason}: its events wait"
+
+
+def demand_none(problems: Iterable[str], otherwise: str) -> str:
+    """Return *otherwise*; raises Failed with all of *problems* if there is any."""
+    if found := list(problems):
+        raise Failed("; ".join(found))
+    return otherwise

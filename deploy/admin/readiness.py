@@ -1,0 +1,59 @@
+"""What a process says of itself at its management address."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 2.0
+ANSWER_BYTES_MAX = 1024 * 1024
+
+
+class State(StrEnum):
+    """Whether a process does its work."""
+
+    READY = "ready"
+    DEGRADED = "degraded"  # it does, but for a part that waits
+    UNREADY = "unready"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """The state of a process, and why it is not ready."""
+
+    state: State
+    reasons: tuple[str, ...] = ()
+
+
+def ask(management: str) -> Readiness:
+    """Ask the process behind the *management* URL; takes a few seconds at most."""
+    address = urlsplit(management)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = json.loads(answer.read(ANSWER_BYTES_MAX))
+    except (OSError, HTTPException, ValueError):
+        return Readiness(state=State.UNREACHABLE, reasons=(f"/readyz does not answer at {management}",))
+    finally:
+        connection.close()
+    reasons = tuple(_reasons(body if isinstance(body, dict) else {}))
+    if answer.status != 200:  # noqa: PLR2004  the one status that says ready
+        return Readiness(state=State.UNREADY, reasons=reasons or ("it is starting",))
+    return Readiness(state=State.DEGRADED if reasons else State.READY, reasons=reasons)
+
+
+def _reasons(body: Mapping[str, Any]) -> list[str]:
+    """Why, by the fields of the gateway's answer and of the processors'."""
+    reasons = [str(body["reason"])] if body.get("reason") else []
+    if body.get("log") is False:
+        reasons.append("Kafka does not acknowledge")
+    if body.get("store") is False:
+        reasons.append("Postgres does not answer")
+    reasons += [str(why) for why in (body.get("waiting") or {}).values()]
+    reasons += [f"{path} is not in force: {why}" for path, why in (body.get("files") or {}).items()]
+    return reasons

@@ -1,0 +1,22 @@
+"""How the webhook endpoints are doing, as their workers have reported it to the log."""
+
+from collections.abc import Mapping
+
+from deploy.log.reading import Edge, records
+from schemas import codec
+from schemas.events import EndpointState
+from schemas.topics import ENDPOINT_STATES
+
+
+def endpoint_states(bootstrap: str) -> Mapping[str, EndpointState]:
+    """
+    The newest state of each endpoint.
+
+    Raises:
+        NotReachable, Failed: see `reading.records`.
+    """
+    found: dict[str, EndpointState] = {}
+    for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
+        if (state := codec.endpoint_state(raw.value)) is not None:
+            found[state.endpoint] = state
+    return found

@@ -1,0 +1,62 @@
+"""Whether run.events is still the topic whose places the store holds: it may be deleted, and created again."""
+
+import asyncio
+from contextlib import suppress
+from typing import Self
+
+import structlog
+
+from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
+from gateway.log.reader import Log
+from gateway.queries.runs import RunStore
+from schemas.topics import RUN_EVENTS
+
+LOOK_EVERY_S = 2.0
+
+log = structlog.get_logger()
+
+
+class LogIdentity:
+    """Compares the topic's id with the one that the store remembers; an async context manager."""
+
+    def __init__(self, source: Log, store: RunStore) -> None:
+        """Ask *source* and *store*; what did not answer counts as unchanged."""
+        self._log = source
+        self._store = store
+        self._expected: str | None = None
+        self.problem: str | None = None  # why the log is not the one that it was; None: it is
+
+    async def __aenter__(self) -> Self:
+        """Look, and go on looking."""
+        await self.look()
+        self._task = asyncio.create_task(self._go_on())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop looking."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Look once."""
+        with suppress(StoreUnavailable):
+            self._expected = await self._store.topic_id(RUN_EVENTS.name) or self._expected
+        with suppress(LogUnavailable, QueueFull):
+            found = await self._log.topic_id(RUN_EVENTS.name)
+            self._expected = self._expected or found
+            self._note(found)
+
+    def _note(self, found: str | None) -> None:
+        problem = None
+        if found is None:
+            problem = f"the topic {RUN_EVENTS.name} does not exist: run `tidegate topics create`"
+        elif found != self._expected:
+            problem = f"the topic {RUN_EVENTS.name} was deleted and created again: run `tidegate topics accept`"
+        if problem != self.problem:
+            log.error("topic changed", error=problem) if problem else log.info("topic accepted")
+        self.problem = problem
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
