@@ -93,7 +93,12 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             "processors/maintenance/session.py",
             "deploy/",
         ),
-        "faust": ("processors/runtime/transport.py", "processors/runtime/worker.py"),
+        "faust": (
+            "processors/runtime/fetched.py",
+            "processors/runtime/transport.py",
+            "processors/runtime/worker.py",
+        ),
+        "aiokafka": ("processors/runtime/", "schemas/transactions.py"),
         "toon_format": ("gateway/intake/toon.py",),
         "brotli": ("gateway/intake/codings.py",),
         "fastavro": ("schemas/codec.py", "deploy/examples/direct_producer.py"),

@@ -8,6 +8,7 @@ held. Whatever cannot be told in time is an error, and nothing is deleted.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -19,7 +20,9 @@ from processors.maintenance.rules import Passed, has_passed
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
+from schemas import lookups
 from schemas.consumer import looking_config
+from schemas.positions import EXPLANATIONS, WAY_ON, fault
 from schemas.topics import RUN_EVENTS, Group, Topic, groups_among
 
 CATCH_UP_S = 10.0  # groups commit about twice a second
@@ -104,6 +107,7 @@ class KafkaProgress:
             raise Transient(f"no group consumes {self._source.name}: what they have not passed cannot be told")
         floors: dict[int, int] = {}
         for group, consumer in self._consumers.items():
+            self._check_positions(group, consumer)
             for partition, committed in _committed(consumer, self._source.name).items():
                 floors[partition] = min(committed, floors.get(partition, committed))
             for letter in self._waiting(group, consumer):
@@ -111,6 +115,16 @@ class KafkaProgress:
                     partition, offset = place
                     floors[partition] = min(offset, floors.get(partition, offset))
         return Passed(floors=floors)
+
+    def _check_positions(self, group: Group, consumer: Consumer) -> None:
+        """See that the log holds what the group's offsets stand for. Raises Transient where it does not."""
+        places = [(self._source.name, partition) for partition in _partitions(consumer, self._source.name)]
+        ids = lookups.topic_ids(self._admin, [self._source.name], timeout_s=REQUEST_S)
+        logs = lookups.logs(self._admin, places, ids=ids, timeout_s=REQUEST_S)
+        for place, position in lookups.positions(consumer, places, timeout_s=REQUEST_S).items():
+            found = fault(position, logs[place], partial(lookups.digest_at, consumer, place, timeout_s=REQUEST_S))
+            if found is not None:
+                raise Transient(f"{group.id} is stopped at {place[0]}/{place[1]}: {EXPLANATIONS[found]}; {WAY_ON}")
 
     def _ends(self) -> Ends:
         consumer = next(iter(self._consumers.values()))

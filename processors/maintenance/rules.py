@@ -35,8 +35,12 @@ class Passed:
     floors: Mapping[int, int]
 
     def holds(self, partition: int, offset: int) -> bool:
-        """Whether some group has yet to pass that place; of a partition that is not known, every place."""
-        return offset >= self.floors.get(partition, NOTHING_PASSED)
+        """
+        True if some group has yet to pass that place; of a partition that is not known, every place.
+
+        A negative partition is a place that the log has lost: no group will come to it.
+        """
+        return partition >= 0 and offset >= self.floors.get(partition, NOTHING_PASSED)
 
 
 @dataclass(slots=True, kw_only=True)

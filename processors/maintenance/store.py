@@ -19,6 +19,7 @@ LOCK_ID = 0x74696465_72657461  # "tidereta" in ASCII
 RUNS_A_PAGE = 500
 EVENTS_A_TRANSACTION = 20_000  # about so many; a run with more is one by itself
 REJECTED_A_PAGE = 1000
+FIRST_PLACE = (-(2**31), -1)  # below every place, those that the log has lost included
 ABANDONED_A_STATEMENT = 1000
 REFERRING_BYTES_MAX = 256 * 1024
 
@@ -103,7 +104,7 @@ class RetentionStore:
 
     async def old_rejected(self, retention: Retention, *, now: datetime) -> AsyncIterator[Sequence[RejectedFacts]]:
         """Rejected records that were stored before their tenant's cutoff, some at a time."""
-        after = (-1, -1)
+        after = FIRST_PLACE
         while True:
             parameters = {
                 "tenants": list(retention.tenants),

@@ -90,7 +90,9 @@ def test_a_log_that_was_cut_off_stops_its_partition_until_it_is_accepted(stack: 
         what="what was accepted to be stored",
     )
     check(stack, [])
-    assert {state_of(stack, place) for place in again} == {"done"}
+    wait_until(
+        lambda: {state_of(stack, place) for place in again} == {"done"}, timeout_s=WITHIN_S, what="receipts to say so"
+    )
     assert wal_ids(stack, run)[1] == f"run.events/6/{first + 1}/lost"
     assert_nothing_told(stack)
 
@@ -143,7 +145,7 @@ def test_an_open_transaction_hides_records_and_is_told(stack: RunningStack) -> N
     assert_told(stack, "hidden from every group by an open transaction of producer")
     producer.abort_transaction()
     wait_until(lambda: stored(stack, run) == [1, 2], timeout_s=WITHIN_S, what="the transaction to be over")
-    assert state_of(stack, hidden) == "done"
+    wait_until(lambda: state_of(stack, hidden) == "done", timeout_s=WITHIN_S, what="the receipt to say so")
     assert_nothing_told(stack)
 
 

@@ -128,3 +128,8 @@ def test_passed_is_what_is_behind_every_group() -> None:
     assert not has_passed(PASSED, {0: 101, 1: 50})
     assert has_passed(PASSED, {0: 100, 7: 0}), "a partition that is empty"
     assert not has_passed(PASSED, {7: 1})
+
+
+def test_a_place_that_the_log_has_lost_is_held_by_no_group() -> None:
+    assert not Passed(floors={3: 10}).holds(3 - 100_000, 25)
+    assert Passed(floors={3: 10}).holds(4, 25), "of a partition that is not known every place is held"
