@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import Ledger, read_ledger
-from tests.faults.processes import for_a_while
+from tests.faults.processes import for_a_while, paused
 from tests.stack import RunningStack, wait_until
 
 WORKERS = 20  # requests in flight; the rate is each worker's
@@ -22,8 +22,9 @@ WRITTEN_S = 2.0  # from an answer to its line, on a busy machine
 class Load:
     """A sender that runs, or has run."""
 
-    def __init__(self, ledger: Path) -> None:
-        """Follow *ledger*."""
+    def __init__(self, ledger: Path, pid: int) -> None:
+        """Follow *ledger*, which the process *pid* writes."""
+        self._pid = pid
         self.summary: dict[str, Any] = {}  # what the sender printed; empty until its end
         self._ledger = ledger
         self._read_bytes = 0
@@ -43,6 +44,12 @@ class Load:
             self._read_bytes += len(whole + newline)
             self._accepted += whole.count(b'"ok"')
         return self._accepted
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Send nothing meanwhile; what is in flight arrives."""
+        with paused([self._pid]):
+            yield
 
     def wait_for(self, more: int = 300) -> None:
         """Wait until *more* events were accepted than now."""
@@ -83,7 +90,7 @@ def sending(
             ],
             stdout=out,
         )
-    load = Load(ledger)
+    load = Load(ledger, sender.pid)
     try:
         load.wait_for(first)
         yield load

@@ -9,10 +9,14 @@ from time import monotonic
 import psycopg
 
 from processors.runtime.failpoints import Failpoint
+from tests.faults.load import Load
+from tests.faults.log_faults import last_record_cut_off, topic_recreated, transaction_left_open
 from tests.faults.processes import family, for_a_while, own_process, paused
 from tests.stack import RunningStack
 
-Inject = Callable[[RunningStack, Path, Random], float]  # the moment from which recovery is counted, monotonic
+# Returns the moment from which recovery is counted, monotonic.
+Inject = Callable[[RunningStack, Path, Random], float]
+InjectIntoLog = Callable[[RunningStack, Load, Random], float]
 
 PAUSE_S = (1.0, 6.0)
 PAST_SESSION_S = (12.0, 15.0)
@@ -88,4 +92,11 @@ FAULTS: dict[str, Inject] = {
     "kafka: kill -9": _ended("kafka", signal.SIGKILL),
     "kafka: paused": _paused("kafka", PAUSE_S),
     "kafka: paused past its sessions": _paused("kafka", PAST_SESSION_S),
+}
+
+# The log itself loses or hides records; they need to know what is being sent.
+LOG_FAULTS: dict[str, InjectIntoLog] = {
+    "run.events: last record cut off": last_record_cut_off,
+    "run.events: deleted and created again": topic_recreated,
+    "run.events: a transaction left open": transaction_left_open,
 }

@@ -19,7 +19,7 @@ import pytest
 from tests.faults.checker import RECOVERY_S, check_committed_is_applied, examine, wait_for_no_lag, wait_for_progress
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while
-from tests.faults.random_faults import FAULTS
+from tests.faults.random_faults import FAULTS, LOG_FAULTS
 from tests.stack import RunningStack
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
@@ -71,7 +71,10 @@ def test_random_faults_under_load_cost_nothing(stack: RunningStack, tmp_path: Pa
             for_a_while(drawn.uniform(*BETWEEN_S))
             if monotonic() > until_s:
                 break
-            cleared_s = FAULTS[name](stack, tmp_path, drawn)
+            if name in LOG_FAULTS:
+                cleared_s = LOG_FAULTS[name](stack, load, drawn)
+            else:
+                cleared_s = FAULTS[name](stack, tmp_path, drawn)
             wait_for_recovery(stack)
             load.wait_for(20)
             check_committed_is_applied(stack)
@@ -97,7 +100,8 @@ def test_random_faults_under_load_cost_nothing(stack: RunningStack, tmp_path: Pa
 def faults_in_turn(drawn: random.Random) -> Iterator[str]:
     """Every fault once in a random order, and again in another."""
     while True:
-        yield from drawn.sample(sorted(FAULTS), len(FAULTS))
+        names = sorted((*FAULTS, *LOG_FAULTS))
+        yield from drawn.sample(names, len(names))
 
 
 def wait_for_recovery(stack: RunningStack) -> None:
