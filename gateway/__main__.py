@@ -7,7 +7,6 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from time import monotonic
 
 import structlog
 import uvloop
@@ -37,7 +36,7 @@ from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
 from gateway.throttle import Throttle
-from schemas.credentials import Credentials, CredentialsFile, CredentialsInvalid
+from schemas.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
 from schemas.logs import log_as_json
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
@@ -80,11 +79,7 @@ async def serve(settings: Settings) -> None:
         log.warning(
             "fewer connections: the limit on open files is too low (ulimit -Hn)", connections_max=connections_max
         )
-    credentials = CredentialsFile(settings.credentials.path)
-
-    def in_force() -> Credentials:
-        return credentials.current(now_s=monotonic())
-
+    credentials = FileCredentials(CredentialsFile(settings.credentials.path))
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
     publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
@@ -103,7 +98,7 @@ async def serve(settings: Settings) -> None:
         identity = await stack.enter_async_context(LogIdentity(log_reader, store))
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = await stack.enter_async_context(
-            Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=in_force)
+            Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )
         # One for both servers: two would not know of each other's events.
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
@@ -131,7 +126,7 @@ async def serve(settings: Settings) -> None:
                 endpoints=endpoints,
                 live=live,
                 identity=identity,
-                credentials=in_force,
+                credentials=credentials,
                 clock=_now,
                 telemetry=telemetry,
                 readiness=readiness,

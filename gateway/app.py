@@ -1,6 +1,6 @@
 """Composition: an HTTP server made from what it is given."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from aiohttp import web, web_response
@@ -25,7 +25,7 @@ from gateway.room import Room
 from gateway.routes import ROUTES, Route
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
-from schemas.credentials import Credentials
+from schemas.credentials import CurrentCredentials
 from schemas.events import EndpointState
 from schemas.telemetry import Telemetry
 
@@ -43,7 +43,7 @@ def create_app(
     endpoints: Mapping[str, EndpointState],
     live: LiveCursors,
     identity: LogIdentity,
-    credentials: Callable[[], Credentials],
+    credentials: CurrentCredentials,
     clock: Clock,
     telemetry: Telemetry,
     readiness: Readiness,

@@ -22,7 +22,7 @@ from gateway.receipts.survey import Survey
 from gateway.room import Room
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
-from schemas.credentials import Credentials, Principal
+from schemas.credentials import Credentials, CurrentCredentials, Principal
 from schemas.telemetry import Telemetry
 
 Clock = Callable[[], datetime]
@@ -54,7 +54,7 @@ class Parts:
     identity: LogIdentity
     followers: Mapping[str, GroupFollower]  # by group name
     endpoints: EndpointViews
-    credentials: Callable[[], Credentials]
+    credentials: CurrentCredentials
     clock: Clock
     telemetry: Telemetry
     readiness: Readiness

@@ -58,13 +58,14 @@ class Edge:
         bytes_max = route.body.bytes_max if route.body is not None else 0
         if (request.content_length or 0) > bytes_max:
             raise too_large(bytes_max)
-        credentials, now = self._parts.credentials(), self._parts.clock()
-        principal = NOBODY
+        now, principal = self._parts.clock(), NOBODY
         if route.right is not None:
             self._parts.throttle.charge_address(request.remote or "")  # before any secret is compared
-            principal = authenticate(request.headers, credentials, now=now)
+            principal, credentials = authenticate(request.headers, self._parts.credentials, now=now)
             self._parts.throttle.charge_key(principal.key_id)
             require(principal, route.right)
+        else:
+            credentials = self._parts.credentials()
         return Call(
             request=request,
             parts=self._parts,

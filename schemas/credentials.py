@@ -1,8 +1,10 @@
 """
 The credentials file: tenants, their agents' signing secrets, API keys (hashed) and the gateway's own key.
 
-TOML, mode 0600. Processes re-read it when it changes; a file that cannot be used leaves the last good one in
-force. An API key is `tg_<id>_<secret>`: looked up by its id, compared by the SHA-256 of its secret in constant
+TOML, mode 0600. Processes re-read it when it changes, and again before they refuse something for lack of an entry; a
+file that cannot be used leaves the last good one in force. How the gateway's own secrets change: schemas/rotation.py.
+
+An API key is `tg_<id>_<secret>`: looked up by its id, compared by the SHA-256 of its secret in constant
 time. The secrets are random, so a slow password hash would add nothing.
 """
 
@@ -11,17 +13,22 @@ import hmac
 import os
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from time import monotonic
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
 import tomli_w
 
-from schemas.watched import WatchedFile
+from schemas.placeholders import secret_fault
+from schemas.rotation import MacSecrets
+from schemas.secret_files import SecretFileExposed
+from schemas.watched import LOOK_AGAIN_S, WatchedFile
 
+Verdict = TypeVar("Verdict")
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 
 KEY_SECRET_BYTES = 24  # 192 random bits
@@ -139,12 +146,26 @@ def parse(text: str) -> Credentials:
     Read the file's text.
 
     Raises:
-        CredentialsInvalid: no TOML, an unknown field, or a value of the wrong kind; says which.
+        CredentialsInvalid: not TOML, an unknown field, a value of the wrong kind, or a secret that is a placeholder or
+            too short; says which.
     """
     try:
-        return msgspec.convert(tomllib.loads(text), Credentials)
+        credentials = msgspec.convert(tomllib.loads(text), Credentials)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise CredentialsInvalid(str(error)) from error
+    for place, secret in _secrets_of(credentials):
+        if fault := secret_fault(secret):
+            raise CredentialsInvalid(f"{place} {fault}: write a random one there (`openssl rand -hex 32`)")
+    return credentials
+
+
+def _secrets_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
+    for number, secret in enumerate(credentials.gateway.mac_secrets):
+        yield f"gateway.mac_secrets[{number}]", secret
+    for tenant_id, tenant in credentials.tenants.items():
+        for agent_id, agent in tenant.agents.items():
+            for number, secret in enumerate(agent.secrets):
+                yield f"tenants.{tenant_id}.agents.{agent_id}.secrets[{number}]", secret
 
 
 def dump(credentials: Credentials) -> str:
@@ -199,16 +220,98 @@ def new_secret() -> str:
 
 
 class CredentialsFile(WatchedFile[Credentials]):
-    """The file as it is now."""
+    """
+    The file as it is now, with the gateway's own secrets as they are in force.
+
+    The first of `gateway.mac_secrets` signs; one that was put there a moment ago comes later, and one that was removed
+    a moment ago is still among them.
+    """
 
     def __init__(self, path: Path) -> None:
         """
         Read the file once.
 
         Raises:
-            CredentialsInvalid: it is missing or cannot be used. Do not start.
+            CredentialsInvalid: it is missing, exposed or cannot be used. Do not start.
         """
         try:
-            super().__init__(path, parse)
+            super().__init__(path, parse, secret=True)
         except OSError as error:
             raise CredentialsInvalid(f"{path}: {error.strerror}") from error
+        except SecretFileExposed as error:
+            raise CredentialsInvalid(str(error)) from error
+        except UnicodeDecodeError as error:
+            raise CredentialsInvalid(f"{path} is not UTF-8") from error
+        self._rotation = MacSecrets(self._current.gateway.mac_secrets)
+        self._listed = self._current  # what the rotation knows of
+        self._derived = self._current
+        self._derived_at_s = float("-inf")
+
+    def _in_force(self, now_s: float) -> Credentials:
+        if self._current is not self._listed or now_s - self._derived_at_s >= LOOK_AGAIN_S:
+            self._derive(now_s)
+        return self._derived
+
+    def _derive(self, now_s: float) -> None:
+        if changed := self._current is not self._listed:
+            self._rotation.update(self._current.gateway.mac_secrets, now_s=now_s)
+            self._listed = self._current
+        self._derived_at_s = now_s
+        secrets_in_force = self._rotation.in_force(now_s=now_s)
+        if changed or secrets_in_force != self._derived.gateway.mac_secrets:
+            gateway = Gateway(mac_secrets=secrets_in_force)
+            self._derived = msgspec.structs.replace(self._current, gateway=gateway)
+
+
+class CurrentCredentials(Protocol):
+    """The credentials of a running process."""
+
+    def __call__(self) -> Credentials:
+        """Return those in force, at most a second old."""
+
+    def newer(self, than: Credentials) -> Credentials | None:
+        """Return those that the file has now, or None if they are *than*; see `WatchedFile.newer`."""
+
+
+def decide(
+    judge: Callable[[Credentials], Verdict], credentials: CurrentCredentials, *, refuses: Callable[[Verdict], bool]
+) -> Verdict:
+    """Return the verdict of *judge*; before one that *refuses* counts, *judge* is asked by what the file says now."""
+    used = credentials()
+    verdict = judge(used)
+    if refuses(verdict) and (newer := credentials.newer(used)) is not None:
+        return judge(newer)
+    return verdict
+
+
+def authenticate(presented: str, credentials: CurrentCredentials, *, now: datetime) -> tuple[Principal, Credentials]:
+    """
+    Return whose key *presented* is, also if it was made a moment ago, and the credentials that have it.
+
+    Raises as `Credentials.authenticate`.
+    """
+    used = credentials()
+    try:
+        return used.authenticate(presented, now=now), used
+    except KeyRefused:
+        newer = credentials.newer(used)
+        if newer is None:
+            raise
+        return newer.authenticate(presented, now=now), newer
+
+
+class FileCredentials:
+    """The credentials of a file, by a clock."""
+
+    def __init__(self, file: CredentialsFile, *, clock_s: Callable[[], float] = monotonic) -> None:
+        """Read *file* by *clock_s*, a monotonic clock."""
+        self._file = file
+        self._clock_s = clock_s
+
+    def __call__(self) -> Credentials:
+        """See `CurrentCredentials`."""
+        return self._file.current(now_s=self._clock_s())
+
+    def newer(self, than: Credentials) -> Credentials | None:
+        """See `CurrentCredentials`."""
+        return self._file.newer(than, now_s=self._clock_s())

@@ -23,6 +23,8 @@ from msgspec import Meta
 from schemas.credentials import Name
 from schemas.documents import RUN_FINALIZED
 from schemas.events import EnvironmentCaptured, RunFinalized, RunRecord
+from schemas.placeholders import secret_fault
+from schemas.secret_files import SecretFileExposed
 from schemas.settings import SettingsInvalid, setting
 from schemas.topics import DELAY_PATTERN, DELAYS, ENDPOINT_PATTERN, GROUPS, Group, evaluation
 from schemas.watched import WatchedFile
@@ -103,14 +105,14 @@ def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
     """
     try:
         if settings.file is not None:
-            watched = WatchedFile(settings.file, parse)
+            watched = WatchedFile(settings.file, parse, secret=True)
             return lambda: watched.current(now_s=monotonic())
         if not settings.url:
             return Endpoints
         only = Endpoints(endpoints={DEFAULT: Endpoint(url=settings.url, secrets=(settings.secret,))})
         if fault := _fault(only.endpoints[DEFAULT]):
             raise SettingsInvalid(f"TIDEGATE_EVALUATION_SECRET: {fault}")
-    except (OSError, EndpointsInvalid) as error:
+    except (OSError, EndpointsInvalid, SecretFileExposed) as error:
         raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {error}") from error
     return lambda: only
 
@@ -140,7 +142,9 @@ def _matches(kind: str, pattern: str) -> bool:
 
 
 def _fault(endpoint: Endpoint) -> str | None:
-    for secret in endpoint.secrets:
+    for number, secret in enumerate(endpoint.secrets):
+        if fault := secret_fault(secret.removeprefix(SECRET_PREFIX)):
+            return f"secrets[{number}] {fault}: write a random one there (`echo whsec_$(openssl rand -base64 32)`)"
         try:
             key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
         except binascii.Error:

@@ -52,7 +52,7 @@ def record_mac_holds(
     return False
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)  # more than a file's secrets and those that were removed from it a moment ago
 def _keyed(secret: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
     """
     HMAC's two hashes (RFC 2104), each with its half of the key absorbed.

@@ -14,7 +14,7 @@ from itertools import islice
 from schemas import headers as header_names
 from schemas import strictjson
 from schemas.canonical import event_digest
-from schemas.credentials import Agent, Credentials, Tenant
+from schemas.credentials import Agent, Credentials, CurrentCredentials, Tenant, decide
 from schemas.errors import Fault, Invalid, Poison, Reason
 from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.signature import event_signature_holds, record_mac_holds
@@ -98,6 +98,23 @@ def check_record(
     if is_sealed(topic=topic, key=key, value=value, headers=dict(headers), credentials=credentials):
         return None
     return check_direct(record, key=key, credentials=credentials)
+
+
+def check_record_now(
+    record: RunRecord,
+    *,
+    topic: str,
+    key: bytes | None,
+    value: bytes,
+    headers: Sequence[tuple[str, bytes | None]],
+    credentials: CurrentCredentials,
+) -> Rejection | None:
+    """Validate as `check_record` does; before a record is rejected, by what the credentials file says now."""
+    return decide(
+        lambda by: check_record(record, topic=topic, key=key, value=value, headers=headers, credentials=by),
+        credentials,
+        refuses=lambda rejection: rejection is not None,
+    )
 
 
 def is_sealed(

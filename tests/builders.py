@@ -88,9 +88,11 @@ class Raw:
     tier: int = 0
 
 
-def raw(record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True) -> Raw:
+def raw(
+    record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True, mac_secret: str = MAC_SECRET
+) -> Raw:
     """The record in the log, with the gateway's mac if it came through a gateway."""
     key, value = record.run_id.encode(), codec.encode(record)
-    mac = record_mac(MAC_SECRET, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
+    mac = record_mac(mac_secret, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
     proof: list[tuple[str, bytes | None]] = [(headers.TENANT, record.tenant.encode()), (headers.GATEWAY_MAC, mac)]
     return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof if checked else [])

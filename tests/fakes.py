@@ -25,11 +25,31 @@ from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
+from schemas.credentials import Credentials
 from schemas.events import PayloadRef
 from schemas.objects import Kept, PayloadProblem, is_content_of
 from schemas.positions import Fault, Position
 from schemas.topics import Group
 from schemas.transactions import OpenTransaction
+
+
+@dataclass(eq=False)
+class InForce:
+    """The credentials of a process, which a test may change."""
+
+    current: Credentials
+    written: Credentials | None = None  # what the file says by now, where the process has not read it yet
+    file_checks: int = 0
+
+    def __call__(self) -> Credentials:
+        return self.current
+
+    def newer(self, than: Credentials) -> Credentials | None:
+        """See `CurrentCredentials.newer`."""
+        self.file_checks += 1
+        if self.written is not None:
+            self.current, self.written = self.written, None
+        return None if self.current is than else self.current
 
 
 @dataclass(eq=False)

@@ -14,10 +14,11 @@ import typer
 
 from deploy.cli import addresses, options
 from deploy.cli.output import console
+from deploy.errors import Failed
 from deploy.local.development import CREDENTIALS
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
-from schemas import credentials
+from schemas.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
 from schemas.topics import RUN_EVENTS
 
 RUN = "run"
@@ -89,10 +90,18 @@ def _start(text: str | None, *, default: Edge) -> Start:
         raise typer.BadParameter(f"--from {text}: no beginning, end, offset or RFC 3339 time") from error
 
 
-def read_credentials(folder: Path) -> credentials.Credentials | None:
-    """What records are verified with; None where this machine has no credentials file."""
+def read_credentials(folder: Path) -> CurrentCredentials | None:
+    """
+    Return what records are verified with; None where this machine has no credentials file.
+
+    Raises:
+        Failed: the file cannot be used; says why.
+    """
     path = Path(os.environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
-    return credentials.CredentialsFile(path).current(now_s=0.0) if path.exists() else None
+    try:
+        return FileCredentials(CredentialsFile(path)) if path.exists() else None
+    except CredentialsInvalid as error:
+        raise Failed(str(error)) from error
 
 
 def _print(shown: Iterable[Shown], *, as_json: bool) -> None:

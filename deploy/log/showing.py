@@ -9,11 +9,11 @@ import msgspec
 from deploy.log.reading import Raw
 from schemas import headers as header_names
 from schemas.codec import decode
-from schemas.credentials import Credentials
+from schemas.credentials import CurrentCredentials
 from schemas.errors import Poison
 from schemas.events import EndpointState, Record, RunEvent, RunRecord
 from schemas.objects import to_json
-from schemas.validity import check_record
+from schemas.validity import check_record_now
 
 HEX_HEAD_BYTES = 32
 
@@ -55,7 +55,7 @@ class Shown:
         return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
-def show(raw: Raw, credentials: Credentials | None) -> Shown:
+def show(raw: Raw, credentials: CurrentCredentials | None) -> Shown:
     """Decode *raw* and check it against *credentials*, if there are any."""
     try:
         record = decode(raw.value)
@@ -66,7 +66,7 @@ def show(raw: Raw, credentials: Credentials | None) -> Shown:
     # A dead letter's proof was made for the topic that it comes from.
     origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
     try:
-        rejection = check_record(
+        rejection = check_record_now(
             record,
             topic=raw.topic if origin is None else origin.decode("utf-8", "replace"),
             key=raw.key,

@@ -17,7 +17,7 @@ from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.bodies import BATCHES
 from gateway.intake.documents import BATCH_EVENTS_MAX, check_run_id
 from gateway.intake.offers import Batch, Offer
-from gateway.judging.judge import judged
+from gateway.judging.judge import judged_currently
 from gateway.judging.questions import BatchQuestion
 from gateway.publisher import Receipt
 from gateway.sequence.sequencer import Taken
@@ -66,7 +66,13 @@ async def accept_batch(call: Call) -> web.Response:
     run_id, follower = check_run_id(call.run_id), read_wait(call)
     call.parts.throttle.turn_away(BATCH_EVENTS_MAX)
     question = BatchQuestion(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
-    batch = await judged(question, call.credentials, otherwise=call.parts.judge)
+    batch = await judged_currently(
+        question,
+        call.credentials,
+        call.parts.credentials,
+        otherwise=call.parts.judge,
+        refuses=lambda found: found.refusal is not None and found.refusal.is_by_credentials,
+    )
     charge, outcomes = await take(call, run_id, batch.offers)
     told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)), charge)
     results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)

@@ -13,7 +13,7 @@ from gateway.handlers.answers import EventAccepted, EventPage, answer, found, li
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.offers import Offer, Origin
-from gateway.judging.judge import judged
+from gateway.judging.judge import judged_currently
 from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
 from gateway.publisher import Receipt
@@ -27,7 +27,7 @@ async def accept_event(call: Call) -> web.Response:
     run_id, follower = check_run_id(call.run_id), read_wait(call)
     call.parts.throttle.turn_away(1)
     question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
-    offer = await judged(question, call.credentials, otherwise=call.parts.judge)
+    offer = await judged_currently(question, call.credentials, call.parts.credentials, otherwise=call.parts.judge)
     charge, (taken,) = await take(call, run_id, [offer])
     if isinstance(taken, Refused):
         raise taken

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from gateway.errors import Forbidden, SignatureInvalid
-from schemas.credentials import Agent, Credentials, KeyRefused, Principal, Right
+from schemas.credentials import Agent, Credentials, CurrentCredentials, KeyRefused, Principal, Right
+from schemas.credentials import authenticate as of_key
 from schemas.validity import signature_fault
 
 BEARER = "Bearer "
 
 
-def authenticate(headers: Mapping[str, str], credentials: Credentials, *, now: datetime) -> Principal:
+def authenticate(
+    headers: Mapping[str, str], credentials: CurrentCredentials, *, now: datetime
+) -> tuple[Principal, Credentials]:
     """
-    Return whose key the request bears, in `X-API-Key` or as a bearer token.
+    Return whose key the request has in `X-API-Key` or as a bearer token, and the credentials that have that key.
 
     Raises:
         KeyRefused: none, or none that is valid.
@@ -23,7 +26,7 @@ def authenticate(headers: Mapping[str, str], credentials: Credentials, *, now: d
         if authorization[: len(BEARER)].lower() != BEARER.lower():
             raise KeyRefused("an API key is needed, in X-API-Key or as a bearer token")
         presented = authorization[len(BEARER) :].strip()
-    return credentials.authenticate(presented, now=now)
+    return of_key(presented, credentials, now=now)
 
 
 def require(principal: Principal, right: Right) -> None:
@@ -39,7 +42,8 @@ def speaker(agent_id: str, principal: Principal, credentials: Credentials) -> Ag
     Raises:
         Forbidden: the tenant has no such agent, or the key may not speak for it; the answer does not say which.
     """
-    agent = credentials.tenants[principal.tenant].agents.get(agent_id)
+    tenant = credentials.tenants.get(principal.tenant)  # None: removed since the key was checked
+    agent = None if tenant is None else tenant.agents.get(agent_id)
     if agent is None or (principal.agents is not None and agent_id not in principal.agents):
         raise Forbidden(f"the key may not speak for agent {agent_id!r}")
     return agent

@@ -31,6 +31,11 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is an error of the intake: one that tells the client what is wrong."""
         return self.name == Invalid.__name__ or self.name in _TOLD_BY_TEXT
 
+    @property
+    def is_by_credentials(self) -> bool:
+        """True if other credentials might not refuse: an agent or its signature is not accepted."""
+        return self.name in (Forbidden.__name__, SignatureInvalid.__name__)
+
     def error(self) -> Exception:
         """The error that it stands for; what is none of the intake's is an error of ours, and tells nothing."""
         if self.name == Invalid.__name__:

@@ -6,12 +6,14 @@ On a thread of this process that would stop the event loop, however many threads
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from gateway.errors import Forbidden, SignatureInvalid
 from gateway.intake.bodies import SMALL_BYTES_MAX
 from gateway.judging.questions import Question, Verdict
 from gateway.onethread import OneThread
-from schemas.credentials import Credentials
+from schemas.credentials import Credentials, CurrentCredentials
 
 TOON_WAITING_MAX = 8  # larger TOON bodies, the one being translated included
 
@@ -57,3 +59,27 @@ async def judged(
         return question.verdict(small.json(), credentials)
     verdict: Verdict = await otherwise.judge(question, credentials)
     return verdict
+
+
+async def judged_currently(
+    question: Question[Verdict],
+    used: Credentials,
+    credentials: CurrentCredentials,
+    *,
+    otherwise: Judge,
+    refuses: Callable[[Verdict], bool] = lambda _verdict: False,
+) -> Verdict:
+    """
+    Return the verdict on *question* by *used*; by what the file says now, before an agent or its signature is refused.
+
+    Raises as `judged`. *refuses* says whether a verdict that is returned contains such a refusal.
+    """
+    try:
+        verdict = await judged(question, used, otherwise=otherwise)
+    except (Forbidden, SignatureInvalid):
+        if (newer := credentials.newer(used)) is None:
+            raise
+    else:
+        if not refuses(verdict) or (newer := credentials.newer(used)) is None:
+            return verdict
+    return await judged(question, newer, otherwise=otherwise)

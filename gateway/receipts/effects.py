@@ -6,7 +6,7 @@ record itself tell: what is in no delay tier and no dead letter was delivered, u
 before the place where that began.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 from gateway.errors import StoreUnavailable
@@ -18,11 +18,11 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
 from gateway.receipts.views import Effect, RecordView
 from schemas import codec, headers
-from schemas.credentials import Credentials, Principal
+from schemas.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.topics import Group
-from schemas.validity import check_record
+from schemas.validity import check_record_now
 
 NOTHING_KNOWN = Effect(
     outcome="unknown",
@@ -44,7 +44,7 @@ class Effects:
         *,
         log: Log,
         store: RunStore,
-        credentials: Callable[[], Credentials],
+        credentials: CurrentCredentials,
         endpoints: EndpointViews,
     ) -> None:
         """Look into *log* and *store*; *endpoints* knows what each asks for."""
@@ -111,13 +111,13 @@ class Effects:
             decoded = codec.decode(record.value)
             if not isinstance(decoded, RunRecord):
                 return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
-            rejection = check_record(
+            rejection = check_record_now(
                 decoded,
                 topic=record.place.topic,
                 key=record.key,
                 value=record.value or b"",
                 headers=record.headers,
-                credentials=self._credentials(),
+                credentials=self._credentials,
             )
         except Poison:
             return NOTHING_KNOWN

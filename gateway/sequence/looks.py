@@ -9,7 +9,7 @@ passed what he was told of. The tails are kept, so that the next look reads on f
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import structlog
@@ -21,7 +21,7 @@ from gateway.log.tail import Tails
 from gateway.queries.runs import RunStore
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
-from schemas.credentials import Credentials
+from schemas.credentials import CurrentCredentials
 from schemas.partitioner import partition_of
 
 LOOK_S = 2.0
@@ -43,7 +43,7 @@ class Looks:
     """Asks for all who want to know; an async context manager, to be left before what it looks into is closed."""
 
     def __init__(
-        self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: Callable[[], Credentials]
+        self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: CurrentCredentials
     ) -> None:
         """Look into *tails* and *store*; *follower* knows how far persistence is."""
         self._tails = tails

@@ -1,7 +1,8 @@
 """What the end of one partition holds that the store may not have yet, by run. Pure."""
 
+import operator
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
@@ -9,16 +10,16 @@ from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
 from schemas import codec
 from schemas import headers as header_names
-from schemas.credentials import Credentials
+from schemas.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent, RunFinalized, RunRecord
-from schemas.validity import check_record, is_sealed
+from schemas.validity import check_record_now, is_sealed
 
 
 class PartitionTail:
     """The records from one offset to another, as persistence will judge them: the first of a seq counts."""
 
-    def __init__(self, partition: int, *, records_max: int, credentials: Callable[[], Credentials]) -> None:
+    def __init__(self, partition: int, *, records_max: int, credentials: CurrentCredentials) -> None:
         """Hold at most *records_max*."""
         self.partition = partition
         self.end = 0  # the offset that follows what was read
@@ -92,13 +93,13 @@ class PartitionTail:
             decoded = codec.decode(record.value)
             if not isinstance(decoded, RunRecord):
                 return None
-            rejection = check_record(
+            rejection = check_record_now(
                 decoded,
                 topic=record.place.topic,
                 key=record.key,
                 value=record.value or b"",
                 headers=record.headers,
-                credentials=self._credentials(),
+                credentials=self._credentials,
             )
         except Poison as poison:
             if poison.reason is Reason.UNKNOWN_SCHEMA:
@@ -109,12 +110,12 @@ class PartitionTail:
     def _note_newer(self, record: LogRecord) -> None:
         bears = dict(record.headers)
         tenant = bears.get(header_names.TENANT)
-        sealed = is_sealed(
-            topic=record.place.topic,
-            key=record.key,
-            value=record.value,
-            headers=bears,
-            credentials=self._credentials(),
+        sealed = decide(
+            lambda by: is_sealed(
+                topic=record.place.topic, key=record.key, value=record.value, headers=bears, credentials=by
+            ),
+            self._credentials,
+            refuses=operator.not_,
         )
         if sealed and tenant is not None and record.key is not None:
             key = (tenant.decode(), record.key.decode())

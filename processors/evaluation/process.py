@@ -23,7 +23,7 @@ from processors.runtime.limit import limit_in_force
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
 from schemas import settings, telemetry, topics
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.endpoints import Endpoint, watch
 from schemas.settings import SettingsInvalid
 
@@ -78,7 +78,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
             forwarder.forward,
             bootstrap=config.kafka.bootstrap,
             management=config.management,
-            credentials=CredentialsFile(config.credentials.path),
+            credentials=FileCredentials(CredentialsFile(config.credentials.path)),
             dead_letters=writer,  # a replay's too: nobody else tries these records once more
             limit=limit_in_force(config.limits, group),
             instruments=instruments,

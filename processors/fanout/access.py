@@ -1,5 +1,6 @@
 """Who asks: credentials in a header, a ticket or the URL; from which web page; and what it may see."""
 
+import operator
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -8,7 +9,7 @@ from aiohttp import web
 from processors.fanout.messages import Key
 from processors.fanout.refusals import Refused
 from processors.fanout.tickets import Tickets
-from schemas.credentials import Credentials, KeyRefused, Principal, Right
+from schemas.credentials import Credentials, CurrentCredentials, KeyRefused, Principal, Right, authenticate, decide
 from schemas.errors import ErrorCode
 from schemas.validity import is_id
 
@@ -21,7 +22,7 @@ class Access:
     def __init__(
         self,
         *,
-        credentials: Callable[[], Credentials],
+        credentials: CurrentCredentials,
         tickets: Tickets,
         origins: frozenset[str],
         query_keys: bool,
@@ -61,9 +62,8 @@ class Access:
         kind, tenant, name = key
         if not is_id(name):
             raise Refused(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
-        if kind == "agent" and (
-            name not in self._credentials().tenants[tenant].agents
-            or (principal.agents is not None and name not in principal.agents)
+        if kind == "agent" and not decide(
+            lambda by: _may_follow_agent(name, tenant, principal, by), self._credentials, refuses=operator.not_
         ):
             raise Refused(403, ErrorCode.FORBIDDEN, f"the key may not follow agent {name!r}")
 
@@ -83,12 +83,20 @@ class Access:
         if presented is None:
             raise Refused(401, ErrorCode.UNAUTHENTICATED, "an API key or a ticket is needed")
         try:
-            return self._credentials().authenticate(presented, now=self._now())
+            principal, _ = authenticate(presented, self._credentials, now=self._now())
         except KeyRefused as error:
             raise Refused(401, ErrorCode.UNAUTHENTICATED, str(error)) from error
+        return principal
 
     def _of_ticket(self, text: str) -> Principal:
         principal = self._tickets.redeem(text)
         if principal is None or not self.stands(principal):
             raise Refused(401, ErrorCode.UNAUTHENTICATED, "the ticket is used, has run out, or never was one")
         return principal
+
+
+def _may_follow_agent(agent_id: str, tenant_id: str, principal: Principal, credentials: Credentials) -> bool:
+    tenant = credentials.tenants.get(tenant_id)
+    return (
+        tenant is not None and agent_id in tenant.agents and (principal.agents is None or agent_id in principal.agents)
+    )

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 
 from processors.fanout.messages import Told
 from processors.runtime.batch import Partition, RawRecord
-from processors.runtime.reading import read
+from processors.runtime.reading import read, refuses_any
 from schemas import codec
-from schemas.credentials import Credentials
+from schemas.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
 from schemas.events import EnvironmentCaptured, TraceRecord
 from schemas.topics import RUN_TRACES, trace_key
 from schemas.validity import is_sealed
 
 
-def judge(partition: Partition, records: Sequence[RawRecord], credentials: Credentials) -> Sequence[Told]:
+def judge(partition: Partition, records: Sequence[RawRecord], credentials: CurrentCredentials) -> Sequence[Told]:
     """
     What of *records* may be told, in their order.
 
@@ -21,8 +21,13 @@ def judge(partition: Partition, records: Sequence[RawRecord], credentials: Crede
     has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
     """
     if partition.topic == RUN_TRACES.name:
-        return list(_traces(partition, records, credentials))
-    arrivals, _ = read(records, credentials)
+        sealed = decide(
+            lambda by: [raw for raw in records if _is_sealed(raw, by)],
+            credentials,
+            refuses=lambda found: len(found) < len(records),
+        )
+        return list(_traces(partition, sealed))
+    arrivals, _ = decide(lambda by: read(records, by), credentials, refuses=refuses_any)
     return [
         Told(arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp)
         for arrival in arrivals
@@ -30,13 +35,12 @@ def judge(partition: Partition, records: Sequence[RawRecord], credentials: Crede
     ]
 
 
-def _traces(partition: Partition, records: Sequence[RawRecord], credentials: Credentials) -> Iterator[Told]:
-    for raw in records:
-        sealed = is_sealed(
-            topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials
-        )
-        if not sealed:
-            continue
+def _is_sealed(raw: RawRecord, credentials: Credentials) -> bool:
+    return is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials)
+
+
+def _traces(partition: Partition, sealed: Sequence[RawRecord]) -> Iterator[Told]:
+    for raw in sealed:
         try:
             record = codec.decode(raw.value)
         except Poison:

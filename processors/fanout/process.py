@@ -31,7 +31,7 @@ from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
 from processors.runtime.worker import Worker
 from schemas import settings, telemetry
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.settings import SettingsInvalid
 
 log = structlog.get_logger()
@@ -44,11 +44,11 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
     config = settings.load(FanoutSettings, environ)
     log.info("starting", processor="fanout", **settings.effective(config))
     let_open(config.streams.sockets_max)
-    credentials = CredentialsFile(config.credentials.path)
+    credentials = FileCredentials(CredentialsFile(config.credentials.path))
     health, instruments = Health(), telemetry.Telemetry(telemetry.OF_FANOUT)
     tickets, tallies = Tickets(clock=monotonic), Tallies()
     access = Access(
-        credentials=lambda: credentials.current(now_s=monotonic()),
+        credentials=credentials,
         tickets=tickets,
         origins=frozenset(each.strip() for each in (config.streams.origins or "").split(",") if each.strip()),
         query_keys=config.streams.query_keys,
@@ -56,7 +56,7 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
     )
 
     def judge(partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
-        return judging.judge(partition, records, credentials.current(now_s=monotonic()))
+        return judging.judge(partition, records, credentials)
 
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(KafkaLog(config.kafka.bootstrap))

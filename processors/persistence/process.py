@@ -1,7 +1,7 @@
 """The persistence process: how it is put together."""
 
 from collections.abc import Mapping
-from time import monotonic, time
+from time import time
 
 import structlog
 
@@ -14,7 +14,7 @@ from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
 from processors.runtime.order import Order
 from schemas import settings, telemetry, topics
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.replays import Replay
 
 log = structlog.get_logger()
@@ -26,13 +26,13 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     log.info("starting", processor="persistence", replay=replay and replay.id, **settings.effective(config))
     group = topics.PERSISTENCE if replay is None else replay.consumers
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
-    credentials = CredentialsFile(config.credentials.path)
+    credentials = FileCredentials(CredentialsFile(config.credentials.path))
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
         await store.check_log(group.source.name, await topic_id(config.kafka.bootstrap, group.source.name))
         code = await run_group(
             group,
-            persistence(store, writer, lambda: credentials.current(now_s=monotonic()).gateway.mac_secrets[0]),
+            persistence(store, writer, lambda: credentials().gateway.mac_secrets[0]),
             bootstrap=config.kafka.bootstrap,
             management=config.management,
             credentials=credentials,

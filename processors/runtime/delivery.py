@@ -24,9 +24,9 @@ from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
 from processors.runtime.outcomes import Arrival, Failure, Handler, Outcome, SomeFailed, Tally
-from processors.runtime.reading import Unreadable, read, read_set_aside
+from processors.runtime.reading import Unreadable, read, read_set_aside, refuses_any
 from schemas import telemetry
-from schemas.credentials import CredentialsFile
+from schemas.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
 from schemas.topics import Group, Topic
 
@@ -45,7 +45,7 @@ class Delivery:
         handler: Handler,
         *,
         dead_letters: DeadLetters,
-        credentials: CredentialsFile,
+        credentials: CurrentCredentials,
         instruments: telemetry.Telemetry,
         health: Health,
         limit: Callable[[], DeadLetterLimit],
@@ -108,7 +108,11 @@ class Delivery:
                 await self._rest(batch.partition, min(left_s, CLOCK_S))
 
     def _read(self, topic: str, records: Sequence[RawRecord]) -> tuple[list[Arrival], list[Unreadable]]:
-        credentials = self._credentials.current(now_s=monotonic())
+        return decide(lambda by: self._read_by(by, topic, records), self._credentials, refuses=refuses_any)
+
+    def _read_by(
+        self, credentials: Credentials, topic: str, records: Sequence[RawRecord]
+    ) -> tuple[list[Arrival], list[Unreadable]]:
         if topic == self._group.redrive.name:
             return read_set_aside(records, credentials, tier=0)
         if topic in self._tiers:

@@ -12,7 +12,7 @@ from processors.runtime.order import ends_of, outcomes_of
 from processors.runtime.outcomes import Handler
 from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
 from schemas import telemetry
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CurrentCredentials
 from schemas.replays import Replay
 from schemas.settings import ManagementSettings
 from schemas.topics import Group
@@ -26,7 +26,7 @@ async def run_group(
     *,
     bootstrap: str,
     management: ManagementSettings,
-    credentials: CredentialsFile,
+    credentials: CurrentCredentials,
     dead_letters: DeadLetters,
     limit: Callable[[], DeadLetterLimit],
     instruments: telemetry.Telemetry,

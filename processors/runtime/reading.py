@@ -53,6 +53,12 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
     return arrivals, unreadable
 
 
+def refuses_any(found: tuple[list[Arrival], list[Unreadable]]) -> bool:
+    """Return True if newer credentials might accept a record that *found*, the result of a `read`, refuses."""
+    arrivals, unreadable = found
+    return bool(unreadable) or any(arrival.rejection is not None for arrival in arrivals)
+
+
 def _decode(raw: RawRecord) -> RunRecord:
     record = codec.decode(raw.value)
     if isinstance(record, (TraceRecord, EndpointState)):

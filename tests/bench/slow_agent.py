@@ -26,7 +26,7 @@ from processors.runtime.limit import NO_LIMIT
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from processors.runtime.worker import Worker, end_process
 from schemas import replays, telemetry
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.replays import Replay
 from schemas.settings import ManagementSettings
 from schemas.topics import RUN_EVENTS
@@ -77,7 +77,7 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
         group,
         handle,
         dead_letters=NoDeadLetters(),
-        credentials=CredentialsFile(credentials),
+        credentials=FileCredentials(CredentialsFile(credentials)),
         instruments=instruments,
         health=health,
         limit=lambda: NO_LIMIT,

@@ -130,7 +130,6 @@ async def more_credentials(stack: RunningStack, session: ClientSession, **key: A
     changed = credentials_file.Credentials(gateway=before.gateway, tenants=tenants, keys={**before.keys, key_id: entry})
     credentials_file.write(path, changed)
     try:
-        await asyncio.sleep(1.5)  # processes look at the file once a second
         yield Streams(stack, session, shown)
     finally:
         credentials_file.write(path, before)

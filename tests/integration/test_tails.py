@@ -8,7 +8,7 @@ import pytest
 from gateway.log.tail import TailReader
 from gateway.sequence.memory import Known
 from gateway.sequence.tail import PartitionTail
-from schemas.credentials import CredentialsFile
+from schemas.credentials import CredentialsFile, FileCredentials
 from tests.builders import TENANT
 from tests.faults.records import good, new_run, produce
 from tests.stack import RunningStack
@@ -26,8 +26,8 @@ async def reader(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 def tail_of(stack: RunningStack, partition: int, *, records_max: int = 100_000) -> PartitionTail:
     """A tail of which nothing was read."""
-    credentials = CredentialsFile(stack.folder / "credentials.toml").current(now_s=0)
-    return PartitionTail(partition, records_max=records_max, credentials=lambda: credentials)
+    credentials = FileCredentials(CredentialsFile(stack.folder / "credentials.toml"))
+    return PartitionTail(partition, records_max=records_max, credentials=credentials)
 
 
 def write(stack: RunningStack, partitions: range, *, count: int) -> Mapping[int, str]:

@@ -13,9 +13,9 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from schemas import telemetry
-from schemas.credentials import Credentials
 from schemas.topics import PERSISTENCE
 from tests.builders import MAC_SECRET, credentials
+from tests.fakes import InForce
 from tests.simulation.calls import Calls
 from tests.simulation.log import PARTITIONS, Log
 from tests.simulation.tables import Database, Judge, Tables, Writer
@@ -92,7 +92,7 @@ class Worker:
             PERSISTENCE,
             persistence(Database(tables, calls, judge=parts.judge), writer, lambda: MAC_SECRET),  # type: ignore[arg-type]
             dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
-            credentials=_Credentials(),  # type: ignore[arg-type]
+            credentials=InForce(credentials()),
             instruments=INSTRUMENTS,
             health=Health(),
             limit=lambda: self.limit,
@@ -168,16 +168,6 @@ class Worker:
 
     async def _sleep(self, _seconds: float) -> None:
         await self._calls.make(lambda: None, can_fail=False)
-
-
-class _Credentials:
-    """`CredentialsFile` without the file."""
-
-    _loaded: Credentials = credentials()
-
-    def current(self, *, now_s: float) -> Credentials:
-        """The same at all times."""
-        return self._loaded
 
 
 def _check_bounds(unfinished: list[Batch]) -> None:

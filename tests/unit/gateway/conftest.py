@@ -33,19 +33,17 @@ from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.telemetry import OF_GATEWAY, Telemetry
 from schemas.topics import PERSISTENCE
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryLog, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
+from tests.fakes import (
+    InForce,
+    MemoryCommitted,
+    MemoryLog,
+    MemoryObjects,
+    MemoryRunStore,
+    MemoryTails,
+    RecordingPublisher,
+)
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
-
-
-@dataclass
-class InForce:
-    """The credentials, which a test may change."""
-
-    current: Credentials
-
-    def __call__(self) -> Credentials:
-        return self.current
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """Keys, rights, tenants and paths, over every route of the table."""
 
+import msgspec
 import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.routes import ROUTES, Route
-from schemas.credentials import Right
+from schemas.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests import builders
-from tests.unit.gateway.conftest import Served
+from tests.unit.gateway.conftest import NOW, Served
 
 KEYED = [route for route in ROUTES if route.right is not None]
 
@@ -123,3 +124,49 @@ async def test_requests_are_counted_by_pattern(served: Served) -> None:
         text = await answer.text()
     assert 'tidegate_http_requests_total{method="GET",route="/api/runs/{run_id}",status="404"} 2.0' in text
     assert builders.RUN not in text
+
+
+async def test_a_key_that_was_made_a_moment_ago_opens_every_route(served: Served) -> None:
+    """`tidegate keys create`, and the next command uses the key."""
+    for route in KEYED:
+        key_id, shown, entry = new_key(tenant=builders.TENANT, rights=list(Right), agents=None, now=NOW)
+        before = served.credentials.current
+        served.credentials.written = msgspec.structs.replace(before, keys={**before.keys, key_id: entry})
+        async with served.client.request(route.method, url(route), headers={"X-API-Key": shown}) as answer:
+            assert answer.status != 401
+
+
+def with_agent(before: Credentials, agent_id: str, *secrets: str) -> Credentials:
+    tenant = before.tenants[builders.TENANT]
+    agents = {**tenant.agents, agent_id: Agent(secrets=list(secrets))}
+    changed = msgspec.structs.replace(tenant, agents=agents)
+    return msgspec.structs.replace(before, tenants={**before.tenants, builders.TENANT: changed})
+
+
+@pytest.mark.parametrize("agent_id", ["new-agent", "demo-agent"])
+@pytest.mark.parametrize("payload", ["small", "x" * 50_000])
+@pytest.mark.parametrize("batch", [False, True])
+async def test_an_agent_or_a_secret_that_was_added_a_moment_ago_is_accepted(
+    served: Served, agent_id: str, payload: str, *, batch: bool
+) -> None:
+    given = builders.signed(builders.event(1, payload=payload), agent_id=agent_id, secret="the-newest-secret")
+    path = f"/api/runs/{builders.RUN}/events/"
+    body = [given] if batch else given
+    served.credentials.written = with_agent(served.credentials.current, agent_id, "the-newest-secret")
+    async with served.client.post(f"{path}batch" if batch else path, json=body, headers=served.headers()) as answer:
+        assert answer.status == 202, await answer.text()
+
+
+async def test_a_tenant_that_is_removed_while_its_request_is_checked_is_refused(served: Served) -> None:
+    body = builders.event(1, meta={"agent_id": "unknown"})
+    gone = msgspec.structs.replace(served.credentials.current, tenants={})
+    served.credentials.written = gone
+    async with served.client.post(f"/api/runs/{builders.RUN}/events/", json=body, headers=served.headers()) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (403, "FORBIDDEN")
+
+
+async def test_a_request_without_a_key_checks_no_file(served: Served) -> None:
+    for route in KEYED:
+        async with served.client.request(route.method, url(route)) as answer:
+            assert answer.status == 401
+    assert served.credentials.file_checks == 0

@@ -96,3 +96,19 @@ def test_the_end_of_a_run_is_asked_for_by_its_own_name_and_its_environment_not_a
     assert is_wanted(end, tenant=None, types=["run_finalized"])
     assert not is_wanted(end, tenant=None, types=["message"])
     assert not is_wanted(environment, tenant=None, types=["*"])
+
+
+@pytest.mark.parametrize("secret", ["whsec_replacemereplacemereplacemereplaceme", "whsec_" + "A" * 44, "change-me"])
+def test_a_placeholder_is_no_secret(secret: str) -> None:
+    with pytest.raises(EndpointsInvalid, match=r"endpoint scorer: secrets\[0\] (is a placeholder|has 1 different)"):
+        parse(text().replace(SECRET, secret))
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints.toml"
+    path.write_text(text())
+    path.chmod(0o644)
+    with pytest.raises(SettingsInvalid, match=f"TIDEGATE_ENDPOINTS: {path} .* mode 0644.*chmod 600"):
+        watch(EndpointsSettings(file=path))
+    path.chmod(0o640)
+    assert list(watch(EndpointsSettings(file=path))().endpoints) == ["scorer"]

@@ -69,7 +69,7 @@ def test_a_key_of_an_unknown_tenant_is_refused(folder: Path) -> None:
 
 def test_the_entry_to_add_by_hand_is_what_the_file_would_hold() -> None:
     key_id, key, entry = credentials.new_key(tenant="demo", rights=[credentials.Right.READ], agents=None, now=NOW)
-    text = f'[gateway]\nmac_secrets = ["x"]\n[tenants.demo]\n{entry_text(key_id, entry)}'
+    text = f'[gateway]\nmac_secrets = ["gateway-secret"]\n[tenants.demo]\n{entry_text(key_id, entry)}'
     assert credentials.parse(text).authenticate(key, now=NOW).key_id == key_id
 
 

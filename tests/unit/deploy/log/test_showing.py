@@ -13,9 +13,10 @@ from schemas.events import RunFinalized, RunStatus
 from schemas.objects import reference_to, to_json
 from schemas.signature import record_mac
 from tests import builders
+from tests.fakes import InForce
 
 SECRET = "gateway's own"
-CREDENTIALS = Credentials(gateway=Gateway(mac_secrets=[SECRET]))
+CREDENTIALS = InForce(Credentials(gateway=Gateway(mac_secrets=[SECRET])))
 RECORD = RunFinalized(
     tenant="demo", run_id="r-1", status=RunStatus.SUCCEEDED, finalized_at=datetime(2025, 12, 5, tzinfo=UTC)
 )

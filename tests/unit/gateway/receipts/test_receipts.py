@@ -24,7 +24,7 @@ from schemas.positions import Fault
 from schemas.topics import PERSISTENCE, Group, evaluation
 from schemas.transactions import OpenTransaction
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryLog, MemoryRunStore
+from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
 
 PLACE = Receipt("run.events", 0, 5)
@@ -76,7 +76,7 @@ async def receipt_of(
             effects=Effects(
                 log=memory,
                 store=store or MemoryRunStore(builders.TENANT),
-                credentials=builders.credentials,
+                credentials=InForce(builders.credentials()),
                 endpoints=views,
             ),
             endpoints=views,
@@ -313,7 +313,7 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     effects = Effects(
         log=Meanwhile(),
         store=MemoryRunStore(builders.TENANT),
-        credentials=builders.credentials,
+        credentials=InForce(builders.credentials()),
         endpoints=EndpointViews({}),
     )
     follower: Any = SimpleNamespace(group=group, progress=lambda topic: committed[topic])

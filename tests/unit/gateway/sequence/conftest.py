@@ -18,7 +18,7 @@ from gateway.sequence.sequencer import Sequencer, Taken
 from schemas.events import RunFinalized, RunStatus
 from schemas.topics import PERSISTENCE
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
+from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 STAMP = Stamp(
@@ -58,6 +58,7 @@ class Door:
     tails: MemoryTails
     objects: MemoryObjects
     sequencer: Sequencer
+    credentials: InForce
 
     async def take(self, *offers: Offer) -> Sequence[Taken | Refused]:
         """Offer events together."""
@@ -83,6 +84,14 @@ async def door() -> AsyncIterator[Door]:
     publisher, store, objects = RecordingPublisher(), MemoryRunStore(builders.TENANT), MemoryObjects()
     tails = MemoryTails(publisher.log)
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
-        looks = Looks(tails=tails, store=store, follower=follower, credentials=builders.credentials)
+        credentials = InForce(builders.credentials())
+        looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
-        yield Door(publisher=publisher, store=store, tails=tails, objects=objects, sequencer=sequencer)
+        yield Door(
+            publisher=publisher,
+            store=store,
+            tails=tails,
+            objects=objects,
+            sequencer=sequencer,
+            credentials=credentials,
+        )

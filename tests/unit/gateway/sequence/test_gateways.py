@@ -36,7 +36,7 @@ from schemas.events import RunEvent, RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
 from schemas.topics import PERSISTENCE
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
+from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
 from tests.unit.gateway.sequence.conftest import NOW, finalization, offer
 
 SEEDS = 60
@@ -76,7 +76,7 @@ class World:
         store = Store(self)
         follower = GroupFollower(PERSISTENCE, self.committed, clock=lambda: NOW)
         follower._note(self.committed.read())
-        made = Looks(tails=Tail(self), store=store, follower=follower, credentials=builders.credentials)
+        made = Looks(tails=Tail(self), store=store, follower=follower, credentials=InForce(builders.credentials()))
         return Sequencer(publisher=Link(self), looks=made, uploads=Uploads(self.objects), runs_max=2)
 
     async def turns(self, most: int) -> None:

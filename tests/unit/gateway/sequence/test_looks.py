@@ -12,7 +12,7 @@ from gateway.sequence.tail import PartitionTail
 from schemas.partitioner import partition_of
 from schemas.topics import PERSISTENCE
 from tests import builders
-from tests.fakes import MemoryCommitted, MemoryRunStore
+from tests.fakes import InForce, MemoryCommitted, MemoryRunStore
 from tests.unit.gateway.sequence.conftest import NOW, offer
 
 PARTITIONS = 4
@@ -47,7 +47,9 @@ async def looks(ends: Ends) -> AsyncIterator[Looks]:
     committed = MemoryCommitted(dict.fromkeys(RUNS, 0))
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower:
         store = MemoryRunStore(builders.TENANT)
-        async with Looks(tails=ends, store=store, follower=follower, credentials=builders.credentials) as made:
+        async with Looks(
+            tails=ends, store=store, follower=follower, credentials=InForce(builders.credentials())
+        ) as made:
             yield made
 
 

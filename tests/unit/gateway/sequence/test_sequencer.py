@@ -16,16 +16,18 @@ from gateway.errors import (
     SequenceError,
     StoreUnavailable,
 )
+from gateway.intake.records import Outgoing
 from gateway.publisher import Receipt
 from gateway.sequence import looks, sequencer
 from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
 from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
+from schemas.credentials import Gateway
 from schemas.events import RunStatus
 from schemas.objects import INLINE_BYTES_MAX
 from schemas.signature import record_mac
 from tests import builders
-from tests.fakes import log_record
+from tests.fakes import InForce, log_record
 from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer
 
 LARGE = "x" * INLINE_BYTES_MAX
@@ -102,15 +104,42 @@ async def test_what_persistence_will_reject_is_no_part_of_the_run(door: Door) ->
     assert (await door.one(offer(1)))[0] == "accepted"
 
 
+def resealed(given: Outgoing, secret: str, *, value: bytes | None = None) -> Outgoing:
+    """The record as a gateway seals it that signs with *secret*."""
+    value = given.value if value is None else value
+    mac = record_mac(secret, topic=given.topic, key=given.key, tenant=builders.TENANT.encode(), value=value)
+    headers = [(name, mac if name == "gateway-mac" else text) for name, text in given.headers]
+    return msgspec.structs.replace(given, value=value, headers=headers)
+
+
+NEWER = msgspec.structs.replace(
+    builders.credentials(), gateway=Gateway(mac_secrets=["a-newer-secret", builders.MAC_SECRET])
+)
+
+
+async def test_what_another_gateway_sealed_with_a_newer_secret_is_part_of_the_run(door: Door) -> None:
+    """It may have read the credentials file before this one does."""
+    door.credentials.written = NEWER
+    door.appear(resealed(offer(1).record, "a-newer-secret"))
+    assert (await door.one(offer(2)))[0] == "accepted"
+    door.appear(resealed(offer(3).record, "forged-secret"))
+    assert (await door.one(offer(3)))[0] == "accepted"
+
+
+async def test_a_newer_release_that_signs_with_a_newer_secret_is_noticed(door: Door) -> None:
+    door.credentials.written = NEWER
+    newer = offer(1).record
+    door.appear(resealed(newer, "a-newer-secret", value=newer.value[:1] + b"\x00\x00\x03\xe7" + newer.value[5:]))
+    (taken,) = await door.take(offer(2))
+    assert isinstance(taken, Taken)
+    assert not taken.verified
+
+
 async def test_a_record_of_a_newer_release_proves_nothing(door: Door) -> None:
     """Its run goes on, unverified, until a worker of that release has stored it."""
     newer = offer(1).record
     value = newer.value[:1] + b"\x00\x00\x03\xe7" + newer.value[5:]
-    mac = record_mac(
-        builders.MAC_SECRET, topic=newer.topic, key=newer.key, tenant=builders.TENANT.encode(), value=value
-    )
-    headers = [(name, mac if name == "gateway-mac" else text) for name, text in newer.headers]
-    door.appear(msgspec.structs.replace(newer, value=value, headers=headers))
+    door.appear(resealed(newer, builders.MAC_SECRET, value=value))
     (taken,) = await door.take(offer(2))
     assert isinstance(taken, Taken)
     assert not taken.verified
@@ -125,7 +154,7 @@ async def test_an_error_of_ours_keeps_nobody_waiting(door: Door) -> None:
 
 async def test_what_the_store_has_leaves_the_tail() -> None:
     """A tail that only grew would fill up."""
-    tail = PartitionTail(0, records_max=4, credentials=builders.credentials)
+    tail = PartitionTail(0, records_max=4, credentials=InForce(builders.credentials()))
     for offset in range(4):
         tail.take(log_record(offer(offset + 1).record, Receipt("run.events", 0, offset)))
     assert tail.full

@@ -28,7 +28,7 @@ from schemas.events import BreakerState, EndpointState
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
-from tests.fakes import MemoryPayloads
+from tests.fakes import InForce, MemoryPayloads
 from tests.faults.processes import free_port
 from tests.simulation.streams import IDS, PARTITIONS, MemoryLog, Record
 
@@ -76,6 +76,7 @@ class Streams:
     client: ClientSession
     telemetry: telemetry.Telemetry
     credentials: Credentials
+    in_force: InForce
     keys: dict[str, str] = field(default_factory=dict)  # by what it is for
 
     def add_key(
@@ -103,6 +104,7 @@ class Streams:
     async def connect(self, path: str, key: str | None = "reader", **options: object) -> ClientWebSocketResponse:
         """Open a socket and read its hello."""
         headers = {} if key is None else self.headers(key)
+        headers |= options.pop("headers", {})  # type: ignore[arg-type]
         ws = await self.client.ws_connect(self.url + path, headers=headers, **options)  # type: ignore[arg-type]
         assert (await ws.receive_json(timeout=5))["type"] == "hello"
         return ws
@@ -147,9 +149,10 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
         tenants={TENANT: Tenant(agents=agents), OTHER: Tenant(agents={"demo-agent": Agent()})},
         keys={},
     )
+    in_force = InForce(credentials)
     tickets, tallies, log = Tickets(clock=clock), Tallies(), MemoryLog(random.Random(0))
     access = Access(
-        credentials=lambda: credentials,
+        credentials=in_force,
         tickets=tickets,
         origins=frozenset({PAGE}),
         query_keys=True,
@@ -204,6 +207,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
             client=await stack.enter_async_context(ClientSession()),
             telemetry=instruments,
             credentials=credentials,
+            in_force=in_force,
         )
         served.add_key("reader")
         yield served

@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from processors.fanout.tickets import VALID_S
 from schemas import cursors
-from schemas.credentials import Right
+from schemas.credentials import Agent, Right, new_key
+from tests.builders import TENANT
 from tests.simulation.streams import IDS
 from tests.unit.processors.fanout.conftest import NOW, OTHER, PAGE, Streams
 
@@ -155,3 +157,15 @@ async def test_a_key_that_expires_or_is_revoked_takes_its_sockets_with_it(stream
             pass
         assert ws.close_code == 4401
     assert not stays.closed
+
+
+async def test_a_key_and_an_agent_that_were_added_a_moment_ago_are_known(streams: Streams) -> None:
+    key_id, shown, entry = new_key(tenant=TENANT, rights=[Right.READ], agents=None, now=NOW)
+    before = streams.in_force.current
+    streams.in_force.written = msgspec.structs.replace(before, keys={**before.keys, key_id: entry})
+    await streams.connect("/ws/runs/run-1/", None, headers={"X-API-Key": shown})
+    agents = {**before.tenants[TENANT].agents, "new-agent": Agent()}
+    tenant = msgspec.structs.replace(before.tenants[TENANT], agents=agents)
+    current = streams.in_force.current
+    streams.in_force.written = msgspec.structs.replace(current, tenants={**current.tenants, TENANT: tenant})
+    await streams.connect("/ws/agents/new-agent/")

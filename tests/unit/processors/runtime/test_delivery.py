@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from processors.runtime.batch import Batch, Partition
@@ -16,10 +17,10 @@ from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from schemas import credentials as credentials_file
 from schemas import headers, telemetry
-from schemas.credentials import CredentialsFile
+from schemas.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
 from schemas.topics import PERSISTENCE, Group, Topic, evaluation
-from tests.builders import Raw, credentials, event, raw, run_event
+from tests.builders import TENANT, Raw, credentials, event, raw, run_event, signed
 
 TP = Partition("run.events", 0)
 
@@ -30,6 +31,7 @@ class Store:
     def __init__(self, *, poison_seqs: Sequence[int] = (), failures: int = 0) -> None:
         self.seqs: list[int] = []
         self.calls: list[int] = []
+        self.arrivals: list[Arrival] = []
         self.poison_seqs = poison_seqs
         self.failures = failures
 
@@ -42,6 +44,7 @@ class Store:
         if set(seqs) & set(self.poison_seqs):
             raise Poison(Reason.NOT_STORABLE, "22P05")
         self.seqs += seqs
+        self.arrivals += arrivals
         return Tally({(Outcome.DONE, None): len(seqs)})
 
 
@@ -69,7 +72,7 @@ class Loop:
     """A delivery over fakes, with the waits it made."""
 
     def __init__(self, tmp_path: Path, store: Any, writer: Writer | None = None, *, group: Group = PERSISTENCE) -> None:
-        path = tmp_path / "credentials.toml"
+        path = self.credentials_path = tmp_path / "credentials.toml"
         credentials_file.write(path, credentials())
         self.waits_s: list[float] = []
         self.limit = DeadLetterLimit()
@@ -81,7 +84,7 @@ class Loop:
             group,
             store.append,
             dead_letters=self.writer,  # type: ignore[arg-type]  # a fake of the same shape
-            credentials=CredentialsFile(path),
+            credentials=FileCredentials(CredentialsFile(path)),
             instruments=self.instruments,
             health=self.health,
             limit=lambda: self.limit,
@@ -313,3 +316,31 @@ async def test_without_tiers_what_failed_is_a_dead_letter(tmp_path: Path) -> Non
     loop = Loop(tmp_path, Endpoint(failing=[1]))
     await loop.delivery.deliver(Batch(TP, events(1)))
     assert len(loop.writer.letters) == 1
+
+
+async def test_a_record_that_a_gateway_sealed_with_a_newer_secret_is_accepted(tmp_path: Path) -> None:
+    """The gateway may have read the file up to a second before this process does."""
+    store = Store()
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, events(1)))  # the file was checked a moment ago
+    newer = Gateway(mac_secrets=["a-newer-secret", *credentials().gateway.mac_secrets])
+    credentials_file.write(loop.credentials_path, msgspec.structs.replace(credentials(), gateway=newer))
+    sealed = [raw(run_event(event(seq)), offset=seq, mac_secret="a-newer-secret") for seq in (2, 3)]
+    await loop.delivery.deliver(Batch(TP, [*sealed, raw(run_event(event(4)), offset=4, mac_secret="forged-secret")]))
+    assert [arrival.rejection and arrival.rejection.reason for arrival in store.arrivals] == [
+        *(None, None, None),
+        "unsigned_direct",
+    ]
+
+
+async def test_a_direct_record_of_an_agent_that_was_added_a_moment_ago_is_accepted(tmp_path: Path) -> None:
+    store = Store()
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, events(1)))
+    tenant = msgspec.structs.replace(
+        credentials().tenants[TENANT], agents={"new-agent": Agent(secrets=["its-secret-1"])}
+    )
+    credentials_file.write(loop.credentials_path, msgspec.structs.replace(credentials(), tenants={TENANT: tenant}))
+    given = signed(event(2), agent_id="new-agent", secret="its-secret-1")
+    await loop.delivery.deliver(Batch(TP, [raw(run_event(given), offset=2, checked=False)]))
+    assert [arrival.rejection for arrival in store.arrivals] == [None, None]
