@@ -11,25 +11,28 @@ time. The secrets are random, so a slow password hash would add nothing.
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
-import tomli_w
 
+from schemas import toml_text
 from schemas.placeholders import secret_fault
 from schemas.rotation import MacSecrets
 from schemas.secret_files import SecretFileExposed
 from schemas.watched import LOOK_AGAIN_S, WatchedFile
 
 Verdict = TypeVar("Verdict")
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 
 KEY_SECRET_BYTES = 24  # 192 random bits
 KEY_ID_BYTES = 6
@@ -39,6 +42,10 @@ _NO_KEY_SHA256 = "0" * 64
 
 class CredentialsInvalid(ValueError):
     """The credentials file cannot be used. Keep the last good one and tell a person."""
+
+
+class NotEditable(ValueError):
+    """The credentials file cannot be changed by a program without losing comments. Change it by hand."""
 
 
 class KeyRefused(ValueError):
@@ -56,13 +63,13 @@ class Right(StrEnum):
     ADMIN = "admin"
 
 
-class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One agent of a tenant. With secrets it must sign its events, without it must not."""
 
     secrets: list[str] = []
 
 
-class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One tenant: its agents by id, and whether it takes unsigned records from direct producers."""
 
     agents: dict[Name, Agent] = {}
@@ -70,7 +77,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     events_per_min: Annotated[int, msgspec.Meta(ge=1)] | None = None  # at each gateway; None: no limit
 
 
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One API key; `sha256` is the hex digest of its secret part, `agents` (if any) the only ones it speaks for."""
 
     tenant: Name
@@ -97,7 +104,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     agents: frozenset[str] | None  # None: every agent of the tenant
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole file."""
 
     gateway: Gateway
@@ -126,6 +133,11 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if key is None or not _in_force(key, now) or key.tenant not in self.tenants:
             return None
         return _principal(key_id, key)
+
+
+def is_name(text: str) -> bool:
+    """Return True if *text* may name a tenant."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
 
 
 def _principal(key_id: str, key: ApiKey) -> Principal:
@@ -169,32 +181,59 @@ def _secrets_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
 
 
 def dump(credentials: Credentials) -> str:
-    """The file's text for *credentials*."""
-    return tomli_w.dumps(_without_none(msgspec.to_builtins(credentials, builtin_types=(datetime,))))
+    """Return the text of a new file for *credentials*."""
+    return toml_text.new(fields(credentials))
 
 
-def _without_none(value: Mapping[str, object]) -> dict[str, object]:
-    # TOML has no null: an absent field says the same.
-    return {
-        name: _without_none(member) if isinstance(member, dict) else member
-        for name, member in value.items()
-        if member is not None
-    }
+def fields(value: Credentials | Tenant | Agent | ApiKey) -> dict[str, Any]:
+    """Return *value* as the file has it: without defaults, since TOML has no null and an absent field says the same."""
+    converted: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(datetime,))
+    return converted
 
 
 def write(path: Path, credentials: Credentials) -> None:
-    """Replace the file atomically, readable by its owner alone."""
+    """
+    Replace the file atomically. What *credentials* does not change in it keeps its comments, order and notation.
+
+    A new file is readable by its owner alone; one that its group may read stays so.
+
+    Raises:
+        OSError: the file or its folder cannot be written.
+        NotEditable: it is written in a way that would lose its comments.
+    """
+    text = _text_of(path, credentials)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(dump(credentials))
+            with suppress(FileNotFoundError, PermissionError):  # of a group that this user is not in
+                status = path.stat()
+                os.fchown(descriptor, -1, status.st_gid)
+                os.fchmod(descriptor, 0o600 | status.st_mode & 0o040)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _text_of(path: Path, credentials: Credentials) -> str:
+    try:
+        text = path.read_text()
+        before = parse(text)
+    except (FileNotFoundError, ValueError):  # nothing in it that could be kept
+        return dump(credentials)
+    changed = toml_text.changed(text, fields(before), fields(credentials))
+    try:
+        if parse(changed) == credentials:
+            return changed
+    except CredentialsInvalid:
+        pass
+    if "#" in text:
+        raise NotEditable(f"{path} would lose its comments: change it by hand")
+    return dump(credentials)
 
 
 def new_key(
@@ -257,9 +296,8 @@ class CredentialsFile(WatchedFile[Credentials]):
             self._rotation.update(self._current.gateway.mac_secrets, now_s=now_s)
             self._listed = self._current
         self._derived_at_s = now_s
-        secrets_in_force = self._rotation.in_force(now_s=now_s)
-        if changed or secrets_in_force != self._derived.gateway.mac_secrets:
-            gateway = Gateway(mac_secrets=secrets_in_force)
+        gateway = Gateway(mac_secrets=self._rotation.in_force(now_s=now_s))
+        if changed or gateway != self._derived.gateway:
             self._derived = msgspec.structs.replace(self._current, gateway=gateway)
 
 

@@ -151,7 +151,7 @@ def commit_first_offsets(bootstrap: str, groups: Iterable[Group]) -> dict[str, i
             first += [TopicPartition(topic.name, partition, offset) for partition, offset in begin.items()]
         if first:
             commit(bootstrap, group, first)
-            done[group.id] = len(first)
+            done[group.name] = len(first)
     return done
 
 

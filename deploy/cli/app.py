@@ -1,15 +1,19 @@
 """The composition of the `tidegate` command and its exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from deploy.cli import (
+    agents,
     config,
     dlq,
     doctor,
     endpoints,
+    env,
     keys,
     lag,
     migrate,
@@ -18,9 +22,11 @@ from deploy.cli import (
     run,
     schemas,
     send,
+    sign,
     stack,
     status,
     tail,
+    tenants,
     topics,
 )
 from deploy.errors import Failed
@@ -29,17 +35,33 @@ from schemas.settings import SettingsInvalid
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
 COMMANDS = (
-    stack, status, doctor, send, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas, keys, migrate,
-    config,
+    stack, status, doctor, env, send, sign, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas,
+    tenants, agents, keys, migrate, config,
 )  # fmt: skip
 
 
 def build() -> typer.Typer:
     """The command with every group registered."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+    app.callback()(_options)
     for group in COMMANDS:
         group.register(app)
     return app
+
+
+def _show_version(shown: bool) -> None:  # noqa: FBT001  # as typer calls it
+    if shown:
+        print(f"tidegate {version('tidegate')}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version_shown: Annotated[  # its callback has ended the program
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from deploy.log.showing import show as decoded
 from schemas.errors import Reason
 from schemas.topics import PERSISTENCE, Group
 
-LETTER_PLACE = "dead letter"
+LETTER_PLACE = "dead_letter"
 SHOWN_MAX = 50
 DETAIL_CHARACTERS_MAX = 80
 PASSED_LOOK_S = 0.5
@@ -231,10 +231,10 @@ class _Order:
             console.print(f"{self.exhausted} were sent back {ATTEMPTS_MAX - 1} times already and stay")
         if lag_records:
             console.print(
-                f"{self.group.id} has not come to {lag_records} of them yet; its /readyz says what it waits for"
+                f"{self.group.name} has {lag_records} of them left to handle; its /readyz says what it waits for"
             )
         elif lag_records == 0:
-            console.print(f"{self.group.id} has handled them; those that failed again are dead letters again")
+            console.print(f"{self.group.name} has handled them; those that failed again are dead letters again")
 
 
 def _wait_passed(order: _Order, *, shown: bool) -> int:

@@ -9,7 +9,7 @@ import typer
 from deploy.admin import topics
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
-from deploy.cli.output import console, print_rows
+from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
@@ -33,12 +33,15 @@ def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     bootstrap = addresses.kafka(folder)
     states = endpoint_states(bootstrap)
     names = [group.endpoint for group in topics.groups_of(bootstrap) if group.endpoint is not None]
-    print_rows([_row(name, states.get(name)) for name in names], as_json=as_json)
+    rows = [_row(name, states.get(name)) for name in names]
+    print_rows(rows, as_json=as_json, absent={"tenant": "all"})
 
 
 def enable(
     name: Annotated[str, typer.Argument(help="An endpoint that answered 410 and was disabled.")],
     folder: Dir = DEFAULT_DIR,
+    *,
+    as_json: Json = False,
 ) -> None:
     """Send to a disabled endpoint again; what came meanwhile has waited."""
     bootstrap = addresses.kafka(folder)
@@ -47,14 +50,17 @@ def enable(
         raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
     enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
     Writer(bootstrap).write(ENDPOINT_STATES, [(name.encode(), codec.encode(enabled), [])])
-    console.print(f"{name} is sent to again")
+    if as_json:
+        print_json({"endpoint": name, "breaker": enabled.breaker, "since": enabled.since})
+    else:
+        console.print(f"{name} is sent to again")
 
 
 def _row(name: str, state: EndpointState | None) -> dict[str, object]:
     return {
         "endpoint": name,
-        "tenant": None if state is None else state.tenant or "all",
-        "types": None if state is None else " ".join(state.types),
+        "tenant": None if state is None else state.tenant,  # None: of all tenants
+        "types": None if state is None else list(state.types),
         "breaker": None if state is None else state.breaker.value,
         "since": None if state is None else state.since,
         "reason": None if state is None else state.reason,

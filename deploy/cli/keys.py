@@ -1,25 +1,22 @@
 """
 `tidegate keys create|list|revoke`: the API keys in the credentials file.
 
-The file is TIDEGATE_CREDENTIALS, else the one of the stack in `--dir`. Where it cannot be written (a mounted
-secret), `create` prints the entry to add.
+Where the file cannot be written (a mounted secret), `create` prints the entry to add.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import tomli_w
 import typer
 
+from deploy.admin.credentials import NotWritten, change, path_in, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
-from deploy.local.development import CREDENTIALS
-from schemas import credentials
-from schemas.credentials import ApiKey, Credentials, CredentialsInvalid, Right
+from schemas import credentials, toml_text
+from schemas.credentials import ApiKey, Credentials, Right, fields
 
 
 def register(app: typer.Typer) -> None:
@@ -43,19 +40,18 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create a key and print it: it is not shown again, because only its hash is kept."""
-    path, now = _path(folder), datetime.now(UTC)
-    current = _read(path)
-    if tenant not in current.tenants:
-        raise Failed(
-            f"{path} has no tenant {tenant}: add [tenants.{tenant}] to it; it has {', '.join(current.tenants)}"
-        )
+    path, now = path_in(folder, os.environ), datetime.now(UTC)
+    _, of = tenant_named(read(path), tenant, path=path)
+    if unknown := [agent for agent in agents or () if agent not in of.agents]:
+        known = ", ".join(of.agents) or "none"
+        raise Failed(f"no such agent: tenant {tenant} has no agent {', '.join(unknown)}; it has: {known}")
     key_id, key, entry = credentials.new_key(
         tenant=tenant, rights=rights, agents=agents, now=now, expires_at=now + timedelta(days=days) if days else None
     )
     try:
-        credentials.write(path, msgspec.structs.replace(current, keys={**current.keys, key_id: entry}))
+        change(path, lambda found: msgspec.structs.replace(found, keys={**found.keys, key_id: entry}))
         text = ""
-    except OSError:
+    except NotWritten:
         text = entry_text(key_id, entry)
     if as_json:
         print_json({"id": key_id, "key": key, "entry_to_add": text or None})
@@ -71,15 +67,15 @@ def list_keys(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         {
             "id": key_id,
             "tenant": key.tenant,
-            "rights": ", ".join(key.rights),
-            "agents": ", ".join(key.agents) if key.agents is not None else "all",
-            "created": key.created_at,
-            "expires": key.expires_at,
-            "revoked": key.revoked_at,
+            "rights": key.rights,
+            "agents": key.agents,  # None: all
+            "created_at": key.created_at,
+            "expires_at": key.expires_at,
+            "revoked_at": key.revoked_at,
         }
-        for key_id, key in _read(_path(folder)).keys.items()
+        for key_id, key in read(path_in(folder, os.environ)).keys.items()
     ]
-    print_rows(rows, as_json=as_json)
+    print_rows(rows, as_json=as_json, absent={"agents": "all"})
 
 
 def revoke(
@@ -90,39 +86,28 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Refuse a key from now on."""
-    path = _path(folder)
-    current = _read(path)
+    path = path_in(folder, os.environ)
+    current = read(path)
     if key_id not in current.keys:
         raise Failed(f"{path} has no key {key_id}; `tidegate keys list` names them")
     if not yes:
         typer.confirm(f"Refuse key {key_id} of tenant {current.keys[key_id].tenant} from now on?", abort=True)
-    revoked = msgspec.structs.replace(current.keys[key_id], revoked_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+
+    def edit(found: Credentials) -> Credentials:
+        revoked = msgspec.structs.replace(found.keys[key_id], revoked_at=now)
+        return msgspec.structs.replace(found, keys={**found.keys, key_id: revoked})
+
     try:
-        credentials.write(path, msgspec.structs.replace(current, keys={**current.keys, key_id: revoked}))
-    except OSError as error:
-        raise Failed(
-            f"{path} cannot be written ({error.strerror}): set revoked_at of [keys.{key_id}] yourself"
-        ) from error
+        change(path, edit)
+    except NotWritten as error:
+        raise Failed(f"{error}; set revoked_at of [keys.{key_id}] in it yourself") from error
     if as_json:
-        print_json({"id": key_id, "revoked": revoked.revoked_at})
+        print_json({"id": key_id, "revoked_at": now})
     else:
         console.print(f"{key_id} is refused from now on")
 
 
 def entry_text(key_id: str, entry: ApiKey) -> str:
-    """The TOML entry of one key."""
-    fields = msgspec.to_builtins(entry, builtin_types=(datetime,))
-    return tomli_w.dumps({"keys": {key_id: {name: value for name, value in fields.items() if value is not None}}})
-
-
-def _path(folder: Path) -> Path:
-    return Path(os.environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
-
-
-def _read(path: Path) -> Credentials:
-    try:
-        return credentials.parse(path.read_text())
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}; set TIDEGATE_CREDENTIALS or start a stack") from error
-    except CredentialsInvalid as error:
-        raise Failed(f"{path} cannot be used: {error}") from error
+    """Return the TOML entry of one key."""
+    return toml_text.new({"keys": {key_id: fields(entry)}})

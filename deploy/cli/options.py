@@ -5,24 +5,24 @@ from typing import Annotated
 
 import typer
 
-from schemas.topics import GROUPS, Group, find_group
+from schemas.topics import GROUP_PREFIX, GROUPS, Group, find_group
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the stack that `tidegate up` runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 DEFAULT_DIR = Path(".tidegate")
-GROUP_NAMES = ", ".join([*(group.name for group in GROUPS), "evaluation:ENDPOINT"])
+GROUP_NAMES = ", ".join([*(group.name for group in GROUPS), "evaluation.ENDPOINT"])
 
 
 def known_group(name: str) -> Group:
     """
-    The group that an option names.
+    Return the group that an option names; Kafka's name of it and the older `evaluation:ENDPOINT` count too.
 
     Raises:
-        typer.BadParameter: there is none of that name.
+        typer.BadParameter: there is no group of that name.
     """
-    group = find_group(name.replace(":", ".", 1))
+    group = find_group(name.removeprefix(GROUP_PREFIX).replace(":", ".", 1))
     if group is None:
-        raise typer.BadParameter(f"no group {name}; there are {GROUP_NAMES}")
+        raise typer.BadParameter(f"there is no group {name}; use one of {GROUP_NAMES}")
     return group

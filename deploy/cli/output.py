@@ -1,4 +1,8 @@
-"""How commands print: tables for people, JSON for programs. `NO_COLOR` and plain pipes are honoured by rich."""
+"""
+How commands print: tables for people, JSON for programs.
+
+JSON is data: names without blanks, times by RFC 3339, lists as lists, None as null. `NO_COLOR` is honoured by rich.
+"""
 
 import json
 import re
@@ -6,26 +10,53 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 MASK = "***"
 
-console = Console(highlight=False)
+PIPE_COLUMNS = 100_000  # of a pipe or a file: nothing is wrapped there
+
+
+class _Output(Console):
+    """Standard output: as wide as the terminal; what is no terminal has no width."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """See `Console.size`."""
+        return super().size if self.is_terminal else ConsoleDimensions(PIPE_COLUMNS, 25)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        Console.size.fset(self, new_size)  # type: ignore[attr-defined]  # mypy sees no property of the base class
+
+
+console = _Output(highlight=False)
 
 
 def print_json(value: object) -> None:
-    """Print *value* as one JSON document; what JSON does not know is printed as its text."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    """Print *value* as one JSON document, times by RFC 3339."""
+    sys.stdout.write(json.dumps(value, indent=2, default=as_json_value) + "\n")
+
+
+def as_json_value(value: object) -> object:
+    """Return how JSON shows a *value* that it has no notation for."""
+    match value:
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case set() | frozenset():
+            return sorted(value)
+        case _:
+            return str(value)
 
 
 def table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A plain table of values."""
+    """Return a plain table of values; a column is headed by its name in words."""
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        drawn.add_column(column, overflow="fold")  # a cut address is of no use
+        drawn.add_column(column.replace("_", " "), overflow="fold")  # a cut address is of no use
     for row in rows:
         drawn.add_row(*(Text(plain(shown(cell))) for cell in row))
     return drawn
@@ -47,6 +78,8 @@ def shown(cell: object) -> str:
             return f"{cell.astimezone():%Y-%m-%d %H:%M:%S}"
         case float():
             return f"{cell:.1f}"
+        case list() | tuple():
+            return ", ".join(map(shown, cell)) or "none"
         case _:
             return str(cell)
 
@@ -62,9 +95,11 @@ def progress_bar(*, shown: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
-def print_rows(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
-    """Print *rows*, which have the same names, as a table or as a JSON array."""
+def print_rows(rows: Sequence[Mapping[str, object]], *, as_json: bool, absent: Mapping[str, str] | None = None) -> None:
+    """Print *rows*, which have the same names, as a table or a JSON array; *absent* words what None means by name."""
     if as_json:
         print_json(rows)
     elif rows:
-        console.print(table(list(rows[0]), (row.values() for row in rows)))
+        words = absent or {}
+        cells = ([words.get(name) if cell is None else cell for name, cell in row.items()] for row in rows)
+        console.print(table(list(rows[0]), cells))

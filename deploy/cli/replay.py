@@ -127,10 +127,7 @@ def _outcomes(log: Path) -> Mapping[str, int]:
 
 
 def _print_spans(spans: list[replays.Span], count: int, *, as_json: bool) -> None:
-    rows = [
-        {"partition": span.partition, "from": span.start, "to": span.end, "oldest there is": span.first}
-        for span in spans
-    ]
+    rows = [{"partition": span.partition, "from": span.start, "to": span.end, "oldest": span.first} for span in spans]
     if as_json:
         print_json({"records": count, "partitions": rows})
         return

@@ -11,6 +11,8 @@ from deploy.errors import Failed
 from schemas import registry
 from schemas.compatibility import incompatibilities
 
+INCOMPATIBLE = "incompatible"
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
@@ -30,7 +32,11 @@ def list_schemas(*, as_json: Json = False) -> None:
     print_rows(rows, as_json=as_json)
 
 
-def show(name: Annotated[str, typer.Argument(help="A schema id, a subject, or a record's full name.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A schema id, a subject, or a record's full name.")],
+    *,
+    as_json: Json = False,  # noqa: ARG001  # a schema is JSON with and without it
+) -> None:
     """Print one schema as JSON: of a subject or a record the newest version."""
     for entry in reversed(registry.released()):
         if name in (str(entry.id), entry.subject, entry.record_name):
@@ -42,19 +48,15 @@ def show(name: Annotated[str, typer.Argument(help="A schema id, a subject, or a 
 def check(*, as_json: Json = False) -> None:
     """Say whether the schemas as they are now may be released: new readers must read old records."""
     released = registry.last_released()
-    rows = [
-        {"record": name, "state": _state(schema, released.get(name))} for name, schema in registry.working().items()
-    ]
+    rows = [{"record": name, **_state(schema, released.get(name))} for name, schema in registry.working().items()]
     print_rows(rows, as_json=as_json)
-    if any(row["state"].startswith("incompatible") for row in rows):
+    if any(row["state"] == INCOMPATIBLE for row in rows):
         raise Failed("a changed schema cannot read the records of its last released version")
 
 
-def _state(schema: Mapping[str, object], released: registry.Released | None) -> str:
+def _state(schema: Mapping[str, object], released: registry.Released | None) -> dict[str, object]:
     if released is None:
-        return "new, not released"
-    if schema == released.schema:
-        return f"as released (id {released.id})"
-    if faults := incompatibilities(schema, released.schema):
-        return f"incompatible with id {released.id}: {'; '.join(faults)}"
-    return f"changed since id {released.id}, compatible, not released"
+        return {"state": "new", "released_id": None, "faults": []}
+    faults = [] if schema == released.schema else incompatibilities(schema, released.schema)
+    state = "released" if schema == released.schema else INCOMPATIBLE if faults else "changed"
+    return {"state": state, "released_id": released.id, "faults": faults}

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.admin.credentials import agent_secret
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import Failed, NotReachable
@@ -48,8 +49,11 @@ def send(
 ) -> None:
     """Send events: each run in order, each event after the answer to the one before."""
     known = addresses.read(folder, os.environ)
-    secret = known.need("agent_secret") if sign else None
     agent_id = agent or (known.need("agent_id") if sign else PLAIN_AGENT)
+    secret = None
+    if sign:
+        own = agent_id == known.agent_id
+        secret = known.need("agent_secret") if own else agent_secret(folder, os.environ, agent_id, tenant=None)
     bounds = Bounds(give_up_after_s=retry_for)
     delivery = Delivery(url or known.need("gateway"), api_key=known.need("api_key"), bounds=bounds)
     if file is None:
@@ -106,7 +110,7 @@ class _Load:
 
 
 def _show(summary: dict[str, Any]) -> None:
-    errors = ", ".join(f"{code} {count}" for code, count in summary["errors"].items())
+    errors = ", ".join(f"{code} {count} ({summary['details'][code]})" for code, count in summary["errors"].items())
     latency = ", ".join(f"{name} {value} ms" for name, value in summary["latency_ms"].items())
     rows = [
         ("sent", summary["sent"]),

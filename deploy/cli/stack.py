@@ -86,13 +86,15 @@ def show_logs(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 200,
+    as_json: Json = False,
 ) -> None:
-    """Print the log of one process."""
+    """Print the log of one process; with --json a document on each line, also for a line that is none."""
     path = logs.path(folder, name)
     if not path.exists():
         known = ", ".join(sorted(log.stem for log in (folder / logs.FOLDER).glob("*.log"))) or "none yet"
         raise Failed(f"no log of {name} in {folder}; there are: {known}")
-    for text in logs.read(path, lines_max=lines, follow=follow):
+    texts = logs.read(path, lines_max=lines, follow=follow)
+    for text in logs.as_documents(texts) if as_json else texts:
         sys.stdout.write(text)
         sys.stdout.flush()
 

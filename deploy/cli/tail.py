@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from deploy.admin.credentials import path_in
 from deploy.cli import addresses, options
-from deploy.cli.output import console
+from deploy.cli.output import as_json_value, console
 from deploy.errors import Failed
-from deploy.local.development import CREDENTIALS
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
 from schemas.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
@@ -97,7 +97,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
     Raises:
         Failed: the file cannot be used; says why.
     """
-    path = Path(os.environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
+    path = path_in(folder, os.environ)
     try:
         return FileCredentials(CredentialsFile(path)) if path.exists() else None
     except CredentialsInvalid as error:
@@ -107,7 +107,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
 def _print(shown: Iterable[Shown], *, as_json: bool) -> None:
     for one in shown:
         if as_json:
-            sys.stdout.write(json.dumps(one.document(), ensure_ascii=False, default=str) + "\n")
+            sys.stdout.write(json.dumps(one.document(), ensure_ascii=False, default=as_json_value) + "\n")
             sys.stdout.flush()
         elif console.is_terminal:
             console.print(one.line(), markup=False, no_wrap=True, overflow="ellipsis")  # --json has the whole of it

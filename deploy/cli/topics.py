@@ -38,7 +38,7 @@ def list_topics(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             "topic": topic.name,
             "partitions": found.get(topic.name),
             "key": topic.key,
-            "records": ", ".join(record.__name__ for record in topic.records),
+            "records": [record.__name__ for record in topic.records],
         }
         for topic in all_topics(groups_among(found))
     ]
@@ -142,7 +142,7 @@ def describe(
     end = topics.offsets(admin, places, OffsetSpec.latest())
     settings = {setting: in_force[setting].value for setting in SHOWN_CONFIG}
     partitions = [
-        {"partition": partition, "first offset": first[partition], "end offset": end[partition]}
+        {"partition": partition, "first_offset": first[partition], "end_offset": end[partition]}
         for partition in range(count)
     ]
     if as_json:

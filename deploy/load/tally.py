@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 PERCENTILES = (50, 90, 99)
+DETAIL_CHARACTERS_MAX = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,7 +20,13 @@ class Tally:
     unsent: int = 0  # asked for, but stopped before or behind a lost event of their run
     backpressure: int = 0  # attempts answered 429
     errors: Counter[str] = field(default_factory=Counter)  # attempts that failed otherwise, by code
+    details: dict[str, str] = field(default_factory=dict)  # what the first of each code said
     latencies_s: "array[float]" = field(default_factory=lambda: array("d"))  # of attempts answered 202
+
+    def count_error(self, code: str, detail: str) -> None:
+        """Count an attempt that failed."""
+        self.errors[code] += 1
+        self.details.setdefault(code, detail[:DETAIL_CHARACTERS_MAX])
 
     def summary(self, duration_s: float) -> dict[str, object]:
         """Everything counted, as JSON shows it."""
@@ -32,6 +39,7 @@ class Tally:
             "unsent": self.unsent,
             "backpressure": self.backpressure,
             "errors": dict(self.errors.most_common()),
+            "details": self.details,
             "duration_s": round(duration_s, 3),
             "accepted_per_s": round(self.accepted / duration_s, 1) if duration_s else 0.0,
             "latency_ms": self._latencies_ms(),

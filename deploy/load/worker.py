@@ -56,7 +56,7 @@ async def work(
 async def _send(event: Outgoing, delivery: Delivery, tally: Tally) -> Outcome:
     def count_retry(answer: SendAgainLater) -> None:
         if answer.in_doubt:
-            tally.errors[answer.code] += 1
+            tally.count_error(answer.code, answer.detail)
         else:
             tally.backpressure += 1
 
@@ -66,7 +66,7 @@ async def _send(event: Outgoing, delivery: Delivery, tally: Tally) -> Outcome:
         receipt = await delivery.deliver(request, on_retry=count_retry)
     except (Refused, SendAgainLater) as error:
         if isinstance(error, Refused):
-            tally.errors[error.code] += 1
+            tally.count_error(error.code, error.detail)
         tally.in_doubt += error.in_doubt
         tally.refused += not error.in_doubt
         return Outcome.INFO if error.in_doubt else Outcome.FAIL

@@ -15,7 +15,8 @@ import msgspec
 
 from deploy.errors import Failed
 from schemas import credentials, endpoints
-from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, Right, Tenant
+from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, NotEditable, Right, Tenant
+from schemas.secret_files import SecretFileExposed, read_text
 
 TENANT = "demo"
 SIGNING_AGENT = "demo-agent"
@@ -70,7 +71,7 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
     Read both files in *folder*, adding what they lack; what a person changed in them stays.
 
     Raises:
-        Failed: a person changed the credentials so that they cannot be read.
+        Failed: a person changed the credentials so that they cannot be used; says what to do.
     """
     kept = _read_secrets(folder / SECRETS)
     passwords = {login: secrets.token_hex(PASSWORD_BYTES) for login in logins} | kept.postgres_passwords
@@ -91,17 +92,33 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
         if not (folder / name).exists():
             (folder / name).write_text(text)
     if after != before or not path.exists():
-        credentials.write(path, after)
+        try:
+            credentials.write(path, after)
+        except NotEditable as error:
+            raise Failed(str(error)) from error
     return Development(
         postgres_passwords=passwords,
         api_key=api_key,
-        agent_secret=tenant.agents[SIGNING_AGENT].secrets[0],
+        agent_secret=_signing_secret(tenant, path),
         evaluation_secret=secret,
     )
 
 
+def _signing_secret(tenant: Tenant, path: Path) -> str:
+    secrets_of_agent = tenant.agents[SIGNING_AGENT].secrets
+    if not secrets_of_agent:
+        raise Failed(
+            f"{path}: agent {SIGNING_AGENT} must have a secret in a local stack: "
+            f"remove it with `tidegate agents remove {SIGNING_AGENT} --tenant {TENANT}` and start again"
+        )
+    return secrets_of_agent[0]
+
+
 def _read_secrets(path: Path) -> Secrets:
-    return msgspec.json.decode(path.read_bytes(), type=Secrets) if path.exists() else Secrets()
+    try:
+        return msgspec.json.decode(read_text(path), type=Secrets) if path.exists() else Secrets()
+    except SecretFileExposed as error:
+        raise Failed(str(error)) from error
 
 
 def _write_secrets(path: Path, kept: Secrets) -> None:
@@ -112,7 +129,9 @@ def _write_secrets(path: Path, kept: Secrets) -> None:
 def _read_credentials(path: Path) -> Credentials:
     if path.exists():
         try:
-            return credentials.parse(path.read_text())
+            return credentials.parse(read_text(path))
         except CredentialsInvalid as error:
             raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
+        except SecretFileExposed as error:
+            raise Failed(str(error)) from error
     return Credentials(gateway=Gateway(mac_secrets=[credentials.new_secret()]))

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
@@ -67,3 +67,22 @@ def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, No
                 sleep(FOLLOW_POLL_S)
     finally:
         file.close()
+
+
+def as_documents(texts: Iterable[str]) -> Iterator[str]:
+    """Yield each line of *texts* as a JSON document: a line that is none becomes `{"message": ...}`."""
+    rest = ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        yield from (_document(line) + "\n" for line in lines if line.strip())
+    if rest.strip():
+        yield _document(rest) + "\n"
+
+
+def _document(line: str) -> str:
+    try:
+        if isinstance(json.loads(line), dict):
+            return line
+    except ValueError:
+        pass
+    return json.dumps({"message": line})

@@ -40,12 +40,15 @@ def speaker(agent_id: str, principal: Principal, credentials: Credentials) -> Ag
     Return the agent that *principal* speaks for.
 
     Raises:
-        Forbidden: the tenant has no such agent, or the key may not speak for it; the answer does not say which.
+        Forbidden: the tenant has no such agent, or the key may not speak for it. A key that is bound to other agents is
+            not told which there are.
     """
     tenant = credentials.tenants.get(principal.tenant)  # None: removed since the key was checked
     agent = None if tenant is None else tenant.agents.get(agent_id)
-    if agent is None or (principal.agents is not None and agent_id not in principal.agents):
+    if principal.agents is not None and agent_id not in principal.agents:
         raise Forbidden(f"the key may not speak for agent {agent_id!r}")
+    if agent is None:
+        raise Forbidden(f"no such agent: the tenant has no agent {agent_id!r}; `tidegate agents add` makes one")
     return agent
 
 

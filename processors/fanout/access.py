@@ -65,7 +65,9 @@ class Access:
         if kind == "agent" and not decide(
             lambda by: _may_follow_agent(name, tenant, principal, by), self._credentials, refuses=operator.not_
         ):
-            raise Refused(403, ErrorCode.FORBIDDEN, f"the key may not follow agent {name!r}")
+            bound = principal.agents is not None  # such a key is not told which other agents there are
+            detail = f"the key may not follow agent {name!r}" if bound else f"no such agent: {name!r}"
+            raise Refused(403, ErrorCode.FORBIDDEN, detail)
 
     def stands(self, principal: Principal) -> bool:
         """Whether the key of *principal* is in force, and gives what it gave."""
