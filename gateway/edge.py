@@ -12,6 +12,7 @@ from gateway.connections import UNMATCHED
 from gateway.context import NOBODY, Call, Parts
 from gateway.errors import Malformed, problem_of
 from gateway.intake.access import authenticate, require
+from gateway.intake.bodies import names_toon
 from gateway.intake.records import Stamp
 from gateway.problems import problem_response
 from gateway.router import Router
@@ -77,7 +78,7 @@ class Edge:
         )
 
     def _refuse(self, request: web.BaseRequest, error: Exception, trace_id: str) -> web.Response:
-        problem = problem_of(error)
+        problem = problem_of(error, of_toon=names_toon(request.headers.get("Content-Type", "")))
         if problem.code is ErrorCode.INTERNAL_ERROR:
             log.error("request failed", trace_id=trace_id, method=request.method, path=request.path, exc_info=error)
         if request.method in ("POST", "PUT"):

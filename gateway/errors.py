@@ -29,7 +29,8 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.RUN_FINALIZED: (409, "The run is closed"),
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Not a format that is taken here"),
-    ErrorCode.EVENT_INVALID: (422, "The body breaks a rule"),
+    ErrorCode.VALIDATION_ERROR: (422, "The request breaks a rule"),
+    ErrorCode.TOON_VALIDATION_ERROR: (422, "The TOON body breaks a rule"),
     ErrorCode.RATE_LIMIT_EXCEEDED: (429, "Too many requests"),
     ErrorCode.BACKPRESSURE: (429, "Too much is waiting for the log"),
     ErrorCode.INTERNAL_ERROR: (500, "An error of ours"),
@@ -127,6 +128,10 @@ class EventTooLarge(Refused):
     code = ErrorCode.PAYLOAD_TOO_LARGE
 
 
+class InvalidPath(Invalid):
+    """A part of the path cannot name what it is to name. Correct it."""
+
+
 class NotToon(ValueError):
     """The text is no TOON document at all. Never retry it."""
 
@@ -203,8 +208,9 @@ class Problem:
     expected_seq: int | None = None
 
 
-def problem_of(error: Exception) -> Problem:
-    """The problem that *error* shows as; an error of ours tells nothing of itself."""
+def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
+    """Return how *error* shows; *of_toon* if the body is TOON. An error of ours tells nothing of itself."""
+    invalid = ErrorCode.TOON_VALIDATION_ERROR if of_toon else ErrorCode.VALIDATION_ERROR
     match error:
         case MethodNotAllowed():
             problem = _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
@@ -215,12 +221,14 @@ def problem_of(error: Exception) -> Problem:
         case Refused():
             retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
             problem = _problem(error.code, str(error), headers=retry)
+        case InvalidPath():
+            problem = _problem(ErrorCode.VALIDATION_ERROR, _count(error.faults), faults=error.faults)
         case Invalid():
-            problem = _problem(ErrorCode.EVENT_INVALID, _count(error.faults), faults=error.faults)
+            problem = _problem(invalid, _count(error.faults), faults=error.faults)
         case NotJson() | NotToon():
             form = "JSON" if isinstance(error, NotJson) else "TOON"
             faults = [Fault(pointer="", detail=str(error))]
-            problem = _problem(ErrorCode.EVENT_INVALID, f"the body is no {form} document", faults=faults, status=400)
+            problem = _problem(invalid, f"the body is not a {form} document", faults=faults, status=400)
         case OverLimit():
             problem = _problem(ErrorCode.RATE_LIMIT_EXCEEDED, str(error), headers=_over(error))
         case KeyRefused():

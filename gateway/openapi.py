@@ -129,7 +129,7 @@ def _example(code: ErrorCode) -> dict[str, Any]:
         "instance": "/api/runs/run-1/events",
         "trace_id": _EXAMPLE_TRACE_ID,
     }
-    if code is ErrorCode.EVENT_INVALID:
+    if code in (ErrorCode.VALIDATION_ERROR, ErrorCode.TOON_VALIDATION_ERROR):
         example["detail"] = "1 fault"
         example["errors"] = [{"pointer": "/seq", "detail": "an integer from 1"}]
     return example

@@ -75,7 +75,7 @@ async def accept_batch(call: Call) -> web.Response:
     )
     charge, outcomes = await take(call, run_id, batch.offers)
     told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)), charge)
-    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None)
+    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None, of_toon=question.body.is_toon)
     if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
         raise first
     places = [each.receipt for each in told if each.receipt is not None]
@@ -106,16 +106,18 @@ async def _told(offer: Offer, outcome: Taken | Refused, charge: Charge) -> Told:
     return Told(result, receipt, None)
 
 
-def _results(batch: Batch, told: Sequence[Told], *, ended_by: Taken | Refused | None) -> Sequence[EventResult]:
+def _results(
+    batch: Batch, told: Sequence[Told], *, ended_by: Taken | Refused | None, of_toon: bool
+) -> Sequence[EventResult]:
     results = [each.result for each in told]
     if batch.refusal is not None and not isinstance(ended_by, Refused):
-        results.append(_refused(batch.refusal.error(), None))
+        results.append(_refused(batch.refusal.error(), None, of_toon=of_toon))
     rest: Outcome = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
     return results + [EventResult(status=rest)] * (batch.event_count - len(results))
 
 
-def _refused(refusal: Exception, seq: int | None) -> EventResult:
-    problem = problem_of(refusal)
+def _refused(refusal: Exception, seq: int | None, *, of_toon: bool = False) -> EventResult:
+    problem = problem_of(refusal, of_toon=of_toon)
     return EventResult(
         status="retry" if isinstance(refusal, RETRYABLE) else "rejected",
         seq=seq,

@@ -83,4 +83,9 @@ def media_type_of(given: str, taken: Sequence[MediaType]) -> MediaType:
     return found
 
 
+def names_toon(given: str) -> bool:
+    """Return True if the Content-Type *given* is TOON's."""
+    return given.partition(";")[0].strip().lower() in TOONS
+
+
 _MEDIA_TYPES: Mapping[str, MediaType] = {media_type.value: media_type for media_type in MediaType}

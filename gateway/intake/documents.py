@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from gateway.errors import InvalidPath
 from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
@@ -117,9 +118,9 @@ class ParsedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_run_id(run_id: str) -> str:
-    """Return the run named in the path. Raises Invalid if no run can bear that name."""
+    """Return the run named in the path. Raises InvalidPath if no run can have that name."""
     if not is_id(run_id):
-        raise Invalid([Fault(pointer="", detail="the run_id in the path is not [A-Za-z0-9._:-]{1,128}")])
+        raise InvalidPath([Fault(pointer="", detail="the run_id in the path is not [A-Za-z0-9._:-]{1,128}")])
     return run_id
 
 

@@ -54,7 +54,7 @@ async def test_a_repeated_batch_is_duplicates(served: Served) -> None:
 @pytest.mark.parametrize(
     ("wrong", "code", "more"),
     [
-        (builders.event(2, actor="NO"), "TOON_VALIDATION_ERROR", {"errors": [{"pointer": "/actor"}]}),
+        (builders.event(2, actor="NO"), "VALIDATION_ERROR", {"errors": [{"pointer": "/actor"}]}),
         (builders.event(9), "SEQUENCE_ERROR", {"expected_seq": 2, "seq": 9}),
         (builders.event(1, payload="other"), "IDEMPOTENCY_CONFLICT", {"seq": 1}),
         (builders.event(2, meta={"agent_id": "nobody"}), "FORBIDDEN", {}),
@@ -116,7 +116,7 @@ async def test_what_is_no_batch_is_a_fault_as_a_whole(
     served: Served, body: bytes, media_type: str, status: int
 ) -> None:
     answered, problem = await send(served, body, media_type)
-    assert (answered, problem["code"]) == (status, "TOON_VALIDATION_ERROR")
+    assert (answered, problem["code"]) == (status, "VALIDATION_ERROR")
 
 
 async def test_a_broken_line_is_rejected_alone(served: Served) -> None:

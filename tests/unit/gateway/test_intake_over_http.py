@@ -84,7 +84,7 @@ async def test_every_fault_is_listed(served: Served) -> None:
     async with served.client.post(EVENTS, data=body, headers=headers) as answer:
         problem = await answer.json()
         assert (answer.status, answer.content_type) == (422, "application/problem+json")
-    assert problem["code"] == "TOON_VALIDATION_ERROR"
+    assert problem["code"] == "VALIDATION_ERROR"
     assert {fault["pointer"] for fault in problem["errors"]} == {
         "/seq", "/payload", "/t", "/actor", "/meta/run_id", "/meta/agent_id", "/x~1y",
     }  # fmt: skip
@@ -98,7 +98,7 @@ async def test_what_does_not_parse_is_400(served: Served, body: bytes) -> None:
     headers = served.headers(**{"Content-Type": "application/json"})
     async with served.client.post(EVENTS, data=body, headers=headers) as answer:
         problem = await answer.json()
-        assert (answer.status, problem["code"]) == (400, "TOON_VALIDATION_ERROR")
+        assert (answer.status, problem["code"]) == (400, "VALIDATION_ERROR")
         assert [fault["pointer"] for fault in problem["errors"]] == [""]
 
 
@@ -107,7 +107,7 @@ async def test_deep_nesting_is_refused(served: Served, body: bytes) -> None:
     headers = served.headers(**{"Content-Type": "application/json"})
     async with served.client.post(EVENTS, data=body, headers=headers) as answer:
         assert answer.status in (400, 422)
-        assert (await answer.json())["code"] == "TOON_VALIDATION_ERROR"
+        assert (await answer.json())["code"] == "VALIDATION_ERROR"
 
 
 @pytest.mark.parametrize("run_id", ["a b", "x" * 129, "%00", "ä"])
@@ -115,7 +115,7 @@ async def test_a_run_that_cannot_be_named_is_a_fault(served: Served, run_id: str
     async with served.client.post(
         f"/api/runs/{run_id}/events/", json=builders.event(), headers=served.headers()
     ) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (422, "TOON_VALIDATION_ERROR")
+        assert (answer.status, (await answer.json())["code"]) == (422, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ async def test_other_codings_and_several_are_415(served: Served, given: str) -> 
 @pytest.mark.parametrize("coding", Coding)
 async def test_what_is_not_json_when_inflated_is_as_if_it_came_so(served: Served, coding: Coding) -> None:
     async with served.client.post(EVENTS, data=PACK[coding](b"{"), headers=_packed(served, coding)) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (400, "TOON_VALIDATION_ERROR")
+        assert (answer.status, (await answer.json())["code"]) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize("coding", [None, *Coding])

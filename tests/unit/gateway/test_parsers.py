@@ -33,6 +33,7 @@ from schemas.credentials import KeyRefused
 from schemas.errors import Invalid
 from schemas.strictjson import NotJson
 from tests import builders
+from tests.fakes import InForce
 
 # Texts near JSON find more than texts at random.
 PIECES = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"seq"', '"meta"', "1", "-", "0", "1e5", "null", "true", " ", "\n"]
@@ -132,7 +133,7 @@ def test_any_trace_context_yields_an_id_that_may_be_shown(given_text: str) -> No
 @example("Bearer tg_\ud800_\0", "Authorization")
 def test_no_text_is_a_key(text: str, header: str) -> None:
     with pytest.raises(KeyRefused):
-        authenticate({header: text}, builders.credentials(), now=datetime(2026, 1, 1, tzinfo=UTC))
+        authenticate({header: text}, InForce(builders.credentials()), now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @given(

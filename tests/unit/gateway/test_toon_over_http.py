@@ -73,7 +73,7 @@ async def test_what_does_not_parse_is_400(served: Served, body: bytes) -> None:
     async with served.client.post(EVENTS, data=body, headers=_toon(served)) as answer:
         problem = await answer.json()
         assert (answer.status, problem["code"]) == (400, "TOON_VALIDATION_ERROR")
-        assert problem["detail"] == "the body is no TOON document"
+        assert problem["detail"] == "the body is not a TOON document"
         assert [fault["pointer"] for fault in problem["errors"]] == [""]
 
 
@@ -151,3 +151,14 @@ async def test_large_toon_beyond_what_may_wait_is_to_be_sent_again() -> None:
     assert outcomes[:TOON_WAITING_MAX] == [len(body.json())] * TOON_WAITING_MAX
     assert all(isinstance(each, QueueFull) for each in outcomes[TOON_WAITING_MAX:])
     assert await outcome() == len(body.json())
+
+
+async def test_the_code_says_whether_the_body_was_toon(served: Served) -> None:
+    """In a batch too; a run that cannot be named is no fault of the body."""
+    json_batch = served.headers(**{"Content-Type": "application/json"})
+    for headers, code in ((_toon(served), "TOON_VALIDATION_ERROR"), (json_batch, "VALIDATION_ERROR")):
+        batch = b"[1]:\n  - seq: 0" if code.startswith("TOON") else b'[{"seq": 0}]'
+        async with served.client.post(f"{EVENTS}batch", data=batch, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["results"][0]["code"]) == (207, code)
+        async with served.client.post("/api/runs/a b/events/", data=b"seq: 0", headers=headers) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (422, "VALIDATION_ERROR")
