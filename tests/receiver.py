@@ -9,7 +9,7 @@ from secrets import token_hex
 from threading import Event, Lock, Thread
 from time import monotonic
 
-import tomli_w
+import tomlkit
 from confluent_kafka.admin import AdminClient
 from standardwebhooks import Webhook
 
@@ -154,7 +154,8 @@ class OwnEndpoint:
     def write(self, receiver: Receiver, **options: object) -> None:
         """Say anew how *receiver* is to be treated."""
         endpoint = {"url": receiver.url, "secrets": receiver.secrets, **options}
-        self.file.write_text(tomli_w.dumps({"endpoints": {self.name: endpoint}}))
+        self.file.touch(mode=0o600)
+        self.file.write_text(tomlkit.dumps({"endpoints": {self.name: endpoint}}))
 
 
 @contextmanager

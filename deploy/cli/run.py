@@ -19,6 +19,7 @@ from deploy.export.files import STANDARD, opened, written
 from deploy.export.gateway import Gateway
 from deploy.export.verify import Refused, Verified, verify
 from deploy.export.write import export
+from schemas.secret_files import read_text
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run.")]
 VERIFY_HELP = """\
@@ -137,7 +138,7 @@ def _agents(given: Sequence[str], path: Path | None) -> Mapping[str, Sequence[st
         agents.setdefault(agent_id, []).append(value)
     if path is not None:
         try:
-            listed = msgspec.convert(tomllib.loads(path.read_text()), dict[str, str | list[str]])
+            listed = msgspec.convert(tomllib.loads(read_text(path)), dict[str, str | list[str]])
         except (OSError, ValueError) as error:
             raise typer.BadParameter(f"--secret-file: {error}") from error
         for agent_id, secrets in listed.items():

@@ -200,7 +200,7 @@ def test_a_record_that_fails_alone_goes_through_the_tiers_to_the_dead_letters_an
         [told] = [each for each in [effect(client, places[1], endpoint)] if each]
         assert (told["effect"]["reason"], told["effect"]["detail"]) == ("delivery_failed", "HTTP 500")
         receiver.behaviour = lambda *_: Answer()
-        group = f"evaluation:{endpoint.name}"
+        group = f"evaluation.{endpoint.name}"
         listed = json.loads(stack.command("dlq", "list", "--group", group, "--json"))
         assert listed["by_reason"] == {"delivery_failed": 1}
         stack.command("dlq", "redrive", "--group", group, "--all", "--yes")
@@ -287,7 +287,7 @@ def test_a_replay_sends_a_run_once_more_and_says_so(stack: RunningStack, tmp_pat
             taken(receiver, run_id, [1, 2, 3])
         before = [each for each in receiver.taken if each.run_id == run_id]
         environ = {**os.environ, **endpoint.environ}
-        group = f"evaluation:{endpoint.name}"
+        group = f"evaluation.{endpoint.name}"
         stack.command("replay", group, "--run", run_id, "--from-start", "--yes", environ=environ)
         again = [each for each in receiver.taken if each.run_id == run_id][len(before) :]
     assert [each.seq for each in again] == [1, 2, 3]

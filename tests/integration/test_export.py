@@ -50,6 +50,7 @@ def test_an_export_is_proved_and_every_touch_of_it_is_named(stack: RunningStack,
     assert (verified["verified"], verified["chain_head"]) == (True, trace["chain_head"])
     secrets = tmp_path / "secrets.toml"
     secrets.write_text(f'demo-agent = "{stack.addresses.agent_secret}"\n')
+    secrets.chmod(0o600)
     proved = ("--head", trace["chain_head"], "--secret-file", str(secrets))
     shown = tidegate("run", "verify", str(path), *proved, environ=OFFLINE)
     assert "signatures: 3 verified, 2 of agents without a secret here" in shown

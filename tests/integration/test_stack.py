@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from secrets import token_hex
 from signal import SIGKILL
 from urllib.parse import urlsplit
 
@@ -19,6 +23,7 @@ from deploy.errors import Failed
 from deploy.local import lock
 from schemas.migrations import Migration, migrations
 from schemas.topics import all_topics, subscriptions
+from tests.builders import event
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
 NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "maintenance", "evaluation"}
@@ -183,3 +188,130 @@ def test_a_failed_start_says_what_failed_and_where_its_log_is(folder: Path) -> N
     with pytest.raises(TidegateFailed, match=r"postgres exited with code \d at its start: .* \(log: .*postgres\.log\)"):
         tidegate("up", "--detach", "--dir", str(folder), "--ports", "auto")
     assert lock.supervisor(folder) is None
+
+
+def test_the_json_of_every_command_is_data(stack: RunningStack, tmp_path: Path) -> None:
+    """Names without blanks, times by RFC 3339, and whatever else a person may want to read in the tables alone."""
+    run_id = f"json-{token_hex(8)}"
+    event_file = tmp_path / "events.jsonl"
+    lines = [json.dumps(event(seq, run_id=run_id)) for seq in (1, 2)]
+    event_file.write_text("\n".join(lines))
+    sent = json.loads(stack.command("send", "--file", str(event_file), "--workers", "1", "--json"))
+    assert (sent["accepted"], sent["errors"]) == (2, {})
+    wait_until(lambda: _is_stored(stack, run_id), timeout_s=30, what="the run to be stored")
+    for command in (
+        *("status", "lag", "doctor", "env", "config show", "topics list", "topics describe run.events"),
+        *("topics create", "migrate", "schemas list", "schemas check", "schemas show 1", "keys list", "tenants list"),
+        *("agents list", "endpoints list", "dlq list", "dlq list --group evaluation.default", "retention plan"),
+        *("replay persistence --from-start --dry-run", "replay evaluation.default --from-start --dry-run"),
+        *("dlq redrive --all --dry-run", f"run show {run_id}", f"run export {run_id} --out {tmp_path / 'run.jsonl'}"),
+    ):
+        arguments = command.split()
+        shown = json.loads(
+            tidegate(*arguments, "--json") if arguments[0] == "schemas" else stack.command(*arguments, "--json")
+        )
+        check_data(shown, where=command)
+    verified = json.loads(tidegate("run", "verify", str(tmp_path / "run.jsonl"), "--json"))
+    check_data(verified, where="run verify")
+    for command in ("logs gateway -n 20", "tail run.events --from beginning --count 2"):
+        for line in stack.command(*command.split(), "--json").splitlines():
+            check_data(json.loads(line), where=command)
+
+
+def test_tables_are_not_wrapped_in_a_pipe(stack: RunningStack) -> None:
+    environ = {**os.environ, "COLUMNS": "40"}
+    head, *rows = stack.command("topics", "list", environ=environ).splitlines()
+    assert head.split() == ["topic", "partitions", "key", "records"]
+    assert len(rows) == len(json.loads(stack.command("topics", "list", "--json")))
+    assert all(row.split()[1].isdecimal() for row in rows)
+
+
+def _is_stored(stack: RunningStack, run_id: str) -> bool:
+    try:
+        return bool(json.loads(stack.command("run", "show", run_id, "--json"))["run"]["event_count"] == 2)
+    except TidegateFailed:
+        return False
+
+
+TIME_LIKE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d")
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def check_data(shown: object, *, where: str) -> None:
+    """Demand that *shown*, the JSON of a command, is data."""
+    if isinstance(shown, dict):
+        for name, value in shown.items():
+            assert re.fullmatch(r"[A-Za-z0-9_.-]+", name), f"{where}: {name!r}"
+            check_data(value, where=f"{where}/{name}")
+    elif isinstance(shown, list):
+        for each in shown:
+            check_data(each, where=where)
+    elif isinstance(shown, str) and TIME_LIKE.match(shown):
+        assert RFC_3339.fullmatch(shown), f"{where}: {shown!r}"
+
+
+def test_keys_and_agents_work_as_soon_as_they_are_made(stack: RunningStack) -> None:
+    """On the gateway and on the live streams, whenever the processes have read the file."""
+    agent_id, run_id = f"agent-{token_hex(4)}", f"made-{token_hex(8)}"
+    for _ in range(3):
+        made = json.loads(
+            stack.command("keys", "create", "--tenant", "demo", "--right", "read", "--right", "ingest", "--json")
+        )
+        headers = {"X-API-Key": made["key"]}
+        for address, method, path in (
+            (stack.addresses.gateway, "GET", "/api/runs"),
+            (_fanout(stack), "POST", "/ws-tickets"),
+        ):
+            place = urlsplit(address)
+            connection = HTTPConnection(place.hostname or "", place.port, timeout=10)
+            connection.request(method, path, headers=headers)
+            assert connection.getresponse().status == 200
+            connection.close()
+        stack.command("keys", "revoke", made["id"], "--yes")
+    path = f"export PATH={Path(sys.executable).parent}:$PATH"
+    send = f'eval "$(tidegate env --dir {stack.folder})"; tidegate sign --curl --dir {stack.folder} | bash'
+    for seq, command in enumerate(("add", "rotate", "rotate"), 1):
+        stack.command("agents", command, agent_id)
+        script = f"export {path}; export GATEWAY KEY; {send}"
+        given = json.dumps(event(seq, run_id=run_id, meta={"agent_id": agent_id}))
+        done = subprocess.run(
+            ["bash", "-c", script], input=given, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert "202 Accepted" in done.stdout, done.stdout + done.stderr
+    stack.command("agents", "remove", agent_id, "--yes")
+
+
+def _fanout(stack: RunningStack) -> str:
+    assert stack.addresses.websocket
+    return stack.addresses.websocket.replace("ws://", "http://")
+
+
+def test_an_agent_that_does_not_exist_is_named_as_such(stack: RunningStack) -> None:
+    with pytest.raises(TidegateFailed, match=r"FORBIDDEN 1 \(no such agent: the tenant has no agent 'nobody'"):
+        stack.command("send", "--burst", "1", "--agent", "nobody")
+    with pytest.raises(TidegateFailed, match=r"no such agent: .* has no agent nobody; it has: demo-agent, plain-agent"):
+        stack.command("send", "--burst", "1", "--sign", "--agent", "nobody")
+
+
+@pytest.mark.parametrize("name", ["gateway", "persistence", "fanout", "evaluation"])
+def test_a_process_does_not_start_with_an_exposed_file_of_secrets(
+    stack: RunningStack, tmp_path: Path, name: str
+) -> None:
+    settings = json.loads((stack.folder / "settings.json").read_text())[name]
+    exposed = tmp_path / "credentials.toml"
+    exposed.write_text((stack.folder / "credentials.toml").read_text())
+    exposed.chmod(0o644)
+    module = ["gateway"] if name == "gateway" else ["processors", name]
+    endpoint = ["--endpoint", "default"] if name == "evaluation" else []
+    command = [sys.executable, "-P", "-m", *module, *endpoint]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **settings, "TIDEGATE_CREDENTIALS": str(exposed), "TIDEGATE_MANAGEMENT_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, last["event"]) == (78, "not started")
+    assert f"chmod 600 {exposed}" in last["reason"]
