@@ -127,7 +127,7 @@ def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) ->
     if isinstance(record, EnvironmentCaptured) or tenant not in (None, record.tenant):
         return False
     kind = RUN_FINALIZED if isinstance(record, RunFinalized) else record.type
-    return any(_matches(kind, pattern) for pattern in types)
+    return any(matches(kind, pattern) for pattern in types)
 
 
 def new_secret() -> str:
@@ -135,7 +135,8 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def _matches(kind: str, pattern: str) -> bool:
+def matches(kind: str, pattern: str) -> bool:
+    """Return True if *pattern* asks for events of the type *kind*."""
     if pattern == "*":
         return True
     return kind.startswith(pattern[:-1]) if pattern.endswith(".*") else kind == pattern

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -60,6 +60,8 @@ def change(path: Path, edit: Callable[[Credentials], Credentials], *, new: Crede
         Failed: see `read`; and whatever *edit* raises, before anything is written.
         NotWritten: it cannot be written.
     """
+    if not path.parent.is_dir():
+        raise Failed(f"{path.parent} does not exist: set TIDEGATE_CREDENTIALS, or start a stack with `tidegate up`")
     try:
         with _locked(path.parent):
             before = new if new is not None and not path.exists() else read(path)
@@ -87,22 +89,6 @@ def tenant_named(found: Credentials, name: str | None, *, path: Path) -> tuple[s
     if name not in found.tenants:
         raise Failed(f"{path} has no tenant {name}: add it with `tidegate tenants add {name}`; it has: {known}")
     return name, found.tenants[name]
-
-
-def agent_secret(folder: Path, environ: Mapping[str, str], agent_id: str, *, tenant: str | None) -> str:
-    """
-    Return the secret that *agent_id* signs with: TIDEGATE_AGENT_SECRET, else its newest in the credentials file.
-
-    Raises:
-        Failed: there is no such agent, several tenants have it, or it has no secret.
-    """
-    if given := environ.get("TIDEGATE_AGENT_SECRET"):
-        return given
-    path = path_in(folder, environ)
-    tenant_id, agent = agent_named(read(path), agent_id, tenant, path=path)
-    if not agent.secrets:
-        raise Failed(f"agent {agent_id} of tenant {tenant_id} has no secret: its events are sent unsigned")
-    return agent.secrets[0]
 
 
 def agent_named(found: Credentials, name: str, tenant: str | None, *, path: Path) -> tuple[str, Agent]:
@@ -139,7 +125,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _try_lock(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: the file is still replaced as a whole
         return True
-    return False
+    return True

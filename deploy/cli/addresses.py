@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deploy.errors import NotReachable
+from deploy.admin.credentials import agent_named, path_in
+from deploy.admin.credentials import read as read_credentials
+from deploy.errors import Failed, NotReachable
 from deploy.local import stack_file
 
 Address = Literal["kafka", "postgres", "gateway", "websocket", "api_key", "agent_id", "agent_secret"]
@@ -65,3 +67,23 @@ def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
 def kafka(folder: Path) -> str:
     """The bootstrap servers for a command that needs nothing else. Raises NotReachable: see `Addresses.need`."""
     return read(folder, os.environ).need("kafka")
+
+
+def agent_secret(known: Addresses, environ: Mapping[str, str], agent_id: str, *, tenant: str | None) -> str:
+    """
+    Return the secret that *agent_id* signs with.
+
+    It is TIDEGATE_AGENT_SECRET, else its newest in the credentials file; without a file, that of a stack's own agent.
+
+    Raises:
+        Failed: there is no such agent, several tenants have it, or it has no secret.
+    """
+    if given := environ.get("TIDEGATE_AGENT_SECRET"):
+        return given
+    path = path_in(known.folder, environ)
+    if not path.exists() and agent_id == known.agent_id and known.agent_secret is not None:
+        return known.agent_secret
+    tenant_id, agent = agent_named(read_credentials(path), agent_id, tenant, path=path)
+    if not agent.secrets:
+        raise Failed(f"agent {agent_id} of tenant {tenant_id} has no secret: its events are sent unsigned")
+    return agent.secrets[0]

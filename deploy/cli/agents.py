@@ -146,7 +146,9 @@ def _report(done: Mapping[str, str | None], by_hand: str | None, *, path: Path, 
     if done["secret"] is not None:
         console.print(done["secret"], soft_wrap=True)
     elif by_hand is None:
-        console.print(f"agent {done['agent']} of tenant {done['tenant']} is changed in {path}", soft_wrap=True)
+        console.print(
+            f"agent {done['agent']} of tenant {done['tenant']} is changed in {path}", markup=False, soft_wrap=True
+        )
     if by_hand is not None:
         console.print(f"{path} cannot be written; make this its entry:\n\n{by_hand}", markup=False, soft_wrap=True)
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.admin.credentials import agent_secret
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import Failed, NotReachable
@@ -52,8 +51,7 @@ def send(
     agent_id = agent or (known.need("agent_id") if sign else PLAIN_AGENT)
     secret = None
     if sign:
-        own = agent_id == known.agent_id
-        secret = known.need("agent_secret") if own else agent_secret(folder, os.environ, agent_id, tenant=None)
+        secret = addresses.agent_secret(known, os.environ, agent_id, tenant=None)
     bounds = Bounds(give_up_after_s=retry_for)
     delivery = Delivery(url or known.need("gateway"), api_key=known.need("api_key"), bounds=bounds)
     if file is None:

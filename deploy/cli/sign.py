@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.admin.credentials import agent_secret
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_json
@@ -52,7 +51,7 @@ def sign(
     """
     known = addresses.read(folder, os.environ)
     signed = [
-        _signed(event, agent=agent or known.agent_id, chosen=agent is not None, tenant=tenant, folder=folder)
+        _signed(event, agent=agent or known.agent_id, chosen=agent is not None, tenant=tenant, known=known)
         for event in _events(file)
     ]
     if as_json:
@@ -99,7 +98,7 @@ def _read(file: Path) -> str:
 
 
 def _signed(
-    event: dict[str, Any], *, agent: str | None, chosen: bool, tenant: str | None, folder: Path
+    event: dict[str, Any], *, agent: str | None, chosen: bool, tenant: str | None, known: addresses.Addresses
 ) -> dict[str, Any]:
     meta = {name: value for name, value in event["meta"].items() if name != "signature"}
     if chosen or "agent_id" not in meta:
@@ -108,7 +107,7 @@ def _signed(
     run_id = meta.get("run_id")
     if faults := event_faults(unsigned, run_id=run_id if isinstance(run_id, str) else ""):
         raise Failed("not a valid event: " + "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults))
-    secret = agent_secret(folder, os.environ, str(meta["agent_id"]), tenant=tenant)
+    secret = addresses.agent_secret(known, os.environ, str(meta["agent_id"]), tenant=tenant)
     return unsigned | {"meta": meta | {"signature": sign_event(unsigned, secret)}}
 
 

@@ -19,6 +19,7 @@ from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSet
 from processors.evaluation.webhook import Body, EventData
 from processors.maintenance.policy import parse_retention
 from schemas import endpoints
+from schemas.documents import RUN_FINALIZED
 from schemas.settings import declarations
 from tests.stack import RunningStack
 from tests.tools import need
@@ -116,7 +117,17 @@ def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
 def test_the_example_of_an_endpoint_is_one() -> None:
     [example] = [each for each in blocks("toml") if each.startswith("[endpoints.")]
     [endpoint] = endpoints.parse(example.replace("whsec_...", endpoints.new_secret())).endpoints.values()
-    assert endpoint.types == ("tool.*", "message", "run_finalized")
+    assert endpoint.types == ("tool_call", "tool_result", "run_finalized")
+
+
+def test_the_example_of_an_endpoint_asks_for_what_the_demonstration_sends() -> None:
+    """Each type it names is one of the example agent's, so that nobody who copies it waits for nothing."""
+    [example] = [each for each in blocks("toml") if each.startswith("[endpoints.")]
+    [endpoint] = endpoints.parse(example.replace("whsec_...", endpoints.new_secret())).endpoints.values()
+    sent = set(re.findall(r'\.event\(\s*"(\w+)"', (ROOT / "deploy" / "examples" / "agent.py").read_text()))
+    assert {"tool_call", "tool_result"} <= sent
+    for wanted in endpoint.types:
+        assert any(endpoints.matches(each, wanted) for each in {*sent, RUN_FINALIZED}), wanted
 
 
 def test_the_example_of_a_webhook_has_what_one_has() -> None:

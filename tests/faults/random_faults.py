@@ -12,6 +12,7 @@ from processors.runtime.failpoints import Failpoint
 from tests.faults.load import Load
 from tests.faults.log_faults import last_record_cut_off, topic_recreated, transaction_left_open
 from tests.faults.processes import family, for_a_while, own_process, paused
+from tests.faults.rotation import rotate
 from tests.stack import RunningStack
 
 # Returns the moment from which recovery is counted, monotonic.
@@ -21,6 +22,7 @@ InjectIntoLog = Callable[[RunningStack, Load, Random], float]
 PAUSE_S = (1.0, 6.0)
 PAST_SESSION_S = (12.0, 15.0)
 STAY_S = (0.0, 4.0)
+SECRETS_KEPT = 10  # records that wait in the log were sealed with them
 STEPS = [  # those that persistence takes with every slice
     Failpoint.AFTER_POLL,
     Failpoint.BEFORE_TX,
@@ -74,6 +76,11 @@ def _sessions_ended(stack: RunningStack, _folder: Path, _random: Random) -> floa
     return monotonic()
 
 
+def _new_gateway_secret(stack: RunningStack, _folder: Path, _random: Random) -> float:
+    rotate(stack, keep=SECRETS_KEPT)
+    return monotonic()
+
+
 FAULTS: dict[str, Inject] = {
     "gateway: kill -9": _ended("gateway", signal.SIGKILL),
     "gateway: SIGTERM": _ended("gateway", signal.SIGTERM),
@@ -92,6 +99,7 @@ FAULTS: dict[str, Inject] = {
     "kafka: kill -9": _ended("kafka", signal.SIGKILL),
     "kafka: paused": _paused("kafka", PAUSE_S),
     "kafka: paused past its sessions": _paused("kafka", PAST_SESSION_S),
+    "credentials: a new gateway secret": _new_gateway_secret,
 }
 
 # The log itself loses or hides records; they need to know what is being sent.

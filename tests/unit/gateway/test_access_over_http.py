@@ -170,3 +170,22 @@ async def test_a_request_without_a_key_checks_no_file(served: Served) -> None:
         async with served.client.request(route.method, url(route)) as answer:
             assert answer.status == 401
     assert served.credentials.file_checks == 0
+
+
+async def test_an_agent_that_does_not_exist_is_named_as_such(served: Served) -> None:
+    """Only to a key that may speak for every agent; one that is bound does not learn which others there are."""
+    body = builders.event(1, meta={"agent_id": "nobody"})
+    path = f"/api/runs/{builders.RUN}/events/"
+    async with served.client.post(path, json=body, headers=served.headers()) as answer:
+        problem = await answer.json()
+    assert (answer.status, problem["code"]) == (403, "FORBIDDEN")
+    assert problem["detail"].startswith("no such agent: the tenant has no agent 'nobody'")
+    key_id, shown, entry = new_key(tenant=builders.TENANT, rights=list(Right), agents=["demo-agent"], now=NOW)
+    before = served.credentials.current
+    served.credentials.current = msgspec.structs.replace(before, keys={**before.keys, key_id: entry})
+    details = []
+    for agent_id in ("nobody", "plain-agent"):
+        body = builders.event(1, meta={"agent_id": agent_id})
+        async with served.client.post(path, json=body, headers={"X-API-Key": shown}) as answer:
+            details.append((await answer.json())["detail"].replace(agent_id, "AGENT"))
+    assert details == ["the key may not speak for agent 'AGENT'"] * 2

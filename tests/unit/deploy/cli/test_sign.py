@@ -116,3 +116,22 @@ def test_the_environment_is_quoted_for_the_shell(folder: Path, command: Command)
     )
     assert shown.stdout.splitlines() == [STACK.gateway, STACK.api_key, STACK.kafka, STACK.postgres]
     assert json.loads(command("env", "--json"))["POSTGRES"] == STACK.postgres
+
+
+def test_the_secret_may_come_from_a_setting_or_the_stack_alone(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this machine has no credentials file."""
+    given = json.dumps(event(meta={"agent_id": "demo-agent"}))
+    (folder / development.CREDENTIALS).unlink()
+    stack_file.write(folder, STACK)
+    assert holds(command("sign", answer=given), STACK.agent_secret)
+    monkeypatch.setenv("TIDEGATE_AGENT_SECRET", "the-secret-in-a-setting")
+    assert holds(command("sign", "--agent", "anybody", answer=given), "the-secret-in-a-setting")
+
+
+def test_the_newest_secret_signs_after_a_rotation(folder: Path, command: Command) -> None:
+    """`stack.json` has the one of the stack's start."""
+    stack_file.write(folder, STACK)
+    newest = command("agents", "rotate", "demo-agent").strip()
+    assert holds(command("sign", answer=json.dumps(event(meta={"agent_id": "demo-agent"}))), newest)
