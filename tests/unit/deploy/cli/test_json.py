@@ -59,7 +59,7 @@ def test_times_are_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_table_is_not_wrapped_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eighty columns are a terminal's; a program reads a row a line."""
     piped = io.StringIO()
-    monkeypatch.setattr(output.console, "file", piped)
+    monkeypatch.setattr(output.console, "_file", piped)
     monkeypatch.setenv("COLUMNS", "80")
     output.print_rows(
         [{"first_offset": number, "text": "x" * 300, "types": ["a", "b"], "none": None} for number in (1, 2)],
@@ -74,7 +74,7 @@ def test_a_table_is_not_wrapped_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_long_text_is_not_wrapped_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     piped = io.StringIO()
-    monkeypatch.setattr(output.console, "file", piped)
+    monkeypatch.setattr(output.console, "_file", piped)
     output.console.print("word " * 100)
     assert len(piped.getvalue().splitlines()) == 1
 
