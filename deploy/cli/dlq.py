@@ -62,13 +62,14 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters that wait by reason, and show the oldest."""
-    counter = _Counter(addresses.kafka(folder), known_group(group), _selection(places, reason, run_id, since, until))
+    of = known_group(group)
+    counter = _Counter(addresses.kafka(folder), of, _selection(places, reason, run_id, since, until))
     shown: list[dict[str, object]] = []
     for letter in counter.letters():
         if len(shown) < count:
             shown.append(_row(letter))
     if as_json:
-        print_json({"group": group, "waiting": counter.total, "by_reason": counter.by_reason, "letters": shown})
+        print_json({"group": of.name, "waiting": counter.total, "by_reason": counter.by_reason, "letters": shown})
         return
     counter.print()
     # A terminal is narrow: where a record was says enough to name its letter.
