@@ -136,7 +136,7 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     assert {process["name"] for process in status["processes"] if process["ready"]} == NAMES
     lag = json.loads(stack.command("lag", "--json"))
     assert {(partition["group"], partition["records"]) for partition in lag} == {
-        (group, 0) for group in ("tidegate.persistence", "tidegate.evaluation.default")
+        (group, 0) for group in ("persistence", "evaluation.default")
     }
     assert json.loads(stack.command("topics", "create", "--json")) == {"created": [], "first_offsets": {}}
     assert json.loads(stack.command("migrate", "--json")) == {"applied": []}
