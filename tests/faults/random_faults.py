@@ -108,3 +108,10 @@ LOG_FAULTS: dict[str, InjectIntoLog] = {
     "run.events: deleted and created again": topic_recreated,
     "run.events: a transaction left open": transaction_left_open,
 }
+
+# The log itself loses or hides records; they need to know what is being sent.
+LOG_FAULTS: dict[str, InjectIntoLog] = {
+    "run.events: last record cut off": last_record_cut_off,
+    "run.events: deleted and created again": topic_recreated,
+    "run.events: a transaction left open": transaction_left_open,
+}
