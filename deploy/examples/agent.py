@@ -198,6 +198,7 @@ async def _main() -> None:
             api_key=known.need("api_key"),
             agent_id=known.need("agent_id"),
             secret=known.agent_secret,
+            strict=True,  # an example that lost an event must say so
         ) as client,
         client.run() as run,
     ):

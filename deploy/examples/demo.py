@@ -97,7 +97,7 @@ async def _run(stack: Stack, console: Console) -> list[str]:
     console.rule(f"[bold]{len(QUESTIONS)} runs of one agent, at once, signed", align="left")
     async with _watching(stack) as watched:
         async with TidegateClient(
-            stack.gateway, api_key=stack.api_key, agent_id=stack.agent_id, secret=stack.agent_secret
+            stack.gateway, api_key=stack.api_key, agent_id=stack.agent_id, secret=stack.agent_secret, strict=True
         ) as client:
             told = await asyncio.gather(*(_ask(client, question) for question in QUESTIONS))
         await _until_watched(watched, sum(len(diary.told) for diary, _ in told))

@@ -1,25 +1,29 @@
 """
-A request and what becomes of it: one judged exchange, repeated while the answer asks for patience.
+The connection to one gateway: one attempt at a request, and the repeated attempts at a single one.
 
-This is the client's only retry policy. The body is made once, so each attempt bears the same key and signature.
+The body is made once, so each attempt carries the same idempotency key and signature.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
 
 import aiohttp
-import msgspec
 
+from gateway.client.answers import Answer, EventResult, read_position, read_promise, read_results
 from gateway.client.bounds import Bounds
 from gateway.client.errors import Refused, SendAgainLater
 
-Document = TypeVar("Document")
+ANSWER_BYTES_MAX = 8 * 1024 * 1024  # 1,000 results with faults have a tenth of it
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,7 @@ class Request:
 
     method: str
     path: str
-    body: bytes
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +44,14 @@ class Receipt:
     elapsed_s: float  # of the attempt that was answered
 
 
-class _Promise(msgspec.Struct):
-    status: str
-    wal_id: str
-
-
-class _Problem(msgspec.Struct):
-    code: str
-    detail: str = ""
-    errors: list[dict[str, str]] = []
-
-
 class Delivery:
     """The connection to one gateway."""
 
     def __init__(self, url: str, *, api_key: str, bounds: Bounds, trust_env: bool = False) -> None:
         """Connect on entry; *trust_env* lets proxy settings of the environment apply."""
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no http address")
+            raise ValueError(f"{url!r} is not an HTTP address: it must begin with http:// or https://")
+        self.is_away = False  # the last attempt found no gateway that takes requests
         self._url = url.rstrip("/")
         self._api_key = api_key
         self._bounds = bounds
@@ -67,10 +61,16 @@ class Delivery:
     async def __aenter__(self) -> Self:
         """Open the session."""
         self._session = aiohttp.ClientSession(
-            headers={"X-API-Key": self._api_key, "Content-Type": "application/json"},
+            headers={
+                "X-API-Key": self._api_key,
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",  # an answer is small, and a compressed one could be made to be huge
+            },
             timeout=aiohttp.ClientTimeout(total=self._bounds.request_timeout_s),
             connector=aiohttp.TCPConnector(limit=0),  # one request a run is in flight; runs are the caller's to bound
             trust_env=self._trust_env,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
 
@@ -93,7 +93,7 @@ class Delivery:
         deadline_s = time.monotonic() + self._bounds.give_up_after_s
         for attempt in count():
             try:
-                return await self._exchange(request)
+                return await self.attempt(request)
             except Refused as refused:
                 refused.in_doubt = in_doubt
                 raise
@@ -107,50 +107,69 @@ class Delivery:
             await asyncio.sleep(pause_s)
         raise AssertionError("count() has no end")
 
-    async def _exchange(self, request: Request) -> Receipt:
+    async def attempt(self, request: Request) -> Receipt:
+        """Send *request* once. Raises Refused or SendAgainLater."""
         began_s = time.monotonic()
+        wal_id, duplicate = await self._ask(request, read_promise)
+        return Receipt(wal_id=wal_id, duplicate=duplicate, elapsed_s=time.monotonic() - began_s)
+
+    async def attempt_batch(self, request: Request, *, event_count: int) -> Sequence[EventResult]:
+        """Send a batch of *event_count* events once. Raises Refused or SendAgainLater."""
+        return await self._ask(request, lambda answer: read_results(answer, event_count))
+
+    async def read_position(self, path: str) -> int:
+        """Ask once how many events of the run at *path* are stored. Raises Refused or SendAgainLater."""
+        return await self._ask(Request(method="GET", path=path), read_position)
+
+    async def _ask(self, request: Request, read: Callable[[Answer], Result]) -> Result:
+        try:
+            result = read(await self._exchange(request))
+        except SendAgainLater as later:
+            if later.in_doubt:  # a 429 comes from a gateway that is there
+                self._note_away(later)
+            raise
+        except Refused:
+            self._note_back()
+            raise
+        self._note_back()
+        return result
+
+    async def _exchange(self, request: Request) -> Answer:
         try:
             async with self._session.request(
-                request.method, self._url + request.path, data=request.body, allow_redirects=False
+                request.method, self._url + request.path, data=request.body or None, allow_redirects=False
             ) as response:
-                body = await response.read()
+                return await _read_whole(response)
         except TimeoutError as error:
             detail = f"no answer within {self._bounds.request_timeout_s} s"
             raise SendAgainLater(code="TIMEOUT", detail=detail, in_doubt=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise SendAgainLater(code="CONNECTION", detail=str(error) or type(error).__name__, in_doubt=True) from error
-        return _judge(response, body, elapsed_s=time.monotonic() - began_s)
+        except SendAgainLater:
+            raise
+        except Exception as error:  # whatever the other side sends must not end the sender
+            detail = str(error) or type(error).__name__
+            raise SendAgainLater(code="CONNECTION", detail=detail, in_doubt=True) from error
+
+    def _note_away(self, answer: SendAgainLater) -> None:
+        if not self.is_away:
+            self.is_away = True
+            logger.warning("gateway %s takes no requests (%s); they are repeated", self._url, answer)
+
+    def _note_back(self) -> None:
+        if self.is_away:
+            self.is_away = False
+            logger.warning("gateway %s takes requests again", self._url)
 
 
-def _judge(response: aiohttp.ClientResponse, body: bytes, *, elapsed_s: float) -> Receipt:
-    """Turn an answer into a receipt, or into the error that says what to do."""
-    # A repeated request may be told by 409 as well as by 202 that its first attempt was taken.
-    if response.status in (HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT) and (promise := _read(body, _Promise)):
-        return Receipt(wal_id=promise.wal_id, duplicate=promise.status == "duplicate", elapsed_s=elapsed_s)
-    code, detail = _fault(response, body)
-    # A 2xx without a receipt promises nothing: something other than a gateway may have answered.
-    if response.ok or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise SendAgainLater(code=code, detail=detail, retry_after_s=_retry_after_s(response), in_doubt=True)
-    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise SendAgainLater(code=code, detail=detail, retry_after_s=_retry_after_s(response), in_doubt=False)
-    raise Refused(status=response.status, code=code, detail=detail)
-
-
-def _fault(response: aiohttp.ClientResponse, body: bytes) -> tuple[str, str]:
-    problem = _read(body, _Problem)
-    if problem is None:
-        return f"HTTP_{response.status}", response.reason or "no problem document"
-    faults = [f"{fault.get('pointer') or '/'}: {fault.get('detail', '')}" for fault in problem.errors]
-    return problem.code, "; ".join(([problem.detail] if problem.detail else []) + faults)
-
-
-def _read(body: bytes, kind: type[Document]) -> Document | None:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError:
-        return None
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float:
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else 0.0  # the date form is of no use to a client with a wrong clock
+async def _read_whole(response: aiohttp.ClientResponse) -> Answer:
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            detail = f"the answer has more than {ANSWER_BYTES_MAX} bytes"
+            raise SendAgainLater(code="ANSWER_TOO_LARGE", detail=detail, in_doubt=True)
+    return Answer(
+        status=response.status,
+        reason=response.reason or "",
+        body=bytes(body),
+        retry_after=response.headers.get("Retry-After", ""),
+    )

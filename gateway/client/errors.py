@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SHOWN_MAX = 10
+DETAIL_CHARACTERS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,16 @@ class SendAgainLater(Exception):
         self.in_doubt = in_doubt
 
 
+class SpoolUnusable(Exception):
+    """The spool file cannot be used. What was meant for it is dropped and reported; mend its path or rights."""
+
+
 class Undelivered(Exception):
-    """Part of a run did not arrive. What did is safe; send the rest as a new run, or tell a person."""
+    """
+    Part of a run did not arrive. What did is safe; send the rest as a new run, or tell a person.
+
+    Raised at the end of a run by a client with `strict=True`; the others log the same text.
+    """
 
     def __init__(self, run_id: str, dropped: Sequence[Dropped], count: int) -> None:
         """List what was dropped; *count* may exceed the list."""
@@ -54,3 +63,14 @@ class Undelivered(Exception):
         self.run_id = run_id
         self.dropped = tuple(dropped)
         self.count = count
+
+
+def dropped(type: str, code: str, detail: str) -> Dropped:  # noqa: A002
+    """Return a report with texts of bounded length: a type or a detail can be anything that a program passed."""
+    return Dropped(
+        type=_printable(type)[:DETAIL_CHARACTERS_MAX], code=code, detail=_printable(detail)[:DETAIL_CHARACTERS_MAX]
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text[: 2 * DETAIL_CHARACTERS_MAX])

@@ -23,9 +23,9 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(
     # user:password@ of an address, up to the last @ where the password has one; or user@ before the path begins
     r"(?<=://)(?:[^/\s:@]*:\S*|[^/\s]*)(?=@)"
-    # name=value of a query, a libpq string, a command line or a header
+    # name=value of a query, a libpq string, a command line, a header, a line of source or Python's repr of a dict
     r"|(?i:(?<![a-z])(?:[\w-]{0,40}(?:secret|token|passw\w*|pwd|credentials?|signature|api[_-]?key|access[_-]?key)|sig|key))"
-    r"""(?:=|:\s*|"\s*:\s*)["']?[^\s&;,"']+"""
+    r"""(?:\s{0,3}=\s{0,3}|:\s*|["']\s{0,3}:\s{0,3})["']?[^\s&;,"']+"""
     r"|\btg_[0-9a-z]+_\w+"
     r"|\b(?:sk|pk|rk)[-_][\w-]{8,}"
     r"|\bgh[opsru]_\w{16,}|\bgithub_pat_\w+|\bglpat-[\w-]+|\bxox[a-z]-[\w-]+|\bhf_\w{16,}|\bAIza[\w-]{30,}"

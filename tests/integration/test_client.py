@@ -23,7 +23,11 @@ TIMEOUT_S = 60.0
 def connect(stack: RunningStack, *, secret: str | None = None) -> TidegateClient:
     known = stack.addresses
     return TidegateClient(
-        known.gateway, api_key=known.api_key, agent_id=known.agent_id, secret=secret or known.agent_secret
+        known.gateway,
+        api_key=known.api_key,
+        agent_id=known.agent_id,
+        secret=secret or known.agent_secret,
+        strict=True,
     )
 
 
