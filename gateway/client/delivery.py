@@ -51,7 +51,7 @@ class Delivery:
         """Connect on entry; *trust_env* lets proxy settings of the environment apply."""
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!r} is not an HTTP address: it must begin with http:// or https://")
-        self.is_away = False  # the last attempt found no gateway that takes requests
+        self.away = asyncio.Event()  # set while the last attempt found no gateway that takes requests
         self._url = url.rstrip("/")
         self._api_key = api_key
         self._bounds = bounds
@@ -150,13 +150,13 @@ class Delivery:
             raise SendAgainLater(code="CONNECTION", detail=detail, in_doubt=True) from error
 
     def _note_away(self, answer: SendAgainLater) -> None:
-        if not self.is_away:
-            self.is_away = True
+        if not self.away.is_set():
+            self.away.set()
             logger.warning("gateway %s takes no requests (%s); they are repeated", self._url, answer)
 
     def _note_back(self) -> None:
-        if self.is_away:
-            self.is_away = False
+        if self.away.is_set():
+            self.away.clear()
             logger.warning("gateway %s takes requests again", self._url)
 
 

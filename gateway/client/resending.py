@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from gateway.client.delivery import Delivery, Request
 from gateway.client.encoding import Agent, PendingEvent
 from gateway.client.errors import SpoolUnusable
 from gateway.client.sender import RunSender
-from gateway.client.spool import Claim, Spool
+from gateway.client.spool import LOCK_TIMEOUT_S, Claim, Spool
 from gateway.client.spooled import Line, SpooledEnd, SpooledEnvironment, SpooledEvent, spooled_event
 
 STOP_TIMEOUT_S = 1.0
@@ -36,8 +37,9 @@ class Resending:
         self._looked = asyncio.Event()  # the file was looked at
         self._settled = asyncio.Event()  # a session was sent
         self._kept = asyncio.Event()  # lines were added since
-        self._busy = False
+        self._idle = asyncio.Event()  # nothing is being looked for or sent
         self._task: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[Claim | None] | None = None
 
     @property
     def path(self) -> Path | None:
@@ -55,10 +57,17 @@ class Resending:
         """Stop; what is not sent stays for the next client."""
         if self._task is None:
             return
-        if self._busy and not self._delivery.is_away:
-            await asyncio.wait({self._task}, timeout=self._bounds.close_timeout_s)
+        waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._delivery.away)]
+        try:
+            await asyncio.wait(waits, timeout=self._bounds.close_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
+        if self._claiming is not None:
+            await asyncio.wait({self._claiming}, timeout=LOCK_TIMEOUT_S + STOP_TIMEOUT_S)
+            _put_back(self._claiming)
 
     async def wait_for(self, run_id: str) -> None:
         """Wait until nothing of the run is left in what was found: its numbers come before the next ones."""
@@ -72,22 +81,31 @@ class Resending:
         if self._spool is None or not lines:
             return 0
         count = self._spool.append(lines)
+        self._looked.clear()
+        self._idle.clear()
         self._kept.set()
         return count
 
     async def _send_all(self, spool: Spool) -> None:
         while True:
-            self._busy = True
+            self._kept.clear()
             try:
-                claim = await _claim(spool, self._agent.agent_id)
+                claim = await self._claim(spool)
                 if claim is not None:
                     await self._send_claim(claim)
             except SpoolUnusable as error:
                 logger.warning("%s", error)
-            self._busy = False
-            self._looked.set()
+            if not self._kept.is_set():
+                self._looked.set()
+                self._idle.set()
             await self._kept.wait()
-            self._kept.clear()
+
+    async def _claim(self, spool: Spool) -> Claim | None:
+        # In a thread, which cannot be stopped: `close` waits for it, or its lock would outlive this client.
+        self._claiming = asyncio.create_task(asyncio.to_thread(spool.claim, self._agent.agent_id))
+        claim = await asyncio.shield(self._claiming)
+        self._claiming = None
+        return claim
 
     async def _send_claim(self, claim: Claim) -> None:
         for line in claim.lines:
@@ -174,16 +192,9 @@ def _of(lines: Iterable[Line], kind: type[Kind]) -> list[Kind]:
     return [line for line in lines if isinstance(line, kind)]
 
 
-async def _claim(spool: Spool, agent_id: str) -> Claim | None:
-    claiming = asyncio.create_task(asyncio.to_thread(spool.claim, agent_id))
-    try:
-        return await asyncio.shield(claiming)
-    except asyncio.CancelledError:
-        claiming.add_done_callback(_release)  # a thread cannot be stopped, and its lock would stay
-        raise
-
-
-def _release(claiming: "asyncio.Task[Claim | None]") -> None:
-    claim = None if claiming.cancelled() or claiming.exception() else claiming.result()
+def _put_back(claiming: "asyncio.Task[Claim | None]") -> None:
+    known = claiming.done() and not claiming.cancelled() and not claiming.exception()
+    claim = claiming.result() if known else None
     if claim is not None:
-        claim.release()
+        with suppress(SpoolUnusable):  # then its lock is gone, and the next client finds it
+            claim.finish(claim.lines)
