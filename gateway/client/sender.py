@@ -6,6 +6,7 @@ again as it is, until the gateway says what became of it: only then do the ones 
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ class RunSender:
         self._on_accepted = on_accepted
         self._on_dropped = on_dropped
         self._resume = resume
+        self._located = not resume  # `head` is the run's, and no guess
         self._step = 1  # how far to go on where another sender has a number
         self._abandoned_count = 0  # dropped with a number that may be in the log
         self._batch_max = bounds.batch_events_max
@@ -81,6 +83,7 @@ class RunSender:
         while True:
             try:
                 self.head = max(self.head, await self._delivery.read_position(self._path))
+                self._located = True
             except Refused as refused:
                 logger.info("run %s: its position cannot be read (%s)", self._run_id, refused)
             except SendAgainLater as later:
@@ -115,8 +118,10 @@ class RunSender:
 
         The count says how many events the run should have: one that lost an event shows as incomplete.
         """
-        count = self.head + self.lost_count + lost_count
-        body = f'{{"status":"{status}","event_count":{count}}}'.encode()
+        document: dict[str, object] = {"status": status}
+        if self._located:
+            document["event_count"] = self.head + self.lost_count + lost_count
+        body = json.dumps(document).encode()
         return await self.put("finalize", Request(method="POST", path=f"{self._path}/finalize", body=body))
 
     async def send(self, events: Sequence[PendingEvent]) -> None:
@@ -195,7 +200,7 @@ class RunSender:
         assert event.seq is not None, "it was sent"
         self.head = max(self.head, event.seq)
         self.progress_s = time.monotonic()
-        self._step = 1
+        self._step, self._located = 1, True
         self._remove(event)
         if self._resume and result.sequence == "unverified":
             logger.warning(
@@ -212,6 +217,9 @@ class RunSender:
             return
         if result.code in _OF_THE_RUN:
             self._drop_all(result.code, result.explanation)
+        elif result.code == "IDEMPOTENCY_CONFLICT" and not self._resume:
+            hint = "the run has events of another sender; to go on with it, open it by run(run_id, resume=True)"
+            self._drop(event, result.code, f"{result.explanation}: {hint}")
         else:
             self._drop(event, result.code, result.explanation)
 

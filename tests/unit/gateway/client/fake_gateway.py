@@ -45,6 +45,7 @@ class FakeGateway:
         self.other_answers: deque[Answer] = deque()  # environment, finalize, GET
         self.verdict: Callable[[dict[str, Any]], Answer | None] = lambda _event: None
         self.refuse_batch: Callable[[bytes], Answer | None] = lambda _body: None
+        self.on_results: Callable[[], None] = lambda: None
         self.always: Answer | None = None  # whatever is asked for, once the queues above are empty
         self.sent: list[dict[str, Any]] = []  # every event that came in, taken or not
         self.batches: list[list[int]] = []  # the numbers in each request
@@ -111,6 +112,7 @@ class FakeGateway:
             results.append({"status": status, "seq": event["seq"], "wal_id": f"run.events/0/{event['seq']}"})
         if answer is not None:
             return _misbehave(request, answer)
+        self.on_results()
         whole = all(result["status"] in ("accepted", "duplicate") for result in results)
         return web.json_response({"results": results}, status=202 if whole else 207)
 
