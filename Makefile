@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak lock clean tools
+.PHONY: help install demo test check client bench soak lock clean tools
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet -n 2
+
+client: install ## Build the Python client as a wheel of its own, in build/client/
+	@$(BIN)/python -m deploy.client.wheel
 
 bench: install ## Measure against the baselines; results as JSON in bench-results/
 	@$(BIN)/python -m tests.bench
