@@ -5,6 +5,7 @@ The body is made once, so each attempt carries the same idempotency key and sign
 """
 
 import asyncio
+import io
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from gateway.client.bounds import Bounds
 from gateway.client.errors import Refused, SendAgainLater
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024  # 1,000 results with faults have a tenth of it
+WHOLE_BYTES_MAX = 256 * 1024  # of a body that is written in one go
 
 Result = TypeVar("Result")
 
@@ -137,7 +139,7 @@ class Delivery:
     async def _exchange(self, request: Request) -> Answer:
         try:
             async with self._session.request(
-                request.method, self._url + request.path, data=request.body or None, allow_redirects=False
+                request.method, self._url + request.path, data=_in_parts(request.body), allow_redirects=False
             ) as response:
                 return await _read_whole(response)
         except TimeoutError as error:
@@ -158,6 +160,11 @@ class Delivery:
         if self.away.is_set():
             self.away.clear()
             logger.warning("gateway %s takes requests again", self._url)
+
+
+def _in_parts(body: bytes) -> bytes | io.BytesIO | None:
+    # aiohttp warns of bytes over 1 MiB, since it would write them in one go; a file is written in parts.
+    return io.BytesIO(body) if len(body) > WHOLE_BYTES_MAX else body or None
 
 
 async def _read_whole(response: aiohttp.ClientResponse) -> Answer:

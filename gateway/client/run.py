@@ -7,12 +7,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextvars import Token
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -33,6 +34,7 @@ from schemas.events import RunStatus
 
 LOGGED_MAX = 10  # dropped events of a run that are logged at once; the others are counted in the line at its end
 STOP_TIMEOUT_S = 1.0  # of a cancelled sender
+ENVIRONMENT_TIMEOUT_S = 5.0  # events wait so long for the description of what they come from
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Run:
         parts: RunParts,
         resume: bool = False,
         finalize: bool = True,
+        environment_timeout_s: float = ENVIRONMENT_TIMEOUT_S,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Start sending on entry."""
@@ -92,6 +95,7 @@ class Run:
         self._parts = parts
         self._resume = resume
         self._finalize = finalize
+        self._environment_timeout_s = environment_timeout_s
         self._now = now
         self._receipts: deque[Accepted] = deque(maxlen=parts.bounds.receipts_max)
         self._dropped: list[Dropped] = []
@@ -128,13 +132,15 @@ class Run:
         return tuple(self._dropped)
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop that sends."""
-        return self._loop
-
-    @property
     def is_in_loop_thread(self) -> bool:
-        """True if the caller must not wait for the event loop, since it is what the loop runs."""
+        """
+        True if the caller must not wait for the event loop, since it is what the loop runs.
+
+        Raises:
+            RuntimeError: the run was not entered.
+        """
+        if not self._thread_id:
+            raise RuntimeError(f"run {self.id} is not open: enter it with `async with client.run() as run`")
         return threading.get_ident() == self._thread_id
 
     @property
@@ -164,6 +170,10 @@ class Run:
             Invalid: with `strict=True`, in place of dropping it.
             RuntimeError: with `strict=True`, after the end of the run.
         """
+        if not self.is_in_loop_thread:  # called in another event loop: the queue belongs to the run's
+            adding = self.event(type, payload, actor=actor, at=at)
+            await asyncio.wrap_future(self.hand_over(adding))
+            return
         event = self._encode(type, payload, actor=actor, at=at)
         if event is not None:
             await self._wait_for_room(event.size_bytes)
@@ -188,6 +198,19 @@ class Run:
             self._loop.call_soon_threadsafe(self._add, event)
         except RuntimeError:  # the loop is closed
             self._drop_late(event.type)
+
+    def hand_over(self, coroutine: Coroutine[Any, Any, None]) -> "Future[None]":
+        """
+        Run *coroutine* in the run's event loop, from another thread.
+
+        Raises:
+            RuntimeError: that loop is closed.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
 
     def has_room(self) -> bool:
         """True if `event_nowait` will find room, as far as can be seen from any thread."""
@@ -219,7 +242,9 @@ class Run:
         await self.end(error)
 
     def start(self) -> None:
-        """Start sending, in the running event loop."""
+        """Start sending, in the running event loop. Raises RuntimeError if it was started before."""
+        if self._thread_id:
+            raise RuntimeError(f"run {self.id} was entered before: open another, by client.run(run_id, resume=True)")
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._sending = asyncio.create_task(self._send_all(), name=f"send {self.id}")
@@ -309,18 +334,25 @@ class Run:
         await self._parts.resending.wait_for(self.id)
         if self._resume:
             await self._sender.locate()
-        await self._send_environment()
+        await self._send_environment(self._environment_timeout_s)
         while batch := await self._queue.take():
             await self._send(batch)
+        if not self._environment_sent:
+            await self._send_environment(0)
+        if not self._environment_sent:
+            self._drop("environment", "NOT_CAPTURED", "it could not be described before the run ended")
         if self._finalize:
             assert self._status is not None, "the queue is closed after that"
             await self._sender.finalize(self._status, lost_count=self._overflow_count)
         self._finalized = True
 
-    async def _send_environment(self) -> None:
-        environment = await asyncio.shield(self._parts.environment)  # shared by all runs
-        path = f"/api/runs/{self.id}/environment"
+    async def _send_environment(self, timeout_s: float) -> None:
+        await asyncio.wait({self._parts.environment}, timeout=timeout_s)  # shared by all runs
+        if not self._parts.environment.done():
+            return
+        environment = self._parts.environment.result()
         if environment is not None:
+            path = f"/api/runs/{self.id}/environment"
             await self._sender.put("environment", Request(method="PUT", path=path, body=environment))
         self._environment_sent = True
 

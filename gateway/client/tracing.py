@@ -6,7 +6,6 @@ the function does: arguments that are not JSON are shown as text, long ones are 
 open run nothing is reported.
 """
 
-import asyncio
 import functools
 import inspect
 import logging
@@ -173,12 +172,7 @@ class _Call:
 
 async def _report(run: Run, type: str, payload: object, actor: str) -> None:  # noqa: A002
     try:
-        if run.is_in_loop_thread:
-            await run.event(type, payload, actor=actor)
-        elif run.has_room():
-            run.event_nowait(type, payload, actor=actor)
-        else:
-            await asyncio.wrap_future(_waiting(run, type, payload, actor))
+        await run.event(type, payload, actor=actor)
     except Exception as error:  # noqa: BLE001  # the traced function goes on whatever becomes of its report
         logger.warning("run %s: %s not reported: %s", run.id, type, error)
 
@@ -188,7 +182,7 @@ def _report_blocking(run: Run, type: str, payload: object, actor: str) -> None: 
         _report_nowait(run, type, payload, actor)
         return
     try:
-        _waiting(run, type, payload, actor).result(run.event_timeout_s + WAIT_MARGIN_S)
+        run.hand_over(run.event(type, payload, actor=actor)).result(run.event_timeout_s + WAIT_MARGIN_S)
     except Exception as error:  # noqa: BLE001  # as above
         logger.warning("run %s: %s not reported: %s", run.id, type, error)
 
@@ -198,16 +192,6 @@ def _report_nowait(run: Run, type: str, payload: object, actor: str) -> None:  #
         run.event_nowait(type, payload, actor=actor)
     except Exception as error:  # noqa: BLE001  # as above
         logger.warning("run %s: %s not reported: %s", run.id, type, error)
-
-
-def _waiting(run: Run, type: str, payload: object, actor: str) -> Any:  # noqa: A002
-    """Return the future of an event that waits for room in the run's own event loop."""
-    coroutine = run.event(type, payload, actor=actor)
-    try:
-        return asyncio.run_coroutine_threadsafe(coroutine, run.loop)
-    except RuntimeError:  # the loop is closed
-        coroutine.close()
-        raise
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:

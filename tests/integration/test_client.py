@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,17 @@ from confluent_kafka import Producer
 
 from deploy.examples.agent import HARBOUR, answer
 from deploy.examples.proof import Diary, differences, read_rows
-from gateway.client import Run, TidegateClient, Undelivered
+from gateway.client import Bounds, Run, TidegateClient, Undelivered
 from schemas.producer import producer_config
 from tests.stack import RunningStack, wait_until
 
 TIMEOUT_S = 60.0
 
 
-def connect(stack: RunningStack, *, secret: str | None = None) -> TidegateClient:
+def connect(stack: RunningStack, *, secret: str | None = None, strict: bool = True, **more: Any) -> TidegateClient:
     known = stack.addresses
-    return TidegateClient(
-        known.gateway,
-        api_key=known.api_key,
-        agent_id=known.agent_id,
-        secret=secret or known.agent_secret,
-        strict=True,
-    )
+    given = {"url": known.gateway, "api_key": known.api_key, "agent_id": known.agent_id}
+    return TidegateClient(**given | more, secret=secret or known.agent_secret, strict=strict)
 
 
 def stored(stack: RunningStack, run_ids: Collection[str], count: int) -> None:
@@ -98,6 +93,56 @@ async def test_a_run_survives_the_death_of_the_gateway(stack: RunningStack) -> N
     await asyncio.to_thread(stored, stack, [run.id], 300)
     assert [row.seq for row in read_rows(stack.addresses.postgres, [run.id])] == list(range(1, 301))
     assert run.accepted_count == 300
+
+
+async def test_a_bad_event_costs_a_run_nothing_else(stack: RunningStack) -> None:
+    async with connect(stack, strict=False) as client, client.run() as run:
+        for payload in ("before", {"text": "\ud83d"}, float("nan"), "x" * 11_000_000, {"n": 2**63}, "after"):
+            await run.event("message", payload)
+    await asyncio.to_thread(wait_until, lambda: finalized(stack, run.id), timeout_s=TIMEOUT_S, what="the trace record")
+    trace = await read(stack, f"/api/runs/{run.id}/trace")
+    page = await read(stack, f"/api/runs/{run.id}/events")
+    assert [event["payload"] for event in page["events"]] == ["before", {"n": 2**63}, "after"]
+    assert (trace["event_count"], trace["declared_event_count"], run.dropped_count) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("rights", [("ingest", "read"), ("ingest",)])
+async def test_a_run_goes_on_by_its_id(stack: RunningStack, rights: Sequence[str]) -> None:
+    words = [word for right in rights for word in ("--right", right)]
+    made = await asyncio.to_thread(stack.command, "keys", "create", "--tenant", "demo", *words, "--json")
+    key = json.loads(made)["key"]
+    async with connect(stack) as client, client.run(finalize=False) as first:
+        for number in range(10):
+            await first.event("message", number)
+
+    async def go_on() -> Run:
+        async with connect(stack, api_key=key) as client, client.run(first.id, resume=True) as run:
+            await run.event("message", "a")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await go_on()
+    await asyncio.to_thread(wait_until, lambda: finalized(stack, first.id), timeout_s=TIMEOUT_S, what="the trace")
+    trace = await read(stack, f"/api/runs/{first.id}/trace")
+    page = await read(stack, f"/api/runs/{first.id}/events")
+    assert [event["payload"] for event in page["events"]][:11] == [*range(10), "a"]
+    assert page["events"][11]["type"] == "error"
+    assert (trace["status"], trace["event_count"], trace["declared_event_count"]) == ("failed", 12, 12)
+
+
+async def test_a_run_of_an_outage_is_sent_by_the_next_start(stack: RunningStack, tmp_path: Path) -> None:
+    bounds = Bounds(close_timeout_s=0.5)
+    spool = tmp_path / "spool"
+    async with connect(stack, url="http://127.0.0.1:1", bounds=bounds, spool=spool) as client, client.run() as run:
+        for number in range(300):
+            await run.event("message", number)
+    assert run.spooled_count == 300
+    async with connect(stack, spool=spool):
+        pass
+    await asyncio.to_thread(wait_until, lambda: finalized(stack, run.id), timeout_s=TIMEOUT_S, what="the trace record")
+    assert [row.seq for row in read_rows(stack.addresses.postgres, [run.id])] == list(range(1, 301))
+    trace = await read(stack, f"/api/runs/{run.id}/trace")
+    assert (trace["status"], trace["declared_event_count"]) == ("succeeded", 300)
 
 
 @pytest.mark.parametrize("signing", [["--sign"], []])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client import Bounds, TidegateClient, Undelivered
+from gateway.client import Bounds, Run, TidegateClient, Undelivered
 from schemas.errors import Invalid
 from schemas.signature import event_signature_holds
 from tests.unit.gateway.client.fake_gateway import BUSY, CUT, HANG, LOG_AWAY, TAKEN_AND_CUT, Answer, FakeGateway
@@ -120,6 +120,14 @@ async def test_events_that_wait_go_in_batches_of_bounded_count_and_bytes(gateway
     assert all(
         len(body) <= 110_000 or len(batch) == 1 for body, batch in zip(gateway.bodies, gateway.batches, strict=True)
     )
+
+
+async def test_a_large_event_is_sent_without_a_warning(gateway: FakeGateway) -> None:
+    """Warnings are errors here, as they may be in the program that uses the client."""
+    async with connect(gateway, secret=SECRET) as client, client.run() as run:
+        await run.event("message", "x" * 9_000_000)
+        await run.event("message", "after")
+    assert [len(event["payload"]) for event in gateway.events[run.id]] == [9_000_000, 5]
 
 
 async def test_an_unfinished_batch_goes_on_with_what_is_left_of_it(gateway: FakeGateway) -> None:
@@ -324,3 +332,31 @@ async def test_a_run_needs_a_name_that_a_path_can_bear(gateway: FakeGateway, run
     async with connect(gateway) as client:
         with pytest.raises(Invalid):
             client.run(run_id)
+
+
+async def test_a_run_takes_events_from_another_event_loop(gateway: FakeGateway) -> None:
+    async with connect(gateway) as client, client.run(RUN) as run:
+        await asyncio.to_thread(lambda: asyncio.run(run.event("message", "other")))
+    assert [event["payload"] for event in gateway.events[RUN]] == ["other"]
+
+
+async def test_a_run_is_entered_once(gateway: FakeGateway) -> None:
+    async with connect(gateway) as client:
+        run = client.run(RUN)
+        with pytest.raises(RuntimeError, match="is not open"):
+            await run.event("message", 1)
+        async with run:
+            with pytest.raises(RuntimeError, match="entered before"):
+                await run.__aenter__()
+
+
+async def test_an_environment_that_takes_for_ever_holds_no_event_up(gateway: FakeGateway) -> None:
+    async with connect(gateway) as client:
+        hanging: asyncio.Task[bytes | None] = asyncio.create_task(asyncio.sleep(3600, b"{}"))
+        run = Run(RUN, parts=replace(client._parts, environment=hanging), environment_timeout_s=0.01)
+        async with run:
+            await run.event("message", 1)
+        hanging.cancel()
+    assert [event["payload"] for event in gateway.events[RUN]] == [1]
+    assert gateway.finalized[RUN]["status"] == "succeeded"
+    assert [(one.type, one.code) for one in run.dropped] == [("environment", "NOT_CAPTURED")]
