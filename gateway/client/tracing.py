@@ -65,6 +65,8 @@ def traced(
 
 
 def _wrap(function: Callable[..., Any], *, name: str | None, arguments: bool, result: bool) -> Callable[..., Any]:
+    if not callable(function):
+        raise TypeError(f"{function!r} cannot be called: put @traced below @classmethod or @property, not above it")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{function!r} is a generator function: trace the function that uses what it yields")
     tool = _Tool(

@@ -189,6 +189,11 @@ def test_a_generator_function_is_refused_where_it_is_decorated() -> None:
             _wrap(function, name=None, arguments=True, result=True)
 
 
+def test_what_cannot_be_called_is_refused_where_it_is_decorated() -> None:
+    with pytest.raises(TypeError, match="below @classmethod"):
+        _wrap(classmethod(lambda _cls: None), name=None, arguments=True, result=True)  # type: ignore[arg-type]
+
+
 def test_the_function_keeps_its_name_and_documentation() -> None:
     assert (search.__name__, search.__doc__) == ("search", "Find.")
     assert asyncio.iscoroutinefunction(search)
