@@ -1,5 +1,6 @@
 """What can become of a request other than a receipt, named after what its sender does next."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,10 @@ class Undelivered(Exception):
 
     def __init__(self, run_id: str, dropped: Sequence[Dropped], count: int) -> None:
         """List what was dropped; *count* may exceed the list."""
-        shown = "; ".join(f"{one.type}: {one.code}: {one.detail}" for one in dropped[:SHOWN_MAX])
-        more = f"; and {count - SHOWN_MAX} more" if count > SHOWN_MAX else ""
+        alike = Counter(f"{one.type}: {one.code}: {one.detail}" for one in dropped).most_common(SHOWN_MAX)
+        shown = "; ".join(text if times == 1 else f"{text} ({times} times)" for text, times in alike)
+        left_count = count - sum(times for _, times in alike)
+        more = f"; and {left_count} more" if left_count else ""
         super().__init__(f"run {run_id}: {count} not delivered: {shown}{more}")
         self.run_id = run_id
         self.dropped = tuple(dropped)
