@@ -1,9 +1,10 @@
 """The spool file: what is written, what the next client finds, and what two processes do to each other."""
 
 import json
-import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from gateway.client.spool import Spool
 from gateway.client.spooled import Line, SpooledEnd, SpooledEvent, spooled_event
 
 MIB = 1024 * 1024
+ROOT = Path(__file__).parents[4]
 
 
 def event(number: int, *, agent_id: str = "clerk", session: str = "s", text: str = "") -> Line:
@@ -146,11 +148,8 @@ def test_two_clients_do_not_send_the_same_lines(tmp_path: Path) -> None:
 def test_lines_of_a_client_that_died_while_it_sent_them_are_taken_over(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([event(1)])
-    child = os.fork()
-    if child == 0:  # as a process that is killed: its lock goes with it
-        spool.claim("clerk")
-        os._exit(9)
-    os.waitpid(child, 0)
+    # As a process that is killed: its lock goes with it.
+    start(spool.path, "spool.claim('clerk'); os._exit(9)").wait()
     spool.append([event(2)])
     claim = spool.claim("clerk")
     assert claim is not None
@@ -159,25 +158,28 @@ def test_lines_of_a_client_that_died_while_it_sent_them_are_taken_over(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["spool.lock"]
 
 
-def append_many(path: Path, worker: int) -> None:
-    spool = Spool(path, bytes_max=MIB)
-    for number in range(50):
-        spool.append([event(1000 * worker + number, session=str(worker), text="x" * 500)])
+def start(path: Path, body: str) -> subprocess.Popen[bytes]:
+    """Start another process that uses the spool file."""
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from gateway.client.spool import Spool\n"
+        "from tests.unit.gateway.client.test_spool import event\n"
+        f"spool = Spool(Path(sys.argv[1]), bytes_max={MIB})\n{body}"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_processes_that_share_it_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=append_many, args=(tmp_path / "spool", worker)) for worker in range(3)]
-    for worker in workers:
-        worker.start()
     spool = open_spool(tmp_path)
+    body = "for number in range(50): spool.append([event(1000 * {0} + number, session='{0}', text='x' * 500)])"
+    workers = [start(spool.path, body.format(worker)) for worker in range(3)]
     found: list[str] = []
-    while any(worker.is_alive() for worker in workers) or spool.path.exists():
+    while any(worker.poll() is None for worker in workers) or spool.path.exists():
         if (claim := spool.claim("clerk")) is not None:
             found += keys(list(claim.lines))
             claim.finish([])
-    for worker in workers:
-        worker.join()
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert sorted(found) == sorted(f"k{1000 * worker + number}" for worker in range(3) for number in range(50))
 
 
