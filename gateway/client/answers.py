@@ -11,6 +11,16 @@ from gateway.client.errors import Refused, SendAgainLater
 
 Document = TypeVar("Document")
 
+# 4xx that say nothing about the request itself: a body that came too slowly, a proxy or a connection at fault.
+_PASSING = frozenset(
+    {
+        HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.MISDIRECTED_REQUEST,
+        HTTPStatus.TOO_EARLY,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -107,10 +117,10 @@ def refuse(answer: Answer) -> Refused | SendAgainLater:
     detail = _explain(problem.detail, problem.errors) if problem else answer.reason or "no problem document"
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return SendAgainLater(code=code, detail=detail, retry_after_s=_retry_after_s(answer), in_doubt=False)
-    is_client_error = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    is_refusal = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
     # Something other than a gateway answers 2xx without a receipt, redirects, and 404 without a problem document: a
     # proxy whose gateway is away. It promises nothing, and refuses nothing for good.
-    if not is_client_error or (answer.status == HTTPStatus.NOT_FOUND and problem is None):
+    if not is_refusal or answer.status in _PASSING or (answer.status == HTTPStatus.NOT_FOUND and problem is None):
         return SendAgainLater(code=code, detail=detail, retry_after_s=_retry_after_s(answer), in_doubt=True)
     return Refused(status=answer.status, code=code, detail=detail)
 

@@ -24,6 +24,8 @@ GARBAGE = {
     "207 with bytes that are no text": Answer(status=207, body=b'{"results": "\xff"}'),
     "302": Answer(status=302, body=b"", headers={"Location": "http://127.0.0.1:1/login"}),
     "404 with a page": Answer(status=404, body=HTML),
+    "408 of the gateway": Answer(status=408, code="REQUEST_TIMEOUT"),
+    "407 of a proxy": Answer(status=407, body=HTML),
     "500 with a page": Answer(status=500, body=HTML),
     "502": Answer(status=502, body=b""),
     "503 with a date": Answer(status=503, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}),
@@ -101,7 +103,7 @@ def read(status: int, body: bytes, retry_after: str = "") -> Read:
     return Read(status=status, reason="", body=body, retry_after=retry_after)
 
 
-@pytest.mark.parametrize("status", [200, 204, 301, 302, 307, 404, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [200, 204, 301, 302, 307, 404, 407, 408, 421, 425, 500, 502, 503, 504, 599])
 def test_who_is_no_gateway_refuses_nothing_for_good(status: int) -> None:
     later = refuse(read(status, HTML))
     assert isinstance(later, SendAgainLater)
