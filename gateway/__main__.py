@@ -1,6 +1,7 @@
 """`python -m gateway`: read the settings, check what must be there, serve until told to stop."""
 
 import asyncio
+import dataclasses
 import gc
 import os
 import signal
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gateway.app import create_app
 from gateway.config import Settings
-from gateway.connections import let_open
+from gateway.connections import DEADLINES, let_open
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
 from gateway.judging.process import JudgeProcess
@@ -130,6 +131,7 @@ async def serve(settings: Settings) -> None:
                 clock=_now,
                 telemetry=telemetry,
                 readiness=readiness,
+                deadlines=dataclasses.replace(DEADLINES, idle_s=settings.api.keep_alive_s),
             )
             await _listen(stack, server, place.host, place.port)
         # A request leaves no cycles behind: collect rarely, and never look at what was there before the first one.

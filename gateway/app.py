@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from aiohttp import web, web_response
 
-from gateway.connections import CONNECTIONS_MAX, DEADLINES, Connections, Deadlines
+from gateway.connections import CONNECTIONS_MAX, DEADLINES, IDLE_GRACE_S, Connections, Deadlines
 from gateway.context import Clock, Parts, Readiness
 from gateway.edge import Edge
 from gateway.judging.judge import Judge
@@ -96,6 +96,6 @@ def create_app(
         telemetry=telemetry,
         access_log=None,
         auto_decompress=False,  # aiohttp would inflate without a bound, on the event loop
-        keepalive_timeout=deadlines.idle_s,
+        keepalive_timeout=deadlines.idle_s + IDLE_GRACE_S,
         lingering_time=deadlines.linger_s,
     )

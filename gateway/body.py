@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from aiohttp import StreamReader, web
 
 from gateway.context import Call
-from gateway.errors import BadBody, BodyTimeout, EventTooLarge
+from gateway.errors import BadBody, BodyTimeout, ClientGone, EventTooLarge
 from gateway.intake.bodies import DOCUMENTS, Body, MediaType, media_type_of
 from gateway.intake.codings import coding_of
 from gateway.room import Room
@@ -22,7 +22,8 @@ async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
         EventTooLarge: more than the route takes; no more than that is ever held.
         QueueFull: more than there is room for, beside the others that are being read.
         BodyTimeout: not whole within the deadline.
-        BadBody: its framing is broken.
+        BadBody: its framing is broken, or the client ended it early.
+        ClientGone: the connection is closed.
     """
     request = call.request
     media_type = media_type_of(request.headers.get("Content-Type", ""), taken)
@@ -37,25 +38,29 @@ async def receive(call: Call) -> bytes:
     Return the bytes that were sent, whatever they are.
 
     Raises:
-        EventTooLarge, QueueFull, BodyTimeout, BadBody: see `read_body`.
+        EventTooLarge, QueueFull, BodyTimeout, BadBody, ClientGone: see `read_body`.
     """
     request, bytes_max, deadline_s = call.request, call.body_bytes_max, call.parts.deadlines.body_s
     content = request.content
-    if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
-        body = content.read_nowait()
-        if len(body) > bytes_max:
-            raise too_large(bytes_max)
-        return body
     try:
+        if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
+            body = content.read_nowait()
+            if len(body) > bytes_max:
+                raise too_large(bytes_max)
+            return body
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         async with asyncio.timeout(deadline_s):
             return await _read(content, bytes_max, call.parts.room)
-    except TimeoutError:
-        raise BodyTimeout(f"the body was not whole after {deadline_s:g} s") from None
     except web.RequestPayloadError as error:
-        raise BadBody("the body's framing is broken") from error
+        raise BadBody("the body is incomplete or its framing is broken; send the whole request again") from error
+    except OSError as error:  # TimeoutError is one too: ours, or the network's
+        if request.transport is None:
+            raise ClientGone("the client closed the connection before the end of the body") from error
+        if isinstance(error, TimeoutError):
+            raise BodyTimeout(f"the body was not whole after {deadline_s:g} s") from None
+        raise
 
 
 def too_large(bytes_max: int) -> EventTooLarge:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.connections import CONNECTIONS_MAX
+from gateway.connections import CONNECTIONS_MAX, DEADLINES
 from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 
@@ -14,6 +14,12 @@ class ApiSettings:
     port: int = setting("TIDEGATE_GATEWAY_PORT", 8080, help="Port of the API")
     connections_max: int = setting(
         "TIDEGATE_CONNECTIONS_MAX", CONNECTIONS_MAX, help="Open connections to the API; more are closed at once"
+    )
+    keep_alive_s: int = setting(
+        "TIDEGATE_KEEP_ALIVE_S",
+        int(DEADLINES.idle_s),
+        help="Seconds that an idle connection is kept open, as Keep-Alive says; 0: each answer ends its connection",
+        minimum=0,
     )
 
 

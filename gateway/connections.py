@@ -15,9 +15,10 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateway.errors import Malformed, problem_of
+from gateway.errors import ClientGone, Malformed, problem_of
 from gateway.problems import problem_response
 from gateway.trace import trace_id_of, traceparent_of
+from schemas.http_protocol import HttpProtocol
 from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, HTTP_REQUESTS, Telemetry
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 CONNECTIONS_MAX = 10_000
 FILES_RESERVED = 500  # file descriptors that the process needs for everything else
 UNMATCHED = "unmatched"  # the route that is counted for what no route has
+IDLE_GRACE_S = 1.0  # beyond what a client is told: a request that it sends at the last moment is answered
 LOOKS_PER_DEADLINE = 4  # a client has up to a fourth more time than it is given
 
 
@@ -34,7 +36,7 @@ class Deadlines:
 
     head_s: float = 10.0  # from the opening of the connection, later from the first byte
     body_s: float = 30.0
-    idle_s: float = 30.0  # between requests; aiohttp's default is an hour
+    idle_s: float = 30.0  # between requests, told in Keep-Alive; 0: each answer ends its connection
     unread_s: float = 30.0  # without taking a byte of what is answered
     linger_s: float = 10.0  # with the rest of a body that is refused already
 
@@ -115,8 +117,8 @@ class Connections(web.Server):
             self._next_look = None
 
 
-class Connection(web.RequestHandler):
-    """aiohttp's protocol of one connection, which remembers what its client is late with."""
+class Connection(HttpProtocol):
+    """The protocol of one connection, which remembers what its client is late with."""
 
     __slots__ = ("_head_since_s", "_progress", "_progress_at_s", "_server")
 
@@ -153,7 +155,9 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  # it quotes what was sent
     ) -> web.StreamResponse:
-        """Answer what never came to the edge, or what failed behind it: as a problem, and as the last answer."""
+        """Handle errors raised before or after the request handler; the answer, a problem, ends the connection."""
+        if isinstance(exc, ClientGone):
+            raise exc
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is sent already")
         trace_id = trace_id_of(traceparent_of(None))
@@ -164,7 +168,7 @@ class Connection(web.RequestHandler):
             log.error("answer failed", trace_id=trace_id, status=status, exc_info=exc)
             problem = problem_of(RuntimeError())
         self._server.refusals.labels("", UNMATCHED, str(problem.status)).inc()
-        response = problem_response(problem, instance=request.path, trace_id=trace_id)
+        response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id)
         response.force_close()
         return response
 

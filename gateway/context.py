@@ -1,6 +1,6 @@
 """What handlers are given: one call, with the parts of the application that it may need."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,7 +68,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     request: web.BaseRequest
     parts: Parts
-    run_id: str  # from the path; "" where it names none; of other paths what they name: a wal_id, subject/version
+    run_id: str  # the first name in the path, or ""; not validated yet: see `check_run_id`
+    names: Sequence[str]  # all names in the path, percent-decoded, in order, such as topic, partition, offset
     principal: Principal
     credentials: Credentials  # in force when the request came
     stamp: Stamp

@@ -47,9 +47,14 @@ class Refused(Exception):
 
 
 class BadQuery(Refused):
-    """A query parameter cannot be used. Correct it."""
+    """A query parameter is unknown, repeated or not valid; each fault names one. Correct the request."""
 
-    code = ErrorCode.BAD_REQUEST
+    code = ErrorCode.VALIDATION_ERROR
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Carry every fault that was found."""
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = faults
 
 
 class BadBody(Refused):
@@ -114,6 +119,10 @@ class MethodNotAllowed(Refused):
         """Name the methods that the path has."""
         super().__init__(f"this path has {', '.join(allowed)}")
         self.allowed = allowed
+
+
+class ClientGone(ConnectionError):
+    """The client closed the connection before its request was whole. There is nobody to answer."""
 
 
 class BodyTimeout(Refused):
@@ -218,6 +227,8 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
             problem = _problem(error.code, str(error), expected_seq=error.expected_seq)
         case UnsupportedCoding():
             problem = _problem(error.code, str(error), headers=[("Accept-Encoding", ", ".join(error.taken))])
+        case BadQuery():
+            problem = _problem(error.code, str(error), faults=error.faults)
         case Refused():
             retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
             problem = _problem(error.code, str(error), headers=retry)

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,28 @@ from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode
 from schemas.validity import ID_PATTERN
+
+# What generators make a module or a class of, and the documentation a chapter.
+TAGS: Mapping[str, str] = {
+    "runs": "Runs: their events in, and what is stored of them out.",
+    "log": "What became of a record, and how the log and its consumer groups are doing.",
+    "registry": "The read half of the Schema Registry API, so that Avro-aware clients decode our topics.",
+    "operations": "Probes, metrics and this description.",
+}
+_TAG_OF_PREFIX: Mapping[str, str] = {
+    "/api/runs": "runs",
+    "/api/wal": "log",
+    "/subjects": "registry",
+    "/schemas": "registry",
+    "/config": "registry",
+    "/mode": "registry",
+}
+_DESCRIPTION = """\
+A trailing slash is always allowed, and HEAD is answered wherever GET is. Unknown query parameters are
+refused with `VALIDATION_ERROR`; probes, metrics and the registry ignore them. Errors are problem documents (RFC 9457):
+act on `code`, which is stable."""
+# Relative to the document's own address (OpenAPI 3.1, 4.8.5), so that it holds behind a proxy's path prefix.
+_SERVER = {"url": ".", "description": "Where this document was loaded from"}
 
 _REF = "#/components/schemas/{name}"
 _EXAMPLE_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -27,7 +49,7 @@ _CONTENT_ENCODING = {
 
 def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
     """The document as JSON."""
-    types = [route.answer for route in routes if route.answer] + [route.body.type for route in routes if route.body]
+    types = [route.answer for route in routes] + [route.body.type for route in routes if route.body]
     shown, components = msgspec.json.schema_components([*types, ProblemDocument, Mistake], ref_template=_REF)
     schemas = dict(zip([repr(type_) for type_ in types], shown, strict=False))
     paths: dict[str, dict[str, Any]] = {}
@@ -39,11 +61,14 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
             "title": "Tidegate",
             "version": version,
             "summary": "Takes events over HTTP and keeps every one it has accepted.",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [_SERVER],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": {name: _with_bounded_tuples(schema) for name, schema in components.items()},
             "responses": {code.value: _problem(code) for code in STATUS},
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -59,6 +84,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": getattr(route.handler, "__name__", route.path),
         "summary": summary,
+        "tags": [_tag(route.path)],
         "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
         + [_query_parameter(parameter) for parameter in route.query],
         "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
@@ -77,16 +103,27 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
+def _tag(path: str) -> str:
+    return next((tag for prefix, tag in _TAG_OF_PREFIX.items() if path.startswith(prefix)), "operations")
+
+
+def _with_bounded_tuples(schema: Any) -> Any:
+    """Return *schema* without `"items": false`, at which generators of clients fail; `maxItems` says the same."""
+    if isinstance(schema, list):
+        return [_with_bounded_tuples(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_bounded = schema.get("items") is False and schema.get("maxItems") == len(schema.get("prefixItems", ()))
+    return {name: _with_bounded_tuples(part) for name, part in schema.items() if not (is_bounded and name == "items")}
+
+
 def _answers(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     when = {route.status: "Accepted" if route.status == 202 else "OK", **route.also}  # noqa: PLR2004
     return {str(status): _answer(route, schemas, description) for status, description in when.items()}
 
 
 def _answer(route: Route, schemas: dict[str, Any], description: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": description}
-    if route.answer is not None:
-        answer["content"] = {route.media_type: {"schema": schemas[repr(route.answer)]}}
-    return answer
+    return {"description": description, "content": {route.media_type: {"schema": schemas[repr(route.answer)]}}}
 
 
 def _mistakes(route: Route) -> dict[str, Any]:
@@ -132,6 +169,13 @@ def _example(code: ErrorCode) -> dict[str, Any]:
     if code in (ErrorCode.VALIDATION_ERROR, ErrorCode.TOON_VALIDATION_ERROR):
         example["detail"] = "1 fault"
         example["errors"] = [{"pointer": "/seq", "detail": "an integer from 1"}]
+    if code is ErrorCode.VALIDATION_ERROR:
+        fault = "unknown query parameter 'agent_id'; this path has agent, status, from, to, limit, cursor"
+        example |= {
+            "detail": fault,
+            "instance": "/api/runs",
+            "errors": [{"pointer": "", "detail": fault, "parameter": "agent_id"}],
+        }
     return example
 
 

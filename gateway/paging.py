@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import BadQuery
 from gateway.queries.runs import RunPlace, RunView, Status
+from schemas.errors import Fault
 from schemas.validity import SEQ_MAX, is_id
 
 LIMIT_DEFAULT = 50
@@ -29,7 +30,7 @@ def read_limit(query: Query) -> int:
     """How many entries a page is to have."""
     text = query.get("limit", str(LIMIT_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX)) and 1 <= int(text) <= LIMIT_MAX):
-        raise BadQuery(f"limit is an integer from 1 to {LIMIT_MAX}")
+        raise _bad("limit", f"must be an integer between 1 and {LIMIT_MAX}")
     return int(text)
 
 
@@ -37,7 +38,7 @@ def read_agent(query: Query) -> str | None:
     """The agent whose runs are asked for; None asks for all."""
     agent = query.get("agent")
     if agent is not None and not is_id(agent):
-        raise BadQuery("agent is [A-Za-z0-9._:-]{1,128}")
+        raise _bad("agent", "must match [A-Za-z0-9._:-]{1,128}")
     return agent
 
 
@@ -45,7 +46,7 @@ def read_status(query: Query) -> str | None:
     """The status that runs are to have; None asks for all."""
     status = query.get("status")
     if status is not None and status not in get_args(Status):
-        raise BadQuery(f"status is one of {', '.join(get_args(Status))}")
+        raise _bad("status", f"must be one of {', '.join(get_args(Status))}")
     return status
 
 
@@ -53,7 +54,7 @@ def read_word(query: Query, name: str) -> str | None:
     """A filter by type or actor; None asks for all."""
     word = query.get(name)
     if word is not None and not _WORD.match(word):
-        raise BadQuery(f"{name} is a lower-case name of at most 128 characters")
+        raise _bad(name, "must be a lower-case name of at most 128 characters")
     return word
 
 
@@ -61,7 +62,7 @@ def read_flag(query: Query, name: str) -> bool:
     """Whether something is asked for; it is not unless it is said."""
     text = query.get(name, "false")
     if text not in ("true", "false"):
-        raise BadQuery(f"{name} is true or false")
+        raise _bad(name, "must be true or false")
     return text == "true"
 
 
@@ -75,7 +76,7 @@ def read_time(query: Query, name: str) -> datetime | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise BadQuery(f"{name} is an RFC 3339 time with its offset (a + in it is sent as %2B)")
+        raise _bad(name, "must be an RFC 3339 time with an offset (send a + in it as %2B)")
     return moment
 
 
@@ -121,4 +122,8 @@ def _read_cursor(text: str, place: type[Place]) -> Place:
 
 
 def _bad_cursor() -> BadQuery:
-    return BadQuery("cursor is none that a page of this list has given")
+    return _bad("cursor", "is not valid for this list; send the next_cursor of a page as it is")
+
+
+def _bad(name: str, detail: str) -> BadQuery:
+    return BadQuery([Fault(pointer="", detail=f"{name} {detail}", parameter=name)])

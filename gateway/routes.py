@@ -15,6 +15,7 @@ from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, RunView, Status
+from gateway.queries.traces import TraceView
 from gateway.receipts.views import WalReceipt, WalStatus
 from schemas.credentials import Right
 from schemas.errors import ErrorCode
@@ -73,12 +74,13 @@ class Route:
     method: str
     path: str  # without the trailing slash, which is always optional
     handler: Handler
-    answer: Any  # type of the answer's body; None: not JSON
+    answer: Any  # type of the answer's body
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
     body: Body | None = None
     query: tuple[Parameter, ...] = ()
+    ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
     refusals: tuple[ErrorCode, ...] = ()
     media_type: str = "application/json"  # of the answer
     mistakes: Mapping[int, str] = field(default_factory=dict)  # told in the Schema Registry's form: status, and when
@@ -105,12 +107,32 @@ _WAIT = (
     ),
 )
 
+# Probes and metrics ignore parameters: load balancers and scrapers add their own (Prometheus has `params` for it), and
+# a probe that fails for one would take the gateway out of service. The registry's clients do so as well
+# (`?normalize=`, `?deleted=`, `?subject=`).
 _PROBES = (
-    Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive),
-    Route(method="GET", path="/readyz", handler=operations.readyz, answer=operations.Ready, also={503: "Not ready"}),
+    Route(method="GET", path="/livez", handler=operations.livez, answer=operations.Alive, ignores_query=True),
+    Route(
+        method="GET",
+        path="/readyz",
+        handler=operations.readyz,
+        answer=operations.Ready,
+        also={503: "Not ready"},
+        ignores_query=True,
+    ),
 )
 
-MANAGEMENT = (*_PROBES, Route(method="GET", path="/metrics", handler=operations.metrics, answer=None))
+MANAGEMENT = (
+    *_PROBES,
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=operations.metrics,
+        answer=str,
+        media_type="text/plain",
+        ignores_query=True,
+    ),
+)
 
 
 def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
@@ -121,6 +143,7 @@ def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, st
         answer=answer,
         media_type=registry.MEDIA_TYPE,
         mistakes=mistakes or {},
+        ignores_query=True,
     )
 
 
@@ -145,6 +168,7 @@ REGISTRY = (
         ),
         media_type=registry.MEDIA_TYPE,
         mistakes=registry.NO_SUCH_SCHEMA_OF_SUBJECT,
+        ignores_query=True,
     ),
     _look_up("/subjects/{subject}/versions", registry.list_versions, list[int], registry.NO_SUCH_SUBJECT),
     _look_up(
@@ -252,7 +276,7 @@ ROUTES = (
         method="GET",
         path="/api/runs/{run_id}/trace",
         handler=runs.show_trace,
-        answer=dict[str, Any],
+        answer=TraceView,
         right=Right.READ,
         refusals=(*_READS, ErrorCode.NOT_FOUND),
     ),
@@ -307,7 +331,27 @@ ROUTES = (
     ),
     *REGISTRY,
     *_PROBES,
-    Route(method="GET", path="/metrics", handler=operations.public_metrics, answer=None),
-    Route(method="GET", path="/openapi.json", handler=operations.openapi, answer=dict[str, Any]),
-    Route(method="GET", path="/docs", handler=operations.docs, answer=None),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=operations.public_metrics,
+        answer=str,
+        media_type="text/plain",
+        ignores_query=True,
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        handler=operations.openapi,
+        answer=dict[str, Any],
+        refusals=(ErrorCode.VALIDATION_ERROR,),
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        handler=operations.docs,
+        answer=str,
+        media_type="text/html",
+        refusals=(ErrorCode.VALIDATION_ERROR,),
+    ),
 )

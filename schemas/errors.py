@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import UNSET, UnsetType
+
 
 class ErrorCode(StrEnum):
     """The stable `code` of a problem document (RFC 9457); the gateway maps each to one HTTP status."""
@@ -51,10 +53,11 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that is wrong in a document: where (RFC 6901 pointer, "" is the whole) and what."""
+    """One thing that is wrong in a request: where (RFC 6901 pointer into the body, "" is the whole) and what."""
 
     pointer: str
     detail: str
+    parameter: str | UnsetType = UNSET  # the query parameter that is wrong, where it is not the body
 
 
 class Invalid(ValueError):

@@ -18,9 +18,17 @@ class SettingsInvalid(ValueError):
     """A setting is missing or cannot be read. Do not start; the text names each."""
 
 
-def setting(env: str, default: Any = MISSING, *, help: str, unit: str = "", secret: bool = False) -> Any:  # noqa: A002
+def setting(
+    env: str,
+    default: Any = MISSING,
+    *,
+    help: str,  # noqa: A002
+    unit: str = "",
+    secret: bool = False,
+    minimum: float | None = None,
+) -> Any:
     """Declare one setting of a section; without a default the start stops when it is missing."""
-    metadata = {"env": env, "help": help, "unit": unit, "secret": secret}
+    metadata = {"env": env, "help": help, "unit": unit, "secret": secret, "minimum": minimum}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -85,6 +93,10 @@ def _load(section: type[Section], environ: Mapping[str, str], problems: list[str
             except ValueError:
                 shown = "***" if declared.metadata["secret"] else repr(text)
                 problems.append(f"{name}={shown} is no {getattr(kind, '__name__', kind)}")
+                continue
+            minimum = declared.metadata["minimum"]
+            if minimum is not None and values[declared.name] < minimum:
+                problems.append(f"{name}={text} is too small: it must be at least {minimum}")
         elif declared.default is MISSING:
             problems.append(f"{name} is missing ({declared.metadata['help']})")
     return section(**values) if not problems else None  # type: ignore[return-value]  # load raises before it is used

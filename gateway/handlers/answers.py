@@ -104,8 +104,9 @@ def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Respons
     """Answer with a page; `Link` (RFC 8288) names the next one."""
     response = answer(document)
     if document.next_cursor is not None:
+        # Relative to the URL that was asked for, whatever path prefix a proxy has put before ours.
         target = request.rel_url.update_query(cursor=document.next_cursor)
-        response.headers["Link"] = f'<{target}>; rel="next"'
+        response.headers["Link"] = f'<?{target.raw_query_string}>; rel="next"'
     return response
 
 

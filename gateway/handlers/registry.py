@@ -91,7 +91,7 @@ async def list_subjects(_call: Call) -> web.Response:
 
 async def list_versions(call: Call) -> web.Response:
     """The versions of a subject."""
-    return _of_subject(call.run_id, lambda entries: [entry.version for entry in entries])
+    return _of_subject(call.names[0], lambda entries: [entry.version for entry in entries])
 
 
 async def find_version(call: Call) -> web.Response:
@@ -99,9 +99,9 @@ async def find_version(call: Call) -> web.Response:
     if call.request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedCoding(["identity"])
     body = await receive(call)
-    entries = _BY_SUBJECT.get(call.run_id)
+    entries = _BY_SUBJECT.get(call.names[0])
     if not entries:
-        return _no_subject(call.run_id)
+        return _no_subject(call.names[0])
     try:
         # Not msgspec: numbers with an exponent take it so long that 64 KiB would hold up everyone.
         schema = json.loads(msgspec.json.decode(body, type=SchemaOfId).schema)
@@ -123,17 +123,17 @@ async def show_version_schema(call: Call) -> web.Response:
 
 async def show_schema(call: Call) -> web.Response:
     """The schema that an id in a record's frame stands for; a `subject` parameter is ignored."""
-    return _of_id(call.run_id, lambda entry: SchemaOfId(schema=_text(entry.schema)))
+    return _of_id(call.names[0], lambda entry: SchemaOfId(schema=_text(entry.schema)))
 
 
 async def list_schema_versions(call: Call) -> web.Response:
     """Where the schema of an id is listed."""
-    return _of_id(call.run_id, lambda entry: [SubjectVersion(subject=entry.subject, version=entry.version)])
+    return _of_id(call.names[0], lambda entry: [SubjectVersion(subject=entry.subject, version=entry.version)])
 
 
 async def list_schema_subjects(call: Call) -> web.Response:
     """The subjects that have the schema of an id."""
-    return _of_id(call.run_id, lambda entry: [entry.subject])
+    return _of_id(call.names[0], lambda entry: [entry.subject])
 
 
 async def list_schema_types(_call: Call) -> web.Response:
@@ -148,7 +148,7 @@ async def show_compatibility(_call: Call) -> web.Response:
 
 async def show_subject_compatibility(call: Call) -> web.Response:
     """The same, of a subject."""
-    return _of_subject(call.run_id, lambda _entries: Compatibility())
+    return _of_subject(call.names[0], lambda _entries: Compatibility())
 
 
 async def show_mode(_call: Call) -> web.Response:
@@ -162,7 +162,7 @@ def _of_subject(subject: str, shown: Callable[[Sequence[Released]], object]) -> 
 
 
 def _of_version(call: Call, shown: Callable[[Released], object]) -> web.Response:
-    subject, version = call.run_id.split("/")
+    subject, version = call.names
     entries = _BY_SUBJECT.get(subject)
     if not entries:
         return _no_subject(subject)

@@ -6,6 +6,7 @@ from gateway.context import Call
 from gateway.errors import BadQuery
 from gateway.log.followers import GroupFollower
 from gateway.publisher import Receipt
+from schemas.errors import Fault
 from schemas.topics import GROUPS
 
 WAIT_MAX_S = 10.0
@@ -23,7 +24,8 @@ def read_wait(call: Call) -> GroupFollower | None:
         if call.parts.endpoints.are_seen(follower.group.endpoint, call.principal)
     }
     if name not in seen:
-        raise BadQuery(f"wait is one of {', '.join(seen)}")
+        detail = f"wait must be one of {', '.join(seen)}"
+        raise BadQuery([Fault(pointer="", detail=detail, parameter="wait")])
     return seen[name]
 
 

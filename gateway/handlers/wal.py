@@ -1,25 +1,35 @@
 """What became of a record, and how the log and its groups are doing."""
 
 import re
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from gateway.context import Call
+from gateway.errors import NotFound
 from gateway.handlers.answers import answer, found
 from gateway.publisher import Receipt
 from schemas.topics import find_topic
 
-_WAL_ID = re.compile(r"([^/]+)/([0-9]{1,9})/([0-9]{1,18})\Z")
+_PARTITION = re.compile(r"[0-9]{1,9}\Z")
+_OFFSET = re.compile(r"[0-9]{1,18}\Z")
 _NOTHING = "the log has no such record, or not yet, or it is not this tenant's"
 
 
 async def show_receipt(call: Call) -> web.Response:
     """What became of a record: whether the log still has it, and for each consumer group what it came to."""
-    topic, partition, offset = found(_WAL_ID.match(call.run_id), _NOTHING).groups()
-    place = Receipt(found(find_topic(topic), _NOTHING).name, int(partition), int(offset))
+    place = _place(call.names)
     return answer(found(await call.parts.receipts.find(place, call.principal), _NOTHING))
 
 
 async def show_status(call: Call) -> web.Response:
     """How the log and its consumer groups are doing, measured once a second at most."""
     return answer(await call.parts.survey.status(call.principal))
+
+
+def _place(names: Sequence[str]) -> Receipt:
+    """Return the place that the path names. Raises NotFound if there can be no such record."""
+    topic, partition, offset = names
+    if not (_PARTITION.match(partition) and _OFFSET.match(offset)):
+        raise NotFound(_NOTHING)
+    return Receipt(found(find_topic(topic), _NOTHING).name, int(partition), int(offset))

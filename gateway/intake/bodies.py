@@ -11,6 +11,7 @@ from gateway.intake.codings import Coding, inflate
 
 # A larger body is not judged on the event loop: the worst of this size take 10 to 20 ms, and 10 MiB many seconds.
 SMALL_BYTES_MAX = 16 * 1024
+GIVEN_SHOWN_MAX = 100  # characters of a header, in an error message
 TOON_SMALL_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
 
 
@@ -74,12 +75,13 @@ def media_type_of(given: str, taken: Sequence[MediaType]) -> MediaType:
     """Return which of *taken* the Content-Type *given* names. Raises UnsupportedMediaType: none of them."""
     found = _MEDIA_TYPES.get(given)
     if found is None:
-        name, _, parameters = given.partition(";")
+        name, *parameters = given.split(";")
         found = _MEDIA_TYPES.get(name.strip().lower())
-        if parameters.strip().lower().replace('"', "") not in ("", "charset=utf-8"):
+        if not all(_says_utf8(parameter) for parameter in parameters if parameter.strip()):
             found = None
     if found is None or found not in taken:
-        raise UnsupportedMediaType(f"Content-Type is to be {' or '.join(taken)}, in UTF-8")
+        shown = repr(given[:GIVEN_SHOWN_MAX]) if given else "missing"
+        raise UnsupportedMediaType(f"Content-Type is {shown}; send {' or '.join(taken)}, in UTF-8")
     return found
 
 
@@ -88,4 +90,10 @@ def names_toon(given: str) -> bool:
     return given.partition(";")[0].strip().lower() in TOONS
 
 
+def _says_utf8(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip().lower() == "charset" and value.strip().strip('"').lower() in _UTF8
+
+
 _MEDIA_TYPES: Mapping[str, MediaType] = {media_type.value: media_type for media_type in MediaType}
+_UTF8 = ("utf-8", "utf8")  # the registered name, and what many clients write

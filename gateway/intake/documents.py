@@ -93,7 +93,11 @@ class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                         "type": "string",
                         "description": "Lower-case hex HMAC-SHA256 of the RFC 8785 form without this field",
                     },
-                    "idempotency_key": {"type": "string", "pattern": "^[ -~]{1,128}$"},
+                    "idempotency_key": {
+                        "type": "string",
+                        "pattern": "^[ -~]{1,128}$",
+                        "description": "Unique within the run; the same event sent again is answered as a duplicate",
+                    },
                 },
                 "examples": [{"run_id": "run-1", "agent_id": "plain-agent"}],
             },

@@ -72,7 +72,7 @@ async def test_a_trailing_slash_does_not_matter(served: Served, route: Route, sl
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("DELETE", f"/api/runs/{builders.RUN}/events", 405, "GET, POST"),
+        ("DELETE", f"/api/runs/{builders.RUN}/events", 405, "GET, HEAD, POST"),
         ("GET", "/nowhere", 404, None),
         ("GET", "/", 404, None),
         ("GET", "/api", 404, None),

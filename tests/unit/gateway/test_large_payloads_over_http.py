@@ -248,4 +248,4 @@ async def test_a_resolved_page_ends_with_the_payload_that_passes_its_bytes(serve
 @pytest.mark.parametrize("text", ["", "1", "yes", "TRUE"])
 async def test_to_resolve_or_not_is_true_or_false(served: Served, text: str) -> None:
     async with served.client.get(f"{URL}?resolve={text}", headers=served.headers()) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (400, "BAD_REQUEST")
+        assert (answer.status, (await answer.json())["code"]) == (422, "VALIDATION_ERROR")

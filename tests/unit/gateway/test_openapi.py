@@ -2,14 +2,20 @@
 
 import json
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
+import msgspec
 import pytest
 
 from gateway.errors import STATUS
 from gateway.intake.documents import EventBody
 from gateway.openapi import openapi_document
+from gateway.queries.traces import TraceView
 from gateway.routes import ROUTES
+from processors.persistence.trace import StoredEvent, Trace
 from schemas.errors import ErrorCode
 from schemas.validity import SEQ_MAX, event_faults
 from tests import builders
@@ -70,6 +76,84 @@ def test_what_is_told_of_input_is_what_is_judged(document: dict[str, Any]) -> No
     assert event["seq"]["maximum"] == SEQ_MAX
     batch = document["paths"]["/api/runs/{run_id}/events/batch"]["post"]["responses"]
     assert batch["207"]["content"] == batch["202"]["content"]
+
+
+def test_every_operation_has_a_described_tag_and_a_name_of_its_own(document: dict[str, Any]) -> None:
+    """Generators make a module of a tag and a function of a name."""
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    described = {tag["name"] for tag in document["tags"] if tag["description"]}
+    assert {tag for operation in operations for tag in operation["tags"]} == described
+    assert all(len(operation["tags"]) == 1 for operation in operations)
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert document["paths"]["/api/runs/{run_id}/trace"]["get"]["tags"] == ["runs"]
+    assert document["paths"]["/api/wal/status"]["get"]["tags"] == ["log"]
+
+
+@pytest.mark.parametrize(
+    ("loaded_from", "expected"),
+    [
+        ("https://tide.example/openapi.json", "https://tide.example/api/runs"),
+        ("https://tide.example/gate/openapi.json", "https://tide.example/gate/api/runs"),
+    ],
+)
+def test_the_server_is_where_the_document_is(document: dict[str, Any], loaded_from: str, expected: str) -> None:
+    (server,) = document["servers"]
+    assert urljoin(loaded_from, server["url"]).rstrip("/") + "/api/runs" == expected
+
+
+def test_every_answer_has_a_type(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status.startswith("2"):
+                    ((_, content),) = response["content"].items()
+                    assert content["schema"], path
+
+
+def test_no_schema_is_a_mere_truth_value(document: dict[str, Any]) -> None:
+    """JSON Schema allows `false`; generators of clients fail at it."""
+
+    def schemas(node: Any) -> Iterator[Any]:
+        if isinstance(node, dict):
+            yield from (node[name] for name in ("items", "schema") if name in node)
+            for part in node.values():
+                yield from schemas(part)
+        elif isinstance(node, list):
+            for part in node:
+                yield from schemas(part)
+
+    found = list(schemas(document))
+    assert found
+    assert all(isinstance(schema, dict) for schema in found)
+    ranges = document["components"]["schemas"]["MissingView"]["properties"]["ranges"]["items"]
+    assert (ranges["minItems"], ranges["maxItems"], len(ranges["prefixItems"])) == (2, 2, 2)
+
+
+def test_the_trace_record_is_the_one_that_persistence_writes(document: dict[str, Any]) -> None:
+    """Each of its fields is described, and all of it is of the described types."""
+    trace, moment = Trace(), datetime(2026, 1, 1, tzinfo=UTC)
+    for seq, kind, payload in (
+        (2, "tool_call", {"id": "c1", "usage": {"input": 3}}),
+        (4, "tool_result", {"id": "c1"}),
+    ):
+        trace.add(
+            StoredEvent(
+                seq=seq,
+                type=kind,
+                actor="agent",
+                happened_at=moment + timedelta(seconds=seq),
+                payload=json.dumps(payload),
+                event_sha256=bytes(32),
+            )
+        )
+    for written in (trace, Trace()):
+        text = written.document(status="succeeded", declared_event_count=None, duplicates=0, rejected=0)
+        msgspec.json.decode(text, type=TraceView)
+        described = document["components"]["schemas"][TraceView.__name__]["properties"]
+        assert set(json.loads(text)) <= set(described)
+    answer = document["paths"]["/api/runs/{run_id}/trace"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert answer["schema"] == {"$ref": "#/components/schemas/TraceView"}
 
 
 async def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:

@@ -80,9 +80,9 @@ async def test_a_wait_says_that_the_group_has_come_past(served: Served, method: 
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-async def test_an_unknown_group_is_400_before_anything_is_written(
+async def test_an_unknown_group_is_422_before_anything_is_written(
     served: Served, method: str, path: str, body: object
 ) -> None:
     async with served.client.request(method, f"{path}?wait=nobody", json=body, headers=served.headers()) as answer:
-        assert (answer.status, (await answer.json())["detail"]) == (400, "wait is one of persistence")
+        assert (answer.status, (await answer.json())["detail"]) == (422, "wait must be one of persistence")
     assert served.publisher.published == []

@@ -126,4 +126,4 @@ async def test_a_look_up_is_bounded(served: Served) -> None:
 
 async def test_what_clients_register_is_refused(served: Served) -> None:
     async with served.client.post(f"/subjects/{SUBJECT}/versions") as answer:
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")

@@ -132,10 +132,13 @@ async def test_anothers_run_of_the_same_name_is_another_run(stocked: Served, rou
 
 @pytest.mark.parametrize("route", WRITES, ids=name)
 async def test_no_input_names_a_tenant(stocked: Served, route: Route) -> None:
-    """Whose a record is follows from the key, whatever headers and queries say."""
+    """Whose a record is follows from the key, whatever headers say; a query that names one is refused."""
     headers = stocked.headers("stranger", tenant=builders.TENANT, **{"X-Tenant": builders.TENANT})
     target = f"{url(route)}?tenant={builders.TENANT}"
     async with stocked.client.request(route.method, target, json=body(route), headers=headers) as answer:
+        assert answer.status == 422
+    assert not stocked.publisher.published
+    async with stocked.client.request(route.method, url(route), json=body(route), headers=headers) as answer:
         assert answer.status == 202
     (record,) = stocked.publisher.published
     assert codec.decode(record.value).tenant == "other"

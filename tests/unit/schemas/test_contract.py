@@ -81,7 +81,7 @@ def test_migrations_are_numbered_without_gaps() -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     kafka: KafkaSettings
-    count: int = setting("X_COUNT", 5, help="how many")
+    count: int = setting("X_COUNT", 5, help="how many", minimum=0)
     folder: Path = setting("X_FOLDER", Path("/tmp"), help="where")
     ratio: float = setting("X_RATIO", 0.5, help="share")
     quiet: bool = setting("X_QUIET", False, help="say less")
@@ -99,6 +99,12 @@ def test_every_wrong_setting_is_named() -> None:
     with pytest.raises(SettingsInvalid) as caught:
         settings.load(Example, {"X_COUNT": "many", "X_QUIET": "perhaps"})
     assert all(name in str(caught.value) for name in ("TIDEGATE_KAFKA", "X_COUNT", "X_QUIET"))
+
+
+def test_a_setting_may_have_a_minimum() -> None:
+    assert settings.load(Example, {"TIDEGATE_KAFKA": "k", "X_COUNT": "0"}).count == 0
+    with pytest.raises(SettingsInvalid, match="X_COUNT=-1 is too small: it must be at least 0"):
+        settings.load(Example, {"TIDEGATE_KAFKA": "k", "X_COUNT": "-1"})
 
 
 def test_an_empty_setting_is_an_absent_one() -> None:
