@@ -27,11 +27,16 @@ from schemas import cursors, telemetry
 from schemas.credentials import Principal
 from schemas.cursors import Cursor, CursorInvalid
 from schemas.errors import ErrorCode
+from schemas.http_protocol import HttpRunner
 
 BODY_BYTES_MAX = 1024  # none is read
 LOOK_EVERY_S = 1.0
 RETRY_AFTER_S = 30
 CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.PAYLOAD_TOO_LARGE}
+
+CREDENTIAL_PARAMETERS = ("ticket", "api_key")
+STREAM_PARAMETERS = ("cursor", "resolve", *CREDENTIAL_PARAMETERS)
+NAME_SHOWN_MAX = 100  # characters of a parameter's name, in an error message
 
 SWITCH = {"true": True, "false": False}
 
@@ -79,7 +84,7 @@ class Server:
         for path in ("/ws-tickets", "/ws-tickets/"):
             app.router.add_post(path, self._give_ticket)
             app.router.add_route("OPTIONS", path, self._preflight)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_S)
+        self._runner = HttpRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_S)
 
     async def __aenter__(self) -> Self:
         """
@@ -114,7 +119,7 @@ class Server:
             self.connections.look()
 
     async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
-        principal = self._admit(request)
+        principal = self._admit(request, STREAM_PARAMETERS)
         key: Key = (kind, principal.tenant, request.match_info["name"])
         self._access.check_key(key, principal)
         cursor, resolves = _read_cursor(request), _read_resolve(request)
@@ -131,11 +136,9 @@ class Server:
         return await self._serve(request, principal, kind, subscribe)
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
-        principal = self._admit(request)
+        principal = self._admit(request, CREDENTIAL_PARAMETERS)  # what is now has no cursor, and no payloads
         if principal.agents is not None:
             raise Refused(403, ErrorCode.FORBIDDEN, "the dashboard counts all agents, and the key is bound to some")
-        if "cursor" in request.query:
-            raise Refused(400, ErrorCode.BAD_REQUEST, "the dashboard has no cursor: it tells of what is now")
 
         def subscribe(socket: Socket) -> Callable[[], None]:
             socket.say(plain("hello"))
@@ -170,6 +173,7 @@ class Server:
 
     async def _give_ticket(self, request: web.Request) -> web.Response:
         self._access.check_origin(request)
+        _check_parameters(request, ())
         principal = self._access.reader(request, by_url=False)
         try:
             ticket = self._tickets.give(principal)
@@ -190,8 +194,9 @@ class Server:
             },
         )
 
-    def _admit(self, request: web.Request) -> Principal:
+    def _admit(self, request: web.Request, parameters: Sequence[str]) -> Principal:
         self._access.check_origin(request)
+        _check_parameters(request, parameters)  # before a ticket is redeemed: it can be used again in a correct request
         return self._access.reader(request, by_url=True)
 
     def _check_place(self, covers: Sequence[Partition], cursor: Cursor | None) -> None:
@@ -225,9 +230,21 @@ class Server:
 
     def _refuse(self, request: web.Request, refused: Refused, headers: Mapping[str, str]) -> web.Response:
         self._refused.labels(refused.code.value).inc()
-        response = problem_response(refused, instance=request.path, headers=headers)
+        response = problem_response(refused, instance=request.rel_url.raw_path, headers=headers)
         response.force_close()
         return response
+
+
+def _check_parameters(request: web.Request, known: Sequence[str]) -> None:
+    """Raise Refused unless each query parameter is one of *known* and is given once. Its value is never shown."""
+    names = [name for name, _ in request.query.items()]
+    unknown = [name for name in names if name not in known]
+    takes = f"this path has {', '.join(known)}" if known else "this path has no query parameters"
+    if unknown:
+        detail = f"unknown query parameter {unknown[0][:NAME_SHOWN_MAX]!r}; {takes}"
+        raise Refused(422, ErrorCode.VALIDATION_ERROR, detail)
+    if len(names) > len(set(names)):
+        raise Refused(422, ErrorCode.VALIDATION_ERROR, f"a query parameter is given twice; {takes}, each at most once")
 
 
 def _read_cursor(request: web.Request) -> Cursor | None:

@@ -19,7 +19,7 @@ from processors.maintenance.store import PassRuns
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
-from processors.runtime.management import create_management
+from processors.runtime.management import management_runner
 from schemas import telemetry
 from schemas.settings import ManagementSettings
 
@@ -55,7 +55,7 @@ class Duties:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        runner = web.AppRunner(create_management(self._health, self._instruments), access_log=None)
+        runner = management_runner(self._health, self._instruments)
         await runner.setup()
         await web.TCPSite(runner, management.host, management.port).start()
         self._health.joins()

@@ -7,6 +7,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from processors.runtime.health import Health
 from schemas import telemetry, watched
+from schemas.http_protocol import HttpRunner
+
+KEEP_ALIVE_S = 30.0  # of an idle connection; aiohttp's default is an hour
+
+
+def management_runner(health: Health, instruments: telemetry.Telemetry) -> HttpRunner:
+    """Return the runner of the application behind the management port."""
+    return HttpRunner(create_management(health, instruments), access_log=None, keepalive_timeout=KEEP_ALIVE_S)
 
 
 def create_management(health: Health, instruments: telemetry.Telemetry) -> web.Application:

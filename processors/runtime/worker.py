@@ -25,7 +25,7 @@ from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
-from processors.runtime.management import create_management
+from processors.runtime.management import management_runner
 from processors.runtime.positions import KafkaPositions
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
@@ -174,7 +174,7 @@ class Worker:
         # Millions of short-lived records and no cycles among them: collect rarely.
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
-        runner = web.AppRunner(create_management(self._health, self._instruments), access_log=None)
+        runner = management_runner(self._health, self._instruments)
         await runner.setup()
         await web.TCPSite(runner, management.host, management.port).start()
         try:

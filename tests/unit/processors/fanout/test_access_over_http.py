@@ -1,9 +1,12 @@
 """Who gets a stream or a ticket, and who does not."""
 
+import asyncio
+import socket
 from datetime import timedelta
 
 import msgspec
 import pytest
+from aiohttp import WSMsgType
 
 from processors.fanout.tickets import VALID_S
 from schemas import cursors
@@ -126,7 +129,15 @@ def cursor(**places: dict[int, int]) -> str:
         (f"{RUN}?cursor=", 400),
         (f"{RUN}?cursor={cursor(run_traces={0: 0, 1: 0})}", 400),  # says nothing of events
         (f"/ws/agents/plain-agent?cursor={cursor(run_events={0: 0})}", 400),  # of one partition only
-        (f"/ws/dashboard?cursor={cursor(run_events={0: 0, 1: 0})}", 400),
+        (f"/ws/dashboard?cursor={cursor(run_events={0: 0, 1: 0})}", 422),
+        ("/ws/dashboard?resolve=true", 422),
+        (f"{RUN}?agent_id=1", 422),
+        (f"{RUN}?Cursor=x", 422),
+        (f"{RUN}?=", 422),
+        (f"{RUN}?{'a' * 7000}", 422),
+        (f"{RUN}?%ed%a0%80=%00", 422),
+        (f"{RUN}?resolve=true&resolve=false", 422),
+        ("/ws/agents/plain-agent?limit=1", 422),
         ("/ws/runs/a%20b", 400),
         ("/ws/runs/..%2f", 400),
         ("/ws/nothing", 404),
@@ -135,6 +146,50 @@ def cursor(**places: dict[int, int]) -> str:
 )
 async def test_what_makes_no_sense_is_refused_before_the_upgrade(streams: Streams, path: str, code: int) -> None:
     assert (await streams.refused(path, streams.headers()))[0] == code
+
+
+async def test_an_unknown_parameter_is_named_and_no_value_is_shown(streams: Streams) -> None:
+    async with streams.client.get(f"{streams.url}{RUN}?apikey=tg_secret_value", headers=streams.headers()) as answer:
+        problem = await answer.json()
+    assert (answer.status, problem["code"]) == (422, "VALIDATION_ERROR")
+    assert problem["detail"] == ("unknown query parameter 'apikey'; this path has cursor, resolve, ticket, api_key")
+    async with streams.client.post(f"{streams.url}/ws-tickets?ttl=60", headers=streams.headers()) as answer:
+        problem = await answer.json()
+    assert (answer.status, problem["detail"]) == (
+        422,
+        "unknown query parameter 'ttl'; this path has no query parameters",
+    )
+
+
+async def test_a_ticket_outlives_a_request_with_an_unknown_parameter(streams: Streams) -> None:
+    """It has one use, and none was made of it."""
+    given = await ticket(streams)
+    assert (await streams.refused(f"{RUN}?ticket={given}&x=1", {}))[0] == 422
+    await streams.connect(f"{RUN}?ticket={given}", key=None)
+
+
+@pytest.mark.parametrize("body", [b"", b"0123456789"])
+async def test_a_half_closed_request_for_a_ticket_is_answered(streams: Streams, body: bytes) -> None:
+    """The whole request, then FIN; a body that nobody reads may be cut short."""
+    host, port = streams.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /ws-tickets HTTP/1.1\r\nHost: x\r\nX-API-Key: {streams.keys['reader']}\r\n"
+    writer.write(f"{head}Content-Length: {len(body) * 2}\r\n\r\n".encode() + body)
+    writer.write_eof()
+    async with asyncio.timeout(30):
+        answered = await reader.read()
+    writer.close()
+    assert answered.startswith(b"HTTP/1.1 200 OK")
+    assert b'"ticket"' in answered
+
+
+async def test_a_half_closed_websocket_ends(streams: Streams) -> None:
+    """It can never answer a ping: nothing is kept for it."""
+    ws = await streams.connect(RUN)
+    transport = ws.get_extra_info("socket")
+    transport.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(30):
+        assert (await ws.receive()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
 
 
 async def test_a_stream_needs_an_upgrade_and_a_ticket_a_post(streams: Streams) -> None:
