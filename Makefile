@@ -32,7 +32,7 @@ test: install tools ## Run what CI runs: check, then every test on real stacks, 
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak" -n 2 --dist loadfile
 
 # Programs of the operating system that only tests use. CI installs them; elsewhere their tests are skipped.
-TOOLS := kcat
+TOOLS := kcat npm
 tools:
 	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

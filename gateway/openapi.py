@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import msgspec.inspect as inspection
 
 from gateway.errors import STATUS
 from gateway.handlers.registry import Mistake
@@ -49,8 +50,11 @@ _CONTENT_ENCODING = {
 
 def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
     """The document as JSON."""
-    types = [route.answer for route in routes] + [route.body.type for route in routes if route.body]
-    shown, components = msgspec.json.schema_components([*types, ProblemDocument, Mistake], ref_template=_REF)
+    answers = [*(route.answer for route in routes), ProblemDocument, Mistake]
+    bodies = [route.body.type for route in routes if route.body]
+    types = [*answers, *bodies]
+    shown, components = msgspec.json.schema_components(types, ref_template=_REF)
+    always_sent = {name for name, cls in _structs(answers).items() if not cls.__struct_config__.omit_defaults}
     schemas = dict(zip([repr(type_) for type_ in types], shown, strict=False))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -68,7 +72,10 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": {name: _with_bounded_tuples(schema) for name, schema in components.items()},
+            "schemas": {
+                name: _without_defaults(_with_bounded_tuples(schema), is_always_sent=name in always_sent)
+                for name, schema in components.items()
+            },
             "responses": {code.value: _problem(code) for code in STATUS},
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -115,6 +122,41 @@ def _with_bounded_tuples(schema: Any) -> Any:
         return schema
     is_bounded = schema.get("items") is False and schema.get("maxItems") == len(schema.get("prefixItems", ()))
     return {name: _with_bounded_tuples(part) for name, part in schema.items() if not (is_bounded and name == "items")}
+
+
+def _structs(types: Sequence[Any]) -> dict[str, type[msgspec.Struct]]:
+    """Return the structs that *types* consist of, by the names that they have in the document."""
+    found: dict[str, type[msgspec.Struct]] = {}
+
+    def walk(node: object) -> None:
+        if isinstance(node, inspection.StructType):
+            if node.cls.__name__ in found:
+                return
+            found[node.cls.__name__] = node.cls
+        if isinstance(node, inspection.Type | inspection.Field):
+            walk(msgspec.structs.astuple(node))
+        elif isinstance(node, tuple):
+            for part in node:
+                walk(part)
+
+    walk(inspection.multi_type_info(types))
+    return found
+
+
+def _without_defaults(schema: dict[str, Any], *, is_always_sent: bool) -> dict[str, Any]:
+    """
+    Return *schema* without its fields' defaults; those of an answer that has them always are required instead.
+
+    Generators take a field with a default for one that is there: they would demand it in bodies, and expect it in
+    answers that leave it out.
+    """
+    properties = schema.get("properties", {})
+    defaulted = [name for name, part in properties.items() if "default" in part]
+    if not defaulted:
+        return schema
+    bare = {name: {key: each for key, each in part.items() if key != "default"} for name, part in properties.items()}
+    required = [*schema.get("required", ()), *(defaulted if is_always_sent else ())]
+    return schema | {"properties": bare} | ({"required": required} if required else {})
 
 
 def _answers(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -151,6 +152,28 @@ def test_sigterm_loses_no_answer_and_no_secret_is_logged(stack: RunningStack) ->
     assert stack.addresses.agent_secret not in log
 
 
+def test_every_port_answers_a_client_that_closes_its_writing_side(stack: RunningStack) -> None:
+    """The API, its streams, and the management port of every process: the whole request, then FIN, as `nc -N` does."""
+    addresses = stack.addresses
+    assert addresses.websocket
+    key = f"X-API-Key: {addresses.api_key}"
+    run_id = new_run()
+    body = json.dumps(builders.event(run_id=run_id))
+    head = f"POST /api/runs/{run_id}/events HTTP/1.1\r\nHost: x\r\n{key}\r\nContent-Type: application/json\r\n"
+    asked = [
+        (addresses.gateway, f"{head}Content-Length: {len(body)}\r\n\r\n{body}", b" 202 "),
+        (addresses.websocket, f"POST /ws-tickets HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n", b" 200 "),
+        *((url, "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", b" 200 ") for url in addresses.management.values()),
+    ]
+    for url, request, status in asked:
+        place = urlsplit(url)
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=30) as client:
+            client.sendall(request.encode())
+            client.shutdown(socket.SHUT_WR)
+            answered = b"".join(iter(lambda client=client: client.recv(65536), b""))
+        assert status in answered[:20], url
+
+
 def test_it_does_not_start_without_what_it_needs(stack: RunningStack) -> None:
     """One line says what to do, and the exit code that it is the configuration."""
     settings = json.loads((stack.folder / "settings.json").read_text())["gateway"]
@@ -159,6 +182,7 @@ def test_it_does_not_start_without_what_it_needs(stack: RunningStack) -> None:
         ({"TIDEGATE_KAFKA": ""}, "TIDEGATE_KAFKA is missing"),
         ({"TIDEGATE_CREDENTIALS": "/nowhere"}, "/nowhere: No such file"),
         ({"TIDEGATE_LOG_LEVEL": "loud"}, "TIDEGATE_LOG_LEVEL='loud'"),
+        ({"TIDEGATE_KEEP_ALIVE_S": "-1"}, "TIDEGATE_KEEP_ALIVE_S=-1 is too small"),
         ({"TIDEGATE_OBJECTS": "gs://bucket"}, "TIDEGATE_OBJECTS: gs://bucket is neither"),
         ({"TIDEGATE_GATEWAY_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
     ):

@@ -156,6 +156,21 @@ def test_the_trace_record_is_the_one_that_persistence_writes(document: dict[str,
     assert answer["schema"] == {"$ref": "#/components/schemas/TraceView"}
 
 
+def test_what_may_be_left_out_is_optional_and_the_rest_is_not(document: dict[str, Any]) -> None:
+    """Generators take a default for a promise that the field is there."""
+    schemas = document["components"]["schemas"]
+    for name, optional in (
+        ("FinalizationBody", {"event_count"}),
+        ("ProblemDocument", {"errors", "expected_seq"}),
+        ("Accepted", {"sequence", "waited"}),
+        ("RunView", set()),
+        ("Alive", set()),
+        ("Fault", {"parameter"}),
+    ):
+        assert set(schemas[name]["properties"]) - set(schemas[name].get("required", ())) == optional, name
+    assert '"default"' not in json.dumps(document)
+
+
 async def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
     async with served.client.get("/docs") as page, served.client.get("/openapi.json") as document:
         text = await page.text()
