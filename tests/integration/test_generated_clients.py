@@ -94,7 +94,7 @@ def test_a_generated_python_client_works(stack: RunningStack, description: Path,
 
 
 def test_a_generated_typescript_client_works(stack: RunningStack, description: Path, tmp_path: Path) -> None:
-    """Its types are strict: the program that uses it compiles, and one with a mistake does not."""
+    """Its types are strict: `use.ts` compiles, and says of each mistake in it that it must not."""
     node, npm = need("node", package="nodejs"), need("npm")
     folder = tmp_path / "typescript"
     shutil.copytree(SOURCES / "typescript", folder)
@@ -104,7 +104,3 @@ def test_a_generated_typescript_client_works(stack: RunningStack, description: P
     run([binaries / "tsc", "-p", "."], folder, {})
     told = run([node, "built/use.js"], folder, settings(stack, f"generated-{secrets.token_hex(6)}"))
     check(json.loads(told.splitlines()[-1]))
-    program = folder / "use.ts"
-    program.write_text(program.read_text().replace("idempotency_key:", "idempotency_key: 1, signature:"))
-    with pytest.raises(AssertionError, match="idempotency_key"):
-        run([binaries / "tsc", "-p", "."], folder, {})

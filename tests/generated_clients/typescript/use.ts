@@ -32,6 +32,12 @@ function event(seq: number): EventBody {
   };
 }
 
+// The types are those of the document: a wrong one does not compile.
+// @ts-expect-error: an idempotency key is a string
+export const wrongKey: EventBody = { ...event(1), meta: { run_id: runId, agent_id: "a", idempotency_key: 1 } };
+// @ts-expect-error: there is no such field
+export const wrongField: EventBody = { ...event(1), sequence: 1 };
+
 const sent = received(
   "sent",
   await client.POST("/api/runs/{run_id}/events", { params: { path, query: { wait: "persistence" } }, body: event(1) }),
