@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from deploy.local.services import ENGINE
 from gateway.queries.runs import PAGE_BYTES_MAX
 from schemas.signature import sign_event
 from tests import builders
@@ -153,7 +154,7 @@ def test_sigterm_loses_no_answer_and_no_secret_is_logged(stack: RunningStack) ->
 
 
 def test_every_port_answers_a_client_that_closes_its_writing_side(stack: RunningStack) -> None:
-    """The API, its streams, and the management port of every process: the whole request, then FIN, as `nc -N` does."""
+    """The API, its streams, and each process's management port: the whole request, then FIN, as `nc -N` sends it."""
     addresses = stack.addresses
     assert addresses.websocket
     key = f"X-API-Key: {addresses.api_key}"
@@ -163,7 +164,11 @@ def test_every_port_answers_a_client_that_closes_its_writing_side(stack: Running
     asked = [
         (addresses.gateway, f"{head}Content-Length: {len(body)}\r\n\r\n{body}", b" 202 "),
         (addresses.websocket, f"POST /ws-tickets HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n", b" 200 "),
-        *((url, "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", b" 200 ") for url in addresses.management.values()),
+        *(
+            (url, "HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", b" 200 ")
+            for name, url in addresses.management.items()
+            if name != ENGINE  # an example of what others run
+        ),
     ]
     for url, request, status in asked:
         place = urlsplit(url)
