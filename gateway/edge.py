@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from multidict import istr
 
 from gateway.body import too_large
 from gateway.connections import UNMATCHED
@@ -25,6 +26,7 @@ from schemas.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Tele
 
 CLIENT_GONE = 499  # counted, never sent: nginx's number for a client that closed before its request was whole
 
+_KEEP_ALIVE = istr("Keep-Alive")  # prepared, as aiohttp's own names are: each answer has it
 _VERSIONS = (HttpVersion11, HttpVersion10)
 
 log = structlog.get_logger()
@@ -63,8 +65,8 @@ class Edge:
             # No upgrade is made, and aiohttp would not read on after some.
             response.force_close()
         elif request.keep_alive and response.keep_alive is None:
-            response.headers["Connection"] = "keep-alive"  # names Keep-Alive's hop, as RFC 9110, 7.6.1 demands
-            response.headers["Keep-Alive"] = self._keep_alive
+            response.headers[hdrs.CONNECTION] = "keep-alive"  # a hop's own header is named in it (RFC 9110, 7.6.1)
+            response.headers[_KEEP_ALIVE] = self._keep_alive
         instruments.record(response.status, started_s)
         return response
 

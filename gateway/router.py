@@ -40,9 +40,11 @@ class Router:
         """
         node = self._root
         names: list[str] = []
-        for sent in raw_path.removesuffix("/")[1:].split("/"):
+        segments = raw_path.removesuffix("/")[1:].split("/")
+        if "%" in raw_path:
             # Bytes that are no UTF-8 become U+FFFD, and a % without two digits stays: neither is in any name of ours.
-            segment = unquote(sent) if "%" in sent else sent
+            segments = [unquote(segment) for segment in segments]
+        for segment in segments:
             if segment in node and segment:
                 node = node[segment]
             elif _NAMED in node and segment:
