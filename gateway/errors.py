@@ -221,17 +221,8 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
     """Return how *error* shows; *of_toon* if the body is TOON. An error of ours tells nothing of itself."""
     invalid = ErrorCode.TOON_VALIDATION_ERROR if of_toon else ErrorCode.VALIDATION_ERROR
     match error:
-        case MethodNotAllowed():
-            problem = _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
-        case SequenceError():
-            problem = _problem(error.code, str(error), expected_seq=error.expected_seq)
-        case UnsupportedCoding():
-            problem = _problem(error.code, str(error), headers=[("Accept-Encoding", ", ".join(error.taken))])
-        case BadQuery():
-            problem = _problem(error.code, str(error), faults=error.faults)
         case Refused():
-            retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
-            problem = _problem(error.code, str(error), headers=retry)
+            problem = _problem_of_refused(error)
         case InvalidPath():
             problem = _problem(ErrorCode.VALIDATION_ERROR, _count(error.faults), faults=error.faults)
         case Invalid():
@@ -247,6 +238,21 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
         case _:
             problem = _problem(ErrorCode.INTERNAL_ERROR, "it is logged under this trace_id")
     return problem
+
+
+def _problem_of_refused(error: Refused) -> Problem:
+    match error:
+        case MethodNotAllowed():
+            return _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
+        case SequenceError():
+            return _problem(error.code, str(error), expected_seq=error.expected_seq)
+        case UnsupportedCoding():
+            return _problem(error.code, str(error), headers=[("Accept-Encoding", ", ".join(error.taken))])
+        case BadQuery():
+            return _problem(error.code, str(error), faults=error.faults)
+        case _:
+            retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
+            return _problem(error.code, str(error), headers=retry)
 
 
 def _problem(
