@@ -44,6 +44,9 @@ OF_DEAD_LETTERS = frozenset(
 SETTLED_AS = "settled-as"
 SETTLED_AT = "settled-at"
 
+NUMBER_MAX = 2**63 - 1
+NUMBER_DIGITS_MAX = len(str(NUMBER_MAX))
+
 Headers = list[tuple[str, str | bytes]]
 
 
@@ -70,3 +73,18 @@ def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None
 def timestamp(moment: datetime) -> bytes:
     """A moment as `received-at` bears it: RFC 3339, UTC, milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+
+
+def number_of(value: bytes | None) -> int | None:
+    """Return the number from 0 to 2**63 - 1 that a header spells; None if it spells none."""
+    if value is None or not value.isdigit() or len(value) > NUMBER_DIGITS_MAX:
+        return None
+    return number if (number := int(value)) <= NUMBER_MAX else None
+
+
+def moment_of(timestamp_ms: int) -> datetime | None:
+    """Return the moment of a record's timestamp; None if it is in no year from 1 to 9999: producers choose freely."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None

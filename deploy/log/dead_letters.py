@@ -50,8 +50,8 @@ class Letter:
 
     @property
     def at(self) -> datetime | None:
-        """When it was written."""
-        return None if self.raw.timestamp_ms is None else datetime.fromtimestamp(self.raw.timestamp_ms / 1000, UTC)
+        """When it was written; None if that is unknown."""
+        return None if self.raw.timestamp_ms is None else headers.moment_of(self.raw.timestamp_ms)
 
     @property
     def is_exhausted(self) -> bool:
@@ -143,13 +143,13 @@ def _letter(raw: Raw) -> Letter:
     topic, partition, offset = (
         _text(bears.get(name)) for name in (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
     )
-    attempt = _text(bears.get(headers.ATTEMPT))
+    attempt = headers.number_of(bears.get(headers.ATTEMPT))
     return Letter(
         raw=raw,
         origin=f"{topic}/{partition}/{offset}",
         reason=_text(bears.get(headers.ERROR_CLASS)),
         detail=_text(bears.get(headers.ERROR_MESSAGE)),
-        attempt=int(attempt) if attempt.isdigit() else 1,
+        attempt=1 if attempt is None else attempt,
     )
 
 

@@ -1,7 +1,6 @@
 """What a record says: decoded and checked as a processor would, or why it cannot be."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -34,11 +33,11 @@ class Shown:
 
     def document(self) -> dict[str, object]:
         """The whole of it as JSON shows it."""
-        moment = self.raw.timestamp_ms
+        moment = None if self.raw.timestamp_ms is None else header_names.moment_of(self.raw.timestamp_ms)
         value = self.raw.value
         return {
             "wal_id": self.wal_id,
-            "timestamp": None if moment is None else datetime.fromtimestamp(moment / 1000, UTC).isoformat(),
+            "timestamp": None if moment is None else moment.isoformat(),
             "key": _text(self.raw.key),
             "headers": {name: _text(value) for name, value in self.raw.headers},
             "verified": self.verified,

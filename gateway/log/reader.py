@@ -6,7 +6,7 @@ Every look is bounded in time, and one thread serves them all, so that asking ca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol, Self
@@ -204,7 +204,8 @@ class LogReader:
         deadline_s = monotonic() + LOOK_S
         starts = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics]  # each has one partition
         if written_at is not None:
-            earliest_ms = round((written_at - CLOCK_SKEW).timestamp() * 1000)
+            # Not negative: to Kafka such a time is one of its special offsets.
+            earliest_ms = max(0, round((written_at.timestamp() - CLOCK_SKEW.total_seconds()) * 1000))
             asked = [TopicPartition(topic, 0, earliest_ms) for topic in topics]
             starts = self._consumer.offsets_for_times(asked, timeout=REQUEST_S)
         found: list[LogRecord] = []
@@ -306,15 +307,15 @@ def record_of(message: Message) -> LogRecord:
 
 def _written_at(message: Message) -> datetime | None:
     kind, moment_ms = message.timestamp()
-    return None if kind == TIMESTAMP_NOT_AVAILABLE else datetime.fromtimestamp(moment_ms / 1000, UTC)
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else headers.moment_of(moment_ms)
 
 
 def _newest(copies: Sequence[LogRecord], topics: Sequence[str]) -> LogRecord | None:
     """The last of *copies*; each attempt leads through *topics* in their order, whatever the clocks say."""
 
     def way(copy: LogRecord) -> tuple[int, int, int]:
-        attempt = headers.find(copy.headers, headers.ATTEMPT) or b""
-        return int(attempt) if attempt.isdigit() else 0, topics.index(copy.place.topic), copy.place.offset
+        attempt = headers.number_of(headers.find(copy.headers, headers.ATTEMPT))
+        return attempt or 0, topics.index(copy.place.topic), copy.place.offset
 
     return max(copies, key=way, default=None)
 

@@ -15,12 +15,11 @@ def describe(record: LogRecord) -> RecordView:
     try:
         decoded = codec.decode(record.value)
     except Poison as poison:
-        seq = _header(record, headers.SEQ)
         return RecordView(
             name=None,
             tenant=_header(record, headers.TENANT),
             run_id=None,
-            seq=int(seq) if seq is not None and seq.isascii() and seq.isdigit() else None,
+            seq=headers.number_of(headers.find(record.headers, headers.SEQ)),
             event_id=_header(record, headers.EVENT_ID),
             key=text(record.key),
             written_at=record.written_at,

@@ -18,8 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from time import monotonic
 
+import structlog
+
 from processors.evaluation.breaker import Breaker
-from processors.evaluation.sending import Answer, Send, Verdict
+from processors.evaluation.sending import Answer, Send, Verdict, failed_attempt
 from processors.evaluation.webhook import message_of
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
@@ -37,6 +39,8 @@ RESOLVED_MAX = 4  # at once; each holds a payload of up to 10 MiB
 Run = tuple[str, str]  # tenant, run id
 Place = tuple[str, int, int, int]  # topic, partition, offset, tier
 End = tuple[Outcome, Reason | None]  # as a tally counts it
+
+log = structlog.get_logger()
 
 
 class Forwarder:
@@ -144,6 +148,10 @@ class Forwarder:
             except (asyncio.CancelledError, Transient):
                 self._breaker.abandoned(who=_run(arrival))
                 raise
+            except Exception as error:
+                # A receiver's answer must not end the worker, whatever it makes our libraries raise.
+                log.exception("unexpected error in a webhook attempt; it counts as failed", place=_place(arrival))
+                answer = failed_attempt(error)
             reach(Failpoint.AFTER_POST)
             self._note(arrival, endpoint, answer)
             return answer

@@ -16,6 +16,7 @@ from schemas.telemetry import WEBHOOK_DURATION, WEBHOOKS, Telemetry
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200
+RETRY_AFTER_CHARACTERS_MAX = 64  # an HTTP date has 29
 
 # Says "later", though it is a 4xx (RFC 9110, RFC 8470, RFC 6585).
 _LATER = frozenset({408, 409, 425, 429})
@@ -43,7 +44,11 @@ class Send(Protocol):
     """The port to a receiver."""
 
     async def __call__(self, endpoint: Endpoint, message: Message) -> Answer:
-        """Make one attempt, within the endpoint's time. Raises nothing: what goes wrong is an answer."""
+        """
+        Make one attempt, within the endpoint's time.
+
+        Whatever goes wrong is an answer, not an exception. Callers guard against exceptions nevertheless.
+        """
 
 
 class Sender:
@@ -93,7 +98,7 @@ class Sender:
         except TimeoutError:
             return Answer(verdict=Verdict.FAILED, detail=f"no whole answer within {endpoint.timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(verdict=Verdict.FAILED, detail=f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX])
+            return failed_attempt(error)
 
     def _judge(self, response: aiohttp.ClientResponse) -> Answer:
         detail = f"HTTP {response.status}"
@@ -109,6 +114,13 @@ class Sender:
         )
 
 
+def failed_attempt(error: Exception) -> Answer:
+    """Return the answer for an attempt that ended with *error*; its detail is printable, whatever the receiver sent."""
+    text = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX]
+    printable = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+    return Answer(verdict=Verdict.FAILED, detail=printable[:DETAIL_CHARACTERS_MAX])
+
+
 async def _read_some(response: aiohttp.ClientResponse) -> None:
     # Read to its end a connection serves again; what is longer is left, and its connection closed.
     left = ANSWER_BYTES_MAX
@@ -117,12 +129,14 @@ async def _read_some(response: aiohttp.ClientResponse) -> None:
 
 
 def retry_after_s(text: str, *, now: datetime) -> float | None:
-    """The seconds of a Retry-After header, which names them or a moment; None where it says neither."""
+    """Return the seconds that a Retry-After header asks for, as a number or as a date; None if it is neither."""
     if text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004  three centuries are enough
         return float(text)
+    if len(text) > RETRY_AFTER_CHARACTERS_MAX:
+        return None
     try:
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # no date, a date without its zone, a year of eleven digits
         return None
 
 

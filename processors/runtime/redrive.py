@@ -30,7 +30,7 @@ def restore(letter: RawRecord, *, tier: int = 0) -> RawRecord:
 
 
 def _number(bears: dict[str, bytes | None], name: str) -> int:
-    text = bears.get(name) or b""
-    if not text.isdigit():
-        raise Poison(Reason.NO_ORIGIN, f"header {name} is no number")
-    return int(text)
+    number = headers.number_of(bears.get(name))
+    if number is None:
+        raise Poison(Reason.NO_ORIGIN, f"header {name} is not a number")
+    return number

@@ -118,6 +118,34 @@ async def test_what_is_not_asked_for_or_not_valid_is_not_sent() -> None:
     assert receiver.attempts == []
 
 
+@pytest.mark.parametrize("broken", [OverflowError("Python int too large"), RuntimeError("\udcff"), KeyError("x")])
+async def test_an_attempt_that_raises_whatever_it_is_has_failed(broken: Exception) -> None:
+    """Regression: one broken header of a receiver's answer ended the worker at each start."""
+    broken_left = 2
+
+    def answer(_: str) -> Answer:
+        nonlocal broken_left
+        broken_left -= 1
+        if broken_left >= 0:
+            raise broken
+        return TAKEN
+
+    receiver = Receiver(answer)
+    assert await receiver.until_settled(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+    assert receiver.attempts == ids(("a", 1)) * 3
+
+
+async def test_attempts_that_raise_open_the_breaker_with_a_printable_reason() -> None:
+    def answer(_: str) -> Answer:
+        raise RuntimeError("\udcff\n")
+
+    receiver = Receiver(answer)
+    with pytest.raises(Transient):
+        await receiver.forwarder.forward(arrivals(("a", 1)))
+    assert receiver.breaker.state is BreakerState.OPEN
+    assert receiver.breaker.reason == "RuntimeError: \\udcff\\u000a"
+
+
 def one_large(content: bytes) -> Arrival:
     record = referring(content, run_id="a")
     return Arrival(raw(record), {}, record, None)  # type: ignore[arg-type]

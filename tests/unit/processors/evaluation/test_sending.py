@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -16,7 +16,14 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
 from processors.evaluation.connector import connector, outward_socket
-from processors.evaluation.sending import ANSWER_BYTES_MAX, Answer, Sender, Verdict, retry_after_s
+from processors.evaluation.sending import (
+    ANSWER_BYTES_MAX,
+    DETAIL_CHARACTERS_MAX,
+    Answer,
+    Sender,
+    Verdict,
+    retry_after_s,
+)
 from processors.evaluation.webhook import Message
 from schemas.endpoints import Endpoint, new_secret
 
@@ -193,10 +200,91 @@ async def test_a_url_that_may_not_be_sent_to_is_a_failure_that_says_so() -> None
         ("-5", None),
         ("9" * 400, None),
         ("\u0665", None),
+        ("Mon, 20 Nov 99999999999 19:12:08 GMT", None),
+        ("Mon, 20 Nov 99999999999999999999999 19:12:08 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Mon, 20 Nov 2026 19:12:08 +99999999999999", None),
+        ("Mon, 20 Nov 2026 19:12:08", None),
+        ("Mon, 99 Nov 2026 99:99:99 GMT", None),
+        ("1" * 9 + "." * 9, None),
+        ("(" * 10_000, None),
+        ("NaN", None),
+        ("1e999", None),
+        ("\udcff", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_moment(text: str, seconds: float | None) -> None:
     assert retry_after_s(text, now=NOW) == seconds
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LATER = b"HTTP/1.1 503 Later\r\n"
+EMPTY = b"Content-Length: 0\r\n\r\n"
+BROKEN_ANSWERS = {
+    "nothing": b"",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n",
+    "half a status line": b"HTTP/1.1 20",
+    "status of four digits": b"HTTP/1.1 2000 OK\r\n" + EMPTY,
+    "negative status": b"HTTP/1.1 -200 OK\r\n" + EMPTY,
+    "status in other digits": "HTTP/1.1 \u0662\u0660\u0660 OK\r\n".encode() + EMPTY,
+    "unknown version": b"HTTP/99999999999999999999.1 200 OK\r\n" + EMPTY,
+    "only informational answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n\0",
+    "reason that is no UTF-8": b"HTTP/1.1 200 \xff\xfe\r\n" + EMPTY,
+    "header without a colon": OK + b"nonsense\r\n" + EMPTY,
+    "header without a name": OK + b": nonsense\r\n" + EMPTY,
+    "NUL in a header": OK + b"X: a\0b\r\n" + EMPTY,
+    "bytes in a header": LATER + b"X: \xff\xfe\r\n" + EMPTY,
+    "folded header": OK + b"X: a\r\n b\r\n" + EMPTY,
+    "endless header": OK + b"X: " + b"a" * 100_000 + b"\r\n" + EMPTY,
+    "too many headers": OK + b"X: a\r\n" * 50_000 + EMPTY,
+    "negative length": OK + b"Content-Length: -1\r\n\r\n",
+    "length beyond 64 bits": OK + b"Content-Length: " + b"9" * 400 + b"\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "length and chunks": OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "less than its length": OK + b"Content-Length: 10\r\n\r\nabc",
+    "unknown transfer coding": OK + b"Transfer-Encoding: x, chunked, x\r\n\r\n",
+    "chunk size of 400 digits": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 400 + b"\r\n",
+    "chunk size that is no number": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "negative chunk size": OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n",
+    "broken trailer": OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\xff\0\r\n\r\n",
+    "unknown packing": OK + b"Content-Encoding: zstd, br, x\r\n" + EMPTY,
+    "broken packing": OK + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    "broken cookies": OK + b'Set-Cookie: \xff=\0;;;=;"\r\nSet-Cookie: ' + b"a=" * 3000 + b"\r\n" + EMPTY,
+    "cookie that never expires": OK + b"Set-Cookie: a=b; Expires=Mon, 20-Nov-99999999999 19:12:08 GMT\r\n" + EMPTY,
+    "broken links": OK + b"Link: <http://[>; rel=\r\nContent-Type: ;;;charset=\xff\r\n" + EMPTY,
+    "broken location": b"HTTP/1.1 302 Found\r\nLocation: http://[::1:99999999/\xff\r\n" + EMPTY,
+    "broken keep-alive": OK + b"Keep-Alive: timeout=" + b"9" * 400 + b"\r\nConnection: \xff\r\n" + EMPTY,
+    "time to retry in eleven digits": LATER + b"Retry-After: Mon, 20 Nov 99999999999 19:12:08 GMT\r\n" + EMPTY,
+    "time to retry in bytes": LATER + b"Retry-After: \xff\xfe\r\n" + EMPTY,
+    "number to retry of 4000 digits": LATER + b"Retry-After: " + b"9" * 4000 + b"\r\n" + EMPTY,
+    "two times to retry": LATER + b"Retry-After: 1\r\nRetry-After: Mon, 20 Nov 99999999999 19:12:08 GMT\r\n" + EMPTY,
+    "a second answer": OK + EMPTY + OK + EMPTY,
+}
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.mark.parametrize("answer", BROKEN_ANSWERS.values(), ids=BROKEN_ANSWERS.keys())
+async def test_whatever_a_receiver_answers_is_the_end_of_an_attempt(answer: bytes) -> None:
+    async with answering(answer) as url:
+        got = await attempt(url, timeout_s=2.0)
+    assert got.verdict in (Verdict.TAKEN, Verdict.FAILED)
+    assert got.detail.isprintable()
+    assert len(got.detail) <= DETAIL_CHARACTERS_MAX
+    got.detail.encode()  # it is written to the log
 
 
 class Canary:

@@ -44,3 +44,12 @@ def test_what_does_not_say_where_it_was_is_poison(missing: str) -> None:
     letter.headers = [each for each in letter.headers if each[0] != missing]
     with pytest.raises(Poison, match=missing):
         restore(letter)
+
+
+@pytest.mark.parametrize("name", [headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET, headers.ATTEMPT])
+@pytest.mark.parametrize("value", [b"", b"-1", b"x", b"9" * 5000])
+def test_a_place_that_is_no_number_is_poison(name: str, value: bytes) -> None:
+    letter = letter_of(Raw())
+    letter.headers = [(each, value if each == name else its) for each, its in letter.headers]
+    with pytest.raises(Poison, match=name):
+        restore(letter)
