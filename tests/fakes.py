@@ -133,9 +133,8 @@ class MemoryRunStore:
     failure: Exception | None = None  # raised instead of looking
     looks: list[tuple[object, object]] = field(default_factory=list)
 
-    @property
-    def available(self) -> bool:
-        """Whether a look would succeed."""
+    async def answers(self) -> bool:
+        """True if a look would succeed."""
         return self.failure is None
 
     async def runs(
@@ -304,6 +303,7 @@ class MemoryTails:
 
     log: Sequence[tuple[Receipt, Outgoing]] = ()  # of a publisher: what has arrived
     complete: bool = True  # whether a read has the time it needs
+    hidden_from: int | None = None  # the offset of an open transaction: what follows it cannot be read
     failure: Exception | None = None  # raised instead of reading
     reads: int = 0
 
@@ -319,7 +319,8 @@ class MemoryTails:
         (tail,) = tails
         tail.begin_at(stored_to.get(tail.partition, 0))
         for place, record in self.log:
-            if place.offset >= tail.end:
+            hidden = self.hidden_from is not None and place.offset >= self.hidden_from
+            if place.offset >= tail.end and not hidden:
                 tail.take(log_record(record, place))
         return frozenset([tail.partition] if self.complete else [])
 

@@ -91,6 +91,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
                 for name in ("store", "lookup", "rows", "forgetting", "finalization")
             ),
             "processors/maintenance/session.py",
+            "schemas/postgres.py",
             "deploy/",
         ),
         "faust": (

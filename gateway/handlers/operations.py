@@ -42,7 +42,8 @@ async def readyz(call: Call) -> web.Response:
     """Say whether events are taken; the store's state is told but does not count."""
     log, problem = call.parts.publisher.ready, call.parts.identity.problem
     ready = log and problem is None and call.parts.readiness.accepting
-    body = Ready(ready=ready, log=log, store=call.parts.store.available, reason=problem, files=watched.problems())
+    store = await call.parts.store.answers()
+    body = Ready(ready=ready, log=log, store=store, reason=problem, files=watched.problems())
     return answer(body, status=200 if ready else 503)
 
 

@@ -13,7 +13,8 @@ from schemas.topics import RUN_EVENTS
 
 # The place of the finalization is its trace record's.
 RUNS = """
-    SELECT tenant_id, run_id, last_seq, closing.status, closing.kafka_partition, closing.kafka_offset
+    SELECT tenant_id, run_id, last_seq, events_removed_at IS NOT NULL AS removed,
+           closing.status, closing.kafka_partition, closing.kafka_offset
     FROM runs
     LEFT JOIN trace_records AS closing USING (tenant_id, run_id)
     WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
@@ -53,7 +54,10 @@ async def known(
             entries[row["tenant_id"], row["run_id"]][row["seq"]] = Entry(
                 sha256=row["event_sha256"], idempotency_key=row["idempotency_key"], receipt=_receipt(row)
             )
-    return {key: Known(head=row["last_seq"], entries=entries[key], closing=_closing(row)) for key, row in heads.items()}
+    return {
+        key: Known(head=row["last_seq"], entries=entries[key], closing=_closing(row), removed=row["removed"])
+        for key, row in heads.items()
+    }
 
 
 def _closing(row: Mapping[str, Any]) -> Closing | None:

@@ -1,12 +1,15 @@
 """
 `RunStore` on Postgres.
 
-Every statement names the tenant. Statements are read-only by the session's setting, bounded in time, and each
-wait for a connection is bounded, so that a Postgres outage costs a reader two seconds and an ingester nothing.
+Every statement names the tenant. Statements are read-only by the session's setting. Each wait for a connection and
+each use of one is bounded on this side too, so that a Postgres that is away or frozen costs a reader seconds and an
+ingester nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, Self
 
 import msgspec
@@ -35,6 +38,7 @@ from gateway.queries.runs import (
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
+from schemas.postgres import borrowed, check_alive, is_sound_after
 from schemas.settings import SettingsInvalid
 from schemas.topics import RUN_EVENTS
 
@@ -42,9 +46,17 @@ CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0
 CONNECT_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_MS = 5000
+READ_S = 7.0  # of one read, its connection in hand: a Postgres that answers ends a statement sooner by itself
 LOOKS_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
+# Of a look at a run: together less than the time that the sequencer has for it, so that none is cancelled half-way.
+LOOK_WAIT_S = 0.75
+LOOK_S = 1.0
+FRESH_S = 1.0  # how long a probe relies on the last read
+PROBE_S = 0.5  # a probe answers within a second, Postgres or not: orchestrators wait no longer
 # UTC: with another zone's offset some moments that are stored would be in the year 10000.
 OPTIONS = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
+
+_OURS = "42"  # the class of SQLSTATE of wrong statements and missing rights: not the session's fault
 
 Connection = psycopg.AsyncConnection[dict[str, Any]]
 
@@ -110,11 +122,13 @@ class PostgresRunStore:
             conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
             # Its text quotes the DSN with the password, and the pool would log it at each attempt.
-            raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
-        self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX)
-        self._looks = _pool(dsn, name="looks", connections_max=LOOKS_CONNECTIONS_MAX)
+            raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
+        self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX, wait_s=CONNECTION_WAIT_S)
+        self._looks = _pool(dsn, name="looks", connections_max=LOOKS_CONNECTIONS_MAX, wait_s=LOOK_WAIT_S)
         self._migrated = False
         self._available = False
+        self._looked_at_s = float("-inf")
+        self._probe: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start connecting in the background."""
@@ -124,13 +138,24 @@ class PostgresRunStore:
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
+        if self._probe is not None:
+            await asyncio.wait({self._probe})  # bounded by itself
         for pool in (self._reads, self._looks):
             await pool.close()
 
-    @property
-    def available(self) -> bool:
-        """Whether the last look succeeded."""
-        return self._available
+    async def answers(self) -> bool:
+        """See `RunStore.answers`."""
+        if monotonic() - self._looked_at_s <= FRESH_S:
+            return self._available
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._try_connection())
+        answered, _ = await asyncio.wait({self._probe}, timeout=PROBE_S)
+        return bool(answered) and self._available
+
+    async def _try_connection(self) -> None:
+        with suppress(StoreUnavailable):
+            async with self._connection(self._looks):
+                pass
 
     async def check_tables(self) -> None:
         """
@@ -250,21 +275,33 @@ class PostgresRunStore:
 
     @asynccontextmanager
     async def _connection(self, pool: AsyncConnectionPool[Connection] | None = None) -> AsyncIterator[Connection]:
+        within_s = LOOK_S if pool is self._looks else READ_S
         try:
-            async with (pool or self._reads).connection() as connection:
+            async with borrowed(pool or self._reads, within_s=within_s) as (connection, _):
                 if not self._migrated:
                     await _check_version(connection)
                     self._migrated = True
                 yield connection
         except (psycopg.OperationalError, PoolTimeout) as error:
-            if self._available:
-                log.warning("the store is away", why=str(error))
-            self._available = False
+            self._unavailable(error)
             raise StoreUnavailable("stored runs cannot be read now; events are still accepted") from error
+        except psycopg.Error as error:
+            if is_sound_after(error) or (error.sqlstate or "").startswith(_OURS):
+                raise
+            # The session has gone bad and is closed: the next read gets another.
+            self._unavailable(error)
+            raise StoreUnavailable("stored runs could not be read; try again") from error
         self._available = True
+        self._looked_at_s = monotonic()
+
+    def _unavailable(self, error: Exception) -> None:
+        if self._available:
+            log.warning("Postgres does not answer", why=str(error))
+        self._available = False
+        self._looked_at_s = monotonic()
 
 
-def _pool(dsn: str, *, name: str, connections_max: int) -> AsyncConnectionPool[Connection]:
+def _pool(dsn: str, *, name: str, connections_max: int, wait_s: float) -> AsyncConnectionPool[Connection]:
     return AsyncConnectionPool(
         dsn,
         kwargs={
@@ -275,8 +312,8 @@ def _pool(dsn: str, *, name: str, connections_max: int) -> AsyncConnectionPool[C
         },
         min_size=1,
         max_size=connections_max,
-        timeout=CONNECTION_WAIT_S,
-        check=AsyncConnectionPool.check_connection,  # a restarted Postgres must not fail the first read after it
+        timeout=wait_s,
+        check=check_alive,  # a restarted Postgres must not fail the first read after it
         open=False,
         name=name,
     )

@@ -117,9 +117,8 @@ class RunStore(Protocol):
     Every method raises StoreUnavailable when Postgres is away, slow, or not migrated: answer 503.
     """
 
-    @property
-    def available(self) -> bool:
-        """Whether the last look succeeded."""
+    async def answers(self) -> bool:
+        """True if Postgres answered within the last second, or does so now; takes at most half of one."""
 
     async def runs(
         self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int

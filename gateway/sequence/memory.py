@@ -54,6 +54,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     head: int = 0  # the highest seq
     entries: dict[int, Entry] = {}  # by seq
     closing: Closing | None = None
+    seen_to: int = 0  # the offset in the run's partition below which this is complete
+    removed: bool = False  # retention has removed events of the run: the store does not show them
 
 
 class Unlooked(Enum):
@@ -164,14 +166,28 @@ def judge(run: Run, event: Candidate, looked: Known | Unlooked) -> Verdict | Ent
         return LogUnavailable("an earlier event of the run is not acknowledged yet; nothing was written")
     if looked is Unlooked.IN_VAIN:
         return Verdict.TAKE
-    if entry is not None:
-        # Remembered is not proven: ours may have come second, and the one before it may have this content.
-        proven = isinstance(looked, Known) and entry in looked.entries.values()
-        detail = f"seq {event.seq} or its idempotency key is in the log with other content"
-        return IdempotencyConflict(detail) if proven else Verdict.LOOK
+    if entry is not None and (verdict := _judge_remembered(entry, event, looked)) is not None:
+        return verdict
     if looked is Unlooked.NOT_YET and not run.may_go_on_with(event):
         return Verdict.LOOK
     return _judge_new(run, event)
+
+
+def _judge_remembered(entry: Entry, event: Candidate, looked: Known | Unlooked) -> Verdict | Refused | None:
+    """Judge *event*, in whose way stands acknowledged *entry* of other content; None if that is no part of the run."""
+    if not isinstance(looked, Known):
+        # Remembered is not proven: ours may have come second, and the one before it may have this content.
+        return Verdict.LOOK
+    if entry in looked.entries.values() or looked.removed:
+        return conflict(event)
+    assert entry.receipt is not None
+    # What a look reached and did not show is rejected by persistence.
+    return Verdict.LOOK if entry.receipt.offset >= looked.seen_to else None
+
+
+def conflict(event: Candidate) -> IdempotencyConflict:
+    """Return the refusal of *event*, whose number or key is taken."""
+    return IdempotencyConflict(f"seq {event.seq} or its idempotency key is in the log with other content")
 
 
 def _judge_new(run: Run, event: Candidate) -> Verdict | Closing | Refused:

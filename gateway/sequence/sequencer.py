@@ -19,7 +19,7 @@ from gateway.intake.records import Outgoing
 from gateway.objects.uploads import Uploads
 from gateway.publisher import Publisher, Receipt
 from gateway.sequence.looks import Looks
-from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
+from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, conflict, judge
 from schemas.events import RunStatus
 
 RUNS_MAX = 20_000  # remembered; the others are looked up when they go on
@@ -102,9 +102,15 @@ class Sequencer:
         return outcomes
 
     async def _settle(self, request: _Request, offer: Offer) -> Taken | Refused:
+        in_the_way: Entry | None = None  # what was remembered when the last look began
         for _ in range(WAITS_MAX):
             verdict = judge(request.run, offer.event, request.looked)
             if verdict is Verdict.LOOK:
+                remembered = request.run.find(offer.event, request.looked)
+                if isinstance(request.looked, Known) and remembered is not None and remembered is in_the_way:
+                    # Acknowledged before that look, which did not reach it: it is behind an open transaction.
+                    return conflict(offer.event)
+                in_the_way = remembered
                 events = [each.event for each in request.offers]
                 request.looked = await self._look(request.key, request.run, events)
                 continue

@@ -4,6 +4,8 @@ import operator
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
 from gateway.publisher import Receipt
@@ -69,13 +71,13 @@ class PartitionTail:
 
     def add_to(self, stored: Known, key: RunKey, events: Sequence[Candidate]) -> Known | None:
         """
-        *stored* and what stands here of the run, as far as it bears on *events*; what is stored came first.
+        Return *stored* and what the tail holds of the run and of *events*; what is stored came first.
 
         None where a gateway of a newer release has written what this one cannot read.
         """
         run = self._runs.get(key)
         if run is None or stored.closing is not None:
-            return stored
+            return msgspec.structs.replace(stored, seen_to=self.end)
         if run.newer:
             return None
         entries = dict(stored.entries)
@@ -86,7 +88,13 @@ class PartitionTail:
         for seq, entry in found.items():
             if entry is not None:
                 entries.setdefault(seq, entry)
-        return Known(head=max(stored.head, run.head), entries=entries, closing=run.closing)
+        return Known(
+            head=max(stored.head, run.head),
+            entries=entries,
+            closing=run.closing,
+            seen_to=self.end,
+            removed=stored.removed,
+        )
 
     def _read(self, record: LogRecord) -> RunRecord | None:
         try:

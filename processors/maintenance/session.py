@@ -11,17 +11,23 @@ from psycopg.rows import dict_row
 
 from processors.runtime.errors import Transient, Unsettled
 from schemas import migrations
+from schemas.postgres import BoundedConnection
 from schemas.settings import SettingsInvalid
 
 CONNECT_S = 5
 # Of each statement; the largest run is deleted by one.
 STATEMENT_S = 600
+ANSWER_S = STATEMENT_S + 30.0  # on this side; a Postgres that answers ends a statement sooner by itself
 OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_S}s -c lock_timeout=5s"
     " -c idle_in_transaction_session_timeout=120s"
 )
 
 Connection = AsyncConnection[dict[str, Any]]
+
+
+class _Connection(BoundedConnection[dict[str, Any]]):
+    answer_s = ANSWER_S
 
 
 @asynccontextmanager
@@ -34,7 +40,7 @@ async def session(dsn: str) -> AsyncIterator[Connection]:
         Unsettled: the tables are of another version; the text says what to do.
     """
     try:
-        connection = await AsyncConnection.connect(
+        connection = await _Connection.connect(
             dsn,
             autocommit=True,
             connect_timeout=CONNECT_S,
@@ -54,7 +60,7 @@ def check_dsn(dsn: str) -> None:
     try:
         conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
-        raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
+        raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
 
 
 async def _check_version(connection: Connection) -> None:

@@ -6,7 +6,6 @@ crash, a repeated event) fails on a unique key, is rolled back and done again wi
 a rare slice twice and every other one no staging.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from processors.runtime.outcomes import Arrival, Tally
 from schemas import migrations
 from schemas.errors import Poison, Reason
 from schemas.events import TraceRecord
+from schemas.postgres import NoAnswer, borrowed
 from schemas.settings import SettingsInvalid
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class EventStore:
             conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
             # Its text quotes the DSN with the password, and the pool would log it at each attempt.
-            raise SettingsInvalid("TIDEGATE_POSTGRES is no DSN of Postgres") from None
+            raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
         self._writing = writing
         self._pool = AsyncConnectionPool(
             dsn,
@@ -192,21 +192,20 @@ class EventStore:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[_Transaction]:
-        time = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(TRANSACTION_S) as patience, self._pool.connection() as connection:
-                yield _Transaction(connection, lambda: patience.reschedule(time() + TRANSACTION_S))
+            async with borrowed(self._pool, within_s=TRANSACTION_S) as (connection, deadline):
+                yield _Transaction(connection, deadline.extend)
         except errors.UniqueViolation:
             raise
-        except (PoolTimeout, TimeoutError) as error:
+        except (PoolTimeout, NoAnswer) as error:
             await self._end_abandoned()
             raise Transient(f"Postgres does not answer within {TRANSACTION_S:g} s") from error
         except psycopg.Error as error:
             raise _meaning(error) from error
 
     async def _end_abandoned(self) -> None:
-        with suppress(psycopg.Error, PoolTimeout, TimeoutError):  # Postgres may well be away as a whole
-            async with asyncio.timeout(CONNECT_S), self._pool.connection() as connection:
+        with suppress(psycopg.Error, PoolTimeout):  # Postgres may well be away as a whole
+            async with borrowed(self._pool, within_s=CONNECT_S) as (connection, _):
                 ended = await connection.execute(END_ABANDONED, (APPLICATION, ABANDONED_AFTER * TRANSACTION_S))
                 if ended.rowcount:
                     log.warning("ended sessions that kept others waiting", count=ended.rowcount)

@@ -1,13 +1,17 @@
 """Postgres goes away, hangs, or loses its answer: nothing is lost, doubled, dead-lettered or refused."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from deploy.local import settings_file
 from processors.persistence import store
@@ -25,6 +29,9 @@ COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
 SUMMED_UP = "SELECT event_count FROM trace_records WHERE run_id = %s"
 MEMORY_MAX_MIB = 300
 GOES_ON_S = 60.0
+ANSWER_S = 10.0  # far above what the gateway gives Postgres
+POOLED = 8
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
 
 
 def test_a_postgres_that_is_restarted_at_once_costs_nothing(stack: RunningStack, tmp_path: Path) -> None:
@@ -64,6 +71,57 @@ def test_a_postgres_that_hangs_for_a_while_costs_nothing(stack: RunningStack, tm
         load.wait_for()
     check(stack, [load.ledger])
     assert load.summary["errors"] == {}
+
+
+def test_while_postgres_is_frozen_reads_are_refused_probes_say_so_and_events_are_accepted(stack: RunningStack) -> None:
+    """Regression: a read got no answer in 420 s, the first event of a run one after 12 s, and a probe saw a store."""
+    wait_until(lambda: ask(stack, "GET", "/readyz")[1]["store"], timeout_s=GOES_ON_S, what="the store to be seen")
+    for _ in range(POOLED):  # so that every connection of the pools has been used
+        assert ask(stack, "GET", "/api/runs")[0] == 200
+    run_id = new_run()
+    with paused(family(stack.process("postgres").pid)):
+        status, problem = ask(stack, "GET", "/api/runs")
+        assert (status, problem["code"]) == (503, "STORE_UNAVAILABLE")
+        status, accepted = ask(stack, "POST", f"/api/runs/{run_id}/events/", event(1, run_id=run_id))
+        assert (status, accepted["sequence"]) == (202, "unverified")
+        assert ask(stack, "GET", "/readyz") == (200, {"ready": True, "log": True, "store": False})
+    wait_until(lambda: stored(stack, run_id) == [1], timeout_s=GOES_ON_S, what="the event to be stored")
+    wait_until(lambda: ask(stack, "GET", "/readyz")[1]["store"], timeout_s=GOES_ON_S, what="the store to be seen again")
+    assert ask(stack, "GET", "/api/runs")[0] == 200
+
+
+def test_sessions_that_are_read_only_are_replaced_once_their_role_may_write_again(stack: RunningStack) -> None:
+    """Regression: after a failover the pool used the sessions of the old primary for ever."""
+    settings = settings_file.read(stack.folder)
+    assert settings
+    writer = sql.Identifier(urlsplit(settings["persistence"]["TIDEGATE_POSTGRES"]).username or "")
+    run_id = new_run()
+    with psycopg.connect(stack.addresses.postgres, autocommit=True) as database, nothing_dead_lettered(stack):
+        database.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(writer))
+        try:
+            database.execute(END_SESSIONS, (store.APPLICATION,))
+            produce(stack, run_id, [good(stack, run_id, 1)], partition=0)
+            wait_until(
+                lambda: "read-only transaction" in page(stack.addresses.management["persistence"], "/readyz"),
+                timeout_s=GOES_ON_S,
+                what="the worker to have met a read-only session",
+            )
+        finally:
+            database.execute(sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(writer))
+        # Nobody ends the sessions now: the worker itself must.
+        wait_until(lambda: stored(stack, run_id) == [1], timeout_s=GOES_ON_S, what="the event to be stored")
+
+
+def ask(stack: RunningStack, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """Ask the gateway; an answer that takes longer than `ANSWER_S` fails the test."""
+    connection = HTTPConnection(urlsplit(stack.addresses.gateway).netloc, timeout=ANSWER_S)
+    try:
+        headers = {"X-API-Key": stack.addresses.api_key, "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,8 @@ class Door:
     store: MemoryRunStore
     tails: MemoryTails
     objects: MemoryObjects
+    committed: MemoryCommitted
+    follower: GroupFollower
     sequencer: Sequencer
     credentials: InForce
 
@@ -71,6 +73,11 @@ class Door:
             raise taken
         return taken.status, await taken.acknowledged()
 
+    async def stored_to(self, offset: int) -> None:
+        """Let persistence have committed *offset*, and the gateway have read that."""
+        self.committed.offsets[0] = offset
+        assert await self.follower.wait_past(Receipt("run.events", 0, offset - 1), timeout_s=10)
+
     def appear(self, *records: Outgoing) -> None:
         """Let others have written *records*."""
         for record in records:
@@ -82,8 +89,8 @@ class Door:
 async def door() -> AsyncIterator[Door]:
     """A sequencer that remembers nothing yet."""
     publisher, store, objects = RecordingPublisher(), MemoryRunStore(builders.TENANT), MemoryObjects()
-    tails = MemoryTails(publisher.log)
-    async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 0}), clock=lambda: NOW) as follower, asyncio.timeout(30):
+    tails, committed = MemoryTails(publisher.log), MemoryCommitted({0: 0})
+    async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower, asyncio.timeout(30):
         credentials = InForce(builders.credentials())
         looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
@@ -92,6 +99,8 @@ async def door() -> AsyncIterator[Door]:
             store=store,
             tails=tails,
             objects=objects,
+            committed=committed,
+            follower=follower,
             sequencer=sequencer,
             credentials=credentials,
         )

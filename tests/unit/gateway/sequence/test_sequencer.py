@@ -16,6 +16,7 @@ from gateway.errors import (
     SequenceError,
     StoreUnavailable,
 )
+from gateway.intake.offers import Offer
 from gateway.intake.records import Outgoing
 from gateway.publisher import Receipt
 from gateway.sequence import looks, sequencer
@@ -68,6 +69,34 @@ async def test_other_content_is_a_conflict(door: Door) -> None:
         await door.one(offer(1, content="other"))
     with pytest.raises(IdempotencyConflict):
         await door.one(offer(2, key="k"))
+
+
+@pytest.mark.parametrize("again", [offer(1, content="other"), offer(2, key="k")], ids=["seq", "key"])
+async def test_other_content_is_a_conflict_though_retention_has_removed_the_first(door: Door, again: Offer) -> None:
+    """Regression: it was 503 for as long as the gateway remembered the event."""
+    await door.one(offer(1, key="k"))
+    await door.stored_to(1)
+    door.store.numbering[KEY] = Known(head=1, removed=True)
+    with pytest.raises(IdempotencyConflict):
+        await door.one(again)
+
+
+@pytest.mark.parametrize("again", [offer(1, content="other"), offer(2, key="k")], ids=["seq", "key"])
+async def test_other_content_is_a_conflict_though_an_open_transaction_hides_the_first(door: Door, again: Offer) -> None:
+    await door.one(offer(1, key="k"))
+    door.tails.hidden_from = 0
+    with pytest.raises(IdempotencyConflict):
+        await door.one(again)
+
+
+async def test_a_seq_whose_record_persistence_has_rejected_is_free(door: Door) -> None:
+    """Memory knows what was acknowledged, the store what counts."""
+    await door.one(offer(1))
+    await door.one(offer(2, key="used before"))
+    await door.stored_to(2)
+    first = Entry(sha256=offer(1).event.sha256, idempotency_key=None, receipt=Receipt("run.events", 0, 0))
+    door.store.numbering[KEY] = Known(head=1, entries={1: first})
+    assert (await door.one(offer(2)))[0] == "accepted"
 
 
 async def test_what_others_wrote_is_a_duplicate_at_their_place(door: Door) -> None:
@@ -164,7 +193,7 @@ async def test_what_the_store_has_leaves_the_tail() -> None:
     assert not tail.full
     assert tail.add_to(Known(), KEY, asked).entries.keys() == {4}
     tail.begin_at(9)
-    assert (tail.add_to(Known(), KEY, asked), tail.end) == (Known(), 9)
+    assert (tail.add_to(Known(), KEY, asked), tail.end) == (Known(seen_to=9), 9)
 
 
 async def test_the_run_waits_while_an_event_is_in_doubt(door: Door) -> None:
