@@ -4,6 +4,12 @@ How a consumer is configured that only looks: it joins no group, commits nothing
 It reads from places that it is given, and may ask what the group whose id it bears has committed.
 """
 
+from confluent_kafka import KafkaError, Message
+
+MIB = 1024 * 1024
+FETCH_BYTES_MAX = 16 * MIB  # above any batch of a topic of ours
+# Also the bound to which the client inflates zstd; of the other codings it has none.
+ANSWER_BYTES_MAX = 32 * MIB
 FETCH_WAIT_MS = 10  # a fetch that waits for news holds up the next look
 QUEUED_KIB_MAX = 16 * 1024
 FULL_WAIT_MS = 10  # until it is fetched on after so much was queued; librdkafka's second would be most of a look
@@ -22,6 +28,8 @@ def looking_config(bootstrap: str, *, group_id: str, client_id: str) -> dict[str
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
         "allow.auto.create.topics": False,
+        "fetch.max.bytes": FETCH_BYTES_MAX,
+        "receive.message.max.bytes": ANSWER_BYTES_MAX,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         "queued.max.messages.kbytes": QUEUED_KIB_MAX,
         "fetch.queue.backoff.ms": FULL_WAIT_MS,
@@ -29,3 +37,20 @@ def looking_config(bootstrap: str, *, group_id: str, client_id: str) -> dict[str
         "log_level": 0,  # that the broker is away is said by who asks
         "error_cb": lambda _error: None,
     }
+
+
+def is_unreadable(error: KafkaError) -> bool:
+    """
+    True if *error* says that a record is there that can never be read: its batch does not inflate, or to too much.
+
+    The message that carries it has the record's place. The client tries it again for ever; seek past it.
+    """
+    return error.code() in (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG)  # noqa: SLF001  # their public spelling
+
+
+def headers_of(message: Message) -> list[tuple[str, bytes | None]]:
+    """Return the headers of *message*; none where the name of one is not UTF-8, which any producer may write."""
+    try:
+        return list(message.headers() or ())
+    except UnicodeDecodeError:
+        return []

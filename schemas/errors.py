@@ -37,6 +37,7 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"
     NUL_CHARACTER = "nul_character"
     NO_ORIGIN = "no_origin"
+    TOO_LARGE = "too_large"
     NOT_STORABLE = "not_storable"
     KEY_MISMATCH = "key_mismatch"
     INVALID_EVENT = "invalid_event"

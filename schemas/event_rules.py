@@ -65,11 +65,17 @@ def agent_id_of(meta: Mapping[str, object]) -> str:
 def size_faults(*, payload: str, meta: str) -> list[Fault]:
     """What exceeds its bound in the JSON texts of an event's two free parts."""
     faults = []
-    if len(meta) > META_BYTES_MAX or len(meta.encode()) > META_BYTES_MAX:
+    if exceeds(meta, META_BYTES_MAX):
         faults.append(Fault(pointer="/meta", detail=f"more than {META_BYTES_MAX} bytes"))
-    if len(payload) > EVENT_BYTES_MAX:
+    if exceeds(payload, EVENT_BYTES_MAX):
         faults.append(Fault(pointer="/payload", detail=f"more than {EVENT_BYTES_MAX} bytes"))
     return faults
+
+
+def exceeds(text: str, bytes_max: int) -> bool:
+    """True if *text* has more than *bytes_max* bytes as UTF-8."""
+    # Encoded only where it matters: a character has 1 to 4 bytes.
+    return len(text) > bytes_max or (4 * len(text) > bytes_max and len(text.encode()) > bytes_max)
 
 
 def _seq_fault(value: object) -> str | None:

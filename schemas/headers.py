@@ -29,6 +29,12 @@ ERROR_STAGE = "__connect.errors.stage"
 ERROR_CLASS = "__connect.errors.exception.class.name"
 ERROR_MESSAGE = "__connect.errors.exception.message"
 
+# On a dead letter that does not have all bytes of its record: which parts are cut off ("value", "key value headers"),
+# and of a value that was seen whole its length and digest.
+CUT_PARTS = "cut-parts"
+CUT_VALUE_BYTES = "cut-value-bytes"
+CUT_VALUE_SHA256 = "cut-value-sha256"
+
 # The parts of a run's event ids that are no numbers.
 FINALIZED_PART = "finalized"
 ENVIRONMENT_PART = "environment"
@@ -38,6 +44,7 @@ OF_DEAD_LETTERS = frozenset(
     {
         *(ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET, ATTEMPT, FAILED_PART),
         *(ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET, ERROR_STAGE, ERROR_CLASS, ERROR_MESSAGE),
+        *(CUT_PARTS, CUT_VALUE_BYTES, CUT_VALUE_SHA256),
     }
 )
 

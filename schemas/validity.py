@@ -24,6 +24,7 @@ from schemas.event_rules import (
     TYPE_PATTERN,
     agent_id_of,
     event_faults,
+    exceeds,
     is_id,
     size_faults,
 )
@@ -205,7 +206,7 @@ def _environment_rejection(record: EnvironmentCaptured) -> Rejection | None:
         environment = strictjson.decode(record.environment)
     except (Invalid, strictjson.NotJson) as error:
         return Rejection(reason=Reason.INVALID_EVENT, detail=f"/environment: {error}")
-    if not isinstance(environment, dict) or len(record.environment) > ENVIRONMENT_BYTES_MAX:
+    if not isinstance(environment, dict) or exceeds(record.environment, ENVIRONMENT_BYTES_MAX):
         return Rejection(
             reason=Reason.INVALID_EVENT,
             detail=f"/environment: a JSON object of at most {ENVIRONMENT_BYTES_MAX} bytes",

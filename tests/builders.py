@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from processors.runtime.batch import Cut
 from schemas import codec, headers
 from schemas.canonical import event_digest
 from schemas.credentials import Agent, Credentials, Gateway, Tenant
@@ -86,6 +87,7 @@ class Raw:
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
     attempt: int = 0
     tier: int = 0
+    cut: Cut | None = None
 
 
 def raw(

@@ -159,6 +159,7 @@ class _Counter:
         self._found = waiting(bootstrap, group, selection)
         self.by_reason: Counter[str] = Counter()
         self.exhausted = 0
+        self.cut = 0
         self.last_offset = -1  # of what was looked at; the topic has one partition
 
     @property
@@ -168,7 +169,8 @@ class _Counter:
     def letters(self) -> Iterator[Letter]:
         for letter in self._found:
             self.by_reason[letter.reason] += 1
-            self.exhausted += letter.is_exhausted
+            self.cut += letter.is_cut
+            self.exhausted += letter.is_exhausted and not letter.is_cut
             self.last_offset = letter.raw.offset
             yield letter
 
@@ -192,13 +194,15 @@ class _Order:
     selection: Selection
     settlement: Settlement
     exhausted: int = 0
+    cut: int = 0
 
     def carry_out(self, *, question: str, dry_run: bool, yes: bool, as_json: bool) -> int:
         """How many letters were settled, or with *dry_run* would be."""
         counter = _Counter(self.bootstrap, self.group, self.selection)
         counter.count()
-        self.exhausted = counter.exhausted if self.settlement is Settlement.REDRIVEN else 0
-        meant = counter.total - self.exhausted
+        if self.settlement is Settlement.REDRIVEN:
+            self.exhausted, self.cut = counter.exhausted, counter.cut
+        meant = counter.total - self.exhausted - self.cut
         if not as_json:
             counter.print()
         if dry_run or not meant:
@@ -216,7 +220,7 @@ class _Order:
         for letter in waiting(self.bootstrap, self.group, self.selection):
             if letter.raw.offset > last_offset:  # it came while the question stood: nobody was asked about it
                 return
-            if self.settlement is Settlement.DROPPED or not letter.is_exhausted:
+            if self.settlement is Settlement.DROPPED or not (letter.is_exhausted or letter.is_cut):
                 yield letter
 
     def report(self, done: int, *, dry_run: bool, as_json: bool, lag_records: int | None = None) -> None:
@@ -224,12 +228,17 @@ class _Order:
         if as_json:
             print_json(
                 {self.settlement.value: 0 if dry_run else done, "would_be": done if dry_run else None}
-                | {"exhausted": self.exhausted, "lag_records": lag_records}
+                | {"exhausted": self.exhausted, "cut": self.cut, "lag_records": lag_records}
             )
             return
         console.print(f"{done} dead letters {'would be ' if dry_run else ''}{self.settlement.value}")
         if self.exhausted:
             console.print(f"{self.exhausted} were sent back {ATTEMPTS_MAX - 1} times already and stay")
+        if self.cut:
+            console.print(
+                f"{self.cut} have lost bytes of their records and cannot be sent back: "
+                "their origin names the record in the log"
+            )
         if lag_records:
             console.print(
                 f"{self.group.name} has {lag_records} of them left to handle; its /readyz says what it waits for"
@@ -269,6 +278,7 @@ def _row(letter: Letter) -> dict[str, object]:
         "key": letter.key,
         "at": letter.at,
         "attempt": letter.attempt,
+        "bytes": "cut" if letter.is_cut else "whole",
         "reason": letter.reason,
         "detail": detail,
     }

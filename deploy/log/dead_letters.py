@@ -54,6 +54,11 @@ class Letter:
         return None if self.raw.timestamp_ms is None else headers.moment_of(self.raw.timestamp_ms)
 
     @property
+    def is_cut(self) -> bool:
+        """True if it does not have all bytes of its record, so that it cannot be sent back."""
+        return headers.find(self.raw.headers, headers.CUT_PARTS) is not None
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether it was sent back as often as it may be."""
         return self.attempt >= ATTEMPTS_MAX
@@ -126,7 +131,7 @@ def _chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
     size_bytes = 0
     for letter in letters:
         chunk.append(letter)
-        size_bytes += len(letter.raw.value or b"")
+        size_bytes += letter.raw.size_bytes
         if len(chunk) >= CHUNK_LETTERS or size_bytes >= CHUNK_BYTES:
             yield chunk
             chunk, size_bytes = [], 0

@@ -4,7 +4,7 @@ Records of one topic from a place on, without a consumer group: nothing is commi
 Records of one partition come in order; partitions are mixed as they arrive.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 
 from deploy.errors import Failed, NotReachable
+from schemas.consumer import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
 from schemas.topics import RECORD_BYTES_MAX
 
 TIMEOUT_S = 10.0
@@ -46,6 +47,13 @@ class Raw:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    problem: str | None = None  # why the record cannot be read: it has no key, value and headers then
+
+    @property
+    def size_bytes(self) -> int:
+        """Key, value and headers."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 def parse_start(text: str) -> Start:
@@ -83,6 +91,8 @@ def records(bootstrap: str, topic: str, start: Start, *, follow: bool) -> Iterat
             "isolation.level": "read_committed",
             "enable.partition.eof": False,
             "fetch.message.max.bytes": RECORD_BYTES_MAX,
+            "fetch.max.bytes": FETCH_BYTES_MAX,
+            "receive.message.max.bytes": ANSWER_BYTES_MAX,
             "allow.auto.create.topics": False,
             "log_level": 0,
             "error_cb": lambda _error: None,  # a broker that is away for a while is none; the library reconnects
@@ -127,14 +137,14 @@ def _places(consumer: Consumer, topic: str, start: Start) -> list[tuple[TopicPar
 def _poll(consumer: Consumer) -> Iterator[Raw]:
     while True:
         if (message := consumer.poll(POLL_S)) is not None:
-            yield _raw(message)
+            yield _raw(consumer, message)
 
 
 def _poll_until(consumer: Consumer, unread: dict[int, int]) -> Iterator[Raw]:
     """Read on until each partition's position has reached its end, which may be no record (a marker, say)."""
     while unread:
         if (message := consumer.poll(POLL_S)) is not None:
-            raw = _raw(message)
+            raw = _raw(consumer, message)
             if raw.offset < unread.get(raw.partition, 0):
                 yield raw
         # Negative until the first record of a partition has come.
@@ -142,16 +152,42 @@ def _poll_until(consumer: Consumer, unread: dict[int, int]) -> Iterator[Raw]:
         unread = {partition: end for partition, end in unread.items() if reached[partition] < end}
 
 
-def _raw(message: Message) -> Raw:
+def _raw(consumer: Consumer, message: Message) -> Raw:
+    place = message.topic() or "", message.partition() or 0, message.offset() or 0
     if (error := message.error()) is not None:
-        raise KafkaException(error)
+        if not is_unreadable(error):
+            raise KafkaException(error)
+        topic, partition, offset = place
+        consumer.seek(TopicPartition(topic, partition, offset + 1))  # else the client tries it again for ever
+        return _record(*place, problem="its batch does not inflate, or to more than is read")
     kind, timestamp_ms = message.timestamp()
-    return Raw(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
+    return _record(
+        *place,
         timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
         key=message.key(),
         value=message.value(),
-        headers=list(message.headers() or []),
+        headers=headers_of(message),
+    )
+
+
+def _record(
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    timestamp_ms: int | None = None,
+    key: bytes | None = None,
+    value: bytes | None = None,
+    headers: Sequence[tuple[str, bytes | None]] = (),
+    problem: str | None = None,
+) -> Raw:
+    return Raw(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp_ms=timestamp_ms,
+        key=key,
+        value=value,
+        headers=list(headers),
+        problem=problem,
     )

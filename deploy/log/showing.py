@@ -56,6 +56,8 @@ class Shown:
 
 def show(raw: Raw, credentials: CurrentCredentials | None) -> Shown:
     """Decode *raw* and check it against *credentials*, if there are any."""
+    if raw.problem is not None:
+        return Shown(raw=raw, record=None, verified=False, problem=raw.problem)
     try:
         record = decode(raw.value)
     except Poison as poison:

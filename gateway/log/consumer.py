@@ -14,10 +14,20 @@ from confluent_kafka import (
 )
 
 from gateway.errors import LogUnavailable
-from schemas.consumer import looking_config
+from schemas.consumer import is_unreadable, looking_config
 
 REQUEST_S = 2.0
 MESSAGES_MAX = 500  # taken from the client at once
+
+
+class Unreadable(KafkaException):
+    """A record is there that can never be read."""
+
+    def __init__(self, error: KafkaError, *, partition: int, offset: int) -> None:
+        """Name its place."""
+        super().__init__(error)
+        self.partition = partition
+        self.offset = offset
 
 
 def looking_consumer(bootstrap: str, *, group_id: str, committed_only: bool = True) -> Consumer:
@@ -80,5 +90,7 @@ def messages_until(consumer: Consumer, deadline_s: float) -> Iterator[Message]:
 def _sound(message: Message) -> Message:
     error = message.error()
     if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
+        if is_unreadable(error):
+            raise Unreadable(error, partition=message.partition() or 0, offset=message.offset() or 0)
         raise KafkaException(error)
     return message

@@ -23,6 +23,7 @@ from confluent_kafka.admin import OffsetSpec
 from gateway.errors import LogUnavailable
 from gateway.log.consumer import (
     REQUEST_S,
+    Unreadable,
     edges_of,
     looking_consumer,
     messages_until,
@@ -32,6 +33,7 @@ from gateway.log.consumer import (
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
 from schemas import headers, lookups
+from schemas.consumer import headers_of
 from schemas.positions import Fault, Position, fault
 from schemas.topics import Group
 from schemas.transactions import OpenTransaction, TransactionsUnknown, open_transactions
@@ -193,6 +195,8 @@ class LogReader:
         consumer.assign([_partition(place)])
         try:
             record = _next(consumer)
+        except Unreadable:
+            record = LogRecord(place=place, written_at=None, key=None, value=None, headers=())
         finally:
             consumer.unassign()
         # An offset that a transaction's marker took, or that compaction left empty, is no record's.
@@ -301,7 +305,7 @@ def record_of(message: Message) -> LogRecord:
         written_at=_written_at(message),
         key=message.key(),
         value=message.value(),
-        headers=message.headers() or (),
+        headers=headers_of(message),
     )
 
 

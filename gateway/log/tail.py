@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from confluent_kafka import TopicPartition
 
 from gateway.errors import LogUnavailable
-from gateway.log.consumer import edges_of, looking_consumer, messages_until, partitions_of
+from gateway.log.consumer import Unreadable, edges_of, looking_consumer, messages_until, partitions_of
 from gateway.log.reader import record_of
 from gateway.log.thread import ClientThread
 from gateway.sequence.tail import PartitionTail
@@ -72,8 +72,20 @@ class TailReader:
         return frozenset(tail.partition for tail in tails if tail.end >= ends[tail.partition])
 
     def _read(self, unread: dict[int, PartitionTail], ends: Mapping[int, int], deadline_s: float) -> None:
-        if not unread:
-            return
+        while unread:
+            try:
+                self._read_on(unread, ends, deadline_s)
+            except Unreadable as record:
+                # Persistence makes it a dead letter: it is no event of any run.
+                tail = unread.get(record.partition)
+                if tail is not None:
+                    tail.end = max(tail.end, record.offset + 1)
+                    if not _goes_on(tail, ends):
+                        del unread[record.partition]
+            else:
+                return
+
+    def _read_on(self, unread: dict[int, PartitionTail], ends: Mapping[int, int], deadline_s: float) -> None:
         self._consumer.assign([_end_of(tail) for tail in unread.values()])
         try:
             for message in messages_until(self._consumer, deadline_s):

@@ -87,6 +87,7 @@ ONE_RUN = """
 # Documents leave as text: decoding and encoding them again would change their numbers.
 LIST_EVENTS = """
     SELECT seq, t, actor, type, agent_id, payload::text, payload_ref::text, meta::text,
+           coalesce(octet_length(payload::text), 0) + octet_length(meta::text) AS size_bytes,
            encode(event_sha256, 'hex') AS event_sha256, kafka_partition, kafka_offset, received_at, stored_at
     FROM trace_events
     WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s AND seq > %(after_seq)s
@@ -210,7 +211,7 @@ class PostgresRunStore:
             async for row in cursor.stream(LIST_EVENTS, parameters):
                 if len(page) == limit or size_bytes > PAGE_BYTES_MAX:
                     return page, True
-                size_bytes += len(row["payload"] or "") + len(row["meta"])
+                size_bytes += row["size_bytes"]
                 page.append(_event_view(row))
         return page, False
 

@@ -15,7 +15,7 @@ from processors.fanout.places import TopicEnds
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
-from schemas.consumer import looking_config
+from schemas.consumer import headers_of, is_unreadable, looking_config
 from schemas.cursors import topic_id
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
 
@@ -117,7 +117,12 @@ class KafkaLog:
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
                     return records, end  # what is left are markers of transactions
-                raise KafkaException(error)
+                if not is_unreadable(error):
+                    raise KafkaException(error)
+                # Nobody is shown such a record: it is passed over.
+                next_offset = max(next_offset, (message.offset() or 0) + 1)
+                consumer.seek(TopicPartition(message.topic() or "", message.partition() or 0, next_offset))
+                continue
             record = _raw(message)
             if record.offset >= end:
                 return records, end
@@ -174,5 +179,5 @@ def _raw(message: Message) -> RawRecord:
         timestamp_ms,
         message.key(),
         message.value(),
-        message.headers() or (),
+        headers_of(message),
     )

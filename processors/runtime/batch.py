@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.errors import Reason
 from schemas.positions import Mark
 
 
@@ -13,6 +14,15 @@ class Partition(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """What stands for the bytes of a record that are not here: it can only be a dead letter without them."""
+
+    reason: Reason
+    detail: str
+    value_bytes: int | None = None  # None: its value was never seen whole
+    value_sha256: str | None = None
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
@@ -28,6 +38,13 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 0  # how often it was a dead letter that an operator sent back
     tier: int = 0  # how many of its group's delay tiers it has waited in
     epoch: int = -1  # of the leader that appended it; -1: not known
+    cut: Cut | None = None  # None: key, value and headers are all there
+
+
+class Slice(list[RawRecord]):
+    """Fetched records, and about how many bytes of memory they take."""
+
+    size_bytes = 0
 
 
 class Batch:
@@ -40,7 +57,10 @@ class Batch:
         self.partition = partition
         self.records = records
         self.end_offset = records[-1].offset + 1
-        self.size_bytes = sum([len(record.value or b"") for record in records])
+        if isinstance(records, Slice):
+            self.size_bytes = records.size_bytes
+        else:
+            self.size_bytes = sum([len(record.value or b"") for record in records])
         self.mark: Mark | None = None  # of the last record, where the group keeps marks
         self.begun = False
         self.finished = False

@@ -18,8 +18,8 @@ import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
-from processors.runtime.dead_letters import DeadLetters, Outgoing, dead_letter, deferral
-from processors.runtime.errors import Transient
+from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
+from processors.runtime.errors import Refused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
@@ -156,14 +156,27 @@ class Delivery:
         if not failure.again or raw.tier >= len(tiers):
             await self._bury(partition, raw, poison)
             return
-        letter = deferral(raw, poison, group=self._group)
-        await self._until_possible(partition, lambda: self._write(tiers[raw.tier].topic, letter))
-        self._count(partition, Tally({(Outcome.DEFERRED, poison.reason): 1}))
+        letter, tier = deferral(raw, poison, group=self._group), tiers[raw.tier].topic
+        if letter is None or not await self._is_taken(partition, tier, letter):
+            await self._bury(partition, raw, poison)
+        else:
+            self._count(partition, Tally({(Outcome.DEFERRED, poison.reason): 1}))
+
+    async def _is_taken(self, partition: Partition, topic: Topic, letter: Outgoing) -> bool:
+        """Write *letter*; False if *topic* refuses it for good."""
+        try:
+            await self._until_possible(partition, lambda: self._write(topic, letter))
+        except Refused as refusal:
+            log.warning("a topic refuses a record", topic=topic.name, reason=str(refusal))
+            return False
+        return True
 
     async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
         await self._until_admitted(partition, raw, poison)
-        letter = dead_letter(raw, poison, group=self._group)
-        await self._until_possible(partition, lambda: self._write(self._group.dead_letters, letter))
+        topic = self._group.dead_letters
+        if not await self._is_taken(partition, topic, dead_letter(raw, poison, group=self._group)):
+            without_bytes = cut_letter(raw, poison, group=self._group)
+            await self._until_possible(partition, lambda: self._write_cut(topic, without_bytes))
         self._poisoned[partition].dead_lettered(self._limit())
         self._count(partition, Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
         log.warning(
@@ -185,6 +198,13 @@ class Delivery:
             await self._rest(partition, HALTED_S)
         self._health.goes_on(partition)
         log.warning("lane goes on", partition=partition.partition, reason="the dead-letter limit was raised")
+
+    async def _write_cut(self, topic: Topic, letter: Outgoing) -> Tally:
+        try:
+            return await self._write(topic, letter)
+        except Refused as refusal:
+            # A letter of a few KB: what is wrong is the topic, and an operator can mend it.
+            raise Transient(f"{refusal}; see the topic's settings") from refusal
 
     async def _write(self, topic: Topic, letter: Outgoing) -> Tally:
         await self._dead_letters.write(topic, [letter])

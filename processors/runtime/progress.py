@@ -13,6 +13,7 @@ from processors.runtime.batch import Batch, Partition
 
 BATCHES_MAX = 3  # unfinished batches of one partition: one in work, the next ready, one on its way
 BYTES_MAX = 32 * 1024 * 1024  # and their bytes; a single batch may exceed it
+TOTAL_BYTES_MAX = 3 * BYTES_MAX  # of all partitions; one that has no batch gets one nevertheless
 
 
 @dataclass(slots=True)
@@ -40,22 +41,27 @@ class Progress:
         self._commits = commits
         self.left_work = False  # whether something begun was not finished or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
+        self._size_bytes = 0
 
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Start anew for each of *partitions*."""
         for partition in partitions:
             self._assigned[partition] = _Assigned()
+        self._size_bytes = sum(held.size_bytes for held in self._assigned.values())
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop what is known of revoked *partitions*; a batch that finishes later counts for nothing."""
         dropped = [held for partition in partitions if (held := self._assigned.pop(partition, None)) is not None]
+        self._size_bytes = sum(held.size_bytes for held in self._assigned.values())
         if dropped:
             self.left_work = any(held.leaves_work for held in dropped)
 
     def has_room(self, partition: Partition) -> bool:
         """Say whether another batch of *partition* may be fetched."""
         held = self._assigned.get(partition)
-        return held is not None and len(held.batches) < BATCHES_MAX and held.size_bytes < BYTES_MAX
+        if held is None or not held.batches:
+            return held is not None
+        return len(held.batches) < BATCHES_MAX and held.size_bytes < BYTES_MAX and self._size_bytes < TOTAL_BYTES_MAX
 
     def open(self, batch: Batch) -> bool:
         """Take *batch* in, in log order; False if its partition is not ours any more."""
@@ -64,6 +70,7 @@ class Progress:
             return False
         held.batches.append(batch)
         held.size_bytes += batch.size_bytes
+        self._size_bytes += batch.size_bytes
         return True
 
     def finish(self, batch: Batch) -> None:
@@ -75,6 +82,7 @@ class Progress:
         while held.batches and held.batches[0].finished:
             done = held.batches.popleft()
             held.size_bytes -= done.size_bytes
+            self._size_bytes -= done.size_bytes
             if self._commits:
                 held.reached = done.end_offset
 

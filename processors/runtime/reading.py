@@ -10,6 +10,7 @@ from schemas import codec
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
 from schemas.events import EndpointState, RunRecord, TraceRecord
+from schemas.topics import RECORD_BYTES_MAX
 from schemas.validity import check_direct, is_sealed
 
 
@@ -41,6 +42,9 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
     arrivals: list[Arrival] = []
     unreadable: list[Unreadable] = []
     for raw in records:
+        if (why := _unhandled(raw)) is not None:
+            unreadable.append(Unreadable(raw, why, len(arrivals)))
+            continue
         headers = dict(raw.headers)
         sealed = is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials)
         try:
@@ -57,6 +61,15 @@ def refuses_any(found: tuple[list[Arrival], list[Unreadable]]) -> bool:
     """Return True if newer credentials might accept a record that *found*, the result of a `read`, refuses."""
     arrivals, unreadable = found
     return bool(unreadable) or any(arrival.rejection is not None for arrival in arrivals)
+
+
+def _unhandled(raw: RawRecord) -> Poison | None:
+    """Return why *raw* is not looked into; None if it is."""
+    if raw.cut is not None:
+        return Poison(raw.cut.reason, raw.cut.detail)
+    if raw.value is not None and len(raw.value) > RECORD_BYTES_MAX:
+        return Poison(Reason.TOO_LARGE, f"a value of {len(raw.value)} bytes; at most {RECORD_BYTES_MAX} are handled")
+    return None
 
 
 def _decode(raw: RawRecord) -> RunRecord:

@@ -1,6 +1,6 @@
 """A record that was put aside, as the record that it was: its own place in the log, its own headers."""
 
-from processors.runtime.batch import RawRecord
+from processors.runtime.batch import Cut, RawRecord
 from schemas import headers
 from schemas.errors import Poison, Reason
 
@@ -26,6 +26,19 @@ def restore(letter: RawRecord, *, tier: int = 0) -> RawRecord:
         headers=[(name, value) for name, value in letter.headers if name not in headers.OF_DEAD_LETTERS],
         attempt=_number(bears, headers.ATTEMPT),
         tier=tier,
+        cut=_cut(bears),
+    )
+
+
+def _cut(bears: dict[str, bytes | None]) -> Cut | None:
+    if headers.CUT_PARTS not in bears:
+        return None
+    sha256 = bears.get(headers.CUT_VALUE_SHA256)
+    return Cut(
+        reason=Reason.TOO_LARGE,
+        detail="bytes of the record were cut off when it became a dead letter",
+        value_bytes=headers.number_of(bears.get(headers.CUT_VALUE_BYTES)),
+        value_sha256=None if sha256 is None else sha256.decode("ascii", "replace"),
     )
 
 

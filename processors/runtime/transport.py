@@ -22,7 +22,7 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP, AppT, ConsumerMessage
 
 from processors.runtime import fetched
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, Partition, Slice
 from processors.runtime.continuity import Continuity
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
@@ -123,7 +123,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             for tp, records in slices:
                 self._rewind(tp, records[0].offset)
 
-    async def _fetch(self, wanted: set[TP], timeout_s: float) -> Mapping[Any, list[RawRecord]]:
+    async def _fetch(self, wanted: set[TP], timeout_s: float) -> Mapping[Any, Slice]:
         try:
             return await self._getmany(active_partitions=wanted, timeout=timeout_s) or {}
         except OffsetOutOfRangeError as error:
@@ -159,10 +159,13 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self.transport.progress.pass_by(Partition(*tp), end, self._committed_offset[tp])
         return True
 
-    def _within_ends(self, fetched: Mapping[Any, list[RawRecord]]) -> Iterator[tuple[TP, list[RawRecord]]]:
+    def _within_ends(self, fetched: Mapping[Any, Slice]) -> Iterator[tuple[TP, Slice]]:
         for tp, records in fetched.items():
             end = self.transport.ends.get(Partition(tp.topic, tp.partition))
-            within = records if end is None else [record for record in records if record.offset < end]
+            within = records
+            if end is not None and records[-1].offset >= end:
+                within = Slice(record for record in records if record.offset < end)
+                within.size_bytes = records.size_bytes
             if within:
                 yield TP(tp.topic, tp.partition), within
 

@@ -6,6 +6,7 @@ They are pinned exactly; this suite says at the first upgrade which of them move
 
 import inspect
 import struct
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher, subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from faust import App
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer as BaseConsumer
@@ -23,7 +24,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import ConsumerMessage
 from mode import Service
 
-from processors.runtime.fetched import EpochRecords, SliceRecords
+from processors.runtime.fetched import EpochRecords, SliceRecords, SliceResult
+from processors.runtime.inflating import INFLATE
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,24 @@ def batch_of(*, epoch: int, offset: int) -> bytes:
     builder.append(0, timestamp=0, key=None, value=b"v", headers=[])
     made = builder.build()
     return struct.pack(">q", offset) + bytes(made[8:12]) + struct.pack(">i", epoch) + bytes(made[16:])
+
+
+def test_what_was_fetched_is_handed_out_by_the_class_that_we_put_in_its_place() -> None:
+    stock = fetcher.FetchResult
+    assert SliceResult.__bases__ == (stock,)
+    assert parameters(stock.getall) == ["self", "max_records"]
+    assert parameters(stock.check_assignment) == ["self", "tp"]
+    assert {"_update_position", "has_more"} <= set(dir(stock))
+    assert "self._partition_records.next_fetch_offset" in inspect.getsource(stock._update_position)
+    fetch = inspect.getsource(fetcher.Fetcher)
+    for use in (" FetchResult(", "type(res_or_error) is FetchResult", "res_or_error.getall(max_records)"):
+        assert use in fetch
+
+
+def test_batches_are_inflated_by_the_functions_that_we_put_in_their_place() -> None:
+    batches = sys.modules[DefaultRecordBatch.__module__]
+    assert all(hasattr(batches, name) for name in INFLATE)
+    assert {"base_offset", "next_offset", "max_timestamp"} <= set(dir(DefaultRecordBatch))
 
 
 def test_a_position_can_be_read() -> None:

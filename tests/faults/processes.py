@@ -205,6 +205,12 @@ def resident_mib(pid: int) -> int:
     return pages * os.sysconf("SC_PAGESIZE") // 1024**2
 
 
+def peak_mib(pid: int) -> int:
+    """How much memory a process held at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+
 def open_files(pid: int) -> int:
     """How many descriptors a process holds, of files and connections."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))

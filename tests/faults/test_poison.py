@@ -1,18 +1,23 @@
 """Poison wherever it stands in a slice: into the dead letters with its bytes, its neighbours stored in order."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 
 import psycopg
 import pytest
+from confluent_kafka import Message, Producer
 
 from deploy.local.development import LIMITS
 from processors.runtime.limit import DeadLetterLimit
+from schemas import headers
+from schemas.producer import producer_config
+from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, evaluation
 from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_lag
 from tests.faults.database import stored
-from tests.faults.processes import held_down, page
-from tests.faults.records import POISON, dead_letters, good, new_run, original_place, produce
+from tests.faults.processes import held_down, page, peak_mib
+from tests.faults.records import POISON, WITHIN_S, dead_letters, good, new_run, original_place, produce, read_topic
 from tests.stack import RunningStack, wait_until
 
 G, P = True, False
@@ -26,6 +31,10 @@ SLICES = {
 
 REFUSED = 10_000
 PARTITION = 5
+PROCESSES = ("gateway", "persistence", "evaluation", "fanout")
+LARGE_BYTES = 13 * 1024 * 1024  # inflated it may be, as a dead letter it would be larger than its topic takes
+HUGE_BYTES = 200_000_000  # 7 KB in zstd
+MEMORY_MAX_MIB = 300
 # A fault of ours: the store refuses the events of one agent. The class (23, constraint) says poison.
 REFUSE = "ALTER TABLE trace_events ADD CONSTRAINT refused CHECK (agent_id <> 'demo-agent') NOT VALID"
 ADMIT = "ALTER TABLE trace_events DROP CONSTRAINT refused"
@@ -52,6 +61,70 @@ def test_poison_costs_none_of_its_neighbours(stack: RunningStack) -> None:
             place for place, kind in enumerate(kinds) if kind is P
         ], name
         assert stored(stack, runs[name]) == list(range(1, kinds.count(G) + 1)), name
+
+
+@pytest.mark.parametrize("coding", ["zstd", "gzip", "lz4", "snappy"])
+def test_records_that_are_large_once_they_are_inflated_stop_nobody(stack: RunningStack, coding: str) -> None:
+    """Regression: one such record stopped persistence and each endpoint for ever; its letter was too large to write."""
+    run_id = new_run()
+    pids = {name: stack.process(name).pid for name in PROCESSES}
+    produce(stack, run_id, [good(stack, run_id, 1)], partition=PARTITION)
+    wal_ids = produce_packed(stack, run_id, [b"a" * LARGE_BYTES, bytes(HUGE_BYTES)], coding=coding, partition=PARTITION)
+    produce(stack, run_id, [good(stack, run_id, 2)], partition=PARTITION)
+    wait_until(lambda: stored(stack, run_id) == [1, 2], timeout_s=60, what="the events around them to be stored")
+    large, huge = (letter_of(stack, PERSISTENCE, wal_id) for wal_id in wal_ids)
+    assert (large.value(), huge.value()) == (None, None)
+    assert large.key() == run_id.encode()
+    bears, bears_of_huge = dict(large.headers() or []), dict(huge.headers() or [])
+    assert bears[headers.CUT_PARTS] == b"value"
+    assert bears[headers.CUT_VALUE_BYTES] == b"%d" % LARGE_BYTES
+    assert bears[headers.CUT_VALUE_SHA256] == sha256(b"a" * LARGE_BYTES).hexdigest().encode()
+    assert bears_of_huge[headers.CUT_PARTS] == b"value key headers"
+    assert bears_of_huge[headers.ERROR_CLASS] == b"too_large"
+    for wal_id in wal_ids:
+        assert letter_of(stack, evaluation("default"), wal_id).value() is None
+    assert {name: stack.process(name).pid for name in PROCESSES} == pids
+    assert all(peak_mib(pid) < MEMORY_MAX_MIB for pid in pids.values()), {name: peak_mib(pids[name]) for name in pids}
+    listed = json.loads(stack.command("dlq", "list", wal_ids[0], wal_ids[1], "--json"))
+    assert [each["bytes"] for each in listed["letters"]] == ["cut", "cut"]
+    shown = json.loads(stack.command("dlq", "show", wal_ids[0], "--json"))
+    assert shown["headers"][headers.CUT_VALUE_BYTES] == str(LARGE_BYTES)
+    done = json.loads(stack.command("dlq", "redrive", wal_ids[0], wal_ids[1], "--yes", "--json"))
+    assert (done["redriven"], done["cut"]) == (0, 2)
+
+
+def produce_packed(
+    stack: RunningStack, run_id: str, values: Sequence[bytes], *, coding: str, partition: int
+) -> list[str]:
+    """Append *values* as a producer without our bounds does, each a compressed batch of its own; their wal_ids."""
+    config = producer_config(stack.addresses.kafka, client_id="fault", record_bytes_max=2 * HUGE_BYTES)
+    producer = Producer(config | {"compression.type": coding, "linger.ms": 0})
+    wal_ids: list[str] = []
+
+    def reported(error: object, message: Message) -> None:
+        assert error is None, error
+        wal_ids.append(f"{message.topic()}/{message.partition()}/{message.offset()}")
+
+    for value in values:
+        producer.produce(RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition, on_delivery=reported)
+        assert producer.flush(WITHIN_S) == 0
+    return wal_ids
+
+
+def letter_of(stack: RunningStack, group: Group, wal_id: str) -> Message:
+    """The dead letter of the record at *wal_id*, once it is there."""
+    found: list[Message] = []
+
+    def is_there() -> bool:
+        origin = [headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET]
+        for letter in read_topic(stack, group.dead_letters):
+            bears = dict(letter.headers() or [])
+            if "/".join((bears.get(name) or b"").decode() for name in origin) == wal_id:
+                found.append(letter)
+        return bool(found)
+
+    wait_until(is_there, timeout_s=60, what=f"{wal_id} to be a dead letter of {group.name}")
+    return found[-1]
 
 
 def test_a_topic_of_nothing_but_poison_stops_at_the_limit_and_goes_on_when_it_is_raised(stack: RunningStack) -> None:

@@ -10,8 +10,8 @@ from enum import Enum
 from functools import cache
 
 from processors.persistence.verdicts import Place, RunKey
-from processors.runtime.batch import Partition
-from processors.runtime.progress import BYTES_MAX
+from processors.runtime.batch import Cut, Partition
+from schemas.errors import Reason
 from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus
 from tests.builders import TENANT, TOPIC, Raw, event, raw, run_event
 
@@ -34,7 +34,7 @@ class Kind(Enum):
     UNSEALED = "an event that no gateway vouches for"
     UNSTORABLE = "the next event of its run, poison to the store alone"
     UNDECODABLE = "bytes that are no record"
-    LARGE = "bytes that are no record, so many that no second batch is fetched beside them"
+    LARGE = "a record whose batch inflates to so much that it comes without its bytes, and no second batch beside it"
     MARKER = "an offset that holds no record"
 
 
@@ -133,8 +133,10 @@ def _end_of_new_event(kind: Kind, run: _Run) -> End:
 @cache
 def _content(kind: Kind, run_id: str, seq: int) -> Raw:
     """The record without its place. Cached: encoding and sealing would be most of a simulation's time."""
-    if kind in (Kind.UNDECODABLE, Kind.LARGE):
-        return Raw(key=run_id.encode(), value=_garbage(BYTES_MAX if kind is Kind.LARGE else 7), headers=[("x", None)])
+    if kind is Kind.UNDECODABLE:
+        return Raw(key=run_id.encode(), value=b"\xff" * 7, headers=[("x", None)])
+    if kind is Kind.LARGE:
+        return Raw(cut=Cut(Reason.TOO_LARGE, "its batch inflates to too much"))
     if kind is Kind.ENVIRONMENT:
         return raw(
             EnvironmentCaptured(
@@ -150,8 +152,3 @@ def _content(kind: Kind, run_id: str, seq: int) -> Raw:
     if kind is Kind.KEYED:
         changes = {"meta": {"idempotency_key": "key"}}
     return raw(run_event(event(seq, run_id=run_id, **changes)), checked=kind is not Kind.UNSEALED)
-
-
-@cache
-def _garbage(size_bytes: int) -> bytes:
-    return b"\xff" * size_bytes

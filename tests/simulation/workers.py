@@ -1,11 +1,11 @@
 """The workers of one group as their transport drives them, and the broker that keeps the group's offsets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.persistence.agent import persistence
 from processors.persistence.verdicts import judge
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch, Partition, Slice
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
@@ -14,7 +14,7 @@ from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from schemas import telemetry
 from schemas.topics import PERSISTENCE
-from tests.builders import MAC_SECRET, credentials
+from tests.builders import MAC_SECRET, Raw, credentials
 from tests.fakes import InForce
 from tests.simulation.calls import Calls
 from tests.simulation.log import PARTITIONS, Log
@@ -117,7 +117,7 @@ class Worker:
             held.position = self._log.lengths[partition]
             self._progress.pass_by(partition, held.position, held.committed)
             return
-        batch = Batch(partition, records)
+        batch = Batch(partition, _as_fetched(records))
         assert self._progress.open(batch), "a partition with room takes nothing"
         held.batches.append(batch)
         held.position = batch.end_offset
@@ -168,6 +168,13 @@ class Worker:
 
     async def _sleep(self, _seconds: float) -> None:
         await self._calls.make(lambda: None, can_fail=False)
+
+
+def _as_fetched(records: Sequence[Raw]) -> Slice:
+    """The slice with the size that its batches were inflated to."""
+    fetched = Slice(records)  # type: ignore[arg-type]  # a fake of the same shape
+    fetched.size_bytes = sum(len(each.value or b"") if each.cut is None else BYTES_MAX for each in records)
+    return fetched
 
 
 def _check_bounds(unfinished: list[Batch]) -> None:

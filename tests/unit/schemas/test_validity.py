@@ -8,7 +8,7 @@ import pytest
 from schemas import codec
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, Record, RunEvent
-from schemas.validity import Rejection, check_record, event_faults, size_faults
+from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, Rejection, check_record, event_faults, size_faults
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
 
@@ -74,7 +74,9 @@ def test_every_fault_is_listed() -> None:
 
 def test_sizes_are_bounded() -> None:
     assert [fault.pointer for fault in size_faults(payload="1", meta="ü" * 33_000)] == ["/meta"]
-    assert [fault.pointer for fault in size_faults(payload="1" * (10 * 1024 * 1024 + 1), meta="{}")] == ["/payload"]
+    for payload in ("1" * (EVENT_BYTES_MAX + 1), "ü" * (EVENT_BYTES_MAX // 2 + 1)):
+        assert [fault.pointer for fault in size_faults(payload=payload, meta="{}")] == ["/payload"]
+    assert size_faults(payload="ü" * (EVENT_BYTES_MAX // 2), meta="{}") == []
 
 
 def test_a_record_that_a_gateway_checked_is_valid() -> None:
@@ -156,3 +158,6 @@ def test_a_direct_environment_needs_that_too() -> None:
     assert rejection.reason is Reason.UNSIGNED_DIRECT
     assert judge(captured("{}"), unsigned=True) is None
     assert judge(captured("[]"), unsigned=True) is not None
+    longest = "ü" * ((ENVIRONMENT_BYTES_MAX - len('{"a":""}')) // 2)
+    assert judge(captured(f'{{"a":"{longest}"}}'), unsigned=True) is None
+    assert judge(captured(f'{{"a":"{longest}ü"}}'), unsigned=True) is not None

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch, Cut, Partition
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
-from processors.runtime.errors import Transient
+from processors.runtime.errors import Refused, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
@@ -51,7 +52,11 @@ class Store:
 class Writer:
     """Takes dead letters and deferrals, after a number of failures."""
 
-    def __init__(self, failures: int = 0, group: Group = PERSISTENCE) -> None:
+    def __init__(
+        self, failures: int = 0, group: Group = PERSISTENCE, *, bytes_max: int | None = None, refuses: int = 0
+    ) -> None:
+        self.bytes_max = bytes_max  # of a value; as an operator may have set the topic's max.message.bytes
+        self.refuses = refuses  # how many records, whatever they are
         self.letters: list[Outgoing] = []
         self.deferred: list[tuple[str, Outgoing]] = []
         self.failures = failures
@@ -61,6 +66,10 @@ class Writer:
         if self.failures:
             self.failures -= 1
             raise Transient("broker is away")
+        too_large = self.bytes_max is not None and any(len(each.value or b"") > self.bytes_max for each in records)
+        if too_large or self.refuses:
+            self.refuses -= not too_large
+            raise Refused("the topic takes no such record")
         if topic == self.group.dead_letters:
             self.letters += records
         else:
@@ -160,6 +169,52 @@ async def test_a_dead_letter_that_is_not_acknowledged_is_written_again_not_dropp
     await loop.delivery.deliver(Batch(TP, [Raw(value=b"bad")]))
     assert len(loop.writer.letters) == 1
     assert len(loop.waits_s) == 5
+
+
+async def test_a_dead_letter_that_its_topic_refuses_is_written_without_its_bytes(tmp_path: Path) -> None:
+    """Regression: that a record is too large counted as an outage, and its partition waited at it for ever."""
+    store = Store()
+    loop = Loop(tmp_path, store, Writer(bytes_max=100))
+    bad = Raw(key=b"run-1", value=b"bad" * 100, offset=1, headers=[("seq", b"7")])
+    await loop.delivery.deliver(Batch(TP, [bad, *events(2)[1:]]))
+    (letter,) = loop.writer.letters
+    bears = dict(letter.headers)
+    assert (letter.key, letter.value, bears["seq"]) == (b"run-1", None, b"7")
+    assert (bears[headers.CUT_PARTS], bears[headers.CUT_VALUE_BYTES]) == (b"value", b"300")
+    assert bears[headers.CUT_VALUE_SHA256] == sha256(b"bad" * 100).hexdigest().encode()
+    assert (bears[headers.ORIGINAL_OFFSET], bears[headers.ERROR_CLASS]) == (b"1", b"undecodable")
+    assert store.seqs == [2]
+    assert loop.waits_s == []
+
+
+async def test_a_topic_that_takes_no_dead_letter_at_all_is_waited_for(tmp_path: Path) -> None:
+    """An operator can mend it, and nothing may be skipped meanwhile."""
+    loop = Loop(tmp_path, Store(), Writer(refuses=4))
+    await loop.delivery.deliver(Batch(TP, [Raw(value=b"bad")]))
+    assert len(loop.writer.letters) == 1
+    assert len(loop.waits_s) == 3
+
+
+async def test_what_a_delay_tier_refuses_is_a_dead_letter_at_once(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, Endpoint(failing=[1]), Writer(group=ENDPOINT, bytes_max=10), group=ENDPOINT)
+    await loop.delivery.deliver(Batch(TP, events(1)))
+    (letter,) = loop.writer.letters
+    assert dict(letter.headers)[headers.CUT_PARTS] == b"value"
+    assert loop.waits_s == []
+
+
+async def test_what_comes_without_its_bytes_is_a_dead_letter_with_its_place(tmp_path: Path) -> None:
+    cut = Cut(Reason.TOO_LARGE, "its batch inflates to more than is handled")
+    store = Store()
+    loop = Loop(tmp_path, store)
+    await loop.delivery.deliver(Batch(TP, [Raw(offset=0, cut=cut), *events(1)]))
+    (letter,) = loop.writer.letters
+    bears = dict(letter.headers)
+    assert (letter.key, letter.value) == (None, None)
+    assert (bears[headers.CUT_PARTS], bears[headers.ERROR_CLASS]) == (b"value key headers", b"too_large")
+    assert (bears[headers.ORIGINAL_OFFSET], bears[headers.ERROR_MESSAGE]) == (b"0", cut.detail.encode())
+    assert headers.CUT_VALUE_BYTES not in bears
+    assert store.seqs == [1]
 
 
 async def test_a_slice_of_poison_alone_reaches_no_store(tmp_path: Path) -> None:

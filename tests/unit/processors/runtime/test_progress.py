@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from processors.runtime.batch import Batch, Partition
-from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
+from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, TOTAL_BYTES_MAX, Progress
 from tests.builders import Raw
 
 TP = Partition("run.events", 0)
@@ -38,6 +38,20 @@ def test_a_group_that_commits_nothing_is_settled_when_its_batches_are_finished()
     progress.finish(first)
     progress.pass_by(TP, 20, None)
     assert (progress.settled(), progress.to_commit(), progress.committable(TP)) == (True, [], None)
+
+
+def test_all_partitions_together_are_bounded_and_each_may_have_one_batch() -> None:
+    many = [Partition("run.events", number) for number in range(6)]
+    progress = assigned(*many)
+    sized = {partition: batch(0, partition=partition, size_bytes=TOTAL_BYTES_MAX // 4) for partition in many}
+    for partition in many[:4]:
+        progress.open(sized[partition])
+    assert [progress.has_room(partition) for partition in many] == [False] * 4 + [True] * 2
+    progress.finish(sized[many[0]])
+    assert progress.has_room(many[1])
+    progress.open(sized[many[4]])
+    progress.forget(many[2:4])
+    assert progress.has_room(many[1])
 
 
 def test_a_finished_batch_is_committable_to_its_end() -> None:

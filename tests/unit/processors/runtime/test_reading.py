@@ -4,6 +4,7 @@ from processors.runtime.reading import read
 from schemas import headers
 from schemas.errors import Reason
 from schemas.signature import record_mac
+from schemas.topics import RECORD_BYTES_MAX
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
 
@@ -24,6 +25,13 @@ def test_poison_is_set_apart_with_its_reason() -> None:
         (2, Reason.UNDECODABLE),
         (3, Reason.UNDECODABLE),
     ]
+
+
+def test_what_is_larger_than_any_record_of_ours_is_not_looked_into() -> None:
+    large = Raw(value=bytes(RECORD_BYTES_MAX + 1), offset=1)
+    arrivals, poisoned = read([raw(run_event(event(1))), large], credentials())
+    assert len(arrivals) == 1
+    assert [(record.offset, poison.reason) for record, poison, _ in poisoned] == [(1, Reason.TOO_LARGE)]
 
 
 def test_a_seal_over_what_is_no_event_is_poison_and_harms_no_neighbour() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from processors.runtime.dead_letters import dead_letter
+from processors.runtime.dead_letters import dead_letter, deferral
 from processors.runtime.redrive import restore
 from schemas import headers
 from schemas.errors import Poison, Reason
-from schemas.topics import PERSISTENCE
+from schemas.topics import LETTER_BYTES_MAX, PERSISTENCE
 from tests.builders import Raw
 
 POISON = Poison(Reason.NOT_STORABLE, "why")
@@ -29,7 +29,8 @@ def test_a_record_comes_back_at_its_place_with_its_own_headers() -> None:
 def test_what_a_producer_says_in_the_letters_own_headers_is_not_believed() -> None:
     forged: list[tuple[str, bytes | None]] = [(name, b"9") for name in sorted(headers.OF_DEAD_LETTERS)]
     letter = letter_of(Raw(partition=3, offset=42, headers=[*forged, ("seq", b"7")]))
-    assert sorted(name for name, _ in letter.headers) == sorted([*headers.OF_DEAD_LETTERS, "seq"])
+    told = headers.OF_DEAD_LETTERS - {headers.CUT_PARTS, headers.CUT_VALUE_BYTES, headers.CUT_VALUE_SHA256}
+    assert sorted(name for name, _ in letter.headers) == sorted([*told, "seq"])
     assert headers.find(letter.headers, headers.ORIGINAL_OFFSET) == b"42"
 
 
@@ -53,3 +54,30 @@ def test_a_place_that_is_no_number_is_poison(name: str, value: bytes) -> None:
     letter.headers = [(each, value if each == name else its) for each, its in letter.headers]
     with pytest.raises(Poison, match=name):
         restore(letter)
+
+
+def test_a_letter_without_its_bytes_comes_back_without_them_and_keeps_their_digest() -> None:
+    """It is a dead letter again: nobody takes what is left of it for the record."""
+    letter = dead_letter(Raw(key=b"run-1", value=bytes(LETTER_BYTES_MAX)), POISON, group=PERSISTENCE)
+    restored = restore(Raw(key=letter.key, value=letter.value, headers=letter.headers))  # type: ignore[arg-type]
+    again = dead_letter(restored, POISON, group=PERSISTENCE)
+    names = (headers.CUT_PARTS, headers.CUT_VALUE_BYTES, headers.CUT_VALUE_SHA256)
+    assert [dict(letter.headers)[name] for name in names] == [dict(again.headers)[name] for name in names]
+    assert dict(again.headers)[headers.CUT_VALUE_BYTES] == b"%d" % LETTER_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("record", "parts", "key"),
+    [
+        (Raw(key=b"k", value=bytes(LETTER_BYTES_MAX)), b"value", b"k"),
+        (Raw(key=bytes(LETTER_BYTES_MAX), value=b"v"), b"value key", None),
+        (Raw(key=b"k", value=b"v", headers=[("x", bytes(LETTER_BYTES_MAX))]), b"value headers", b"k"),
+        (Raw(key=b"k", value=None, headers=[("x" * 1000, b"")] * 4000), b"value headers", b"k"),
+    ],
+    ids=["value", "key", "header", "headers"],
+)
+def test_whatever_of_a_record_is_too_large_its_letter_is_small(record: Raw, parts: bytes, key: bytes | None) -> None:
+    letter = dead_letter(record, POISON, group=PERSISTENCE)
+    assert (dict(letter.headers)[headers.CUT_PARTS], letter.key, letter.value) == (parts, key, None)
+    assert sum(len(name) + len(value) for name, value in letter.headers) < 4096
+    assert deferral(record, POISON, group=PERSISTENCE) is None
