@@ -103,7 +103,9 @@ class Continuity:
         first, before = batch.records[0], self._handed.get(batch.partition)
         if before is not None and (before.epoch, before.topic) != (first.epoch, self._topic_ids.get(first.topic)):
             await self.check(batch.partition, Position(offset=first.offset, metadata=metadata(before)))
-        batch.mark = self._mark(batch.records[-1])
+        # A record without its bytes has no digest that the log would confirm.
+        last = next((record for record in reversed(batch.records) if record.cut is None), None)
+        batch.mark = None if last is None else self._mark(last)
         if batch.mark is not None:
             self._handed[batch.partition] = batch.mark
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, Cut, Partition, RawRecord
 from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.health import Health
+from schemas.errors import Reason
 from schemas.positions import Fault, Position, accepted_metadata
 
 ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)
@@ -79,6 +80,18 @@ async def test_slices_of_one_epoch_follow_each_other_without_a_look_at_the_log()
     mark = Position(offset=4, metadata=group.continuity.metadata(ONE)).mark
     assert mark is not None
     assert (mark.topic, mark.offset, mark.epoch) == (TOPIC_ID, 3, 3)
+
+
+async def test_a_record_without_its_bytes_is_no_mark() -> None:
+    """The log would not confirm its digest, and its partition would stop for no reason."""
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    cut = Cut(Reason.TOO_LARGE, "its batch inflates to too much")
+    without_bytes = [RawRecord(*ONE, offset, 1000, None, None, (), epoch=3, cut=cut) for offset in (2, 3)]
+    await group.handle(batch(0, 1), Batch(ONE, [*batch(1).records, without_bytes[0]]), Batch(ONE, without_bytes[1:]))
+    mark = Position(offset=4, metadata=group.continuity.metadata(ONE)).mark
+    assert mark is not None
+    assert mark.offset == 1
 
 
 async def test_a_later_epoch_is_looked_up_before_its_slice_is_worked_on() -> None:
