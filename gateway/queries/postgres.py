@@ -49,8 +49,8 @@ STATEMENT_TIMEOUT_MS = 5000
 READ_S = 7.0  # of one read, its connection in hand: a Postgres that answers ends a statement sooner by itself
 LOOKS_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
 # Of a look at a run: together less than the time that the sequencer has for it, so that none is cancelled half-way.
-LOOK_WAIT_S = 0.75
-LOOK_S = 1.0
+LOOK_WAIT_S = 0.5
+LOOK_S = 1.25
 FRESH_S = 1.0  # how long a probe relies on the last read
 PROBE_S = 0.5  # a probe answers within a second, Postgres or not: orchestrators wait no longer
 # UTC: with another zone's offset some moments that are stored would be in the year 10000.
