@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from processors.evaluation.breaker import Breaker
 from processors.runtime.cluster import REQUEST_S, partitions_of
 from processors.runtime.dead_letters import LogWriter, Outgoing
-from processors.runtime.errors import Refused, Transient, Unsettled
+from processors.runtime.errors import RecordRefused, Transient, Unsettled
 from schemas import codec
 from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
@@ -118,7 +118,7 @@ class EndpointStates:
         record = Outgoing(key=state.endpoint.encode(), value=codec.encode(state), headers=[])
         try:
             await self._writer.write(ENDPOINT_STATES, [record])
-        except Refused as refusal:
+        except RecordRefused as refusal:
             raise Transient(f"{refusal}; see the topic's settings") from refusal
 
     async def _look(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from processors.persistence.store import EventStore
 from processors.runtime.dead_letters import LogWriter, Outgoing
-from processors.runtime.errors import Refused, Transient
+from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from schemas import codec, headers
@@ -26,7 +26,7 @@ def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str]
             reach(Failpoint.BEFORE_TRACE)
             try:
                 await log.write(RUN_TRACES, [_sealed(trace, mac_secret()) for trace in appended.traces])
-            except Refused as refusal:
+            except RecordRefused as refusal:
                 # A trace record is bounded far below what its topic takes as we make it: an operator can mend it.
                 raise Transient(f"{refusal}; see the topic's settings") from refusal
         return appended.tally

@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.runtime.batch import RawRecord
-from processors.runtime.errors import Refused, Transient
+from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from schemas import headers
 from schemas.errors import Poison, Reason
@@ -83,7 +83,7 @@ class LogWriter:
         Append *records* in order; on return all of them are acknowledged.
 
         Raises:
-            Refused: one of them will never be taken as it is. Others may have been written.
+            RecordRefused: one of them will never be taken as it is. Others may have been written.
             Transient: not acknowledged in time. Some may have been written: a repeat may double them.
         """
         await asyncio.to_thread(self._write, topic.name, records)
@@ -112,7 +112,7 @@ class LogWriter:
         except KafkaException as error:
             failures += [each for each in error.args if isinstance(each, KafkaError)]
         if refusals := [error for error in failures if error.code() in _REFUSALS]:
-            raise Refused(f"{topic}: {refusals[0]}")
+            raise RecordRefused(f"{topic}: {refusals[0]}")
         if fatal := [error for error in failures if _is_fatal(error)]:
             # Reported to whichever call comes next: this producer takes no more records.
             log.error("fatal producer error, building another producer", error=str(fatal[0]))

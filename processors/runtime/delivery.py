@@ -19,7 +19,7 @@ import structlog
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
-from processors.runtime.errors import Refused, Transient
+from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
@@ -166,7 +166,7 @@ class Delivery:
         """Write *letter*; False if *topic* refuses it for good."""
         try:
             await self._until_possible(partition, lambda: self._write(topic, letter))
-        except Refused as refusal:
+        except RecordRefused as refusal:
             log.warning("a topic refuses a record", topic=topic.name, reason=str(refusal))
             return False
         return True
@@ -202,7 +202,7 @@ class Delivery:
     async def _write_cut(self, topic: Topic, letter: Outgoing) -> Tally:
         try:
             return await self._write(topic, letter)
-        except Refused as refusal:
+        except RecordRefused as refusal:
             # A letter of a few KB: what is wrong is the topic, and an operator can mend it.
             raise Transient(f"{refusal}; see the topic's settings") from refusal
 

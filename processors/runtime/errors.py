@@ -9,5 +9,5 @@ class Unsettled(Exception):
     """Nothing here can settle it: a bug, or a state of the log that a person must look at. End the process."""
 
 
-class Refused(Exception):
+class RecordRefused(Exception):
     """The log does not take a record as it is: it is too large, or breaks a rule of its topic. Never repeat it."""

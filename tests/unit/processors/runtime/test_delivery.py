@@ -12,7 +12,7 @@ import pytest
 from processors.runtime.batch import Batch, Cut, Partition
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
-from processors.runtime.errors import Refused, Transient
+from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
@@ -69,7 +69,7 @@ class Writer:
         too_large = self.bytes_max is not None and any(len(each.value or b"") > self.bytes_max for each in records)
         if too_large or self.refuses:
             self.refuses -= not too_large
-            raise Refused("the topic takes no such record")
+            raise RecordRefused("the topic takes no such record")
         if topic == self.group.dead_letters:
             self.letters += records
         else:
