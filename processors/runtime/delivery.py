@@ -168,6 +168,7 @@ class Delivery:
             await self._until_possible(partition, lambda: self._write(topic, letter))
         except RecordRefused as refusal:
             log.warning("a topic refuses a record", topic=topic.name, reason=str(refusal))
+            self._health.goes_on(partition)
             return False
         return True
 
