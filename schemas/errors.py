@@ -48,6 +48,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     CONFLICT = "conflict"
     RUN_FINALIZED = "run_finalized"
+    WRONG_PARTITION = "wrong_partition"  # not where its key belongs, and so in no order with the rest of its run
     DELIVERY_FAILED = "delivery_failed"  # an endpoint did not take it, this time
     DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
 

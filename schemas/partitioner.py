@@ -8,6 +8,9 @@ _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
+# Of a key that a valid record of a run may have. Longer ones are not worth the time: anyone may write one of megabytes.
+KEY_BYTES_MAX = 128
+
 
 def partition_of(key: bytes, count: int) -> int:
     """The partition of *key* among *count*."""

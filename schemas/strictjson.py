@@ -49,33 +49,35 @@ class _Pairs(list[tuple[str, object]]):
     """An object as it was written, duplicates included."""
 
 
-def decode(text: str) -> object:
+def decode(text: str, *, depth_max: int = DEPTH_MAX) -> object:
     """
     Decode *text* into dicts, lists, str, int, float, bool and None.
+
+    *depth_max* differs where *text* is a part of a document, or wraps one.
 
     Raises:
         NotJson: the text does not parse.
         Invalid: it parses but breaks a rule above; every fault is listed with its pointer.
     """
     try:
-        value = _scan(_FIRST_PASS, text)
+        value = _scan(_FIRST_PASS, text, depth_max)
     except _Suspect:
-        raise Invalid(_place_faults(text)) from None
+        raise Invalid(_place_faults(text, depth_max)) from None
     # Escapes can hide a NUL or a lone surrogate; deep nesting needs many brackets.
-    if _SUSPECT_ESCAPE.search(text) or text.count("[") + text.count("{") > DEPTH_MAX:
-        faults = _place_faults(text)
+    if _SUSPECT_ESCAPE.search(text) or text.count("[") + text.count("{") > depth_max:
+        faults = _place_faults(text, depth_max)
         if faults:
             raise Invalid(faults)
     return value
 
 
-def _scan(decoder: json.JSONDecoder, text: str) -> object:
+def _scan(decoder: json.JSONDecoder, text: str, depth_max: int) -> object:
     try:
         return decoder.decode(text)
     except json.JSONDecodeError as error:
         raise NotJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        raise Invalid([Fault(pointer="", detail=f"nested deeper than {DEPTH_MAX} levels")]) from None
+        raise Invalid([Fault(pointer="", detail=f"nested deeper than {depth_max} levels")]) from None
 
 
 def _stop_at_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -127,16 +129,16 @@ _SECOND_PASS = json.JSONDecoder(
 )
 
 
-def _place_faults(text: str) -> list[Fault]:
+def _place_faults(text: str, depth_max: int) -> list[Fault]:
     faults: list[Fault] = []
-    for fault in _walk(_scan(_SECOND_PASS, text)):
+    for fault in _walk(_scan(_SECOND_PASS, text, depth_max), depth_max):
         faults.append(fault)
         if len(faults) == FAULTS_MAX:
             break
     return faults
 
 
-def _walk(root: object) -> Iterator[Fault]:
+def _walk(root: object, depth_max: int) -> Iterator[Fault]:
     # A stack, not recursion: the depth is the sender's choice. Only a fault makes a pointer: a short text can hold
     # thousands of values below a long name.
     steps: list[str | int] = []
@@ -156,8 +158,8 @@ def _walk(root: object) -> Iterator[Fault]:
             yield Fault(pointer=_pointer(steps), detail=value.detail)
         elif isinstance(value, str):
             yield from _string_faults(steps, value)
-        elif isinstance(value, list) and len(members) > DEPTH_MAX:
-            yield Fault(pointer=_pointer(steps), detail=f"nested deeper than {DEPTH_MAX} levels")
+        elif isinstance(value, list) and len(members) > depth_max:
+            yield Fault(pointer=_pointer(steps), detail=f"nested deeper than {depth_max} levels")
         elif isinstance(value, list) and value:
             members.append(_members(value))
 

@@ -125,6 +125,12 @@ SLICE_RETRIES = Metric(
     help="Attempts at a slice that failed for a transient reason",
     labels=("group", "error"),
 )
+WRONG_PARTITION = Metric(
+    name="tidegate_wrong_partition_records_total",
+    kind=Kind.COUNTER,
+    help="Direct records in another partition than murmur2 gives their key, each time that they are handled",
+    labels=("topic", "group"),
+)
 GROUP_COMMITTED = Metric(
     name="tidegate_group_committed_offset",
     kind=Kind.GAUGE,
@@ -298,6 +304,7 @@ OF_PROCESSORS = (
     GROUP_HALTED_LANES,
     GROUP_HEALTHY,
 )
+OF_PERSISTENCE = (*OF_PROCESSORS, WRONG_PARTITION)
 OF_EVALUATION = (*OF_PROCESSORS, WEBHOOKS, WEBHOOK_DURATION, WEBHOOK_BREAKER_CLOSED)
 OF_MAINTENANCE = (
     RETENTION_REMOVED,

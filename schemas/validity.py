@@ -28,8 +28,10 @@ from schemas.event_rules import (
     is_id,
     size_faults,
 )
-from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
+from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
 from schemas.signature import event_signature_holds, record_mac_holds
+
+PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event
 
 # The rules of `event_rules` belong to validity, and most callers take them from here.
 __all__ = [
@@ -127,7 +129,7 @@ def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentia
     # The API key authorises the other two; nothing in the record does.
     if not tenant.allow_unsigned_direct:
         return _UNSIGNED_DIRECT
-    return _environment_rejection(record) if isinstance(record, EnvironmentCaptured) else None
+    return _finalization_rejection(record) if isinstance(record, RunFinalized) else _environment_rejection(record)
 
 
 def _bears_nul(record: RunRecord) -> bool:
@@ -186,8 +188,8 @@ def _event_of(record: RunEvent) -> dict[str, object]:
         "t": record.t,
         "actor": record.actor,
         "type": record.type,
-        "payload": strictjson.decode(record.payload),
-        "meta": strictjson.decode(record.meta),
+        "payload": _decode_part("payload", record.payload),
+        "meta": _decode_part("meta", record.meta),
     }
     faults = event_faults(event, run_id=record.run_id)
     if not faults:
@@ -199,6 +201,23 @@ def _event_of(record: RunEvent) -> dict[str, object]:
     if faults:
         raise Invalid(faults)
     return event
+
+
+def _decode_part(name: str, text: str) -> object:
+    """Decode payload or meta as a part of its event, so that the event is as deep as one sent over HTTP may be."""
+    try:
+        return strictjson.decode(text, depth_max=PART_DEPTH_MAX)
+    except Invalid as error:
+        faults = [Fault(pointer=f"/{name}{fault.pointer}", detail=fault.detail) for fault in error.faults]
+        raise Invalid(faults) from error
+    except strictjson.NotJson as error:
+        raise strictjson.NotJson(f"/{name}: {error}") from error
+
+
+def _finalization_rejection(record: RunFinalized) -> Rejection | None:
+    if record.event_count is not None and record.event_count < 0:
+        return Rejection(reason=Reason.INVALID_EVENT, detail="/event_count: an integer from 0")
+    return None
 
 
 def _environment_rejection(record: EnvironmentCaptured) -> Rejection | None:

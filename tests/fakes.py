@@ -166,9 +166,9 @@ class MemoryRunStore:
         self._look(run_id, None)
         return self.environments.get(run_id) if tenant == self.tenant else None
 
-    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
+    async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
         """Whether the run is whole."""
-        self._look(run_id, None)
+        self._look(run_id, home_partition)
         return self.integrities.get(run_id) if tenant == self.tenant else None
 
     async def trace(self, tenant: str, run_id: str) -> str | None:

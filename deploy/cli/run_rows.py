@@ -16,10 +16,14 @@ def run_rows(
     yield from (("declared", run.declared_event_count), ("started", run.started_at), ("updated", run.updated_at))
     yield "finalized", run.finalized_at
     if run.is_removed:
-        yield "events removed", f"{run.events_removed_count} by retention at {run.events_removed_at}"
+        yield "events removed", f"{run.events_removed_count} by retention, last at {run.events_removed_at}"
+        for removal in integrity["removed"]["removals"]:
+            yield f"head at {removal['at']}", removal["chain_head"]
     yield "complete", integrity["complete"]
     yield "missing", integrity["missing"]["count"]
     yield "duplicates", integrity["duplicates"]
+    if integrity["wrong_partition"]:
+        yield "wrong partition", f"{integrity['wrong_partition']} records: set their producer's partitioner to murmur2"
     reasons = ", ".join(f"{count} {reason}" for reason, count in integrity["rejected"]["reasons"].items())
     yield "rejected", reasons or 0
     signatures = integrity["signatures"]

@@ -33,13 +33,13 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     updated_at: datetime
     finalized_at: datetime | None
-    events_removed_at: datetime | None = None  # None: retention took nothing from it
-    events_removed_count: int = 0
+    events_removed_at: datetime | None = None  # None: retention removed nothing from it
+    events_removed_count: int = 0  # not stored again
 
     @property
     def is_removed(self) -> bool:
-        """Whether retention took its events, and they are not back."""
-        return self.events_removed_at is not None and self.event_count < self.events_removed_count
+        """True if retention removed events that are not stored again."""
+        return self.events_removed_count > 0
 
 
 class EventShown(msgspec.Struct, frozen=True, kw_only=True):

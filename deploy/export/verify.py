@@ -24,6 +24,8 @@ EVENT_FIELDS = {
     *("seq", "t", "actor", "type", "payload", "meta"),
     *("event_sha256", "wal_id", "chain", "seal"),
 }
+# An event that was stored before payload and meta counted as one level inside it may be one level deeper.
+LINE_DEPTH_MAX = strictjson.DEPTH_MAX + 1
 CLOSING_FIELDS = {"event_count", "chain_head", "finalized", "trace", "integrity", "seal"}
 
 
@@ -194,7 +196,7 @@ class _Reading:
         if not line.endswith(b"\n"):
             raise self.refused("the line has no end: the file was cut off, or something was added")
         try:
-            document = strictjson.decode(line.decode())
+            document = strictjson.decode(line.decode(), depth_max=LINE_DEPTH_MAX)
         except UnicodeDecodeError:
             raise self.refused("not UTF-8") from None
         except strictjson.NotJson as error:

@@ -29,6 +29,10 @@ class Source(Protocol):
         """A JSON document of the run. Raises Failed where there is none."""
 
 
+class _Integrity(msgspec.Struct):
+    wrong_partition: int | None = None
+
+
 class _TraceHead(msgspec.Struct):
     chain_head: str
     event_count: int
@@ -45,8 +49,10 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     run = source.run(run_id)
     if run.is_removed:
         raise Failed(
-            f"run {run_id} has no events any more: retention removed {run.events_removed_count} at "
-            f"{run.events_removed_at:%Y-%m-%d %H:%M:%S %Z}; earlier exports are verified against its chain head"
+            f"run {run_id} cannot be exported whole: retention removed {run.events_removed_count} of its events, the "
+            f"last time at {run.events_removed_at:%Y-%m-%d %H:%M:%S %Z}, and {run.event_count} are stored; verify an "
+            "earlier export with --head and the chain head that its integrity shows for the removal (`tidegate run "
+            "show`)"
         )
     finalized = run.finalized_at is not None
     sealer = Sealer()
@@ -67,14 +73,15 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
             )
         )
     trace = msgspec.Raw(source.need(run_id, "/trace")) if finalized else NOTHING
-    _check_unchanged(run, source.run(run_id), sealer, trace)
+    integrity = msgspec.Raw(source.need(run_id, "/integrity"))
+    _check_unchanged(run, source.run(run_id), sealer, trace, integrity)
     yield sealer.line(
         Closing(
             event_count=sealer.event_count,
             chain_head=sealer.chain_head,
             finalized=finalized,
             trace=trace,
-            integrity=msgspec.Raw(source.need(run_id, "/integrity")),
+            integrity=integrity,
         )
     )
 
@@ -97,7 +104,9 @@ def _check(event: EventShown) -> None:
         raise Failed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: its digest is another")
 
 
-def _check_unchanged(before: RunShown, after: RunShown, sealer: Sealer, trace: msgspec.Raw) -> None:
+def _check_unchanged(
+    before: RunShown, after: RunShown, sealer: Sealer, trace: msgspec.Raw, integrity: msgspec.Raw
+) -> None:
     """See that the file is one state of the run: events by pages are several looks."""
     if (after.status, after.finalized_at) != (before.status, before.finalized_at) or after.is_removed:
         raise Failed(f"run {before.run_id} changed while it was exported ({after.status} now): export it again")
@@ -105,7 +114,12 @@ def _check_unchanged(before: RunShown, after: RunShown, sealer: Sealer, trace: m
         return
     summed = msgspec.json.decode(trace, type=_TraceHead)
     if (summed.chain_head, summed.event_count) != (sealer.chain_head, sealer.event_count):
-        raise Failed(
-            f"{sealer.event_count} events of run {before.run_id} are stored, and its trace record speaks of "
-            f"{summed.event_count}: a replay may be adding to it; export it again, and look at its integrity"
-        )
+        text = f"{sealer.event_count} events of run {before.run_id} are stored, and its trace record is of "
+        text += f"{summed.event_count} events or of other ones"
+        if misplaced := msgspec.json.decode(integrity, type=_Integrity).wrong_partition:
+            raise Failed(
+                f"{text}: {misplaced} of its records are in another partition than their key's, so that its end was "
+                f"handled before them; `tidegate replay persistence --run {before.run_id} --overwrite` sums it up "
+                "again; set the partitioner of its producer to murmur2"
+            )
+        raise Failed(f"{text}: a replay may be adding to it; export it again, and look at its integrity")

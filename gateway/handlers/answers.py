@@ -73,7 +73,8 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: Cursor
     live_cursor: LiveCursor
     events_removed_at: Annotated[
-        datetime | UnsetType, Meta(description="Present where the run's events were removed by retention, and when")
+        datetime | UnsetType,
+        Meta(description="When retention removed events of the run: on an empty page, and before a gap"),
     ] = UNSET
 
 

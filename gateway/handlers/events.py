@@ -51,7 +51,7 @@ async def list_events(call: Call) -> web.Response:
     live_cursor = call.parts.live.cursor(tenant, run_id)  # before the page is read
     events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
     removed_at: datetime | UnsetType = UNSET
-    if not events:
+    if not events or events[0].seq > after_seq + 1:
         run = found(await call.parts.store.run(tenant, run_id), "no such run")
         removed_at = run.events_removed_at if run.is_removed and run.events_removed_at else UNSET
     if resolve:

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from gateway.body import read_body
 from gateway.context import Call
+from gateway.errors import LogUnavailable
 from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
@@ -14,6 +15,8 @@ from gateway.paging import read_agent, read_limit, read_run_cursor, read_status,
 from gateway.queries.runs import RunFilter
 from schemas.events import RunFinalized
 from schemas.headers import FINALIZED_PART
+from schemas.partitioner import partition_of
+from schemas.topics import PERSISTENCE
 
 
 async def list_runs(call: Call) -> web.Response:
@@ -46,7 +49,18 @@ async def show_trace(call: Call) -> web.Response:
 async def show_integrity(call: Call) -> web.Response:
     """Whether a run is whole: what of it is missing, repeated, rejected and signed."""
     run_id = check_run_id(call.run_id)
-    return answer(found(await call.parts.store.integrity(call.principal.tenant, run_id), "no such run"))
+    home = _home_partition(call, run_id)
+    shown = await call.parts.store.integrity(call.principal.tenant, run_id, home_partition=home)
+    return answer(found(shown, "no such run"))
+
+
+def _home_partition(call: Call, run_id: str) -> int | None:
+    """Return the partition that the run's key belongs in; None while Kafka does not say how many there are."""
+    try:
+        count = len(call.parts.followers[PERSISTENCE.name].progress())
+    except LogUnavailable:
+        return None
+    return partition_of(run_id.encode(), count) if count else None
 
 
 async def finalize_run(call: Call) -> web.Response:

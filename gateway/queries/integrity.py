@@ -12,6 +12,7 @@ from schemas.topics import RUN_EVENTS
 
 MISSING_RANGES_MAX = 100  # shown; the counts are exact
 REJECTED_SHOWN_MAX = 10
+REMOVALS_SHOWN_MAX = 10
 
 
 class MissingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,11 +51,24 @@ class SignaturesView(msgspec.Struct, frozen=True, kw_only=True):
     unsigned: int
 
 
-class RemovedView(msgspec.Struct, frozen=True, kw_only=True):
-    """Events that retention took; what is said of missing and complete is as it was told before."""
+class RemovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """One removal of events by retention."""
 
     at: datetime
     event_count: int
+    chain_head: Annotated[str, Meta(description="Of the run before it, as hex: verify exports from then with it")]
+
+
+class RemovedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that retention removed and that are not stored again; they do not count as missing."""
+
+    at: Annotated[datetime, Meta(description="The last removal")]
+    event_count: int
+    ranges: Annotated[
+        Sequence[tuple[int, int]],
+        Meta(description=f"First and last of each, the first {MISSING_RANGES_MAX}", examples=[[[1, 3]]]),
+    ]
+    removals: Annotated[Sequence[RemovalView], Meta(description=f"The newest {REMOVALS_SHOWN_MAX}, the newest first")]
 
 
 class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,10 +86,21 @@ class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: Annotated[int, Meta(description="Records that repeat a stored one elsewhere in the log")]
     rejected: RejectionsView
     signatures: SignaturesView
-    chain_head: Annotated[str | None, Meta(description="Of the trace record, as hex; null until there is one")]
-    removed: Annotated[RemovedView | None, Meta(description="null unless retention took events that are not back")] = (
-        None
-    )
+    chain_head: Annotated[
+        str | None,
+        Meta(description="Of the trace record, as hex; without one that at the last removal, or null"),
+    ]
+    wrong_partition: Annotated[
+        int | None,
+        Meta(
+            description="Records of the run (its stored events, its end) in another partition than its key's, because "
+            "their producer does not use murmur2: their order against the others is not that of the log. null while "
+            "Kafka does not answer"
+        ),
+    ] = None
+    removed: Annotated[
+        RemovedView | None, Meta(description="null unless retention removed events that are not stored again")
+    ] = None
 
 
 # One statement, and so one snapshot. What is missing comes from the primary key's index alone, in its order; whether
@@ -83,27 +108,46 @@ class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
 INTEGRITY = """
     WITH counted AS (
         SELECT count(*) AS event_count, coalesce(max(seq), 0) AS last_seq,
-               count(*) FILTER (WHERE meta ->> 'signature' IS NOT NULL) AS signed
+               count(*) FILTER (WHERE meta ->> 'signature' IS NOT NULL) AS signed,
+               count(*) FILTER (WHERE kafka_partition <> %(home)s::integer AND kafka_partition >= 0) AS misplaced
         FROM trace_events
         WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
     ), numbered AS (
         SELECT seq, lag(seq, 1, 0::bigint) OVER (ORDER BY seq) AS before
         FROM trace_events
         WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
+    ), removed AS (
+        SELECT events_removed_seqs AS seqs FROM runs WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
     ), missing AS (
-        SELECT before + 1 AS first, seq - 1 AS last FROM numbered WHERE seq > before + 1
+        -- Up to the last seq that is stored or removed, as ranges of numeric: [first, last + 1).
+        SELECT unnest(
+            (SELECT coalesce(range_agg(numrange(before::numeric + 1, seq::numeric)), '{}')
+             FROM numbered WHERE seq > before + 1) - removed.seqs
+            + (nummultirange(numrange(counted.last_seq::numeric + 1,
+                                      greatest(counted.last_seq::numeric + 1, upper(removed.seqs)))) - removed.seqs)
+        ) AS range
+        FROM counted, removed
     ), rejected AS (
         SELECT kafka_partition, kafka_offset, seq, reason, detail, stored_at
         FROM rejected_events
         WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
     )
-    SELECT run.status, run.declared_event_count, run.finalized_at, run.events_removed_at, run.events_removed_count,
+    SELECT run.status, run.declared_event_count, run.finalized_at, run.events_removed_at,
+           coalesce(run.events_removed_count, 0) AS events_removed_count,
            counted.event_count, counted.last_seq,
-           counted.signed,
-           (SELECT coalesce(sum(last - first + 1), 0)::bigint FROM missing) AS missing_count,
+           counted.signed, counted.misplaced, %(home)s::integer AS home,
+           trace.kafka_partition AS end_partition,
+           (SELECT coalesce(sum(upper(range) - lower(range)), 0)::bigint FROM missing) AS missing_count,
            (SELECT count(*) FROM missing) AS missing_range_count,
-           (SELECT coalesce(json_agg(json_build_array(first, last) ORDER BY first), '[]')
-            FROM (SELECT first, last FROM missing ORDER BY first LIMIT %(ranges)s) AS shown) AS missing_ranges,
+           (SELECT coalesce(json_agg(json_build_array(lower(range), upper(range) - 1) ORDER BY lower(range)), '[]')
+            FROM (SELECT range FROM missing ORDER BY lower(range) LIMIT %(ranges)s) AS shown) AS missing_ranges,
+           (SELECT coalesce(json_agg(json_build_array(lower(range), upper(range) - 1) ORDER BY lower(range)), '[]')
+            FROM (SELECT range FROM removed, unnest(removed.seqs) AS range ORDER BY lower(range)
+                  LIMIT %(ranges)s) AS shown) AS removed_ranges,
+           (SELECT coalesce(json_agg(shown), '[]')
+            FROM (SELECT removed_at AS at, event_count, encode(chain_head, 'hex') AS chain_head
+                  FROM event_removals WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s
+                  ORDER BY removed_at DESC LIMIT %(removals)s) AS shown) AS removals,
            (SELECT count(*) FROM duplicate_events
             WHERE tenant_id = %(tenant)s AND run_id = %(run_id)s) AS duplicates,
            (SELECT coalesce(json_object_agg(reason, records ORDER BY reason), '{}')
@@ -128,9 +172,14 @@ def integrity_view(run_id: str, row: Mapping[str, Any]) -> IntegrityView:
         count=row["missing_count"], range_count=row["missing_range_count"], ranges=row["missing_ranges"]
     )
     removed = None
-    if row["events_removed_at"] is not None and row["event_count"] < row["events_removed_count"]:
-        removed = RemovedView(at=row["events_removed_at"], event_count=row["events_removed_count"])
-        complete, missing = _as_it_was_summed_up(row["trace"])
+    if row["events_removed_count"]:
+        removed = RemovedView(
+            at=row["events_removed_at"],
+            event_count=row["events_removed_count"],
+            ranges=row["removed_ranges"],
+            removals=[_removal_view(each) for each in row["removals"]],
+        )
+        complete = _was_complete(row["trace"])
     return IntegrityView(
         run_id=run_id,
         complete=complete,
@@ -147,27 +196,33 @@ def integrity_view(run_id: str, row: Mapping[str, Any]) -> IntegrityView:
         ),
         signatures=SignaturesView(signed=row["signed"], unsigned=row["event_count"] - row["signed"]),
         chain_head=row["chain_head"],
+        wrong_partition=_misplaced(row),
         removed=removed,
     )
 
 
-class _Missing(msgspec.Struct):
-    count: int
-    ranges: list[tuple[int, int]]
-
-
 class _Trace(msgspec.Struct):
     complete: bool
-    missing: _Missing
 
 
-def _as_it_was_summed_up(trace: str | None) -> tuple[bool, MissingView]:
-    """Whether a run without its events was complete, and what was missing then; of an open one nothing is known."""
-    if trace is None:
-        return False, MissingView(count=0, range_count=0, ranges=[])
-    was = msgspec.json.decode(trace, type=_Trace)
-    return was.complete, MissingView(
-        count=was.missing.count, range_count=len(was.missing.ranges), ranges=was.missing.ranges
+def _was_complete(trace: str | None) -> bool:
+    """Return True if a run that lost events to retention was complete when it was summed up."""
+    return trace is not None and msgspec.json.decode(trace, type=_Trace).complete
+
+
+def _misplaced(row: Mapping[str, Any]) -> int | None:
+    if row["home"] is None:
+        return None
+    end = row["end_partition"]
+    # A negative partition is a place that the log has lost.
+    return int(row["misplaced"]) + (end is not None and end >= 0 and end != row["home"])
+
+
+def _removal_view(removal: Mapping[str, Any]) -> RemovalView:
+    return RemovalView(
+        at=datetime.fromisoformat(removal["at"]),
+        event_count=removal["event_count"],
+        chain_head=removal["chain_head"],
     )
 
 

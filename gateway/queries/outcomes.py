@@ -36,12 +36,14 @@ OUTCOME = """
     WHERE kafka_partition = %(partition)s AND kafka_offset = %(offset)s AND tenant_id = %(tenant)s
       AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
   UNION ALL
-    SELECT CASE WHEN kafka_offset = %(offset)s THEN 'stored' ELSE 'replaced' END, NULL, NULL,
-           kafka_partition, kafka_offset, stored_at
+    SELECT CASE WHEN (kafka_partition, kafka_offset) = (%(partition)s, %(offset)s) THEN 'stored' ELSE 'replaced' END,
+           NULL, NULL, kafka_partition, kafka_offset, stored_at
     FROM environment_snapshots
-    WHERE kafka_partition = %(partition)s AND tenant_id = %(tenant)s
-      AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
-      AND (kafka_offset = %(offset)s OR (%(environment)s AND kafka_offset > %(offset)s))
+    WHERE tenant_id = %(tenant)s AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
+      AND (%(run_id)s::text IS NOT NULL OR kafka_partition = %(partition)s)
+      AND ((kafka_partition, kafka_offset) = (%(partition)s, %(offset)s)
+           OR (%(environment)s AND (kafka_offset > %(offset)s
+                                    OR (%(run_id)s::text IS NOT NULL AND kafka_partition <> %(partition)s))))
   LIMIT 1
 """
 

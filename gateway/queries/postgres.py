@@ -23,7 +23,14 @@ from gateway.errors import StoreUnavailable
 from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
 from gateway.queries import numbering
-from gateway.queries.integrity import INTEGRITY, MISSING_RANGES_MAX, REJECTED_SHOWN_MAX, IntegrityView, integrity_view
+from gateway.queries.integrity import (
+    INTEGRITY,
+    MISSING_RANGES_MAX,
+    REJECTED_SHOWN_MAX,
+    REMOVALS_SHOWN_MAX,
+    IntegrityView,
+    integrity_view,
+)
 from gateway.queries.outcomes import OUTCOME, effect
 from gateway.queries.runs import (
     PAGE_BYTES_MAX,
@@ -228,13 +235,15 @@ class PostgresRunStore:
             captured_at=row["captured_at"],
         )
 
-    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
-        """Whether the run is whole; None if the tenant has no such run and no record of it was rejected."""
+    async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
+        """See `RunStore.integrity`."""
         parameters = {
             "tenant": tenant,
             "run_id": run_id,
             "ranges": MISSING_RANGES_MAX,
             "rejected": REJECTED_SHOWN_MAX,
+            "removals": REMOVALS_SHOWN_MAX,
+            "home": home_partition,
         }
         async with self._connection() as connection:
             row = await (await connection.execute(INTEGRITY, parameters)).fetchone()

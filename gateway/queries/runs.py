@@ -32,16 +32,14 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     finalized_at: datetime | None
     events_removed_at: Annotated[
-        datetime | None, Meta(description="When retention took its events; null: it did not")
+        datetime | None, Meta(description="When retention last removed events of it; null: it did not")
     ] = None
-    events_removed_count: Annotated[
-        int, Meta(description="How many it took; they are back once event_count is no less")
-    ] = 0
+    events_removed_count: Annotated[int, Meta(description="How many of the removed events are not stored again")] = 0
 
     @property
     def is_removed(self) -> bool:
-        """Whether retention took its events, and they are not back."""
-        return self.events_removed_at is not None and self.event_count < self.events_removed_count
+        """True if retention removed events that are not stored again."""
+        return self.events_removed_count > 0
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +134,12 @@ class RunStore(Protocol):
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
         """The newest environment captured; None if there is none."""
 
-    async def integrity(self, tenant: str, run_id: str) -> IntegrityView | None:
-        """Whether the run is whole; None if the tenant has no such run and no record of it was rejected."""
+    async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
+        """
+        Return what is stored of the run and what is not, or None if the tenant has no record of it.
+
+        *home_partition* is the one that the run's key belongs in; None if that is not known.
+        """
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """The trace record's JSON text; None until the run is finalized and stored."""

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal
 
+import msgspec
+
+from gateway.errors import LogUnavailable
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log, LogRecord, Look
 from gateway.publisher import Receipt
@@ -16,7 +19,9 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see
 from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, WalReceipt
 from schemas.credentials import Principal
+from schemas.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.positions import EXPLANATIONS
+from schemas.topics import PERSISTENCE, RUN_EVENTS
 
 
 class Receipts:
@@ -53,6 +58,8 @@ class Receipts:
         record = None if look.record is None else describe(look.record)
         if record is not None and not may_see(principal, record):
             return None
+        if record is not None and look.record is not None:
+            record = self._placed(record, look.record)
         groups = [
             await self._group(follower, place, look.record, record, principal)
             for follower in list(self._followers.values())
@@ -79,6 +86,19 @@ class Receipts:
                 since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
                 detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
         return LogView(state=state, first_offset=look.edges.first, end_offset=look.edges.end, detail=detail)
+
+    def _placed(self, view: RecordView, record: LogRecord) -> RecordView:
+        """Add to *view* where the record's key belongs."""
+        if record.place.topic != RUN_EVENTS.name or record.key is None or len(record.key) > KEY_BYTES_MAX:
+            return view
+        try:
+            count = len(self._followers[PERSISTENCE.name].progress())
+        except (KeyError, LogUnavailable):
+            return view
+        if not count:
+            return view
+        expected = partition_of(record.key, count)
+        return msgspec.structs.replace(view, wrong_partition=expected != record.place.partition, key_partition=expected)
 
     async def _group(
         self,

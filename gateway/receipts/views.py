@@ -33,6 +33,14 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     written_at: datetime | None
     problem: Annotated[str | None, Meta(description="Why it does not decode")]
+    wrong_partition: Annotated[
+        bool,
+        Meta(
+            description="Its producer does not use murmur2: its key belongs in `key_partition`, and its order against "
+            "the other records of its run is not that of the log"
+        ),
+    ] = False
+    key_partition: Annotated[int | None, Meta(description="Where its key belongs; null where that is not known")] = None
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -46,7 +46,24 @@ RUN_FACTS = """
     ) AS part
 """
 
+# Where the chain of a run goes on from, while removed events are not stored again.
+CHAIN_BEFORE = """
+    SELECT events_removed_chain_head FROM runs WHERE tenant_id = %s AND run_id = %s AND events_removed_count > 0
+"""
+
 CHAIN = "SELECT seq, event_sha256 FROM trace_events WHERE tenant_id = %s AND run_id = %s ORDER BY seq"
+
+# Without the events that an earlier removal's head covers, though a replay has stored them again.
+CHAIN_SINCE = """
+    SELECT seq, event_sha256 FROM trace_events AS event
+    WHERE tenant_id = %s AND run_id = %s
+      AND NOT EXISTS (SELECT FROM event_removals AS removal
+                      WHERE removal.tenant_id = event.tenant_id AND removal.run_id = event.run_id
+                        AND event.seq::numeric <@ removal.seqs)
+    ORDER BY seq
+"""
+
+TRACE_HEAD = "SELECT chain_head FROM trace_records WHERE tenant_id = %s AND run_id = %s"
 
 DELETE_EVENTS = """
     DELETE FROM trace_events
@@ -58,14 +75,30 @@ DELETE_DUPLICATES = """
     WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
 """
 
-# A run that a replay brought back and that grows old again loses the same events: they count once.
+# Before the deletion. Consecutive seqs become one range first, so that a long run takes no more memory than a short.
 MARK_RUNS = """
+    WITH gone AS (
+        SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[], %(heads)s::bytea[])
+            AS gone (tenant_id, run_id, head)
+    ), islands AS (
+        SELECT tenant_id, run_id, numrange(min(seq)::numeric, max(seq)::numeric + 1) AS seqs, count(*) AS events
+        FROM (SELECT tenant_id, run_id, seq,
+                     seq - row_number() OVER (PARTITION BY tenant_id, run_id ORDER BY seq) AS island
+              FROM trace_events JOIN gone USING (tenant_id, run_id)) AS numbered
+        GROUP BY tenant_id, run_id, island
+    ), removed AS (
+        SELECT tenant_id, run_id, range_agg(seqs) AS seqs, sum(events)::bigint AS events
+        FROM islands GROUP BY tenant_id, run_id
+    ), remembered AS (
+        INSERT INTO event_removals (tenant_id, run_id, seqs, event_count, chain_head)
+        SELECT tenant_id, run_id, seqs, events, head FROM removed JOIN gone USING (tenant_id, run_id)
+    )
     UPDATE runs SET event_count = 0, events_removed_at = now(),
-        events_removed_count = greatest(events_removed_count, gone.events),
+        events_removed_seqs = runs.events_removed_seqs + removed.seqs,
+        events_removed_count = runs.events_removed_count + removed.events,
         events_removed_chain_head = gone.head
-    FROM unnest(%(tenants)s::text[], %(runs)s::text[], %(counts)s::bigint[], %(heads)s::bytea[])
-        AS gone (tenant_id, run_id, events, head)
-    WHERE (runs.tenant_id, runs.run_id) = (gone.tenant_id, gone.run_id)
+    FROM removed JOIN gone USING (tenant_id, run_id)
+    WHERE (runs.tenant_id, runs.run_id) = (removed.tenant_id, removed.run_id)
 """
 
 OLD_REJECTED = """

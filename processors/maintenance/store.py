@@ -94,11 +94,10 @@ class RetentionStore:
             gone = [run for run, hold in judged if hold is None]
             if gone:
                 named = _named([run.key for run in gone])
-                heads = [None if run.has_trace else await self._chain_head(run.key) for run in gone]
+                heads = [await self._chain_head(run) for run in gone]
+                await self._connection.execute(statements.MARK_RUNS, {**named, "heads": heads})
                 await self._connection.execute(statements.DELETE_EVENTS, named)
                 await self._connection.execute(statements.DELETE_DUPLICATES, named)
-                counts = [run.event_count for run in gone]
-                await self._connection.execute(statements.MARK_RUNS, {**named, "counts": counts, "heads": heads})
             reach(Failpoint.BEFORE_COMMIT)
         return judged
 
@@ -157,14 +156,21 @@ class RetentionStore:
             if given_up < ABANDONED_A_STATEMENT:
                 return count
 
-    async def _chain_head(self, run: RunKey) -> bytes:
-        head = CHAIN_START
+    async def _chain_head(self, run: RunFacts) -> bytes:
+        """Return the head of the run's chain now: its trace record's, or that over all its events up to now."""
+        if run.has_trace and (trace := await self._one(statements.TRACE_HEAD, run.key)) is not None:
+            return bytes(trace["chain_head"])
+        before = await self._one(statements.CHAIN_BEFORE, run.key)
+        head = CHAIN_START if before is None else bytes(before["events_removed_chain_head"])
         async with self._connection.cursor(name="chain") as rows:
             rows.itersize = 5000
-            await rows.execute(statements.CHAIN, run)
+            await rows.execute(statements.CHAIN if before is None else statements.CHAIN_SINCE, run.key)
             async for row in rows:
                 head = link(head, row["seq"], row["event_sha256"])
         return head
+
+    async def _one(self, statement: str, run: RunKey) -> Mapping[str, Any] | None:
+        return await (await self._connection.execute(statement, run)).fetchone()
 
 
 def _chunks(rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Mapping[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from processors.persistence.placement import Placement
 from processors.persistence.store import EventStore
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient
@@ -13,15 +14,16 @@ from schemas.signature import record_mac
 from schemas.topics import RUN_TRACES, trace_key
 
 
-def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str]) -> Handler:
+def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement) -> Handler:
     """
-    The handler: rows first, then traces; a crash between the two publishes the traces again on redelivery.
+    Return the handler: rows first, then traces; a crash between the two publishes the traces again on redelivery.
 
     Traces are sealed with *mac_secret*, so that who reads them knows them from what others write to their topic.
     """
 
     async def persist(arrivals: Sequence[Arrival]) -> Tally:
-        appended = await store.append(arrivals)
+        partition_count = await placement.check(arrivals)
+        appended = await store.append(arrivals, partition_count=partition_count)
         if appended.traces:
             reach(Failpoint.BEFORE_TRACE)
             try:

@@ -1,15 +1,19 @@
 """The end of a run: its row closed and its trace record written, in the transaction of its slice."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from processors.persistence.trace import Removed, StoredEvent, Trace
+from processors.persistence.removals import removed_from
+from processors.persistence.trace import StoredEvent, Trace, is_misplaced
 from processors.persistence.verdicts import RunKey, place_of
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival
+from schemas.chain import CHAIN_START
 from schemas.events import RunStatus, TraceRecord
+from schemas.partitioner import partition_of
 
 ROWS_A_FETCH = 100  # of up to 100 KiB each: they are read between two turns of the event loop
 
@@ -20,8 +24,20 @@ FINALIZE_RUN = """
 
 # A payload in object storage is not fetched: a transaction must not wait for it. Its size stands in the reference.
 RUN_EVENTS_BY_SEQ = """
-    SELECT seq, type, actor, happened_at, payload::text, (payload_ref ->> 'size_bytes')::bigint, event_sha256
+    SELECT seq, type, actor, happened_at, payload::text, (payload_ref ->> 'size_bytes')::bigint, event_sha256,
+        kafka_partition, false
     FROM trace_events
+    WHERE tenant_id = %s AND run_id = %s ORDER BY seq
+"""
+
+# The same of a run with removed events: what a replay stored of them again is in the chain's head at their removal.
+RUN_EVENTS_SINCE_REMOVAL = """
+    SELECT seq, type, actor, happened_at, payload::text, (payload_ref ->> 'size_bytes')::bigint, event_sha256,
+        kafka_partition,
+        EXISTS (SELECT FROM event_removals AS removal
+                WHERE removal.tenant_id = event.tenant_id AND removal.run_id = event.run_id
+                  AND event.seq::numeric <@ removal.seqs)
+    FROM trace_events AS event
     WHERE tenant_id = %s AND run_id = %s ORDER BY seq
 """
 
@@ -30,12 +46,10 @@ RUN_COUNTS = """
         (SELECT count(*) FROM rejected_events WHERE tenant_id = %(tenant)s AND run_id = %(run)s)
 """
 
-CLOSED_RUN = "SELECT status, declared_event_count FROM runs WHERE tenant_id = %s AND run_id = %s"
-
-# Events that retention took and no replay has brought back, at least not all of them.
-REMOVED_EVENTS = """
-    SELECT events_removed_at, events_removed_count FROM runs
-    WHERE tenant_id = %s AND run_id = %s AND events_removed_at IS NOT NULL AND event_count < events_removed_count
+CLOSED_RUN = """
+    SELECT runs.status, declared_event_count, kafka_partition
+    FROM runs JOIN trace_records USING (tenant_id, run_id)
+    WHERE tenant_id = %s AND run_id = %s
 """
 
 INSERT_TRACE = """
@@ -54,14 +68,19 @@ SELECT_TRACE = """
 """
 
 
-async def finalize(connection: AsyncConnection, arrival: Arrival, goes_on: Callable[[], None]) -> TraceRecord:
-    """
-    Close the run of *arrival* and sum it up; its events of this slice are written already.
+@dataclass(frozen=True, slots=True)
+class Summing:
+    """What runs are summed up with."""
 
-    *goes_on* is called at each step, since a run may have more events than can be read in any fixed time.
-    """
+    connection: AsyncConnection
+    goes_on: Callable[[], None]  # called at each step: a run may have more events than can be read in any fixed time
+    partition_count: int
+
+
+async def finalize(summing: Summing, arrival: Arrival) -> TraceRecord:
+    """Close the run of *arrival* and sum it up; its events of this slice are written already."""
     record: Any = arrival.record
-    await connection.execute(
+    await summing.connection.execute(
         FINALIZE_RUN,
         {
             "status": record.status,
@@ -72,13 +91,13 @@ async def finalize(connection: AsyncConnection, arrival: Arrival, goes_on: Calla
         },
     )
     summed = await _sum_up(
-        connection,
+        summing,
         (record.tenant, record.run_id),
-        goes_on,
         status=record.status,
         declared_event_count=record.event_count,
+        end_partition=arrival.raw.partition,
     )
-    await connection.execute(
+    await summing.connection.execute(
         INSERT_TRACE,
         (
             record.tenant,
@@ -93,39 +112,37 @@ async def finalize(connection: AsyncConnection, arrival: Arrival, goes_on: Calla
     return summed
 
 
-async def sum_up_again(connection: AsyncConnection, run: RunKey, goes_on: Callable[[], None]) -> TraceRecord:
+async def sum_up_again(summing: Summing, run: RunKey) -> TraceRecord:
     """
-    Make the trace record of a closed *run* anew, since events from before its end were added or rewritten.
+    Replace the trace record of a closed *run*, since events from before its end were added or rewritten.
 
-    Of a run whose events were removed it stays as it was until all of them are back: its chain head is what exports
-    are verified against. *goes_on* is as in `finalize`.
+    Of a run with removed events it stays as it was until all of them are stored again: its chain head is what exports
+    are verified against.
     """
-    if await _removed(connection, run) is not None:
+    connection = summing.connection
+    if await removed_from(connection, run) is not None:
         async with connection.cursor() as cursor:
             return await stored_trace(cursor, run)
-    status, declared_event_count = await (await connection.execute(CLOSED_RUN, run)).fetchone() or _no_trace(run)
-    summed = await _sum_up(
-        connection, run, goes_on, status=RunStatus(status), declared_event_count=declared_event_count
-    )
+    row = await (await connection.execute(CLOSED_RUN, run)).fetchone() or _no_trace(run)
+    summed = await _sum_up(summing, run, status=RunStatus(row[0]), declared_event_count=row[1], end_partition=row[2])
     await connection.execute(UPDATE_TRACE, (summed.event_count, summed.chain_head, summed.document, *run))
     return summed
 
 
 async def _sum_up(
-    connection: AsyncConnection,
-    run: RunKey,
-    goes_on: Callable[[], None],
-    *,
-    status: RunStatus,
-    declared_event_count: int | None,
+    summing: Summing, run: RunKey, *, status: RunStatus, declared_event_count: int | None, end_partition: int
 ) -> TraceRecord:
-    trace = Trace()
+    connection = summing.connection
+    tenant, run_id = run
+    removed = await removed_from(connection, run)
+    home = partition_of(run_id.encode(), summing.partition_count)
+    trace = Trace(chain_head=CHAIN_START if removed is None else removed.chain_head, home_partition=home)
     # A cursor on the server: a run may have more events than we want in memory.
     async with connection.cursor(name="run_events") as cursor:
-        await cursor.execute(RUN_EVENTS_BY_SEQ, run)
+        await cursor.execute(RUN_EVENTS_BY_SEQ if removed is None else RUN_EVENTS_SINCE_REMOVAL, run)
         while rows := await cursor.fetchmany(ROWS_A_FETCH):
-            goes_on()
-            for seq, kind, actor, happened_at, payload, referenced_bytes, sha256 in rows:
+            summing.goes_on()
+            for seq, kind, actor, happened_at, payload, referenced_bytes, sha256, partition, is_chained in rows:
                 trace.add(
                     StoredEvent(
                         seq=seq,
@@ -135,10 +152,11 @@ async def _sum_up(
                         payload=payload,
                         referenced_bytes=referenced_bytes,
                         event_sha256=sha256,
+                        partition=partition,
+                        is_chained=is_chained,
                     )
                 )
-    goes_on()
-    tenant, run_id = run
+    summing.goes_on()
     counts = await connection.execute(RUN_COUNTS, {"tenant": tenant, "run": run_id})
     duplicates, rejected = await counts.fetchone() or (0, 0)
     return TraceRecord(
@@ -152,14 +170,10 @@ async def _sum_up(
             declared_event_count=declared_event_count,
             duplicates=duplicates,
             rejected=rejected,
-            removed=await _removed(connection, run),
+            removed=removed,
+            is_end_misplaced=is_misplaced(end_partition, home),
         ),
     )
-
-
-async def _removed(connection: AsyncConnection, run: RunKey) -> Removed | None:
-    row = await (await connection.execute(REMOVED_EVENTS, run)).fetchone()
-    return None if row is None else Removed(at=row[0], count=row[1])
 
 
 async def stored_trace(cursor: AsyncCursor[Any], run: RunKey) -> TraceRecord:

@@ -1,11 +1,15 @@
-"""Rows that reprocessing takes back, by the place of their record, before or after it writes them anew."""
+"""
+Rows that a replay deletes because it writes them again in the same transaction, or because the event is stored now.
+
+Why by verdict and not by place: a record that is rejected today may have been stored when it came first. Its row stays.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from psycopg import AsyncCursor
 
-from processors.persistence.verdicts import place_of
+from processors.persistence.verdicts import Verdicts, place_of
 from processors.runtime.outcomes import Arrival
 
 # Events go with their share of their run's count; runs are locked by then.
@@ -33,16 +37,18 @@ FORGET_REJECTED = """
 """
 
 
-async def forget_rejected(cursor: AsyncCursor[Any], stored: Sequence[Arrival]) -> None:
-    """Take back that records were rejected which are *stored* now."""
-    await cursor.execute(FORGET_REJECTED, _places(stored))
+async def forget(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], verdicts: Verdicts, *, rewrites: bool) -> None:
+    """
+    Delete that records were rejected which *verdicts* store.
 
-
-async def forget(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> None:
-    """Take back everything that was written for *arrivals*, but for finalizations and environments."""
-    places = _places(arrivals)
-    for statement in (FORGET_EVENTS, FORGET_DUPLICATES, FORGET_REJECTED):
-        await cursor.execute(statement, places)
+    With *rewrites* also delete the other rows of *arrivals*, each of which *verdicts* write again.
+    """
+    if rewrites:
+        await cursor.execute(FORGET_EVENTS, _places(verdicts.events))
+        for statement in (FORGET_DUPLICATES, FORGET_REJECTED):
+            await cursor.execute(statement, _places(arrivals))
+    else:
+        await cursor.execute(FORGET_REJECTED, _places(verdicts.events))
 
 
 def _places(arrivals: Sequence[Arrival]) -> dict[str, list[int]]:

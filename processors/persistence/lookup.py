@@ -1,6 +1,8 @@
 """What the store holds that bears on a slice."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import AsyncCursor
@@ -11,7 +13,8 @@ from schemas.events import RunEvent, RunStatus
 
 # Locks the runs of the slice, in one order for all, so that no two transactions wait for each other.
 LOCK_RUNS = """
-    SELECT runs.tenant_id, runs.run_id, runs.status, trace_records.kafka_partition, trace_records.kafka_offset
+    SELECT runs.tenant_id, runs.run_id, runs.status, runs.events_removed_count > 0, trace_records.kafka_partition,
+        trace_records.kafka_offset
     FROM runs
     LEFT JOIN trace_records USING (tenant_id, run_id)
     WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
@@ -39,16 +42,36 @@ KNOWN_EVENTS = """
     FROM trace_events JOIN places USING (kafka_partition, kafka_offset)
 """
 
+_CLOSED = frozenset(RunStatus)
 
-async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> dict[RunKey, Finalization]:
-    """Lock the runs that *arrivals* speak of; return those that are closed."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedRuns:
+    """The runs of a slice that are stored, and locked until the transaction ends."""
+
+    stored: AbstractSet[RunKey]
+    closed: dict[RunKey, Finalization]
+    with_removed_events: AbstractSet[RunKey]
+
+
+async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> LockedRuns:
+    """Lock the runs that *arrivals* belong to."""
     runs = sorted({run_of(arrival) for arrival in arrivals})
-    await cursor.execute(LOCK_RUNS, {"tenants": [tenant for tenant, _ in runs], "runs": [run_id for _, run_id in runs]})
-    return {
-        (tenant, run_id): Finalization(status=RunStatus(status), place=(partition, offset))
-        for tenant, run_id, status, partition, offset in await cursor.fetchall()
-        if partition is not None
-    }
+    asked = {"tenants": [tenant for tenant, _ in runs], "runs": [run_id for _, run_id in runs]}
+    rows = await (await cursor.execute(LOCK_RUNS, asked)).fetchall()
+    if any(status in _CLOSED and partition is None for _, _, status, _, partition, _ in rows):
+        # Another worker closed it while we waited for its lock: the row is the new one, and the joined trace record is
+        # of the snapshot before. The locks are ours, so that a second look sees all.
+        rows = await (await cursor.execute(LOCK_RUNS, asked)).fetchall()
+    return LockedRuns(
+        stored={(tenant, run_id) for tenant, run_id, *_ in rows},
+        closed={
+            (tenant, run_id): Finalization(status=RunStatus(status), place=(partition, offset))
+            for tenant, run_id, status, _, partition, offset in rows
+            if partition is not None
+        },
+        with_removed_events={(tenant, run_id) for tenant, run_id, _, has_removed, _, _ in rows if has_removed},
+    )
 
 
 async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], known: Known) -> None:

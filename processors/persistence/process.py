@@ -7,8 +7,9 @@ import structlog
 
 from processors.config import PersistenceSettings
 from processors.persistence.agent import persistence
+from processors.persistence.placement import Placement
 from processors.persistence.store import EventStore, Writing
-from processors.runtime.cluster import topic_id
+from processors.runtime.cluster import PartitionCount, topic_id
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
@@ -27,18 +28,23 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     group = topics.PERSISTENCE if replay is None else replay.consumers
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
+    instruments = telemetry.Telemetry(telemetry.OF_PERSISTENCE)
+    placement = Placement(
+        PartitionCount(config.kafka.bootstrap, group.source.name),
+        instruments[telemetry.WRONG_PARTITION].labels(group.source.name, group.name),
+    )
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
         await store.check_log(group.source.name, await topic_id(config.kafka.bootstrap, group.source.name))
         code = await run_group(
             group,
-            persistence(store, writer, lambda: credentials().gateway.mac_secrets[0]),
+            persistence(store, writer, lambda: credentials().gateway.mac_secrets[0], placement),
             bootstrap=config.kafka.bootstrap,
             management=config.management,
             credentials=credentials,
             dead_letters=writer if replay is None else NoDeadLetters(),
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
-            instruments=telemetry.Telemetry(telemetry.OF_PROCESSORS),
+            instruments=instruments,
             clock_s=time,
             replay=replay,
         )

@@ -1,5 +1,6 @@
 """A judged slice as rows: COPY for events, one statement for each other table."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -38,9 +39,11 @@ UPSERT_RUNS = """
         last_seq = greatest(runs.last_seq, excluded.last_seq),
         status = CASE runs.status WHEN 'abandoned' THEN 'open' ELSE runs.status END,
         updated_at = greatest(runs.updated_at, excluded.updated_at)
+    RETURNING tenant_id, run_id, xmax = 0  -- true of a row that was inserted
 """
 
-# The later in the log wins, whatever order slices are replayed in. A negative partition: the log has lost the place.
+# The later in the log wins, whatever order slices are replayed in; a negative partition is a place that the log has
+# lost. Between two partitions, one of them the wrong one, offsets say nothing: there the later capture wins.
 UPSERT_ENVIRONMENT = """
     INSERT INTO environment_snapshots
         (tenant_id, run_id, environment, environment_sha256, captured_at, kafka_partition, kafka_offset)
@@ -49,7 +52,10 @@ UPSERT_ENVIRONMENT = """
         environment = excluded.environment, environment_sha256 = excluded.environment_sha256,
         captured_at = excluded.captured_at, kafka_partition = excluded.kafka_partition,
         kafka_offset = excluded.kafka_offset, stored_at = now()
-    WHERE environment_snapshots.kafka_partition < 0 OR environment_snapshots.kafka_offset <= excluded.kafka_offset
+    WHERE environment_snapshots.kafka_partition < 0
+       OR CASE WHEN environment_snapshots.kafka_partition = excluded.kafka_partition
+               THEN environment_snapshots.kafka_offset <= excluded.kafka_offset
+               ELSE environment_snapshots.captured_at <= excluded.captured_at END
 """
 
 # A record comes again after a crash: its place says that it is the same one.
@@ -67,8 +73,20 @@ INSERT_DUPLICATE = """
 """
 
 
+async def write_runs(cursor: AsyncCursor[Any], verdicts: Verdicts) -> AbstractSet[RunKey]:
+    """
+    Write the rows of the runs, within the caller's transaction; return those that were there before.
+
+    They are locked from then on: one that another transaction is inserting is waited for.
+    """
+    if not (runs := _run_rows(verdicts)):
+        return frozenset()
+    rows = await (await cursor.execute(UPSERT_RUNS, _upsert_parameters(runs))).fetchall()
+    return {(tenant, run_id) for tenant, run_id, is_new in rows if not is_new}
+
+
 async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
-    """Write every row that *verdicts* call for, within the caller's transaction."""
+    """Write every other row that *verdicts* call for, within the caller's transaction."""
     if verdicts.events:
         rows = [_event_row(arrival) for arrival in verdicts.events]
         async with cursor.copy(COPY_EVENTS) as copy:
@@ -77,8 +95,6 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
             for row in rows:
                 if filled := copy.formatter.write_row(row):
                     await copy.writer.write(filled)
-    if runs := _run_rows(verdicts):
-        await cursor.execute(UPSERT_RUNS, _upsert_parameters(runs))
     if verdicts.environments:
         await cursor.executemany(
             UPSERT_ENVIRONMENT, [_environment_row(each) for each in verdicts.environments.values()]

@@ -18,10 +18,11 @@ from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from processors.persistence.finalization import finalize, stored_trace, sum_up_again
-from processors.persistence.forgetting import forget, forget_rejected
+from processors.persistence.finalization import Summing, finalize, stored_trace, sum_up_again
+from processors.persistence.forgetting import forget
 from processors.persistence.lookup import add_stored, lock_runs
-from processors.persistence.rows import write
+from processors.persistence.removals import mark_returned
+from processors.persistence.rows import write, write_runs
 from processors.persistence.verdicts import Known, judge, may_repeat_stored
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.failpoints import Failpoint, reach
@@ -65,7 +66,7 @@ class Writing(Enum):
 
     NEW = "new"  # the live group: it was not, but for a redelivery
     MISSING = "missing"  # a replay: what is stored stays, what was rejected and is valid now is stored
-    OVERWRITE = "overwrite"  # a replay: what was written for it is taken back first
+    OVERWRITE = "overwrite"  # a replay: what is stored of it is written again; nothing is taken back for good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,26 +147,29 @@ class EventStore:
                 "run `tidegate topics accept`"
             )
 
-    async def append(self, arrivals: Sequence[Arrival]) -> Appended:
+    async def append(self, arrivals: Sequence[Arrival], *, partition_count: int) -> Appended:
         """
-        Store a slice in one transaction: each record once, in log order.
+        Store a slice in one transaction: each record once, in log order; its topic has *partition_count* partitions.
 
         Raises:
             Transient, Poison: see `Handler`.
             Unsettled: the store holds something else from these places of the log.
         """
         try:
-            return await self._append(arrivals, look_up=self._writing is Writing.OVERWRITE)
+            return await self._append(arrivals, partition_count, look_up=self._writing is Writing.OVERWRITE)
         except _MustLookUp:
-            return await self._append(arrivals, look_up=True)
+            return await self._append(arrivals, partition_count, look_up=True)
 
-    async def _append(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Appended:
+    async def _append(self, arrivals: Sequence[Arrival], partition_count: int, *, look_up: bool) -> Appended:
         reach(Failpoint.BEFORE_TX)
         try:
             async with self._transaction() as (connection, goes_on), connection.cursor() as cursor:
-                known = Known(finalized=await lock_runs(cursor, arrivals))
-                if self._writing is Writing.OVERWRITE:
-                    await forget(cursor, arrivals)
+                locked = await lock_runs(cursor, arrivals)
+                known = Known(
+                    finalized=locked.closed,
+                    rewrites=self._writing is Writing.OVERWRITE,
+                    partition_count=partition_count,
+                )
                 if look_up:
                     await add_stored(cursor, arrivals, known)
                 elif known.finalized:
@@ -173,21 +177,27 @@ class EventStore:
                 verdicts = judge(arrivals, known)
                 if not look_up and may_repeat_stored(verdicts):
                     raise _MustLookUp
+                if self._writing is not Writing.NEW:
+                    await forget(cursor, arrivals, verdicts, rewrites=known.rewrites)
+                if await write_runs(cursor, verdicts) - locked.stored:
+                    # Another worker has stored a new run since we looked, and may have closed it: its records are in
+                    # several partitions. Look again, with its row locked.
+                    raise _must_look_again(look_up=look_up)
                 await write(cursor, verdicts)
-                if self._writing is Writing.MISSING:
-                    await forget_rejected(cursor, verdicts.events)
-                traces = [await finalize(connection, each, goes_on) for each in verdicts.finalizations.values()]
+                if locked.with_removed_events:
+                    await mark_returned(cursor, verdicts.events, locked.with_removed_events)
+                summing = Summing(connection, goes_on, partition_count)
+                traces = [await finalize(summing, each) for each in verdicts.finalizations.values()]
                 traces += [
-                    await sum_up_again(connection, run, goes_on)
-                    for run in verdicts.reopened - verdicts.finalizations.keys()
+                    await sum_up_again(summing, run) for run in verdicts.reopened - verdicts.finalizations.keys()
                 ]
                 traces += [await stored_trace(cursor, run) for run in verdicts.traces_again - verdicts.reopened]
                 reach(Failpoint.BEFORE_COMMIT)
         except errors.UniqueViolation as error:
-            if look_up:
-                # Another worker wrote these rows since we looked: it took the partition over. Look again later.
-                raise Transient("another worker writes the same rows") from error
-            raise _MustLookUp from error
+            # Another worker wrote these rows since we looked: it took the partition over.
+            raise _must_look_again(look_up=look_up) from error
+        if verdicts.kept:
+            log.warning("stored events were kept that would be rejected now", count=verdicts.kept)
         return Appended(tally=verdicts.tally, traces=traces)
 
     @asynccontextmanager
@@ -209,6 +219,10 @@ class EventStore:
                 ended = await connection.execute(END_ABANDONED, (APPLICATION, ABANDONED_AFTER * TRANSACTION_S))
                 if ended.rowcount:
                     log.warning("ended sessions that kept others waiting", count=ended.rowcount)
+
+
+def _must_look_again(*, look_up: bool) -> Exception:
+    return Transient("another worker writes the same rows") if look_up else _MustLookUp()
 
 
 def _meaning(error: psycopg.Error) -> Exception:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 NAMES_MAX = 500
 NAME_CHARACTERS_MAX = 128
-OTHERS = "*"  # no type and no actor is called so
+OTHERS = "*"
+
+# What a 64-bit reader of a trace record takes (Postgres bigint, Avro long). A sum beyond stands at the bound.
+COUNT_MIN, COUNT_MAX = -(2**63), 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -23,12 +26,17 @@ class NamedCounts:
     def add(self, name: str, count: int = 1) -> None:
         """Count *count* more under *name*."""
         known = name in self._counts or (len(self._counts) < NAMES_MAX and len(name) <= NAME_CHARACTERS_MAX)
-        if known:
+        if known and name != OTHERS:
             self._counts[name] += count
         else:
             self._others += count
 
     def shown(self) -> dict[str, int]:
-        """By name, sorted; at the end all others."""
-        others = {OTHERS: self._others} if self._others else {}
-        return dict(sorted(self._counts.items())) | others
+        """Return the counts by name, sorted; at the end those of all other names."""
+        others = {OTHERS: bounded(self._others)} if self._others else {}
+        return {name: bounded(count) for name, count in sorted(self._counts.items())} | others
+
+
+def bounded(count: int) -> int:
+    """Return *count*, or the bound that it exceeds."""
+    return max(COUNT_MIN, min(COUNT_MAX, count))

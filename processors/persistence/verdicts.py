@@ -12,6 +12,7 @@ from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
+from schemas.partitioner import partition_of
 from schemas.validity import Rejection
 
 # Plain tuples, since one of each is made for every record.
@@ -35,6 +36,8 @@ class Known:
     sha256: dict[tuple[str, str, int], bytes] = field(default_factory=dict)  # by tenant, run_id, seq
     seq: dict[tuple[str, str, str], int] = field(default_factory=dict)  # by tenant, run_id, idempotency key
     at: dict[Place, tuple[str, str, int, bytes]] = field(default_factory=dict)  # tenant, run_id, seq, sha256
+    rewrites: bool = False  # a stored event whose record comes again is written again
+    partition_count: int = 0  # of the source; 0: not known
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Verdicts:
     rejected: list[tuple[Arrival, Rejection]] = field(default_factory=list)
     traces_again: set[RunKey] = field(default_factory=set)  # redelivered finalizations: their trace may not be out
     reopened: set[RunKey] = field(default_factory=set)  # closed runs that late events were added to
+    kept: int = 0  # stored events that would be rejected now
     tally: Tally = field(default_factory=Tally)
 
 
@@ -71,30 +75,43 @@ def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
     """
     verdicts = Verdicts()
     for arrival in arrivals:
-        if arrival.rejection is not None:
+        record = arrival.record
+        if known.at and isinstance(record, RunEvent) and _is_stored_here(arrival, record, known):
+            _judge_again(verdicts, arrival, record, known)
+        elif arrival.rejection is not None:
             _reject(verdicts, arrival, arrival.rejection)
-        elif isinstance(arrival.record, RunEvent):
-            _judge_event(verdicts, arrival, arrival.record, known)
-        elif isinstance(arrival.record, EnvironmentCaptured):
+        elif isinstance(record, RunEvent):
+            _judge_event(verdicts, arrival, record, known)
+        elif isinstance(record, EnvironmentCaptured):
             verdicts.environments[run_of(arrival)] = arrival
+            verdicts.tally[Outcome.DONE, None] += 1
         else:
-            _judge_finalization(verdicts, arrival, arrival.record, known)
+            _judge_finalization(verdicts, arrival, record, known)
     verdicts.tally[Outcome.DONE, None] += len(verdicts.events) + len(verdicts.finalizations)
-    verdicts.tally[Outcome.DONE, None] += sum(isinstance(each.record, EnvironmentCaptured) for each in arrivals)
     verdicts.tally[Outcome.DUPLICATE, None] += len(verdicts.duplicates)
     return verdicts
 
 
 def may_repeat_stored(verdicts: Verdicts) -> bool:
-    """Say whether *verdicts*, reached without a look at what is stored, may be wrong though no key is taken."""
-    # What comes after the end of its run is turned away before any key is asked, and may still be a duplicate.
-    return bool(verdicts.tally[Outcome.REJECTED, Reason.RUN_FINALIZED])
+    """Return True if *verdicts*, reached without a look at what is stored, may be wrong though no key is taken."""
+    # A rejected event violates no key of the tables, and may still be a duplicate, or stored from this very place.
+    return bool(verdicts.rejected)
+
+
+def _judge_again(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
+    """Judge a record whose event is stored: it is never taken back, whatever would be said of it now."""
+    if arrival.rejection is not None:
+        verdicts.kept += 1
+    if not known.rewrites or arrival.rejection is not None:
+        verdicts.tally[Outcome.REDELIVERY, None] += 1
+        return
+    known.sha256[event.tenant, event.run_id, event.seq] = event.event_sha256
+    verdicts.events.append(arrival)
+    if (event.tenant, event.run_id) in known.finalized:
+        verdicts.reopened.add((event.tenant, event.run_id))
 
 
 def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
-    if known.at and _seen_here(arrival, event, known):
-        verdicts.tally[Outcome.REDELIVERY, None] += 1
-        return
     identity = event.tenant, event.run_id, event.seq
     stored = known.sha256.get(identity)
     if stored is not None:
@@ -106,7 +123,7 @@ def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: K
         return
     closed = known.finalized.get((event.tenant, event.run_id)) if known.finalized else None
     if closed is not None and not _is_before(place_of(arrival), closed.place):
-        _reject(verdicts, arrival, Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before"))
+        _reject(verdicts, arrival, _behind_the_end(arrival, event, closed, known.partition_count))
         return
     if event.idempotency_key is not None:
         taken_by = known.seq.setdefault((event.tenant, event.run_id, event.idempotency_key), event.seq)
@@ -125,15 +142,39 @@ def _is_before(place: Place, other: Place) -> bool:
     return place[0] == other[0] and place[1] < other[1]
 
 
-def _seen_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
+def _behind_the_end(arrival: Arrival, event: RunEvent, closed: Finalization, partition_count: int) -> Rejection:
+    """Return why an event is not part of a run that is *closed*."""
+    partition, offset = closed.place
+    if partition == arrival.raw.partition or partition < 0:  # negative: the log has lost that place
+        return Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before")
+    detail = f"the run was finalized by {arrival.raw.topic}/{partition}/{offset}, in another partition"
+    expected = partition_of(event.run_id.encode(), partition_count) if partition_count else partition
+    if expected == arrival.raw.partition:
+        return Rejection(reason=Reason.RUN_FINALIZED, detail=detail)
+    detail += f": the event was written to partition {arrival.raw.partition} and not to {expected}, where its key "
+    return Rejection(
+        reason=Reason.WRONG_PARTITION, detail=detail + "belongs; set the producer's partitioner to murmur2"
+    )
+
+
+def _is_stored_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
+    """
+    Return True if the event of *arrival* is stored from this place of the log.
+
+    Raises:
+        Unsettled, Poison: see `judge`.
+    """
     here = known.at.get(place_of(arrival))
-    if here is not None and here != (event.tenant, event.run_id, event.seq, event.event_sha256):
+    if here is None:
+        return False
+    is_same = here[:3] == (event.tenant, event.run_id, event.seq)
+    if not is_same or (here[3] != event.event_sha256 and not known.rewrites):
         found = f"{arrival.raw.topic}/{arrival.raw.partition}/{arrival.raw.offset} was stored as seq {here[2]} of run "
         found += f"{here[1]}, and now holds another event"
         if arrival.raw.attempt:  # whoever sent it back says where it is from
             raise Poison(Reason.NOT_STORABLE, found)
         raise Unsettled(f"{found}: the log was cut off, or the topic deleted and created again; run `tidegate doctor`")
-    return here is not None
+    return True
 
 
 def _judge_finalization(verdicts: Verdicts, arrival: Arrival, record: RunFinalized, known: Known) -> None:

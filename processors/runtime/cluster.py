@@ -47,6 +47,37 @@ async def topic_id(bootstrap: str, topic: str) -> str:
     return found[topic]
 
 
+class PartitionCount:
+    """How many partitions a topic has: asked once, since nobody adds any to a topic in use."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        """Ask nothing yet."""
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._count: int | None = None
+
+    async def __call__(self) -> int:
+        """
+        Return the number.
+
+        Raises:
+            Transient: no broker answers, or there is no such topic.
+        """
+        if self._count is None:
+            self._count = await asyncio.to_thread(self._ask)
+        return self._count
+
+    def _ask(self) -> int:
+        admin = lookups.quiet_admin(self._bootstrap)
+        try:
+            found = admin.list_topics(self._topic, timeout=REQUEST_S).topics[self._topic]
+        except KafkaException as error:
+            raise Transient(f"Kafka does not answer: {error}") from error
+        if not found.partitions:
+            raise Transient(f"Kafka does not know the topic {self._topic}: {found.error}")
+        return len(found.partitions)
+
+
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
     """The partitions of *topic*; none if there is no such topic. Raises KafkaException."""
     return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)

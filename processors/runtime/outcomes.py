@@ -31,6 +31,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     headers: Mapping[str, bytes | None]
     record: RunRecord
     rejection: Rejection | None
+    is_sealed: bool = False  # a gateway of ours wrote it
 
 
 # How often each (outcome, reason) came about; reason is None where the outcome needs none.

@@ -53,7 +53,7 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
         except Poison as poison:
             unreadable.append(Unreadable(raw, poison, len(arrivals)))
         else:
-            arrivals.append(Arrival(raw, headers, record, rejection))
+            arrivals.append(Arrival(raw, headers, record, rejection, sealed))
     return arrivals, unreadable
 
 

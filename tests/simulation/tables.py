@@ -155,7 +155,7 @@ class Database:
         self._calls = calls
         self._judge = judge
 
-    async def append(self, arrivals: Sequence[Arrival]) -> Appended:
+    async def append(self, arrivals: Sequence[Arrival], *, partition_count: int) -> Appended:
         """Store a slice at once, looking up what is stored if it collides with it, as the real store does."""
         try:
             return await self._append(arrivals, look_up=False)

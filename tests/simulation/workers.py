@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.persistence.agent import persistence
+from processors.persistence.placement import Placement
 from processors.persistence.verdicts import judge
 from processors.runtime.batch import Batch, Partition, Slice
 from processors.runtime.delivery import Delivery
@@ -23,7 +24,7 @@ from tests.simulation.tables import Database, Judge, Tables, Writer
 REVOKE_DRAIN_S = 8.0
 
 # One for all simulations: making the metrics takes longer than most of them.
-INSTRUMENTS = telemetry.Telemetry(telemetry.OF_PROCESSORS)
+INSTRUMENTS = telemetry.Telemetry(telemetry.OF_PERSISTENCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,12 @@ class Worker:
         writer = Writer(tables, calls)
         delivery = parts.delivery(
             PERSISTENCE,
-            persistence(Database(tables, calls, judge=parts.judge), writer, lambda: MAC_SECRET),  # type: ignore[arg-type]
+            persistence(
+                Database(tables, calls, judge=parts.judge),  # type: ignore[arg-type]  # a fake of the same shape
+                writer,  # type: ignore[arg-type]  # the same
+                lambda: MAC_SECRET,
+                Placement(_partition_count, INSTRUMENTS[telemetry.WRONG_PARTITION].labels("run.events", "persistence")),
+            ),
             dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
             credentials=InForce(credentials()),
             instruments=INSTRUMENTS,
@@ -180,3 +186,7 @@ def _as_fetched(records: Sequence[Raw]) -> Slice:
 def _check_bounds(unfinished: list[Batch]) -> None:
     assert len(unfinished) <= BATCHES_MAX, "more batches in work than there is room for"
     assert sum(batch.size_bytes for batch in unfinished[:-1]) < BYTES_MAX, "more bytes in work than there is room for"
+
+
+async def _partition_count() -> int:
+    return len(PARTITIONS)

@@ -1,13 +1,15 @@
 """What makes events and records valid."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from gateway.intake.documents import parse_event
 from schemas import codec
-from schemas.errors import Poison, Reason
-from schemas.events import EnvironmentCaptured, Record, RunEvent
+from schemas.errors import Invalid, Poison, Reason
+from schemas.events import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus
 from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, Rejection, check_record, event_faults, size_faults
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
@@ -161,3 +163,34 @@ def test_a_direct_environment_needs_that_too() -> None:
     longest = "ü" * ((ENVIRONMENT_BYTES_MAX - len('{"a":""}')) // 2)
     assert judge(captured(f'{{"a":"{longest}"}}'), unsigned=True) is None
     assert judge(captured(f'{{"a":"{longest}ü"}}'), unsigned=True) is not None
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(("depth", "is_valid"), [(63, True), (64, False)])
+@pytest.mark.parametrize("part", ["payload", "meta"])
+def test_a_direct_event_nests_as_deep_as_one_sent_over_http(part: str, depth: int, *, is_valid: bool) -> None:
+    """The event is 64 deep, and its payload lies within it: verify reads both on one line."""
+    within = nested(depth) if part == "payload" else {"agent_id": "plain-agent", "more": nested(depth - 1)}
+    rejection = judge(run_event(event(**{part: within})), unsigned=True)
+    assert (rejection is None) == is_valid
+    assert rejection is None or f"/{part}/" in rejection.detail
+    body = json.dumps(event(**{part: within})).encode()
+    if is_valid:
+        parse_event(body, run_id="run-1")
+    else:
+        with pytest.raises(Invalid, match="nested deeper than 64"):
+            parse_event(body, run_id="run-1")
+
+
+@pytest.mark.parametrize(("count", "is_valid"), [(None, True), (0, True), (2**63 - 1, True), (-1, False)])
+def test_a_direct_end_of_a_run_declares_no_fewer_than_no_events(count: int | None, *, is_valid: bool) -> None:
+    record = RunFinalized(
+        tenant="demo", run_id="run-1", status=RunStatus.FAILED, event_count=count, finalized_at=datetime.now(UTC)
+    )
+    assert (judge(record, unsigned=True) is None) == is_valid

@@ -39,13 +39,27 @@ def test_an_event_that_is_not_stored_as_it_was_sent_is_a_failure() -> None:
 def test_a_run_whose_events_were_removed_is_told_so_and_not_exported_as_empty() -> None:
     removed = run(0, events_removed_at=NOW, events_removed_count=4)
     text = refusal(MemorySource([], [removed]))
-    assert "retention removed 4 at 2026-01-02" in text
+    assert "retention removed 4 of its events, the last time at 2026-01-02" in text
+    assert "0 are stored" in text
 
 
 def test_a_run_that_changes_meanwhile_is_to_be_exported_again() -> None:
     states = [run(4, status="open", finalized_at=None), run(4)]
     assert "changed while it was exported" in refusal(replace(source(), states=states))
-    assert "its trace record speaks of 5" in refusal(replace(source(), changes={"event_count": 5}))
+    assert "its trace record is of 5 events" in refusal(replace(source(), changes={"event_count": 5}))
+
+
+def test_events_that_came_since_a_removal_do_not_hide_it() -> None:
+    """As many events are stored as were removed, and they are others."""
+    partly = run(4, events_removed_at=NOW, events_removed_count=4)
+    assert "retention removed 4 of its events" in refusal(MemorySource(source().stored, [partly]))
+
+
+def test_a_trace_record_that_was_made_before_events_from_another_partition_came_says_so() -> None:
+    given = replace(source(), changes={"event_count": 0}, integrity={"wrong_partition": 4})
+    text = refusal(given)
+    assert "4 of its records are in another partition than their key's" in text
+    assert f"tidegate replay persistence --run {builders.RUN} --overwrite" in text
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Any) -> None:

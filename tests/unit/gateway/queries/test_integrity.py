@@ -24,6 +24,11 @@ WHOLE: dict[str, Any] = {
     "chain_head": "00",
     "events_removed_at": None,
     "events_removed_count": 0,
+    "removed_ranges": [],
+    "removals": [],
+    "home": 3,
+    "misplaced": 0,
+    "end_partition": 3,
     "trace": None,
 }
 REJECTED = {
@@ -63,21 +68,48 @@ def test_what_was_rejected_is_counted_and_named_by_its_place() -> None:
 
 
 def removed(**changes: Any) -> Any:
-    row = WHOLE | {"event_count": 0, "last_seq": 0, "events_removed_at": NOW, "events_removed_count": 3}
+    row = WHOLE | {
+        "event_count": 0,
+        "last_seq": 0,
+        "events_removed_at": NOW,
+        "events_removed_count": 3,
+        "removed_ranges": [[1, 3]],
+        "removals": [{"at": NOW.isoformat(), "event_count": 3, "chain_head": "01"}],
+    }
     return integrity_view(builders.RUN, row | changes)
 
 
-def test_a_run_whose_events_were_removed_is_told_as_it_was_and_not_as_incomplete() -> None:
-    trace = '{"complete": true, "missing": {"count": 0, "ranges": []}, "more": 1}'
-    shown = removed(trace=trace)
+def test_a_run_that_lost_events_to_retention_is_as_complete_as_when_it_was_summed_up() -> None:
+    shown = removed(trace='{"complete": true, "more": 1}')
     assert (shown.complete, shown.event_count, shown.missing.count) == (True, 0, 0)
-    assert (shown.removed.at, shown.removed.event_count) == (NOW, 3)
-    gap = '{"complete": false, "missing": {"count": 2, "ranges": [[2, 3]]}}'
-    shown = removed(trace=gap, missing_count=9, missing_range_count=1, missing_ranges=[[1, 9]])
-    assert (shown.complete, shown.missing.count, shown.missing.ranges) == (False, 2, [(2, 3)])
+    assert (shown.removed.at, shown.removed.event_count, shown.removed.ranges) == (NOW, 3, [[1, 3]])
+    [removal] = shown.removed.removals
+    assert (removal.at, removal.event_count, removal.chain_head) == (NOW, 3, "01")
+    assert not removed(trace='{"complete": false}').complete
     assert not removed(finalized_at=None).complete
 
 
-def test_events_that_a_replay_brought_back_are_judged_again() -> None:
-    shown = removed(event_count=3, last_seq=3, trace="{}")
+def test_removed_events_are_told_whatever_number_came_since() -> None:
+    """Three events came after the removal of three: as many are stored as were removed, and none of those."""
+    assert removed(event_count=3, last_seq=6, trace='{"complete": false}').removed.event_count == 3
+
+
+def test_events_that_a_replay_stored_again_are_not_removed() -> None:
+    shown = removed(event_count=3, last_seq=3, events_removed_count=0, removed_ranges=[], trace="{}")
     assert (shown.complete, shown.removed) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        ({}, 0),
+        ({"misplaced": 300}, 300),
+        ({"misplaced": 2, "end_partition": 1}, 3),
+        ({"end_partition": None}, 0),
+        ({"home": None}, None),
+    ],
+)
+def test_records_in_the_wrong_partition_are_counted_the_end_of_the_run_included(
+    change: dict[str, Any], count: int | None
+) -> None:
+    assert integrity_view(builders.RUN, WHOLE | change).wrong_partition == count

@@ -6,11 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from processors.persistence.calls import ANSWERED_LISTED_MAX
-from processors.persistence.tally import NAMES_MAX
-from processors.persistence.trace import Removed, StoredEvent, Trace
-from schemas.chain import CHAIN_START, head
+from processors.persistence.tally import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
+from processors.persistence.trace import Missing, Removed, StoredEvent, Trace
+from schemas import strictjson
+from schemas.chain import CHAIN_START, head, link
 from schemas.topics import RUN_TRACES
+from schemas.validity import SEQ_MAX
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,8 +34,13 @@ def document(*events: StoredEvent, declared: int | None = None) -> dict[str, Any
     trace = Trace()
     for each in events:
         trace.add(each)
-    text = trace.document(status="succeeded", declared_event_count=declared, duplicates=1, rejected=2)
-    return dict(json.loads(text))
+    return read(trace.document(status="succeeded", declared_event_count=declared, duplicates=1, rejected=2))
+
+
+def read(text: str) -> dict[str, Any]:
+    """The record, by the parser of those who verify exports: it takes no integer beyond 64 bits."""
+    decoded: Any = strictjson.decode(text)
+    return dict(decoded)
 
 
 def test_the_chain_binds_content_and_number() -> None:
@@ -121,12 +130,85 @@ def test_a_record_fits_its_topic_whatever_names_a_run_uses() -> None:
     assert (given["tool_calls"]["answered"], len(given["tool_calls"]["calls"])) == (200, ANSWERED_LISTED_MAX)
 
 
-def test_a_run_that_lost_its_events_to_retention_is_not_told_as_one_that_had_none() -> None:
-    trace = Trace()
-    text = trace.document(
-        status="succeeded", declared_event_count=3, duplicates=0, rejected=0, removed=Removed(at=START, count=3)
+REMOVED = Removed(
+    at=START, count=3, ranges=[[1, 3]], chain_head=b"\x07" * 32, missing=Missing(count=1, ranges=[[5, 5]])
+)
+
+
+def test_a_run_that_lost_events_to_retention_says_which_and_goes_on_from_their_chain() -> None:
+    trace = Trace(chain_head=REMOVED.chain_head)
+    for seq in (4, 6):
+        trace.add(stored(seq))
+    given = read(trace.document(status="failed", declared_event_count=6, duplicates=0, rejected=0, removed=REMOVED))
+    assert given["events_removed"] == {
+        "at": "2026-01-01T00:00:00+00:00",
+        "count": 3,
+        "ranges": [[1, 3]],
+        "chain_head": "07" * 32,
+    }
+    assert given["missing"] == {"count": 1, "ranges": [[5, 5]]}
+    assert (given["complete"], given["event_count"]) == (False, 2)
+    assert given["chain_head"] == link(link(REMOVED.chain_head, 4, b"\x04" * 32), 6, b"\x06" * 32).hex()
+
+
+def test_an_event_that_the_chain_covers_already_counts_and_is_no_second_link() -> None:
+    """A replay has stored it again, and others that were removed with it are not back."""
+    trace = Trace(chain_head=REMOVED.chain_head)
+    trace.add(replace(stored(1), is_chained=True))
+    trace.add(stored(4))
+    assert (trace.event_count, trace.chain_head) == (2, link(REMOVED.chain_head, 4, b"\x04" * 32))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([2**64 - 1, 2**64 - 1], COUNT_MAX),
+        ([-(2**63), -(2**63)], COUNT_MIN),
+        ([2**64 - 1, -(2**63)], COUNT_MAX),
+        ([2**63 - 1, 1, -1], COUNT_MAX),
+        ([2**63 - 1, -1], 2**63 - 2),
+    ],
+)
+def test_a_sum_beyond_64_bits_stands_at_the_bound(counts: list[int], expected: int) -> None:
+    """Each count fits in 64 bits, and so must their sum: verify refused the honest export of such a run."""
+    events = [stored(seq, payload={"usage": {"n": count, "of": {"n": count}}}) for seq, count in enumerate(counts, 1)]
+    assert document(*events)["tokens"] == {"n": expected, "of.n": expected}
+
+
+def test_the_sum_of_all_other_names_stands_at_the_bound_too_and_takes_no_name_for_its_own() -> None:
+    names = {f"n{number}": 1 for number in range(NAMES_MAX)}
+    given = document(stored(1, payload={"usage": {OTHERS: 2, "n0": 1}}), stored(2, payload={"usage": names}))
+    assert (given["tokens"][OTHERS], given["tokens"]["n0"]) == (2, 2)
+    beyond = document(
+        stored(1, payload={"usage": names}), stored(2, payload={"usage": {"x": 2**64 - 1, "y": 2**64 - 1}})
     )
-    assert json.loads(text)["events_removed"] == {"at": "2026-01-01T00:00:00+00:00", "count": 3}
+    assert beyond["tokens"][OTHERS] == COUNT_MAX
+
+
+def test_the_longest_times_and_the_highest_seqs_fit() -> None:
+    """A result may come eight thousand years before its call."""
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    call = {"call_id": "a"}
+    given = document(
+        replace(stored(1, "tool_call", call), happened_at=last),
+        replace(stored(SEQ_MAX, "tool_result", call), happened_at=first),
+        replace(stored(SEQ_MAX, payload=None), payload=None, referenced_bytes=2**63 - 1),
+        replace(stored(SEQ_MAX, payload=None), payload=None, referenced_bytes=2**63 - 1),
+    )
+    assert given["missing"] == {"count": SEQ_MAX - 2, "ranges": [[2, SEQ_MAX - 1]]}
+    assert given["duration_s"] == (last - first).total_seconds()
+    assert given["tool_calls"]["latency_sum_s"] == -given["duration_s"]
+    assert given["payload_bytes"] == COUNT_MAX
+
+
+@pytest.mark.parametrize(("end", "count"), [(False, 2), (True, 3)])
+def test_records_in_another_partition_than_the_runs_own_are_counted(*, end: bool, count: int) -> None:
+    trace = Trace(home_partition=3)
+    for seq, partition in enumerate((3, 1, 0), 1):
+        trace.add(replace(stored(seq), partition=partition))
+    text = trace.document(status="succeeded", declared_event_count=None, duplicates=0, rejected=0, is_end_misplaced=end)
+    assert read(text)["wrong_partition"] == count
+    assert document(stored(1))["wrong_partition"] == 0
 
 
 def test_an_empty_run_has_a_record_too() -> None:

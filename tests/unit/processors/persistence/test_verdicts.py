@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from processors.persistence.verdicts import Finalization, Known, judge
+from processors.persistence.verdicts import Finalization, Known, judge, may_repeat_stored
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
+from schemas.partitioner import partition_of
 from schemas.validity import Rejection
 from tests.builders import Raw, event, raw, run_event
 
@@ -147,6 +148,88 @@ def test_a_closed_run_takes_late_only_what_stood_before_its_end(partition: int, 
     verdicts = judge([Arrival(raw(record, offset=offset, partition=partition), {}, record, None)], known)
     assert bool(verdicts.events) == is_taken
     assert verdicts.reopened == ({("demo", "run-1")} if is_taken else set())
+
+
+@pytest.mark.parametrize(
+    ("partition", "end", "reason", "says"),
+    [
+        (1, (0, 2), Reason.WRONG_PARTITION, "finalized by run.events/0/2, in another partition: the event was written"),
+        (0, (1, 2), Reason.RUN_FINALIZED, "finalized by run.events/1/2, in another partition"),
+        (0, (0, 2), Reason.RUN_FINALIZED, "the run was finalized before"),
+        (0, (-100000, 2), Reason.RUN_FINALIZED, "the run was finalized before"),
+    ],
+)
+def test_an_event_behind_an_end_in_another_partition_says_whose_partition_is_wrong(
+    partition: int, end: tuple[int, int], reason: Reason, says: str
+) -> None:
+    """Which of the two came first, the log does not tell."""
+    finalized = {("demo", "run-1"): Finalization(status=RunStatus.FAILED, place=end)}
+    record = run_event(event(1))
+    home = partition_of(b"run-1", 8)
+    place = raw(record, offset=9, partition=(home + partition) % 8)
+    moved = {key: Finalization(status=each.status, place=_moved(each.place, home)) for key, each in finalized.items()}
+    verdicts = judge([Arrival(place, {}, record, None)], Known(finalized=moved, partition_count=8))
+    [(_, rejection)] = verdicts.rejected
+    assert rejection.reason is reason
+    assert _said(says, home) in rejection.detail
+
+
+def _moved(place: tuple[int, int], home: int) -> tuple[int, int]:
+    return (place[0] if place[0] < 0 else (home + place[0]) % 8), place[1]
+
+
+def _said(says: str, home: int) -> str:
+    return says.replace("/0/2", f"/{home}/2").replace("/1/2", f"/{(home + 1) % 8}/2")
+
+
+def rewriting(*seqs: int) -> Known:
+    """The store as a replay that overwrites sees it, the run closed by a record of another partition."""
+    known = stored(*seqs)
+    known.rewrites = True
+    known.finalized["demo", "run-1"] = Finalization(status=RunStatus.FAILED, place=(1, 1))
+    return known
+
+
+def test_a_replay_that_overwrites_writes_a_stored_event_again_whatever_closed_its_run() -> None:
+    given = arrival(run_event(event(1)), 1)
+    verdicts = judge([given], rewriting(1))
+    assert (verdicts.events, verdicts.rejected) == ([given], [])
+    assert verdicts.reopened == {("demo", "run-1")}
+    assert verdicts.tally[Outcome.DONE, None] == 1
+
+
+def test_a_replay_that_overwrites_mends_a_damaged_row() -> None:
+    known = rewriting(1)
+    known.at[0, 1] = ("demo", "run-1", 1, bytes(32))
+    assert len(judge([arrival(run_event(event(1)), 1)], known).events) == 1
+
+
+def test_a_replay_that_overwrites_takes_no_row_of_another_event_back() -> None:
+    with pytest.raises(Unsettled):
+        judge([arrival(run_event(event(5)), 1)], rewriting(1))
+
+
+@pytest.mark.parametrize("known", [stored(1), rewriting(1)], ids=["redelivered", "overwritten"])
+def test_a_stored_event_that_would_be_rejected_now_stays_as_it_is(known: Known) -> None:
+    now = Rejection(reason=Reason.UNKNOWN_AGENT, detail="removed since")
+    verdicts = judge([arrival(run_event(event(1)), 1, now)], known)
+    assert (verdicts.events, verdicts.rejected, verdicts.kept) == ([], [], 1)
+    assert verdicts.tally[Outcome.REDELIVERY, None] == 1
+
+
+def test_a_rejected_record_is_judged_again_with_a_look_at_what_is_stored() -> None:
+    """Its place may be that of a stored event, and no key of the tables would say so."""
+    now = Rejection(reason=Reason.UNKNOWN_AGENT, detail="removed since")
+    assert may_repeat_stored(judge([arrival(run_event(event(1)), 1, now)], Known()))
+    assert not may_repeat_stored(judge([arrival(run_event(event(1)), 1)], Known()))
+
+
+def test_a_rejected_environment_has_one_outcome() -> None:
+    record = EnvironmentCaptured(
+        tenant="demo", run_id="run-1", environment="{}", environment_sha256=bytes(32), captured_at=NOW
+    )
+    verdicts = judge([arrival(record, 1, Rejection(reason=Reason.UNSIGNED_DIRECT, detail=""))], Known())
+    assert (verdicts.tally.total(), verdicts.environments) == (1, {})
 
 
 def test_every_record_has_exactly_one_outcome() -> None:
