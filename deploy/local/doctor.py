@@ -14,16 +14,16 @@ from threading import Thread
 from time import monotonic
 from typing import TypeVar
 
-from deploy.admin import lag, migrate, problems, readiness, topics
+from deploy.admin import lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.reach import admin_client, kafka_answers
 from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, stack_file
 from deploy.local.development import CREDENTIALS
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
-from schemas import credentials
+from schemas import credentials, telemetry
 from schemas.credentials import CredentialsInvalid
-from schemas.topics import all_topics, groups_among
+from schemas.topics import PERSISTENCE, all_topics, groups_among
 
 Subject = TypeVar("Subject")
 
@@ -81,6 +81,9 @@ def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, post
             "dead letters": partial(_attempt, "dead letters", kafka, _dead_letters),
             "webhook endpoints": partial(_attempt, "webhook endpoints", kafka, _endpoints),
             "Postgres and its tables": partial(_attempt, "Postgres and its tables", postgres, _tables),
+            "direct producers": partial(
+                _attempt, "direct producers", management.get(PERSISTENCE.name), _direct_producers
+            ),
             **{name: partial(_attempt, name, address, _process) for name, address in management.items()},
         }
     )
@@ -175,6 +178,18 @@ def _tables(postgres: str) -> str:
     if missing := migrate.missing(postgres):
         raise Failed(f"{len(missing)} migrations are missing; run `tidegate migrate`")
     return "up to date"
+
+
+def _direct_producers(persistence: str) -> str:
+    """Return what *persistence*, at its management URL, says of records that others write to run.events."""
+    count = metrics.total(persistence, telemetry.WRONG_PARTITION)
+    if count:
+        raise Failed(
+            f"{count:.0f} records were in another partition than their key's since persistence started, so that their "
+            "order within their runs is not known: set their producer's partitioner to murmur2 (in librdkafka "
+            "partitioner=murmur2_random; the log of persistence names a record)"
+        )
+    return "every record was in its key's partition since persistence started"
 
 
 def _credentials(path: Path) -> str:

@@ -5,16 +5,20 @@ import sys
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from zlib import crc32
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
-from schemas import codec, headers
+from schemas import codec, headers, telemetry
+from schemas.partitioner import partition_of
 from tests import builders
+from tests.faults.processes import metric
 from tests.integration.test_integrity import integrity
 from tests.integration.test_persistence import wait_for
 from tests.integration.test_receipts import Client, produce
-from tests.stack import RunningStack
+from tests.stack import RunningStack, TidegateFailed, tidegate
 from tests.tools import need
 
 EXAMPLE_S = 60.0
@@ -94,6 +98,69 @@ def test_a_producers_own_received_at_stops_nobody(stack: RunningStack, run_id: s
     value = framed(signed(stack, 1, run_id))
     place = produce(stack, value, [(headers.RECEIVED_AT, received_at)], key=run_id.encode())
     assert Client(stack).settled(place)["outcome"] == "stored"
+
+
+def with_crc32(stack: RunningStack) -> Producer:
+    """Use librdkafka as it is by default: it puts a key elsewhere than Java and our gateway do."""
+    return Producer({"bootstrap.servers": stack.addresses.kafka, "partitioner": "consistent_random"})
+
+
+def misplaced_run(stack: RunningStack) -> tuple[str, Producer, int, int]:
+    """A run, a producer that uses CRC32, and the partitions of the run's key by CRC32 and by murmur2."""
+    producer = with_crc32(stack)
+    count = len(producer.list_topics(builders.TOPIC, timeout=30).topics[builders.TOPIC].partitions)
+    while True:
+        run_id = f"direct-{token_hex(8)}"
+        elsewhere, home = crc32(run_id.encode()) % count, partition_of(run_id.encode(), count)
+        if elsewhere != home:
+            return run_id, producer, elsewhere, home
+
+
+def test_a_wrong_partitioner_is_noticed_and_costs_no_event(
+    stack: RunningStack, database: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """The run's end comes by the gateway, in another partition: it sums up what is stored, and every reader says so."""
+    client, path = Client(stack), tmp_path / "run.jsonl"
+    run_id, producer, elsewhere, home = misplaced_run(stack)
+    count = 60
+    for seq in range(1, count + 1):
+        producer.produce(builders.TOPIC, framed(signed(stack, seq, run_id)), run_id)
+    assert producer.flush(30) == 0
+    rows = wait_for(database, STORED, run_id, count=count)
+    assert {partition for _, partition, _ in rows} == {elsewhere}
+    assert client.ask("POST", f"/api/runs/{run_id}/finalize?wait=persistence", {"status": "succeeded"})[0] == 202
+    late = framed(signed(stack, count + 1, run_id))
+    producer.produce(builders.TOPIC, late, run_id)
+    assert producer.flush(30) == 0
+    [(reason,)] = wait_for(database, "SELECT reason FROM rejected_events WHERE run_id = %s", run_id, count=1)
+    assert reason == "wrong_partition"
+
+    trace, shown = client.ask("GET", f"/api/runs/{run_id}/trace")[1], integrity(client, run_id)
+    assert (trace["event_count"], trace["wrong_partition"]) == (count, count)
+    assert (shown["event_count"], shown["wrong_partition"], shown["complete"]) == (count, count, True)
+    record = client.receipt(f"{builders.TOPIC}/{rows[0][1]}/{rows[0][2]}")["record"]
+    assert (record["wrong_partition"], record["key_partition"]) == (True, home)
+    assert metric(stack.addresses.management["persistence"], telemetry.WRONG_PARTITION.name) >= count
+    with pytest.raises(TidegateFailed, match=r"another partition than their key's(.|\n)*murmur2"):
+        stack.command("doctor", "--json")
+    assert f"{count} records" in stack.command("run", "show", run_id)
+    stack.command("run", "export", run_id, "-o", str(path))
+    tidegate("run", "verify", str(path), "--head", shown["chain_head"])
+
+    for overwrite in ((), ("--overwrite",)):
+        stack.command("replay", "persistence", "--run", run_id, *overwrite, "--yes")
+        assert database.execute(STORED, (run_id,)).fetchall() == rows
+    assert integrity(client, run_id)["rejected"]["count"] == 1
+    assert integrity(client, run_id) | {"rejected": None} == shown | {"rejected": None}
+
+
+def test_a_run_in_its_own_partition_is_not_said_to_be_elsewhere(stack: RunningStack, run_id: str) -> None:
+    client = Client(stack)
+    place = produce(stack, framed(signed(stack, 1, run_id)), [], key=run_id.encode())
+    assert client.settled(place)["outcome"] == "stored"
+    record = client.receipt(place)["record"]
+    assert (record["wrong_partition"], f"/{record['key_partition']}/" in place) == (False, True)
+    assert integrity(client, run_id)["wrong_partition"] == 0
 
 
 def test_a_gap_is_stored_and_told(stack: RunningStack, run_id: str) -> None:

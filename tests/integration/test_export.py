@@ -8,13 +8,14 @@ import pytest
 
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
+from schemas import codec
 from schemas.objects import INLINE_BYTES_MAX
 from tests import builders
 from tests.integration import test_gateway
 from tests.integration.test_gateway import VERBATIM, new_run
 from tests.integration.test_large_payloads import body
 from tests.integration.test_large_payloads import payload as large
-from tests.integration.test_receipts import Client
+from tests.integration.test_receipts import Client, produce
 from tests.stack import RunningStack, TidegateFailed, tidegate
 
 # Verification asks nobody.
@@ -79,6 +80,23 @@ def test_a_run_that_goes_on_is_exported_as_it_is(stack: RunningStack, tmp_path: 
     assert '"finalized":false' in path.read_text().splitlines()[-1]
     assert json.loads(tidegate("run", "verify", str(path), "--json", environ=OFFLINE))["finalized"] is False
     assert "not finalized" in tidegate("run", "verify", str(path), environ=OFFLINE)
+
+
+def test_sums_and_nesting_at_their_bounds_are_exported_and_proved(stack: RunningStack, tmp_path: Path) -> None:
+    """Two counts of 2^64-1, and an event of 64 levels written past the gateway; one of 65 is rejected."""
+    client, run_id, path = Client(stack), new_run(), tmp_path / "run.jsonl"
+    for seq in (1, 2):
+        client.send(builders.event(seq, run_id=run_id, payload={"usage": {"n": 2**64 - 1}}))
+    for seq, depth, outcome in ((3, 63, "stored"), (4, 64, "rejected")):
+        event = builders.event(seq, run_id=run_id, payload=json.loads("[" * depth + "]" * depth))
+        value = codec.encode(builders.run_event(builders.signed(event, secret=stack.addresses.agent_secret)))
+        assert client.settled(produce(stack, value, [], key=run_id.encode()))["outcome"] == outcome
+    finalize = f"/api/runs/{run_id}/finalize?wait=persistence"
+    assert client.ask("POST", finalize, {"status": "succeeded", "event_count": 3})[1]["waited"] is True
+    stack.command("run", "export", run_id, "-o", str(path))
+    verified = json.loads(tidegate("run", "verify", str(path), "--json", environ=OFFLINE))
+    assert (verified["verified"], verified["event_count"]) == (True, 3)
+    assert client.ask("GET", f"/api/runs/{run_id}/trace")[1]["tokens"] == {"n": 2**63 - 1}
 
 
 def test_a_lost_object_is_a_clear_failure_and_leaves_no_file(stack: RunningStack, run_id: str, tmp_path: Path) -> None:

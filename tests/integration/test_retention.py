@@ -32,11 +32,12 @@ from processors.maintenance.process import retain_once
 from processors.maintenance.store import LOCK_ID, PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
-from schemas import codec, headers, settings
+from schemas import chain, codec, headers, settings
 from schemas.endpoints import DEFAULT
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
 from schemas.topics import PERSISTENCE, RUN_EVENTS, evaluation
+from schemas.validity import SEQ_MAX
 from tests import builders
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import ROOT, held_down, own_process, paused
@@ -44,7 +45,7 @@ from tests.faults.records import write_as_a_gateway
 from tests.integration import test_gateway
 from tests.integration.test_gateway import new_run
 from tests.integration.test_large_payloads import body, payload
-from tests.integration.test_receipts import Client
+from tests.integration.test_receipts import Client, produce
 from tests.s3 import BUCKET, aws, s3_server
 from tests.stack import RunningStack, TidegateFailed, tidegate, wait_until
 
@@ -252,6 +253,79 @@ def test_a_run_that_is_closed_behind_its_removal_is_not_told_as_one_without_even
     finalize(client, run_id, 3)
     trace = client.ask("GET", f"/api/runs/{run_id}/trace")[1]
     assert (trace["events_removed"]["count"], trace["complete"]) == (3, False)
+    assert (trace["events_removed"]["ranges"], trace["missing"]["count"]) == ([[1, 3]], 0)
+    assert trace["chain_head"] == trace["events_removed"]["chain_head"]
+
+
+def test_events_that_come_behind_a_removal_do_not_hide_it_and_go_on_with_its_chain(
+    stack: RunningStack, retained: Retained, client: Client, tmp_path: Path
+) -> None:
+    """More events than were removed came, and the mark was gone; the exports from before could not be verified."""
+    run_id, export = make_run(stack, finalized=False), tmp_path / "run.jsonl"
+    stack.command("run", "export", run_id, "-o", str(export))
+    links = chained(client, run_id)
+    retained.age(run_id)
+    assert of_tenant(retained.run())["events"] == 3
+    for seq in range(4, 9):
+        client.send(builders.event(seq, run_id=run_id), "?wait=persistence")
+    removed = client.ask("GET", f"/api/runs/{run_id}/integrity")[1]["removed"]
+    assert (removed["event_count"], removed["ranges"]) == (3, [[1, 3]])
+    page = client.ask("GET", f"/api/runs/{run_id}/events")[1]
+    assert (len(page["events"]), page["events_removed_at"]) == (5, removed["at"])
+    links += chained(client, run_id)
+    finalize(client, run_id, 8)
+
+    trace, shown = (client.ask("GET", f"/api/runs/{run_id}/{each}")[1] for each in ("trace", "integrity"))
+    head = chain.head(links).hex()
+    assert (trace["chain_head"], shown["chain_head"]) == (head, head), "as if nothing had been removed"
+    assert (trace["events_removed"]["ranges"], trace["complete"]) == ([[1, 3]], False)
+    assert (shown["removed"], shown["missing"]["count"]) == (removed, 0)
+    [removal] = removed["removals"]
+    assert (removal["event_count"], removal["chain_head"]) == (3, chain.head(links[:3]).hex())
+    tidegate("run", "verify", str(export), "--head", removal["chain_head"])
+    assert removal["chain_head"] in stack.command("run", "show", run_id)
+    with pytest.raises(TidegateFailed, match=r"retention removed 3 of its events.*5 are stored"):
+        stack.command("run", "export", run_id, "-o", str(tmp_path / "later.jsonl"))
+
+    stack.command("replay", "persistence", "--run", run_id, "--overwrite", "--yes")
+    trace, shown = (client.ask("GET", f"/api/runs/{run_id}/{each}")[1] for each in ("trace", "integrity"))
+    assert (trace["chain_head"], trace["complete"], "events_removed" in trace) == (head, True, False)
+    assert (shown["complete"], shown["removed"], shown["event_count"]) == (True, None, 8)
+    stack.command("run", "export", run_id, "-o", str(export))
+    tidegate("run", "verify", str(export), "--head", head)
+
+
+def test_each_removal_of_a_run_keeps_its_head_and_gaps_are_no_removal(
+    stack: RunningStack, retained: Retained, client: Client
+) -> None:
+    run_id = make_run(stack, finalized=False)
+    heads, links = [], []
+    for seqs in ((), (5, 6), (9, SEQ_MAX)):
+        for seq in seqs:
+            event = builders.signed(builders.event(seq, run_id=run_id), secret=stack.addresses.agent_secret)
+            place = produce(stack, codec.encode(builders.run_event(event)), [], key=run_id.encode())
+            assert client.settled(place)["outcome"] == "stored"
+        links += chained(client, run_id)
+        heads.append(chain.head(links).hex())
+        retained.age(run_id)
+        assert of_tenant(retained.run())["runs"] == 1
+    shown = client.ask("GET", f"/api/runs/{run_id}/integrity")[1]
+    assert shown["removed"]["ranges"] == [[1, 3], [5, 6], [9, 9], [SEQ_MAX, SEQ_MAX]]
+    assert [each["chain_head"] for each in shown["removed"]["removals"]] == heads[::-1]
+    assert shown["missing"] == {
+        "count": 1 + 2 + SEQ_MAX - 10,
+        "range_count": 3,
+        "ranges": [[4, 4], [7, 8], [10, SEQ_MAX - 1]],
+    }
+    finalize(client, run_id, 7)
+    trace = client.ask("GET", f"/api/runs/{run_id}/trace")[1]
+    assert (trace["missing"]["ranges"], trace["chain_head"]) == (shown["missing"]["ranges"], heads[-1])
+
+
+def chained(client: Client, run_id: str) -> list[tuple[int, bytes]]:
+    """The stored events, as the chain takes them."""
+    page = client.ask("GET", f"/api/runs/{run_id}/events")[1]
+    return [(each["seq"], bytes.fromhex(each["event_sha256"])) for each in page["events"]]
 
 
 @contextmanager
