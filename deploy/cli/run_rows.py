@@ -18,7 +18,7 @@ def run_rows(
     if run.is_removed:
         yield "events removed", f"{run.events_removed_count} by retention, last at {run.events_removed_at}"
         for removal in integrity["removed"]["removals"]:
-            yield f"head at {removal['at']}", removal["chain_head"]
+            yield f"head {removal['at'][:10]}", removal["chain_head"]
     yield "complete", integrity["complete"]
     yield "missing", integrity["missing"]["count"]
     yield "duplicates", integrity["duplicates"]

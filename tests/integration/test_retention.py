@@ -21,8 +21,9 @@ import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from moto.s3.models import s3_backends
+from psycopg.conninfo import make_conninfo
 
-from deploy.admin import topics
+from deploy.admin import migrate, topics
 from deploy.local import settings_file
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
@@ -32,7 +33,7 @@ from processors.maintenance.process import retain_once
 from processors.maintenance.store import LOCK_ID, PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
-from schemas import chain, codec, headers, settings
+from schemas import chain, codec, headers, migrations, settings
 from schemas.endpoints import DEFAULT
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
@@ -283,7 +284,7 @@ def test_events_that_come_behind_a_removal_do_not_hide_it_and_go_on_with_its_cha
     [removal] = removed["removals"]
     assert (removal["event_count"], removal["chain_head"]) == (3, chain.head(links[:3]).hex())
     tidegate("run", "verify", str(export), "--head", removal["chain_head"])
-    assert removal["chain_head"] in stack.command("run", "show", run_id)
+    assert json.loads(stack.command("run", "show", run_id, "--json"))["integrity"]["removed"] == removed
     with pytest.raises(TidegateFailed, match=r"retention removed 3 of its events.*5 are stored"):
         stack.command("run", "export", run_id, "-o", str(tmp_path / "later.jsonl"))
 
@@ -320,6 +321,49 @@ def test_each_removal_of_a_run_keeps_its_head_and_gaps_are_no_removal(
     finalize(client, run_id, 7)
     trace = client.ask("GET", f"/api/runs/{run_id}/trace")[1]
     assert (trace["missing"]["ranges"], trace["chain_head"]) == (shown["missing"]["ranges"], heads[-1])
+
+
+BEFORE = r"""
+    INSERT INTO runs (tenant_id, run_id, status, event_count, last_seq, started_at, updated_at, events_removed_at,
+        events_removed_count, events_removed_chain_head)
+    VALUES ('demo', 'open', 'open', 0, 3, now(), now(), now(), 3, '\x01'),
+        ('demo', 'closed', 'failed', 0, 6, now(), now(), now(), 4, NULL),
+        ('demo', 'half back', 'open', 1, 3, now(), now(), now(), 3, '\x02'),
+        ('demo', 'back', 'open', 3, 3, now(), now(), now(), 3, '\x03'),
+        ('demo', 'untouched', 'open', 3, 3, now(), now(), NULL, 0, NULL);
+    INSERT INTO trace_records
+    VALUES ('demo', 'closed', 'failed', 4, '\x04', '{"missing": {"count": 2, "ranges": [[3, 4]]}}', 0, 1, now());
+    INSERT INTO trace_events
+    SELECT 'demo', 'half back', 2, NULL, '', now(), '', '', '', '1', NULL, '{}', '', 0, 1, now();
+"""
+AFTER = """
+    SELECT run_id, events_removed_seqs::text, events_removed_count, encode(chain_head, 'hex')
+    FROM runs LEFT JOIN event_removals USING (tenant_id, run_id) ORDER BY run_id
+"""
+
+
+def test_of_removals_from_before_their_seqs_were_kept_the_migration_says_what_is_known(stack: RunningStack) -> None:
+    """All seqs up to the last, but for those that are stored and those that the trace record lists as missing."""
+    owner, name = stack.addresses.postgres, f"before_{token_hex(4)}"
+    dsn = make_conninfo(owner, dbname=name)
+    steps = migrations.migrations()
+    with psycopg.connect(owner, autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            migrate.apply(dsn, tuple(step for step in steps if step.slug != "removed_events"))
+            with psycopg.connect(dsn) as tables:
+                tables.execute(BEFORE.encode())
+            migrate.apply(dsn)
+            with psycopg.connect(dsn) as tables:
+                assert tables.execute(AFTER).fetchall() == [
+                    ("back", "{}", 0, None),
+                    ("closed", "{[1,3),[5,7)}", 4, "04"),
+                    ("half back", "{[1,2),[3,4)}", 2, "02"),
+                    ("open", "{[1,4)}", 3, "01"),
+                    ("untouched", "{}", 0, None),
+                ]
+        finally:
+            session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def chained(client: Client, run_id: str) -> list[tuple[int, bytes]]:
