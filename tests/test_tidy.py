@@ -88,7 +88,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             "gateway/queries/",
             *(
                 f"processors/persistence/{name}.py"
-                for name in ("store", "lookup", "rows", "forgetting", "finalization")
+                for name in ("store", "lookup", "rows", "forgetting", "finalization", "removals")
             ),
             "processors/maintenance/session.py",
             "schemas/postgres.py",
