@@ -24,7 +24,9 @@ from schemas.replays import Replay
 LOOK_S = 0.5
 STOP_S = 30.0
 
-OVERWRITE_HELP = "Write what is stored anew. Without it what is missing is added, and nothing else changes."
+OVERWRITE_HELP = (
+    "Write stored rows again; none is removed. Without it what is missing is added, and nothing else changes."
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -48,7 +48,8 @@ RUN_FACTS = """
 
 # Where the chain of a run goes on from, while removed events are not stored again.
 CHAIN_BEFORE = """
-    SELECT events_removed_chain_head FROM runs WHERE tenant_id = %s AND run_id = %s AND events_removed_count > 0
+    SELECT events_removed_chain_head FROM runs
+    WHERE tenant_id = %s AND run_id = %s AND events_removed_count > 0 AND events_removed_chain_head IS NOT NULL
 """
 
 CHAIN = "SELECT seq, event_sha256 FROM trace_events WHERE tenant_id = %s AND run_id = %s ORDER BY seq"

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from processors.persistence.trace import MISSING_RANGES_MAX, Missing, Removed
 from processors.persistence.verdicts import RunKey
 from processors.runtime.outcomes import Arrival
+from schemas.chain import CHAIN_START
 
 # A replay stores removed events again: they are not removed any more.
 MARK_RETURNED = """
@@ -26,7 +27,7 @@ MARK_RETURNED = """
 """
 
 REMOVED_EVENTS = """
-    SELECT events_removed_at, events_removed_count, events_removed_chain_head,
+    SELECT events_removed_at, events_removed_count, coalesce(events_removed_chain_head, %(start)s),
         (SELECT json_agg(json_build_array(lower(range), upper(range) - 1) ORDER BY lower(range))
          FROM (SELECT range FROM unnest(events_removed_seqs) AS range ORDER BY lower(range) LIMIT %(ranges)s) AS shown)
     FROM runs
@@ -76,7 +77,7 @@ async def mark_returned(cursor: AsyncCursor[Any], events: Sequence[Arrival], run
 
 async def removed_from(connection: AsyncConnection, run: RunKey) -> Removed | None:
     """Return what retention removed from *run* and no replay has stored again; None if there is nothing."""
-    asked = {"tenant": run[0], "run": run[1], "ranges": MISSING_RANGES_MAX}
+    asked = {"tenant": run[0], "run": run[1], "ranges": MISSING_RANGES_MAX, "start": CHAIN_START}
     row = await (await connection.execute(REMOVED_EVENTS, asked)).fetchone()
     if row is None:
         return None
