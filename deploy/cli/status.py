@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from deploy.admin import lag, problems, readiness
+from deploy.admin import lag, problems, readiness, topics
 from deploy.admin.lag import PartitionLag
 from deploy.admin.reach import kafka_answers, postgres_answers
 from deploy.admin.readiness import Readiness, State
@@ -17,6 +17,7 @@ from deploy.errors import Failed
 from deploy.local import logs
 from deploy.local.processes import up_since
 from deploy.local.stack_file import RunningProcess, Stack
+from deploy.log.endpoints import endpoint_states
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         answers = threads.map(lambda each: _readiness(stack, each), stack.processes)
         states = list(zip(stack.processes, answers, strict=True))
     lags = lag.measure(stack.kafka) if kafka_answers(stack.kafka) else []
-    found = [*_of_processes(states), *problems.of_positions(lags), *problems.of_transactions(stack.kafka, lags)]
+    found = [*_of_processes(states), *(_of_log(stack.kafka, lags) if lags else ())]
     processes: list[dict[str, object]] = [
         {
             "name": process.name,
@@ -86,6 +87,15 @@ def _of_processes(states: Sequence[tuple[RunningProcess, Readiness]]) -> Sequenc
         if state.state is State.UNREACHABLE:
             found.append(f"{process.name} logged last: {logs.last_problem(Path(process.log))}")
     return found
+
+
+def _of_log(bootstrap: str, lags: Sequence[PartitionLag]) -> Sequence[str]:
+    return [
+        *problems.of_positions(lags),
+        *problems.of_transactions(bootstrap, lags),
+        *problems.of_dead_letters(bootstrap, topics.groups_of(bootstrap)),
+        *problems.of_endpoints(endpoint_states(bootstrap)),
+    ]
 
 
 def _addresses(stack: Stack) -> Mapping[str, str]:

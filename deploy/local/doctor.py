@@ -21,8 +21,9 @@ from deploy.local import folders, jars, java, ports, stack_file
 from deploy.local.development import CREDENTIALS
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
-from schemas import credentials, telemetry
+from schemas import credentials, secret_files, telemetry
 from schemas.credentials import CredentialsInvalid
+from schemas.secret_files import SecretFileExposed
 from schemas.topics import PERSISTENCE, all_topics, groups_among
 
 Subject = TypeVar("Subject")
@@ -194,11 +195,11 @@ def _direct_producers(persistence: str) -> str:
 
 def _credentials(path: Path) -> str:
     try:
-        found = credentials.parse(path.read_text())
+        found = credentials.parse(secret_files.read_text(path))
+    except SecretFileExposed as error:
+        raise Failed(str(error)) from error
     except (OSError, CredentialsInvalid) as error:
         raise Failed(f"{path} cannot be used: {error}") from error
-    if path.stat().st_mode & 0o077:
-        raise Failed(f"{path} can be read by others: chmod 600 {path}")
     return f"tenants: {', '.join(found.tenants)}; {len(found.keys)} keys"
 
 
