@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from time import sleep
@@ -19,6 +18,7 @@ from deploy.errors import Failed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
 from schemas import replays as plans
+from schemas.interpreter import module_command, module_environment
 from schemas.replays import Replay
 
 LOOK_S = 0.5
@@ -69,7 +69,7 @@ def replay(
         spans = replays.spans(bootstrap, group, start, _end(to))
         count = sum(span.count for span in spans)
         if dry_run or not count:
-            _print_spans(spans, count, as_json=as_json)
+            _print_spans(spans, count, as_json=as_json, dry_run=dry_run)
             return
         if not as_json:
             _print_spans(spans, count, as_json=False)
@@ -88,8 +88,8 @@ def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_j
     with log.open("ab") as out, progress_bar(shown=not as_json) as progress:
         bar = progress.add_task(f"replay {wanted.id}", total=total)
         worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "processors", _processor(wanted), "--replay", str(_path(folder, wanted.id))],
-            env={**os.environ, **_settings(folder, wanted), **servers, "TIDEGATE_MANAGEMENT_PORT": "0"},
+            module_command("processors", _processor(wanted), "--replay", str(_path(folder, wanted.id))),
+            env={**module_environment(), **_settings(folder, wanted), **servers, "TIDEGATE_MANAGEMENT_PORT": "0"},
             stdout=out,
             stderr=out,
             start_new_session=True,  # Ctrl-C is for us: the worker is asked to stop
@@ -128,13 +128,15 @@ def _outcomes(log: Path) -> Mapping[str, int]:
     return counted
 
 
-def _print_spans(spans: list[replays.Span], count: int, *, as_json: bool) -> None:
+def _print_spans(spans: list[replays.Span], count: int, *, as_json: bool, dry_run: bool = False) -> None:
     rows = [{"partition": span.partition, "from": span.start, "to": span.end, "oldest": span.first} for span in spans]
     if as_json:
         print_json({"records": count, "partitions": rows})
         return
     print_rows(rows, as_json=False)
     console.print(f"{count} records are in the range")
+    if dry_run:
+        console.print("dry run: nothing was handled")
 
 
 def _question(count: int, run_id: str | None, *, overwrite: bool) -> str:

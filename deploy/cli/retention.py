@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed, NotReachable
 from deploy.local import settings_file
+from schemas.interpreter import module_command, module_environment
 
 SERVICE = "maintenance"
 NEEDED = ("TIDEGATE_KAFKA", "TIDEGATE_POSTGRES")
@@ -55,8 +55,8 @@ def run(folder: Dir = DEFAULT_DIR, *, yes: Yes = False, as_json: Json = False) -
 def _carry_out(settings: Mapping[str, str], *options: str) -> dict[str, Any]:
     """The report of one pass, carried out by the maintenance process itself."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "processors", SERVICE, "--once", *options],
-        env={**os.environ, **settings},
+        module_command("processors", SERVICE, "--once", *options),
+        env=module_environment() | dict(settings),
         capture_output=True,
         text=True,
         check=False,

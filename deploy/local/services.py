@@ -1,6 +1,5 @@
 """Tidegate's own processes, in the order in which they start. A new one is a line here."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from deploy.admin.reach import is_ready
 from deploy.local.ports import HOST
 from deploy.local.program import Program
+from schemas.interpreter import module_command, module_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +100,8 @@ def program(service: Service, settings: dict[str, str]) -> Program:
     management = f"http://{HOST}:{settings['TIDEGATE_MANAGEMENT_PORT']}"
     return Program(
         name=service.name,
-        # -P: a folder called gateway where `up` is called is not ours.
-        command=(sys.executable, "-P", "-m", *service.arguments),
-        environment=settings,
+        command=module_command(*service.arguments),
+        environment=module_environment() | settings,
         is_ready=lambda: is_ready(management),
     )
 
@@ -111,7 +110,7 @@ def engine_program(*, port: int, secret: str) -> Program:
     """The example of an evaluation engine, for a stack that is told of no other."""
     return Program(
         name=ENGINE,
-        command=(sys.executable, "-P", "-m", "deploy.examples.engine", "--port", str(port)),
-        environment={"ENGINE_SECRET": secret},
+        command=module_command("deploy.examples.engine", "--port", str(port)),
+        environment=module_environment() | {"ENGINE_SECRET": secret},
         is_ready=lambda: is_ready(f"http://{HOST}:{port}"),
     )

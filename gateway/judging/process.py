@@ -1,7 +1,6 @@
 """The gateway's side of its judging process: asks, hands out the answers, and starts another where one has ended."""
 
 import asyncio
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,9 +15,10 @@ from gateway.intake.refusals import Refusal
 from gateway.judging.frames import NUMBERS, Frame, Kind, frame, read_frame
 from gateway.judging.questions import VERDICTS, Question
 from schemas.credentials import Credentials
+from schemas.interpreter import module_command, module_environment
 from schemas.telemetry import JUDGE_ENDED, JUDGE_WAITING, Telemetry
 
-COMMAND = (sys.executable, "-P", "-m", "gateway.judging")
+COMMAND = module_command("gateway.judging")
 PIPE_BYTES = 1024 * 1024  # read ahead
 WAITING_BYTES_MAX = 64 * 1024 * 1024  # of all bodies that are not judged yet; they are held once more in the pipe
 RESTART_AFTER_S = 0.5
@@ -108,7 +108,9 @@ class JudgeProcess:
     async def _start(self) -> None:
         async with self._starting:
             self._told = None
-            self._process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE, limit=PIPE_BYTES)
+            self._process = await asyncio.create_subprocess_exec(
+                *COMMAND, stdin=PIPE, stdout=PIPE, limit=PIPE_BYTES, env=module_environment()
+            )
 
     async def _keep(self) -> None:
         while True:
