@@ -10,12 +10,10 @@ time. The secrets are random, so a slow password hash would add nothing.
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import msgspec
 
 from schemas import toml_text
+from schemas.file_writing import read_failure, replace_text
 from schemas.placeholders import secret_fault
 from schemas.rotation import MacSecrets
 from schemas.secret_files import SecretFileExposed
@@ -191,32 +190,16 @@ def fields(value: Credentials | Tenant | Agent | ApiKey) -> dict[str, Any]:
     return converted
 
 
-def write(path: Path, credentials: Credentials) -> None:
+def write(path: Path, credentials: Credentials) -> bool:
     """
-    Replace the file atomically. What *credentials* does not change in it keeps its comments, order and notation.
+    Replace the content of the file. What *credentials* does not change in it keeps its comments, order and notation.
 
-    A new file is readable by its owner alone; one that its group may read stays so.
+    See `replace_text` for what is returned, and for OSError.
 
     Raises:
-        OSError: the file or its folder cannot be written.
         NotEditable: it is written in a way that would lose its comments.
     """
-    text = _text_of(path, credentials)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            with suppress(FileNotFoundError, PermissionError):  # of a group that this user is not in
-                status = path.stat()
-                os.fchown(descriptor, -1, status.st_gid)
-                os.fchmod(descriptor, 0o600 | status.st_mode & 0o040)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    return replace_text(path, _text_of(path, credentials))
 
 
 def _text_of(path: Path, credentials: Credentials) -> str:
@@ -276,7 +259,7 @@ class CredentialsFile(WatchedFile[Credentials]):
         try:
             super().__init__(path, parse, secret=True)
         except OSError as error:
-            raise CredentialsInvalid(f"{path}: {error.strerror}") from error
+            raise CredentialsInvalid(read_failure(path, error)) from error
         except SecretFileExposed as error:
             raise CredentialsInvalid(str(error)) from error
         except UnicodeDecodeError as error:

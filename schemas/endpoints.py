@@ -23,6 +23,7 @@ from msgspec import Meta
 from schemas.credentials import Name
 from schemas.documents import RUN_FINALIZED
 from schemas.events import EnvironmentCaptured, RunFinalized, RunRecord
+from schemas.file_writing import read_failure
 from schemas.placeholders import secret_fault
 from schemas.secret_files import SecretFileExposed
 from schemas.settings import SettingsInvalid, setting
@@ -103,18 +104,22 @@ def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
     Raises:
         SettingsInvalid: what *settings* name cannot be used.
     """
-    try:
-        if settings.file is not None:
-            watched = WatchedFile(settings.file, parse, secret=True)
-            return lambda: watched.current(now_s=monotonic())
-        if not settings.url:
-            return Endpoints
-        only = Endpoints(endpoints={DEFAULT: Endpoint(url=settings.url, secrets=(settings.secret,))})
-        if fault := _fault(only.endpoints[DEFAULT]):
-            raise SettingsInvalid(f"TIDEGATE_EVALUATION_SECRET: {fault}")
-    except (OSError, EndpointsInvalid, SecretFileExposed) as error:
-        raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {error}") from error
+    if settings.file is not None:
+        return _watch(settings.file)
+    if not settings.url:
+        return Endpoints
+    only = Endpoints(endpoints={DEFAULT: Endpoint(url=settings.url, secrets=(settings.secret,))})
+    if fault := _fault(only.endpoints[DEFAULT]):
+        raise SettingsInvalid(f"TIDEGATE_EVALUATION_SECRET: {fault}")
     return lambda: only
+
+
+def _watch(path: Path) -> Callable[[], Endpoints]:
+    try:
+        watched = WatchedFile(path, parse, secret=True)
+    except (OSError, EndpointsInvalid, SecretFileExposed) as error:
+        raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {read_failure(path, error)}") from error
+    return lambda: watched.current(now_s=monotonic())
 
 
 def groups(endpoints: Endpoints) -> tuple[Group, ...]:

@@ -7,6 +7,7 @@ from weakref import WeakSet
 
 import structlog
 
+from schemas.file_writing import replaced_outside
 from schemas.secret_files import check_mode, exposure
 
 log = structlog.get_logger()
@@ -78,6 +79,8 @@ class WatchedFile(Generic[Value]):
                 except ValueError as error:
                     self._parse_error = str(error)
             problem = self._parse_error
+            if problem is None and replaced_outside(self.path):
+                problem = "it was replaced outside this container, which keeps the old file: mount its folder instead"
         except (OSError, UnicodeDecodeError) as error:
             problem = str(error)
         if problem is not None and problem != self.problem:

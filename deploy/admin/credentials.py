@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from deploy.errors import Failed
 from deploy.local.development import CREDENTIALS
 from schemas import credentials
 from schemas.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
+from schemas.file_writing import read_failure
 from schemas.secret_files import SecretFileExposed, read_text
 
 LOCKED_S = 5.0  # another command holds the file for milliseconds
@@ -41,7 +43,7 @@ def read(path: Path) -> Credentials:
             "or make one with `tidegate tenants add NAME`"
         ) from error
     except OSError as error:
-        raise Failed(f"{path}: {error.strerror}") from error
+        raise Failed(read_failure(path, error)) from error
     except SecretFileExposed as error:
         raise Failed(str(error)) from error
     except UnicodeDecodeError as error:
@@ -66,7 +68,8 @@ def change(path: Path, edit: Callable[[Credentials], Credentials], *, new: Crede
         with _locked(path.parent):
             before = new if new is not None and not path.exists() else read(path)
             after = edit(before)
-            credentials.write(path, after)
+            if not credentials.write(path, after):
+                sys.stderr.write(f"{path} was written over in place: its folder does not allow it to be replaced\n")
             return after
     except OSError as error:
         raise NotWritten(f"{path} cannot be written: {error.strerror}") from error

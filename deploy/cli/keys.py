@@ -1,11 +1,13 @@
 """
-`tidegate keys create|list|revoke`: the API keys in the credentials file.
+`tidegate keys init|create|list|revoke`: the credentials file and the API keys in it.
 
-Where the file cannot be written (a mounted secret), `create` prints the entry to add.
+The file keeps its owner, group and mode. Where it cannot be written (a mounted secret), `create` prints the entry to
+add.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,17 +17,49 @@ from deploy.admin.credentials import NotWritten, change, path_in, read, tenant_n
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
+from deploy.local.development import PLAIN_AGENT, SIGNING_AGENT, TENANT
 from schemas import credentials, toml_text
-from schemas.credentials import ApiKey, Credentials, Right, fields
+from schemas.credentials import Agent, ApiKey, Credentials, CredentialsInvalid, Gateway, Right, Tenant, fields
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     group = typer.Typer(no_args_is_help=True, help="API keys.")
+    group.command("init")(init)
     group.command("create")(create)
     group.command("list")(list_keys)
     group.command("revoke")(revoke)
     app.add_typer(group, name="keys")
+
+
+def init(
+    tenant: Annotated[str, typer.Option(help="The tenant to begin with.")] = TENANT,
+    folder: Dir = DEFAULT_DIR,
+    *,
+    as_json: Json = False,
+) -> None:
+    """
+    Write a credentials file if there is none: new secrets, one tenant, an agent that signs and one that does not.
+
+    A file that exists is only checked.
+    """
+    path = path_in(folder, os.environ)
+    is_new = not _exists(path)
+    if is_new:
+        try:
+            credentials.write(path, new_credentials(tenant))
+        except CredentialsInvalid as error:
+            raise typer.BadParameter(f"--tenant {tenant!r}: {error}") from error
+        except OSError as error:
+            raise Failed(
+                f"{path} cannot be written ({error.strerror}): its folder must belong to user {os.geteuid()}, "
+                "as which this command runs"
+            ) from error
+    tenants = read(path).tenants
+    if as_json:
+        print_json({"file": str(path), "created": is_new, "tenants": list(tenants)})
+        return
+    console.print(f"{path} {'was created' if is_new else 'exists'}; tenants: {', '.join(tenants)}", soft_wrap=True)
 
 
 def create(
@@ -111,3 +145,25 @@ def revoke(
 def entry_text(key_id: str, entry: ApiKey) -> str:
     """Return the TOML entry of one key."""
     return toml_text.new({"keys": {key_id: fields(entry)}})
+
+
+def new_credentials(tenant: str) -> Credentials:
+    """
+    Return the first content of a file: one tenant, an agent that signs and one that does not.
+
+    Raises:
+        CredentialsInvalid: *tenant* cannot be a tenant's name.
+    """
+    agents = {SIGNING_AGENT: Agent(secrets=[credentials.new_secret()]), PLAIN_AGENT: Agent()}
+    gateway = Gateway(mac_secrets=[credentials.new_secret()])
+    return credentials.parse(credentials.dump(Credentials(gateway=gateway, tenants={tenant: Tenant(agents=agents)})))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:  # a closed folder above it: reading it says so
+        return True
+    return True

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from deploy.errors import Failed
 
@@ -73,7 +73,7 @@ def write_sources(folder: Path) -> None:
     _write(package / "py.typed", "")
     _write(folder / "README.md", (HERE / "README.md").read_text())
     _write(folder / "LICENSE", (ROOT / "LICENSE").read_text())
-    _write(folder / "pyproject.toml", tomli_w.dumps(_project([*own.values(), *vendored.values()])))
+    _write(folder / "pyproject.toml", tomlkit.dumps(_project([*own.values(), *vendored.values()])))
 
 
 def renamed(text: str) -> str:

@@ -24,6 +24,7 @@ import msgspec
 
 from processors.runtime.errors import Transient
 from schemas.credentials import Name
+from schemas.file_writing import read_failure
 from schemas.settings import SettingsInvalid
 from schemas.watched import WatchedFile
 
@@ -112,7 +113,7 @@ def watched_retention(path: Path | None) -> Callable[[], Retention]:
     try:
         watched = WatchedFile(path, parse_retention)
     except (OSError, ValueError) as error:
-        raise SettingsInvalid(f"TIDEGATE_RETENTION: {error}") from error
+        raise SettingsInvalid(f"TIDEGATE_RETENTION: {read_failure(path, error)}") from error
 
     def current() -> Retention:
         retention = watched.current(now_s=monotonic())

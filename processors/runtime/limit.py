@@ -14,6 +14,7 @@ from time import monotonic
 
 import msgspec
 
+from schemas.file_writing import read_failure
 from schemas.settings import SettingsInvalid
 from schemas.topics import Group
 from schemas.watched import WatchedFile
@@ -88,5 +89,5 @@ def limit_in_force(path: Path | None, group: Group) -> Callable[[], DeadLetterLi
     try:
         watched = WatchedFile(path, parse_limits)
     except (OSError, ValueError) as error:
-        raise SettingsInvalid(f"TIDEGATE_LIMITS: {error}") from error
+        raise SettingsInvalid(f"TIDEGATE_LIMITS: {read_failure(path, error)}") from error
     return lambda: watched.current(now_s=monotonic()).dead_letters.get(group.name, DeadLetterLimit())
