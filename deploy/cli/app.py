@@ -1,8 +1,11 @@
 """The composition of the `tidegate` command and its exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."""
 
+import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -74,6 +77,20 @@ def main() -> None:
     except SettingsInvalid as error:
         _complain(str(error))
         sys.exit(EXIT_USAGE)
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        _silence(sys.stdout)
+        sys.exit(Failed.exit_code)
+    except OSError as error:
+        _silence(sys.stdout)
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{place}{error.strerror or error}")
+        sys.exit(Failed.exit_code)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let the interpreter flush what is left of *stream* to nowhere, instead of failing once more at its end."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
 
 
 def _complain(text: str) -> None:

@@ -25,6 +25,7 @@ SHOWN_MAX = 50
 DETAIL_CHARACTERS_MAX = 80
 PASSED_LOOK_S = 0.5
 PASSED_PATIENCE_S = 30.0  # without a step forward
+DONE = {Settlement.REDRIVEN: "sent", Settlement.DROPPED: "put aside"}
 
 GroupName = Annotated[str, typer.Option("--group", help=f"Whose: {GROUP_NAMES}.")]
 Places = Annotated[
@@ -125,7 +126,7 @@ def redrive(
         bootstrap=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
     )
     done = order.carry_out(question="Send {} dead letters back?", dry_run=dry_run, yes=yes, as_json=as_json)
-    lag_records = _wait_passed(order, shown=not as_json) if done and wait else None
+    lag_records = _wait_passed(order, shown=not as_json) if done and wait and not dry_run else None
     order.report(done, dry_run=dry_run, as_json=as_json, lag_records=lag_records)
 
 
@@ -231,7 +232,10 @@ class _Order:
                 | {"exhausted": self.exhausted, "cut": self.cut, "lag_records": lag_records}
             )
             return
-        console.print(f"{done} dead letters {'would be ' if dry_run else ''}{self.settlement.value}")
+        if dry_run:
+            console.print(f"dry run: nothing was {DONE[self.settlement]}; {done} dead letters would be")
+        else:
+            console.print(f"{done} dead letters {self.settlement.value}")
         if self.exhausted:
             console.print(f"{self.exhausted} were sent back {ATTEMPTS_MAX - 1} times already and stay")
         if self.cut:

@@ -16,19 +16,38 @@ STANDARD = "-"  # a file of that name is stdin or stdout
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """
-    A file that takes the place of *path* once it is whole; readable by its owner alone. stdout comes as it is written.
+    Yield a file that replaces *path* once it is whole, readable by its owner alone; stdout is written to directly.
+
+    An OSError inside the `with` block is taken to be of this file.
 
     Raises:
-        Failed: the folder cannot be written.
+        Failed: *path* is a folder, or cannot be written, as on a full disk. Nothing is left of the new file.
+        BrokenPipeError: nobody reads stdout any more.
     """
     if str(path) == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _reported("stdout"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
+    if path.is_dir():
+        raise Failed(f"{path} is a folder: name a file in it, such as {path / 'run.jsonl'}")
+    with _reported(str(path)), _replacing(path) as file:
+        yield file
+
+
+@contextmanager
+def _reported(name: str) -> Iterator[None]:
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise Failed(f"{path} cannot be written: {error.strerror}") from error
+        raise Failed(f"{name} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -42,7 +61,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file at *path*, to be read. Raises Failed where there is none."""
+    """Yield the file at *path*, to be read. Raises Failed where it cannot be opened."""
     if str(path) == STANDARD:
         yield sys.stdin.buffer
         return
