@@ -61,6 +61,8 @@ lock: install ## Pin every dependency anew (needs uv)
 		--python-version 3.11 --extra local --extra dev pyproject.toml --output-file requirements.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 		--python-version 3.11 pyproject.toml --output-file deploy/docker/requirements.txt
+	@echo 'setuptools>=80' | uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+		--no-annotate --python-version 3.11 - --output-file deploy/docker/build-requirements.txt
 
 clean: ## Remove the virtual environment and caches (the stack's data stays: tidegate down --purge)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -184,7 +184,7 @@ def test_nothing_of_a_machine_or_a_registry_is_carried() -> None:
 
 
 def test_every_requirement_is_pinned_by_version_and_hash() -> None:
-    for name in ("requirements.txt", "deploy/docker/requirements.txt"):
+    for name in ("requirements.txt", "deploy/docker/requirements.txt", "deploy/docker/build-requirements.txt"):
         entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())
         assert entries
         for entry in entries:

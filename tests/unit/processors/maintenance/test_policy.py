@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_meant_is_refused(text: str) -> None:
 
 
 def test_the_examples_can_be_used_as_they_are_and_uncommented() -> None:
-    for text in (RETENTION_TEXT, (ROOT / "deploy/docker/retention.example.toml").read_text()):
+    for text in (RETENTION_TEXT, (ROOT / "deploy/docker/config/retention.toml").read_text()):
         assert parse_retention(text).is_off
         shown = text[text.index("[retention]") :].replace("\n# ", "\n").replace("\n#\n", "\n\n")
         assert not parse_retention(shown).is_off
