@@ -31,7 +31,9 @@ def written(path: Path) -> Iterator[BinaryIO]:
         return
     if path.is_dir():
         raise Failed(f"{path} is a folder: name a file in it, such as {path / 'run.jsonl'}")
-    with _reported(str(path)), _replacing(path) as file:
+    # A device or pipe is written to: renamed over, /dev/null would be a file from then on.
+    is_special = path.exists() and not path.is_file()
+    with _reported(str(path)), path.open("wb") if is_special else _replacing(path) as file:
         yield file
 
 

@@ -19,6 +19,22 @@ def letter(offset: int, *, attempt: int = 1) -> Letter:
     return Letter(raw=raw, origin="run.events/0/1", reason="undecodable", detail="why", attempt=attempt)
 
 
+@pytest.mark.parametrize(("command", "done"), [("drop", "put aside"), ("redrive", "sent")])
+def test_a_dry_run_says_that_nothing_was_done_and_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch, command: str, done: str
+) -> None:
+    def lag_records(_order: object) -> int:
+        pytest.fail("nothing was sent, so nothing is waited for")
+
+    monkeypatch.setattr(dlq, "waiting", lambda *_: iter([letter(1), letter(4)]))
+    monkeypatch.setattr(dlq, "Desk", lambda *_: pytest.fail("nothing may be settled"))
+    monkeypatch.setattr(dlq, "_lag_records", lag_records)
+    monkeypatch.setenv("TIDEGATE_KAFKA", "127.0.0.1:1")
+    answered = CliRunner().invoke(build(), ["dlq", command, "--all", "--dry-run"])
+    assert answered.exit_code == 0, answered.output
+    assert answered.output.splitlines()[-1] == f"dry run: nothing was {done}; 2 dead letters would be"
+
+
 @pytest.mark.parametrize(("command", "settled"), [("drop", [1, 2, 4]), ("redrive", [1, 4])])
 def test_letters_that_come_while_the_question_stands_are_left_alone(
     monkeypatch: pytest.MonkeyPatch, command: str, settled: list[int]
