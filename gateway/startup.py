@@ -26,8 +26,9 @@ def check_topics(bootstrap: str) -> None:
     Raises:
         CannotStart: they are not, or no broker answers.
     """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
     try:
-        present = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=KAFKA_WAIT_S).topics
+        present = admin.list_topics(timeout=KAFKA_WAIT_S).topics
     except KafkaException as error:
         raise CannotStart(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)") from error
     if RUN_EVENTS.name not in present:

@@ -2,11 +2,15 @@
 
 import logging
 import sys
+import threading
+from types import TracebackType
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 from schemas.settings import SettingsInvalid
+
+logger = structlog.get_logger()
 
 SELDOM_S = 10.0
 
@@ -62,6 +66,28 @@ def log_as_json(level: str) -> None:
     # Libraries speak of normal work at INFO.
     library_level = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
     logging.basicConfig(level=library_level, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
     # Every attempt to connect would be told; the store and the publisher tell once that theirs is away.
     for library in ("psycopg.pool", "librdkafka"):
         logging.getLogger(library).addFilter(Seldom())
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logger.critical("the process ends by an error that nothing handles", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is not None:
+        name = failed.thread.name if failed.thread is not None else None
+        logger.error("a thread ends by an error that nothing handles", thread=name, exc_info=failed.exc_value)
+
+
+def _log_unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    if failed.exc_value is not None:
+        logger.error("an error in a callback was ignored", where=repr(failed.object), exc_info=failed.exc_value)

@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -75,7 +76,11 @@ class LogWriter:
     def __init__(self, bootstrap: str, *, client_id: str) -> None:
         """Connect in the background; the first write waits for it."""
         config = producer_config(bootstrap, client_id=client_id, record_bytes_max=LETTER_BYTES_MAX)
-        self._config = config | {"message.timeout.ms": DELIVERY_TIMEOUT_MS}
+        self._config: dict[str, Any] = {
+            **config,
+            "message.timeout.ms": DELIVERY_TIMEOUT_MS,
+            "logger": logging.getLogger("librdkafka"),
+        }
         self._producer = Producer(self._config)
 
     async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:

@@ -41,3 +41,44 @@ def test_no_text_breaks_a_line_or_steers_a_terminal() -> None:
     assert len(lines) == 3 * len(HOSTILE)
     assert all(" " <= character <= "~" for line in lines for character in line)
     assert [json.loads(line)["run_id"] for line in lines[::3]] == HOSTILE
+
+
+LIBRARIES = """
+import asyncio, threading, warnings
+from schemas.logs import log_as_json
+from processors.runtime import dead_letters
+from processors.runtime.errors import Transient
+from schemas.topics import PERSISTENCE
+
+class Dropped:
+    def __del__(self):
+        raise ValueError("in a destructor")
+
+async def write():
+    writer = dead_letters.LogWriter("127.0.0.1:1", client_id="x")
+    try:
+        await writer.write(PERSISTENCE.dead_letters, [dead_letters.Outgoing(key=b"k", value=b"v", headers=[])])
+    except Transient:
+        pass
+
+log_as_json("INFO")
+dead_letters.ACKNOWLEDGED_WITHIN_S = 1.0
+asyncio.run(write())
+warnings.warn("a warning\\nof two lines")
+thread = threading.Thread(target=lambda: {}["in a thread"])
+thread.start()
+thread.join()
+Dropped()
+raise OSError("in the main thread")
+"""
+
+
+def test_lines_of_libraries_and_errors_that_nothing_handles_are_json_with_their_time() -> None:
+    """Librdkafka without a broker, a warning, and an uncaught error in each place where Python prints one."""
+    done = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(line["timestamp"].endswith("Z") for line in lines)
+    told = "\n".join(json.dumps(line) for line in lines)
+    for part in ("Connection refused", "a warning", "in a thread", "in a destructor", "in the main thread"):
+        assert part in told
+    assert done.returncode == 1
