@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from deploy.errors import Failed
-from deploy.local.development import CREDENTIALS
+from deploy.local import settings_file
 from schemas import credentials
 from schemas.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
 from schemas.file_writing import read_failure
@@ -24,8 +24,8 @@ class NotWritten(Failed):
 
 
 def path_in(folder: Path, environ: Mapping[str, str]) -> Path:
-    """Return where the file is."""
-    return Path(environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
+    """Return where the file is; see `settings_file.credentials_path`."""
+    return settings_file.credentials_path(folder, environ)
 
 
 def read(path: Path) -> Credentials:

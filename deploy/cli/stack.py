@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Annotated
@@ -16,8 +17,9 @@ from deploy.admin.reach import is_ready, kafka_answers, postgres_answers
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_json
 from deploy.errors import Failed, NotReachable
-from deploy.local import background, lock, logs, purge, stack_file
+from deploy.local import background, lock, logs, made, purge, stack_file
 from deploy.local.ports import Choice
+from deploy.local.purge import Purged
 from deploy.local.stack_file import Stack
 from deploy.local.supervisor import Supervisor
 
@@ -50,12 +52,13 @@ def up(
     """Start Kafka, Postgres and Tidegate's processes, and keep them running until Ctrl-C."""
 
     def work(say: Callable[[str], None], ready: Callable[[], None]) -> None:
-        speak = (lambda line: say(json.dumps({"message": line}))) if as_json else say
+        speak = (lambda line: say(_document(line))) if as_json else say
         supervisor = Supervisor(folder, choice=ports, environ=os.environ, say=speak, without=frozenset(without or ()))
         asyncio.run(supervisor.run(ready))
 
     if detach:
         folder.mkdir(parents=True, exist_ok=True)
+        made.claim(folder)
         background.detach(logs.path(folder, "up"), work)
     else:
         work(lambda line: print(line, flush=True), lambda: None)
@@ -67,17 +70,22 @@ def down(
     purge_too: Annotated[bool, typer.Option("--purge", help="Delete its data, logs and credentials too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Stop the stack."""
+    """Stop the stack; with --purge, remove what it made in its folder, and say what that was."""
     pid = lock.supervisor(folder)
     if pid:
         os.kill(pid, signal.SIGTERM)
         _wait(lambda: lock.supervisor(folder) is None, STOP_TIMEOUT_S, f"the stack in {folder} (pid {pid}) lives on")
-    if purge_too:
-        purge.purge(folder)
-    if as_json:
-        print_json({"stopped": pid is not None, "purged": purge_too})
-    elif pid is None and not purge_too:
+    if pid is None and not as_json:
         print(f"no stack runs in {folder}")
+    purged: list[Purged] = []
+    for step in purge.purge(folder) if purge_too else ():
+        purged.append(step)
+        if not as_json:
+            print(f"removed {step.path}" if step.left_because is None else f"left {step.path}: {step.left_because}")
+    if as_json:
+        removed = [step.path for step in purged if step.left_because is None]
+        left = [{"path": step.path, "reason": step.left_because} for step in purged if step.left_because is not None]
+        print_json({"stopped": pid is not None, "purged": purge_too, "removed": removed, "left": left})
 
 
 def show_logs(
@@ -141,6 +149,10 @@ def is_process_ready(stack: Stack, name: str) -> bool:
     if name == "postgres":
         return postgres_answers(stack.postgres)
     return is_ready(stack.management[name])
+
+
+def _document(line: str) -> str:
+    return json.dumps({"timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"), "message": line})
 
 
 def _pid(stack: Stack, name: str) -> int:

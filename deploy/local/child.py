@@ -10,7 +10,7 @@ from signal import SIGKILL, Signals
 from time import monotonic
 
 from deploy.errors import Failed
-from deploy.local.logs import last_line, open_log
+from deploy.local.logs import cause, open_log
 from deploy.local.program import Program
 
 BACKOFF_FIRST_S = 0.5
@@ -43,6 +43,7 @@ class Child:
         self._keep_open = keep_open
         self._say = say
         self._on_start = on_start
+        self._log_start_bytes = 0  # where the log of its current process begins
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -102,6 +103,7 @@ class Child:
         account = f"{program.account.uid}:{program.account.gid}" if program.account else "-"
         tether = (sys.executable, "-I", "-S", TETHER, str(os.getpid()), str(int(program.death_signal)), account)
         with open_log(self.log) as log:
+            self._log_start_bytes = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *tether,
                 *program.command,
@@ -118,7 +120,7 @@ class Child:
         return self._process
 
     def _evidence(self) -> str:
-        return f": {last_line(self.log)} (log: {self.log})"
+        return f": {cause(self.log, since_bytes=self._log_start_bytes)} (log: {self.log})"
 
 
 def _ending(returncode: int) -> str:

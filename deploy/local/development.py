@@ -7,15 +7,17 @@ again: the passwords of Postgres's login roles and the API key, of which credent
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from deploy.errors import Failed
 from schemas import credentials, endpoints
 from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, NotEditable, Right, Tenant
+from schemas.file_writing import read_failure
 from schemas.secret_files import SecretFileExposed, read_text
 
 TENANT = "demo"
@@ -61,21 +63,37 @@ class Development(msgspec.Struct, frozen=True, kw_only=True):
     """What the stack hands to its user and to its processes."""
 
     postgres_passwords: dict[str, str]
+    credentials: Path
     api_key: str
+    agent_id: str
     agent_secret: str
     evaluation_secret: str
 
 
-def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Development:
+def prepare(
+    folder: Path, *, logins: Iterable[str], now: datetime, environ: Mapping[str, str] = MappingProxyType({})
+) -> Development:
     """
     Read both files in *folder*, adding what they lack; what a person changed in them stays.
 
+    Credentials that *environ* names in another place are used as they are; nothing is added to them.
+
     Raises:
-        Failed: a person changed the credentials so that they cannot be used; says what to do.
+        Failed: the credentials cannot be used, or those of another place lack what a stack needs; says what to do.
     """
     kept = _read_secrets(folder / SECRETS)
     passwords = {login: secrets.token_hex(PASSWORD_BYTES) for login in logins} | kept.postgres_passwords
-    before, path = _read_credentials(folder / CREDENTIALS), folder / CREDENTIALS
+    secret = kept.evaluation_secret or endpoints.new_secret()
+    for name, text in ((LIMITS, LIMITS_TEXT), (RETENTION, RETENTION_TEXT)):
+        if not (folder / name).exists():
+            (folder / name).write_text(text)
+    path = folder / CREDENTIALS
+    named = environ.get("TIDEGATE_CREDENTIALS")
+    if named and Path(named).absolute() != path.absolute():
+        kept = msgspec.structs.replace(kept, postgres_passwords=passwords, evaluation_secret=secret)
+        _write_secrets(folder / SECRETS, kept)
+        return _of_another_place(Path(named).absolute(), kept, environ, now)
+    before = _read_credentials(path)
     tenant = before.tenants.get(TENANT, Tenant())
     defaults = {SIGNING_AGENT: Agent(secrets=[credentials.new_secret()]), PLAIN_AGENT: Agent()}
     tenant = msgspec.structs.replace(tenant, agents=defaults | tenant.agents)
@@ -86,11 +104,7 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
     except KeyRefused:
         key_id, api_key, entry = credentials.new_key(tenant=TENANT, rights=list(Right), agents=None, now=now)
         after = msgspec.structs.replace(after, keys={**after.keys, key_id: entry})
-    secret = kept.evaluation_secret or endpoints.new_secret()
     _write_secrets(folder / SECRETS, Secrets(postgres_passwords=passwords, api_key=api_key, evaluation_secret=secret))
-    for name, text in ((LIMITS, LIMITS_TEXT), (RETENTION, RETENTION_TEXT)):
-        if not (folder / name).exists():
-            (folder / name).write_text(text)
     if after != before or not path.exists():
         try:
             credentials.write(path, after)
@@ -98,7 +112,9 @@ def prepare(folder: Path, *, logins: Iterable[str], now: datetime) -> Developmen
             raise Failed(str(error)) from error
     return Development(
         postgres_passwords=passwords,
+        credentials=path,
         api_key=api_key,
+        agent_id=SIGNING_AGENT,
         agent_secret=_signing_secret(tenant, path),
         evaluation_secret=secret,
     )
@@ -112,6 +128,42 @@ def _signing_secret(tenant: Tenant, path: Path) -> str:
             f"remove it with `tidegate agents remove {SIGNING_AGENT} --tenant {TENANT}` and start again"
         )
     return secrets_of_agent[0]
+
+
+def _of_another_place(path: Path, kept: Secrets, environ: Mapping[str, str], now: datetime) -> Development:
+    found = _parse(path)
+    api_key = environ.get("TIDEGATE_API_KEY", "")
+    try:
+        tenant_id = found.authenticate(api_key, now=now).tenant
+    except KeyRefused as error:
+        raise Failed(
+            f"TIDEGATE_CREDENTIALS names {path}, to which a stack adds nothing: set TIDEGATE_API_KEY to a valid key of "
+            "that file (`tidegate keys create` makes one), or unset TIDEGATE_CREDENTIALS and the stack makes its own"
+        ) from error
+    signing = {name: agent.secrets for name, agent in found.tenants[tenant_id].agents.items() if agent.secrets}
+    agent_id = environ.get("TIDEGATE_AGENT_ID") or next(iter(signing), "")
+    if agent_id not in signing:
+        what = f"agent {agent_id} with a secret" if agent_id else "agent with a secret"
+        raise Failed(f"tenant {tenant_id} in {path} has no {what}: add one, or name another in TIDEGATE_AGENT_ID")
+    return Development(
+        postgres_passwords=kept.postgres_passwords,
+        credentials=path,
+        api_key=api_key,
+        agent_id=agent_id,
+        agent_secret=signing[agent_id][0],
+        evaluation_secret=kept.evaluation_secret,
+    )
+
+
+def _parse(path: Path) -> Credentials:
+    try:
+        return credentials.parse(read_text(path))
+    except OSError as error:
+        raise Failed(read_failure(path, error)) from error
+    except SecretFileExposed as error:
+        raise Failed(str(error)) from error
+    except CredentialsInvalid as error:
+        raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
 
 
 def _read_secrets(path: Path) -> Secrets:
@@ -128,10 +180,5 @@ def _write_secrets(path: Path, kept: Secrets) -> None:
 
 def _read_credentials(path: Path) -> Credentials:
     if path.exists():
-        try:
-            return credentials.parse(read_text(path))
-        except CredentialsInvalid as error:
-            raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
-        except SecretFileExposed as error:
-            raise Failed(str(error)) from error
+        return _parse(path)
     return Credentials(gateway=Gateway(mac_secrets=[credentials.new_secret()]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -11,8 +12,10 @@ from typing import BinaryIO
 
 FOLDER = "logs"
 LOG_BYTES_MAX = 10 * 1024 * 1024
-TAIL_BYTES = 4096
 PROBLEM_BYTES = 256 * 1024
+TAIL_BYTES = 32 * 1024  # a Java program ends its log with many lines of a stack
+INSIDE_TRACE = re.compile(r"\s|Traceback ")  # Java's and Python's lines that follow or precede an error
+ERROR = re.compile(r"\b(FATAL|PANIC|ERROR|CRITICAL)\b|\b\w*(Error|Exception)\b")
 FOLLOW_POLL_S = 0.2
 
 
@@ -30,10 +33,38 @@ def open_log(path: Path) -> BinaryIO:
 
 def last_line(path: Path) -> str:
     """The last line of *path* that is not blank."""
+    return next((line.strip() for line in reversed(_tail(path)) if line.strip()), "it logged nothing")
+
+
+def cause(path: Path, *, since_bytes: int = 0) -> str:
+    """
+    Return why the process that wrote the log at *path* ended, in one line: its last error, else its last line.
+
+    What stands before *since_bytes* is of processes before it.
+    """
+    lines = [line for line in _tail(path, since_bytes) if line.strip() and not INSIDE_TRACE.match(line)]
+    said = [_reason(line) for line in lines]
+    found = next((text for text, is_error in reversed(said) if is_error), None)
+    return found or (said[-1][0] if said else "it logged nothing")
+
+
+def _reason(line: str) -> tuple[str, bool]:
+    """Return what *line* says, and whether it is an error."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return line.strip(), ERROR.search(line) is not None
+    if not isinstance(document, dict):
+        return line.strip(), False
+    parts = [document.get(name) for name in ("event", "reason", "why", "error")]
+    parts += [f"{failure.get('exc_type')}: {failure.get('exc_value')}" for failure in document.get("exception") or ()]
+    return ": ".join(str(part) for part in parts if part), document.get("level") in ("error", "critical")
+
+
+def _tail(path: Path, since_bytes: int = 0) -> list[str]:
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it logged nothing")
+        file.seek(max(0, since_bytes, path.stat().st_size - TAIL_BYTES))
+        return file.read().decode(errors="replace").splitlines()
 
 
 def last_problem(path: Path) -> str:

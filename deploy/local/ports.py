@@ -4,6 +4,9 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
+
+from deploy.errors import Failed
 
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_S = 1.0
@@ -21,14 +24,16 @@ class Choice(StrEnum):
     AUTO = "auto"
 
 
-def can_listen(port: int) -> bool:
-    """Whether a server could listen on *port* now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closed connections do not count
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
+def can_listen(port: int, host: str = HOST) -> bool:
+    """True if a server could listen on *port* of *host* now."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As servers do: connections that were closed a moment ago do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError:
+        return False
     return True
 
 
@@ -46,11 +51,24 @@ def choose(
     choice: Choice,
     say: Callable[[str], None],
     is_free: Callable[[int], bool] = can_listen,
+    *,
+    fixed: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, int]:
-    """A free port for each name: its default if that is wanted and free, else any other."""
+    """
+    Return a free port for each name: the one that *fixed* has for it, else its default if that is wanted and free.
+
+    Raises:
+        Failed: a fixed port is taken.
+    """
     chosen: dict[str, int] = {}
+    for name, port in fixed.items():
+        if not is_free(port) or port in chosen.values():
+            raise Failed(f"port {port}, which a setting names for {name}, is taken: free it or name another")
+        chosen[name] = port
     for name, default in defaults.items():
-        if choice is Choice.DEFAULT and is_free(default):
+        if name in chosen:
+            continue
+        if choice is Choice.DEFAULT and is_free(default) and default not in chosen.values():
             chosen[name] = default
             continue
         chosen[name] = _any_free(is_free, {*defaults.values(), *chosen.values()})

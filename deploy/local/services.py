@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.admin.reach import is_ready
+from deploy.local import development, folders
 from deploy.local.ports import HOST
 from deploy.local.program import Program
 from schemas.interpreter import module_command, module_environment
@@ -53,51 +54,78 @@ def services(endpoints: Iterable[str]) -> tuple[Service, ...]:
     )
 
 
-def management_ports(running: Iterable[Service]) -> Mapping[str, int]:
-    """The known port of each service's probes and metrics."""
-    return {f"{service.name} management": MANAGEMENT_PORT_FIRST + place for place, service in enumerate(running)}
+def management_ports(running: Iterable[Service], first: int = MANAGEMENT_PORT_FIRST) -> Mapping[str, int]:
+    """Return the known port of each service's probes and metrics: they count up from *first*."""
+    return {management(service): first + place for place, service in enumerate(running)}
 
 
-# Who tries the stack under load has one agent; the environment may set these as anywhere else.
-UNLIMITED = ("TIDEGATE_LIMIT_RUN_PER_MIN", "TIDEGATE_LIMIT_AGENT_PER_MIN")
+def management(service: Service) -> str:
+    """Return what the port of a service's probes and metrics is called."""
+    return f"{service.name} management"
+
+
+# Files and folders: a process may be started with another working directory.
+PATHS = ("TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS")
 
 
 def settings(
+    environ: Mapping[str, str],
     *,
+    folder: Path,
     kafka: str,
     postgres: str | None,
-    objects: str,
     credentials: Path,
-    limits: Path,
-    retention: Path,
     gateway_port: int,
     fanout_port: int,
     management_port: int,
     evaluation: Mapping[str, str],
 ) -> dict[str, str]:
-    """The settings of one service of the stack; *evaluation* says where webhooks go."""
-    return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
-        "TIDEGATE_KAFKA": kafka,
-        "TIDEGATE_OBJECTS": objects,
-        "TIDEGATE_CREDENTIALS": str(credentials),
-        "TIDEGATE_LIMITS": str(limits),
-        "TIDEGATE_RETENTION": str(retention),
+    """
+    Return the settings of one service of the stack in *folder*: what *environ* says, else the stack's own.
+
+    What is passed by name has been decided already, by *environ* too; *evaluation* says where webhooks go.
+    """
+    defaults = {
+        "TIDEGATE_OBJECTS": str(folder / folders.OBJECTS),
+        "TIDEGATE_LIMITS": str(folder / development.LIMITS),
+        "TIDEGATE_RETENTION": str(folder / development.RETENTION),
         "TIDEGATE_GATEWAY_HOST": HOST,
-        "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_FANOUT_HOST": HOST,
-        "TIDEGATE_FANOUT_PORT": str(fanout_port),
+        "TIDEGATE_MANAGEMENT_HOST": HOST,
         # Pages that the gateway serves, under both of its names.
         "TIDEGATE_FANOUT_ORIGINS": f"http://{HOST}:{gateway_port},http://localhost:{gateway_port}",
-        "TIDEGATE_MANAGEMENT_HOST": HOST,
-        "TIDEGATE_MANAGEMENT_PORT": str(management_port),
         "TIDEGATE_EVALUATION_INTERNAL": "true",
+        # Who tries the stack under load has one agent.
+        "TIDEGATE_LIMIT_RUN_PER_MIN": "0",
+        "TIDEGATE_LIMIT_AGENT_PER_MIN": "0",
+    }
+    chosen = {name: _chosen(name, environ.get(name)) or default for name, default in defaults.items()}
+    return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
+        **chosen,
+        "TIDEGATE_KAFKA": kafka,
+        "TIDEGATE_CREDENTIALS": str(credentials),
+        "TIDEGATE_GATEWAY_PORT": str(gateway_port),
+        "TIDEGATE_FANOUT_PORT": str(fanout_port),
+        "TIDEGATE_MANAGEMENT_PORT": str(management_port),
         **evaluation,
     }
 
 
+def _chosen(name: str, value: str | None) -> str | None:
+    if value and name in PATHS and "://" not in value:
+        return str(Path(value).expanduser().absolute())
+    return value
+
+
+def url(host: str, port: int, *, scheme: str = "http") -> str:
+    """Return where a process on this machine reaches a server that listens on *host*."""
+    reached = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104  compared, not listened on
+    return f"{scheme}://[{reached}]:{port}" if ":" in reached else f"{scheme}://{reached}:{port}"
+
+
 def program(service: Service, settings: dict[str, str]) -> Program:
     """How to run *service* with *settings*."""
-    management = f"http://{HOST}:{settings['TIDEGATE_MANAGEMENT_PORT']}"
+    management = url(settings["TIDEGATE_MANAGEMENT_HOST"], int(settings["TIDEGATE_MANAGEMENT_PORT"]))
     return Program(
         name=service.name,
         command=module_command(*service.arguments),

@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.local import development, stack_file
+
 NAME = "settings.json"
 PREFIX = "TIDEGATE_"
 
@@ -14,6 +16,14 @@ def write(folder: Path, by_service: Mapping[str, Mapping[str, str]], environ: Ma
     inherited = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
     with os.fdopen(os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump({service: {**inherited, **settings} for service, settings in by_service.items()}, file)
+
+
+def credentials_path(folder: Path, environ: Mapping[str, str]) -> Path:
+    """Return where the credentials are: as *environ* says, else as the stack that runs in *folder* was told."""
+    told: str | None = environ.get("TIDEGATE_CREDENTIALS")
+    if not told and stack_file.read(folder) is not None:
+        told = (read(folder) or {}).get("gateway", {}).get("TIDEGATE_CREDENTIALS")
+    return Path(told) if told else folder / development.CREDENTIALS
 
 
 def read(folder: Path) -> dict[str, dict[str, str]] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 NAME = "stack.json"
+TEMPORARY = f".{NAME}"
 
 
 class RunningProcess(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,7 @@ def read(folder: Path) -> Stack | None:
 
 def write(folder: Path, stack: Stack) -> None:
     """Replace the file atomically, readable by its owner alone."""
-    temporary = folder / f".{NAME}"
+    temporary = folder / TEMPORARY
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -13,7 +13,20 @@ import msgspec
 from deploy.admin import migrate, topics
 from deploy.admin.reach import kafka_answers, postgres_answers
 from deploy.errors import Failed, NotReachable
-from deploy.local import development, folders, kafka, lock, logs, ports, postgres, services, settings_file, stack_file
+from deploy.local import (
+    development,
+    folders,
+    given,
+    kafka,
+    lock,
+    logs,
+    made,
+    ports,
+    postgres,
+    services,
+    settings_file,
+    stack_file,
+)
 from deploy.local.child import Child
 from deploy.local.development import Development
 from deploy.local.ports import HOST, Choice
@@ -54,12 +67,12 @@ class Supervisor:
         without: Container[str] = frozenset(),
     ) -> None:
         """
-        Describe the stack; `run` starts it. TIDEGATE_KAFKA, _POSTGRES, _OBJECTS and _ENDPOINTS replace what it has.
+        Describe the stack; `run` starts it. Each setting in *environ* replaces what the stack would choose.
 
-        Services *without* which it is to run are not started.
+        Services named in *without* are not started.
 
         Raises:
-            SettingsInvalid: the endpoints that *environ* names cannot be used.
+            SettingsInvalid: the endpoints or a port that *environ* names cannot be used.
         """
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
@@ -69,6 +82,8 @@ class Supervisor:
         self._has_engine = has_own_engine and any(service.name == services.EVALUATION for service in self._services)
         self._kafka_given = environ.get("TIDEGATE_KAFKA")
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
+        self._management_port_first = given.port(environ, given.MANAGEMENT_PORT) or services.MANAGEMENT_PORT_FIRST
+        self._fixed_ports = given.fixed_ports(environ, self._services)
         self._choice = choice
         self._environ = environ
         self._say = say
@@ -82,7 +97,9 @@ class Supervisor:
         Raises:
             Failed: the folder has a stack already, or something does not start.
         """
-        (self._folder / logs.FOLDER).mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        made.claim(self._folder)
+        (self._folder / logs.FOLDER).mkdir(exist_ok=True)
         with lock.hold(self._folder) as keep_open:
             stack_file.remove(self._folder)
             life = asyncio.create_task(self._live(keep_open, on_ready))
@@ -97,35 +114,39 @@ class Supervisor:
 
     async def _live(self, keep_open: int, on_ready: Callable[[], None]) -> None:
         began_s = monotonic()
+        hosts = given.hosts(self._environ)
         chosen = ports.choose(
             {
                 **({} if self._kafka_given else KAFKA_PORTS),
                 **({} if self._postgres_given else POSTGRES_PORTS),
                 **SERVICE_PORTS,
                 **(ENGINE_PORTS if self._has_engine else {}),
-                **services.management_ports(self._services),
+                **services.management_ports(self._services, self._management_port_first),
             },
             self._choice,
             self._say,
+            lambda port: all(ports.can_listen(port, host) for host in hosts),
+            fixed=self._fixed_ports,
         )
-        made = development.prepare(
+        tenant = development.prepare(
             self._folder,
             logins=[postgres.OWNER, *(service.login for service in self._services if service.database_role)],
             now=datetime.now(UTC),
+            environ=self._environ,
         )
         log, database = await _together(
-            self._start_kafka(chosen, keep_open), self._start_postgres(chosen, made, keep_open)
+            self._start_kafka(chosen, keep_open), self._start_postgres(chosen, tenant, keep_open)
         )
-        await self._start_services(chosen, made, keep_open, kafka=log)
+        await self._start_services(chosen, tenant, keep_open, kafka=log)
         self._stack = Stack(
-            gateway=f"http://{HOST}:{chosen['gateway']}",
+            gateway=self._url("TIDEGATE_GATEWAY_HOST", chosen["gateway"]),
             websocket=self._websocket(chosen),
             management=self._management(chosen),
             kafka=log,
             postgres=database,
-            api_key=made.api_key,
-            agent_id=development.SIGNING_AGENT,
-            agent_secret=made.agent_secret,
+            api_key=tenant.api_key,
+            agent_id=tenant.agent_id,
+            agent_secret=tenant.agent_secret,
             processes=[],
         )
         self._tell()
@@ -156,14 +177,14 @@ class Supervisor:
         self._say(f"kafka is ready at {bootstrap}")
         return bootstrap
 
-    async def _start_postgres(self, chosen: Mapping[str, int], made: Development, keep_open: int) -> str:
+    async def _start_postgres(self, chosen: Mapping[str, int], tenant: Development, keep_open: int) -> str:
         if self._postgres_given:
             owner = self._postgres_given
             if not await asyncio.to_thread(postgres_answers, owner):
                 raise NotReachable("no Postgres answers at the address in TIDEGATE_POSTGRES")
             await asyncio.to_thread(migrate.apply, owner)
             return owner
-        port, password = chosen["postgres"], made.postgres_passwords[postgres.OWNER]
+        port, password = chosen["postgres"], tenant.postgres_passwords[postgres.OWNER]
         program = await asyncio.to_thread(postgres.prepare, self._folder / "postgres", port=port, password=password)
         await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
         await asyncio.to_thread(postgres.create_database, port=port, password=password)
@@ -175,41 +196,39 @@ class Supervisor:
                     postgres.create_login,
                     owner,
                     user=service.login,
-                    password=made.postgres_passwords[service.login],
+                    password=tenant.postgres_passwords[service.login],
                     member_of=service.database_role,
                 )
         self._say(f"postgres is ready at {HOST}:{port}")
         return owner
 
     async def _start_services(
-        self, chosen: Mapping[str, int], made: Development, keep_open: int, *, kafka: str
+        self, chosen: Mapping[str, int], tenant: Development, keep_open: int, *, kafka: str
     ) -> None:
         def database(service: Service) -> str | None:
             if service.database_role is None:
                 return None
             return self._postgres_given or postgres.dsn(
-                port=chosen["postgres"], user=service.login, password=made.postgres_passwords[service.login]
+                port=chosen["postgres"], user=service.login, password=tenant.postgres_passwords[service.login]
             )
 
         def settings(service: Service) -> dict[str, str]:
-            unlimited = {name: "0" for name in services.UNLIMITED if name not in self._environ}
-            return unlimited | services.settings(
+            return services.settings(
+                self._environ,
+                folder=self._folder,
                 kafka=kafka,
                 postgres=database(service),
-                objects=self._environ.get("TIDEGATE_OBJECTS") or str(self._folder / folders.OBJECTS),
-                credentials=self._folder / development.CREDENTIALS,
-                limits=self._folder / development.LIMITS,
-                retention=self._folder / development.RETENTION,
+                credentials=tenant.credentials,
                 gateway_port=chosen["gateway"],
                 fanout_port=chosen["fanout"],
-                management_port=chosen[f"{service.name} management"],
+                management_port=chosen[services.management(service)],
                 evaluation=engine,
             )
 
         engine: dict[str, str] = {}
         programs = []
         if self._has_engine:
-            port, secret = chosen[services.ENGINE], made.evaluation_secret
+            port, secret = chosen[services.ENGINE], tenant.evaluation_secret
             engine = {"TIDEGATE_EVALUATION_URL": f"http://{HOST}:{port}/", "TIDEGATE_EVALUATION_SECRET": secret}
             programs = [services.engine_program(port=port, secret=secret)]
         by_service = {service.name: settings(service) for service in self._services}
@@ -221,14 +240,20 @@ class Supervisor:
     def _websocket(self, chosen: Mapping[str, int]) -> str | None:
         """Where live streams are served, if they are."""
         has_fanout = any(service.name == "fanout" for service in self._services)
-        return f"ws://{HOST}:{chosen['fanout']}" if has_fanout else None
+        return self._url("TIDEGATE_FANOUT_HOST", chosen["fanout"], scheme="ws") if has_fanout else None
 
     def _management(self, chosen: Mapping[str, int]) -> dict[str, str]:
         """Where each process says whether it is ready."""
-        ports_of = {service.name: chosen[f"{service.name} management"] for service in self._services}
+        addresses = {
+            service.name: self._url("TIDEGATE_MANAGEMENT_HOST", chosen[services.management(service)])
+            for service in self._services
+        }
         if self._has_engine:
-            ports_of[services.ENGINE] = chosen[services.ENGINE]
-        return {name: f"http://{HOST}:{port}" for name, port in ports_of.items()}
+            addresses[services.ENGINE] = services.url(HOST, chosen[services.ENGINE])
+        return addresses
+
+    def _url(self, host_setting: str, port: int, *, scheme: str = "http") -> str:
+        return services.url(self._environ.get(host_setting) or HOST, port, scheme=scheme)
 
     def _child(self, program: Program, keep_open: int) -> Child:
         child = Child(
@@ -261,6 +286,7 @@ async def _together(*starts: Coroutine[Any, Any, Result]) -> list[Result]:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(start) for start in starts]
-    except* Failed as failures:
-        raise failures.exceptions[0] from None
+    except BaseExceptionGroup as group_error:
+        failures = group_error.exceptions
+        raise next((error for error in failures if isinstance(error, Failed)), failures[0]) from None
     return [task.result() for task in tasks]

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from secrets import token_hex
@@ -24,6 +25,7 @@ from deploy.local import lock
 from schemas.migrations import Migration, migrations
 from schemas.topics import all_topics, subscriptions
 from tests.builders import event
+from tests.faults.processes import free_port
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
 NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "maintenance", "evaluation"}
@@ -145,17 +147,109 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     assert {finding["state"] for finding in json.loads(stack.command("doctor", "--json"))} <= {"ok", "not checked"}
 
 
-def test_data_survives_and_nothing_outlives_down(folder: Path) -> None:
+def test_every_line_of_our_processes_is_json_with_its_time(stack: RunningStack) -> None:
+    """After each of them, and Kafka and Postgres, were killed above: libraries have said what they had to say."""
+    for name in NAMES - {"kafka", "postgres", "engine"}:
+        for line in stack.log(name).splitlines():
+            assert json.loads(line)["timestamp"].endswith("Z"), f"{name}: {line}"
+    for line in (stack.folder / "up.log").read_text().splitlines():
+        assert datetime.fromisoformat(line.split()[0]).tzinfo is not None, line
+
+
+def test_data_survives_and_nothing_outlives_down(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with running(folder) as first:
         addresses = first.addresses
         with psycopg.connect(addresses.postgres) as session:
             session.execute("CREATE TABLE kept AS SELECT 'still here' AS words")
     assert not any(is_alive(process.pid) for process in addresses.processes)
     assert not (folder / "stack.json").exists()
-    with running(folder) as second:
+    environ = named_settings(folder, tmp_path_factory.mktemp("elsewhere"), api_key=addresses.api_key)
+    with running(folder, environ={**os.environ, **environ}) as second:
         assert second.addresses.api_key == addresses.api_key
         with psycopg.connect(second.addresses.postgres) as session:
             assert session.execute("SELECT words FROM kept").fetchone() == ("still here",)
+        assert_honoured(second, environ)
+    said = tidegate("down", "--purge", "--dir", str(folder)).splitlines()
+    assert {f"removed {path}" for path in (folder / "kafka", folder / "postgres", folder / "logs", folder)} <= set(said)
+    assert f"left {environ['TIDEGATE_OBJECTS']}: TIDEGATE_OBJECTS named it" in said
+    assert not folder.exists()
+    assert Path(environ["TIDEGATE_CREDENTIALS"]).exists()
+
+
+def named_settings(folder: Path, elsewhere: Path, *, api_key: str) -> dict[str, str]:
+    """Settings that a stack in *folder* would otherwise choose by itself; files and objects are *elsewhere*."""
+    for name in ("credentials.toml", "limits.toml", "retention.toml"):
+        (folder / name).rename(elsewhere / name)
+    return {
+        "TIDEGATE_CREDENTIALS": str(elsewhere / "credentials.toml"),
+        "TIDEGATE_API_KEY": api_key,
+        "TIDEGATE_LIMITS": str(elsewhere / "limits.toml"),
+        "TIDEGATE_RETENTION": str(elsewhere / "retention.toml"),
+        "TIDEGATE_OBJECTS": str(elsewhere / "objects"),
+        "TIDEGATE_GATEWAY_HOST": "0.0.0.0",
+        "TIDEGATE_GATEWAY_PORT": str(free_port()),
+        "TIDEGATE_FANOUT_PORT": str(free_port()),
+        "TIDEGATE_FANOUT_ORIGINS": "https://pages.example",
+        "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
+    }
+
+
+def assert_honoured(stack: RunningStack, environ: dict[str, str]) -> None:
+    """Assert that the stack runs by *environ*, in what it says and in what it does."""
+    told, known = json.loads((stack.folder / "settings.json").read_text()), stack.addresses
+    assert {name: told["gateway"][name] for name in environ} == environ
+    assert told["maintenance"]["TIDEGATE_RETENTION"] == environ["TIDEGATE_RETENTION"]
+    assert known.gateway == f"http://127.0.0.1:{environ['TIDEGATE_GATEWAY_PORT']}"
+    assert known.websocket == f"ws://127.0.0.1:{environ['TIDEGATE_FANOUT_PORT']}"
+    assert known.management["gateway"] == f"http://127.0.0.1:{environ['TIDEGATE_MANAGEMENT_PORT']}"
+    assert all(stack.is_ready(name) for name in NAMES)
+    # The command finds the file that the processes read, without being told where it is.
+    made = json.loads(stack.command("keys", "create", "--tenant", "demo", "--right", "read", "--json"))
+    assert made["id"] in Path(environ["TIDEGATE_CREDENTIALS"]).read_text()
+    wait_until(lambda: status(known.gateway, made["key"]) == 200, timeout_s=10, what="the new key to be accepted")
+    assert handshake(known.websocket or "", made["key"], origin="https://pages.example") == 101
+    assert handshake(known.websocket or "", made["key"], origin=known.gateway) == 403
+
+
+def status(gateway: str, key: str) -> int:
+    """How the gateway answers to *key*."""
+    connection = HTTPConnection(urlsplit(gateway).netloc, timeout=10)
+    connection.request("GET", "/api/runs", headers={"X-API-Key": key})
+    answered = connection.getresponse().status
+    connection.close()
+    return answered
+
+
+def handshake(websocket: str, key: str, *, origin: str) -> int:
+    """How the fanout answers to a page of *origin* that opens a websocket."""
+    connection = HTTPConnection(urlsplit(websocket).netloc, timeout=10)
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    given = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-API-Key": key, "Origin": origin}
+    connection.request("GET", "/ws/dashboard/", headers=upgrade | given)
+    answered = connection.getresponse().status
+    connection.close()
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "exit_code", "reason"),
+    [
+        ("TIDEGATE_GATEWAY_PORT", "taken", 1, r"port \d+, which a setting names for gateway, is taken"),
+        ("TIDEGATE_GATEWAY_PORT", "http", 2, "TIDEGATE_GATEWAY_PORT='http' must be a port"),
+        ("TIDEGATE_FANOUT_HOST", "192.0.2.1", 1, "TIDEGATE_FANOUT_HOST=192.0.2.1: this machine cannot listen"),
+        ("TIDEGATE_CREDENTIALS", "/nowhere/c.toml", 1, "/nowhere/c.toml: No such file or directory"),
+        ("TIDEGATE_KAFKA", "127.0.0.1:1", 3, r"no Kafka answers at 127.0.0.1:1 \(TIDEGATE_KAFKA\)"),
+    ],
+)
+def test_a_setting_that_cannot_be_honoured_is_refused_with_the_cause_and_the_log(
+    folder: Path, name: str, value: str, exit_code: int, reason: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        value = str(taken.getsockname()[1]) if value == "taken" else value
+        with pytest.raises(TidegateFailed) as failed:
+            tidegate("up", "--detach", "--dir", str(folder), "--ports", "auto", environ={**os.environ, name: value})
+    assert f"exit {exit_code}\n" in str(failed.value)
+    assert re.search(rf"{reason}.*\(log: {re.escape(str(folder))}/up\.log\)", str(failed.value))
 
 
 def test_a_killed_supervisor_takes_its_processes_along(folder: Path) -> None:

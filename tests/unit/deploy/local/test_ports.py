@@ -2,6 +2,9 @@
 
 import socket
 
+import pytest
+
+from deploy.errors import Failed
 from deploy.local import ports
 from deploy.local.ports import AUTO_FIRST, AUTO_LAST, Choice
 
@@ -36,3 +39,15 @@ def test_a_port_that_someone_listens_on_is_not_free() -> None:
         assert ports.is_taken(port)
     assert ports.can_listen(port)
     assert not ports.is_taken(port)
+
+
+@pytest.mark.parametrize("choice", list(Choice))
+def test_a_fixed_port_is_taken_as_it_is_and_by_nobody_else(choice: Choice) -> None:
+    chosen = ports.choose(DEFAULTS, choice, lambda _line: None, is_free=lambda _port: True, fixed={"kafka": 8080})
+    assert chosen["kafka"] == 8080
+    assert len(set(chosen.values())) == len(DEFAULTS)
+
+
+def test_a_fixed_port_that_is_taken_is_refused() -> None:
+    with pytest.raises(Failed, match="port 81, which a setting names for gateway, is taken"):
+        ports.choose(DEFAULTS, Choice.AUTO, print, is_free=lambda port: port != 81, fixed={"gateway": 81})

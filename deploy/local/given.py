@@ -1,0 +1,58 @@
+"""What the environment says of a stack's addresses: honoured to the letter, or refused with the reason."""
+
+from collections.abc import Mapping, Sequence
+
+from deploy.errors import Failed
+from deploy.local import ports, services
+from deploy.local.services import Service
+from schemas.settings import SettingsInvalid
+
+GATEWAY_PORT = "TIDEGATE_GATEWAY_PORT"
+FANOUT_PORT = "TIDEGATE_FANOUT_PORT"
+MANAGEMENT_PORT = "TIDEGATE_MANAGEMENT_PORT"
+HOSTS = ("TIDEGATE_GATEWAY_HOST", "TIDEGATE_FANOUT_HOST", "TIDEGATE_MANAGEMENT_HOST")
+PORT_MAX = 65_535
+
+
+def port(environ: Mapping[str, str], name: str) -> int | None:
+    """
+    Return the port that the setting *name* has; None if it is not set.
+
+    Raises:
+        SettingsInvalid: it is not a port.
+    """
+    text = environ.get(name, "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= PORT_MAX:
+        raise SettingsInvalid(f"{name}={text!r} must be a port from 1 to {PORT_MAX}")
+    return int(text)
+
+
+def fixed_ports(environ: Mapping[str, str], running: Sequence[Service]) -> dict[str, int]:
+    """
+    Return the ports that may not be replaced by others, by their names in `ports.choose`.
+
+    TIDEGATE_MANAGEMENT_PORT is that of the first service: each has one, and the others count up from it.
+
+    Raises:
+        SettingsInvalid: one is not a port.
+    """
+    named = {"gateway": port(environ, GATEWAY_PORT), "fanout": port(environ, FANOUT_PORT)}
+    if running:
+        named[services.management(running[0])] = port(environ, MANAGEMENT_PORT)
+    return {name: number for name, number in named.items() if number is not None}
+
+
+def hosts(environ: Mapping[str, str]) -> list[str]:
+    """
+    Return the addresses that the stack listens on.
+
+    Raises:
+        Failed: this machine cannot listen on one of them.
+    """
+    named = {name: environ[name] for name in HOSTS if environ.get(name)}
+    for name, host in named.items():
+        if not ports.can_listen(0, host):
+            raise Failed(f"{name}={host}: this machine cannot listen on that address")
+    return list(dict.fromkeys([ports.HOST, *named.values()]))
