@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,6 +38,7 @@ ACCOUNTS = {
 }
 PASSED_ON = re.compile(r"PIP_|SSL_|\w+_proxy$", re.IGNORECASE)  # how the machine reaches its package index
 PR_SET_NO_NEW_PRIVS = 38
+LAYER_KEPT_S = 14 * 86_400  # without being used
 RUN_TIMEOUT_S = 280.0
 STOP_S = 30.0
 LOG_SHOWN_CHARACTERS = 3000
@@ -261,7 +263,9 @@ class _Building:
                 unfinished.rename(kept)
             except OSError:  # another test has made it meanwhile
                 shutil.rmtree(unfinished)
+            _forget_unused(kept.parent)
             return
+        os.utime(kept)
         shutil.rmtree(self._root)
         _copy_all(kept, self._root)
 
@@ -281,6 +285,12 @@ class _Building:
             enclosure.arguments, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, env={"PATH": PATH}, check=False
         )
         assert done.returncode == 0, f"RUN {line}\n{done.stdout[-LOG_SHOWN_CHARACTERS:]}\n{done.stderr}"
+
+
+def _forget_unused(layers: Path) -> None:
+    for layer in layers.iterdir():
+        if time.time() - layer.stat().st_mtime > LAYER_KEPT_S:
+            shutil.rmtree(layer, ignore_errors=True)
 
 
 def _copy_all(source: Path, target: Path) -> None:
