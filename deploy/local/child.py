@@ -93,7 +93,8 @@ class Child:
             returncode = await process.wait()
             if monotonic() - started_s >= SETTLED_AFTER_S:
                 backoff_s = BACKOFF_FIRST_S
-            self._say(f"{self.program.name} {_ending(returncode)} and starts again in {backoff_s:g} s")
+            why = self._evidence() if returncode > 0 else ""
+            self._say(f"{self.program.name} {_ending(returncode)} and starts again in {backoff_s:g} s{why}")
             await asyncio.sleep(backoff_s)
             backoff_s, started_s = min(2 * backoff_s, BACKOFF_MAX_S), monotonic()
             process = await self._spawn()

@@ -17,8 +17,7 @@ from typing import TypeVar
 from deploy.admin import lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.reach import admin_client, kafka_answers
 from deploy.errors import Failed
-from deploy.local import folders, jars, java, ports, stack_file
-from deploy.local.development import CREDENTIALS
+from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas import credentials, secret_files, telemetry
@@ -69,7 +68,7 @@ def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, post
     yield _disk(folder, environ)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield _finding("open files", f"at most {limit}", f"ulimit -n {OPEN_FILES_MIN}", is_ok=limit >= OPEN_FILES_MIN)
-    path = Path(environ.get("TIDEGATE_CREDENTIALS") or folder / CREDENTIALS)
+    path = settings_file.credentials_path(folder, environ)
     yield _attempt("credentials", path if path.exists() else None, _credentials)
     stack = stack_file.read(folder)
     management = {} if stack is None else stack.management

@@ -62,9 +62,12 @@ def _reason(line: str) -> tuple[str, bool]:
 
 
 def _tail(path: Path, since_bytes: int = 0) -> list[str]:
-    with path.open("rb") as file:
-        file.seek(max(0, since_bytes, path.stat().st_size - TAIL_BYTES))
-        return file.read().decode(errors="replace").splitlines()
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, since_bytes, path.stat().st_size - TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:  # someone has deleted it
+        return []
 
 
 def last_problem(path: Path) -> str:

@@ -85,6 +85,9 @@ def settings(
 
     What is passed by name has been decided already, by *environ* too; *evaluation* says where webhooks go.
     """
+    # Pages that the gateway serves, under each of its names.
+    names = dict.fromkeys([HOST, "localhost", environ.get("TIDEGATE_GATEWAY_HOST") or HOST])
+    origins = dict.fromkeys(url(name, gateway_port) for name in names)
     defaults = {
         "TIDEGATE_OBJECTS": str(folder / folders.OBJECTS),
         "TIDEGATE_LIMITS": str(folder / development.LIMITS),
@@ -92,8 +95,7 @@ def settings(
         "TIDEGATE_GATEWAY_HOST": HOST,
         "TIDEGATE_FANOUT_HOST": HOST,
         "TIDEGATE_MANAGEMENT_HOST": HOST,
-        # Pages that the gateway serves, under both of its names.
-        "TIDEGATE_FANOUT_ORIGINS": f"http://{HOST}:{gateway_port},http://localhost:{gateway_port}",
+        "TIDEGATE_FANOUT_ORIGINS": ",".join(origins),
         "TIDEGATE_EVALUATION_INTERNAL": "true",
         # Who tries the stack under load has one agent.
         "TIDEGATE_LIMIT_RUN_PER_MIN": "0",

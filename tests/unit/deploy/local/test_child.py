@@ -17,6 +17,11 @@ from deploy.local.program import Program
 TIMEOUT_S = 20.0
 LIVES = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
 IS_DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {LIVES}"
+FAILS_ONCE = (
+    "import os, pathlib, sys, time; mark = pathlib.Path(sys.argv[1]); is_first = not mark.exists(); "
+    "mark.write_text(str(os.getpid())); print('no such thing', flush=True); "
+    "sys.exit(3) if is_first else time.sleep(600)"
+)
 FAILS = "import sys; print('no such thing'); sys.exit(3)"
 
 
@@ -105,3 +110,12 @@ async def test_a_child_that_does_not_stop_is_killed_and_that_is_said(nursery: Nu
     await child.stop()
     assert not is_alive(child.pid)
     assert nursery.said == ["child did not stop within 0 s and is killed"]
+
+
+async def test_a_process_that_fails_later_is_started_again_with_the_reason_said(nursery: Nursery) -> None:
+    child = nursery.make(FAILS_ONCE)
+    await child.start(timeout_s=TIMEOUT_S)
+    for _ in range(2):
+        await asyncio.wait_for(nursery.started.get(), TIMEOUT_S)
+    reason = f"no such thing (log: {child.log})"
+    assert nursery.said == [f"child exited with code 3 and starts again in 0.5 s: {reason}"]

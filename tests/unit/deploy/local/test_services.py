@@ -71,6 +71,12 @@ def test_a_relative_path_means_the_same_whatever_the_working_directory_is() -> N
     assert settings({"TIDEGATE_OBJECTS": "s3://bucket/x"})["TIDEGATE_OBJECTS"] == "s3://bucket/x"
 
 
+@pytest.mark.parametrize(("host", "more"), [("", ""), ("0.0.0.0", ""), ("10.0.0.1", ",http://10.0.0.1:1")])
+def test_pages_of_the_gateway_may_connect_to_the_fanout(host: str, more: str) -> None:
+    told = settings({"TIDEGATE_GATEWAY_HOST": host})
+    assert told["TIDEGATE_FANOUT_ORIGINS"] == f"http://127.0.0.1:1,http://localhost:1{more}"
+
+
 def test_an_empty_setting_is_none() -> None:
     assert settings({"TIDEGATE_GATEWAY_HOST": ""})["TIDEGATE_GATEWAY_HOST"] == "127.0.0.1"
 
