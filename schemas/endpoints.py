@@ -117,7 +117,9 @@ def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
 def _watch(path: Path) -> Callable[[], Endpoints]:
     try:
         watched = WatchedFile(path, parse, secret=True)
-    except (OSError, EndpointsInvalid, SecretFileExposed) as error:
+    except SecretFileExposed as error:
+        raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {error}") from error
+    except (OSError, EndpointsInvalid) as error:
         raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {read_failure(path, error)}") from error
     return lambda: watched.current(now_s=monotonic())
 

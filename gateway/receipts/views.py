@@ -10,7 +10,7 @@ from msgspec import Meta
 State = Literal["waiting", "done", "missed", "not_started", "displaced"]
 
 
-class LogView(msgspec.Struct, frozen=True, kw_only=True):
+class LogView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the record is still in the log; an expired one lies below its partition's first offset."""
 
     state: Annotated[
