@@ -79,6 +79,7 @@ def create_app(
         endpoints=views,
         live=live,
         identity=identity,
+        log=log,
         credentials=credentials,
         clock=clock,
         telemetry=telemetry,

@@ -13,6 +13,7 @@ from gateway.judging.judge import Judge
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.identity import LogIdentity
+from gateway.log.reader import Log
 from gateway.objects.pages import Pages
 from gateway.publisher import Publisher
 from gateway.queries.runs import RunStore
@@ -52,6 +53,7 @@ class Parts:
     survey: Survey
     live: LiveCursors
     identity: LogIdentity
+    log: Log
     followers: Mapping[str, GroupFollower]  # by group name
     endpoints: EndpointViews
     credentials: CurrentCredentials

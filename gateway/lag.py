@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Self
 
+import structlog
+
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
@@ -21,6 +23,8 @@ from schemas.telemetry import (
 from schemas.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
+
+log = structlog.get_logger()
 
 
 class LagWatch:
@@ -52,7 +56,10 @@ class LagWatch:
 
     async def _watch(self) -> None:
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # whatever it is: without this task nobody sees a lag any more
+                log.exception("lag not measured")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -62,7 +69,11 @@ class LagWatch:
             lag = await self._look_at(follower)
             if follower.group == PERSISTENCE:
                 depth = lag
-        self._admission.step(depth, self._persisted_per_s() if depth is not None else 0.0, monotonic())
+        try:
+            persisted_per_s = self._persisted_per_s() if depth is not None else 0.0
+        except LogUnavailable:
+            depth, persisted_per_s = None, 0.0
+        self._admission.step(depth, persisted_per_s, monotonic())
 
     async def _look_at(self, follower: GroupFollower) -> int | None:
         group = follower.group
@@ -74,7 +85,12 @@ class LagWatch:
             )
         except (LogUnavailable, QueueFull):
             return None
-        committed = {partition: each.committed for partition, each in progress.items() if each.committed is not None}
+        # A topic that was deleted has no edges, and the group's offsets in it are seen for a moment longer.
+        committed = {
+            partition: each.committed
+            for partition, each in progress.items()
+            if each.committed is not None and partition in edges
+        }
         lag = sum(max(0, edges[each].end - max(offset, edges[each].first)) for each, offset in committed.items())
         self._lag.labels(group.name).set(lag)
         self._expired.labels(group.name).set(_expired(committed, edges))

@@ -228,7 +228,7 @@ ROUTES = (
             ),
             *_PAGE,
         ),
-        refusals=(*_READS, ErrorCode.BAD_REQUEST, ErrorCode.NOT_FOUND),
+        refusals=(*_READS, ErrorCode.NOT_FOUND),
     ),
     Route(
         method="POST",
@@ -311,7 +311,7 @@ ROUTES = (
             Parameter(name="to", type=_TIME, description="Only runs started before this time (RFC 3339)"),
             *_PAGE,
         ),
-        refusals=(*_READS, ErrorCode.BAD_REQUEST),
+        refusals=_READS,
     ),
     Route(
         method="GET",

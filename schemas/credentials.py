@@ -258,6 +258,8 @@ class CredentialsFile(WatchedFile[Credentials]):
         """
         try:
             super().__init__(path, parse, secret=True)
+        except CredentialsInvalid as error:
+            raise CredentialsInvalid(f"{path} cannot be used: {error}") from error
         except OSError as error:
             raise CredentialsInvalid(read_failure(path, error)) from error
         except SecretFileExposed as error:

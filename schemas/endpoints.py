@@ -119,7 +119,7 @@ def _watch(path: Path) -> Callable[[], Endpoints]:
         watched = WatchedFile(path, parse, secret=True)
     except SecretFileExposed as error:
         raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {error}") from error
-    except (OSError, EndpointsInvalid) as error:
+    except (OSError, ValueError) as error:  # not UTF-8 too
         raise SettingsInvalid(f"TIDEGATE_ENDPOINTS: {read_failure(path, error)}") from error
     return lambda: watched.current(now_s=monotonic())
 

@@ -15,6 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from schemas.consumer import is_unreadable
 from schemas.cursors import topic_id
 from schemas.positions import PartitionLog, Position, digest
 
@@ -121,7 +122,12 @@ def record_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float
 
 def digest_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float) -> str | None:
     """The digest of the record at *offset*; None where the log has none there."""
-    message = record_at(consumer, place, offset, timeout_s=timeout_s)
+    try:
+        message = record_at(consumer, place, offset, timeout_s=timeout_s)
+    except KafkaException as error:
+        if _is_unreadable(error):  # no mark is of such a record
+            return None
+        raise
     if message is None or message.offset() != offset:
         return None
     _, timestamp_ms = message.timestamp()
@@ -133,12 +139,23 @@ def first_after_epoch(consumer: Consumer, place: Place, log: PartitionLog, epoch
     low, high = log.first, log.end
     while low < high:
         middle = (low + high) // 2
-        message = record_at(consumer, place, middle, timeout_s=timeout_s)
+        message = _readable_at(consumer, place, middle, high, timeout_s=timeout_s)
         if message is None or (message.leader_epoch() or UNKNOWN_EPOCH) > epoch:
             high = middle
         else:
             low = (message.offset() or middle) + 1
     return low
+
+
+def _readable_at(consumer: Consumer, place: Place, start: int, end: int, *, timeout_s: float) -> Message | None:
+    """The first record at or after *start* and below *end* that the client can read; None if there is none."""
+    for offset in range(start, end):
+        try:
+            return record_at(consumer, place, offset, timeout_s=timeout_s)
+        except KafkaException as error:
+            if not _is_unreadable(error):
+                raise
+    return None
 
 
 def _result(answer: Any, timeout_s: float) -> Any:
@@ -151,3 +168,8 @@ def _result(answer: Any, timeout_s: float) -> Any:
 def _code(error: KafkaException) -> int | None:
     cause = error.args[0] if error.args else None
     return cause.code() if isinstance(cause, KafkaError) else None
+
+
+def _is_unreadable(error: KafkaException) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, KafkaError) and is_unreadable(cause)

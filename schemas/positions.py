@@ -60,6 +60,14 @@ class PartitionLog:
     epoch: int  # of the leader that appends now
 
 
+NO_EPOCH = -1
+
+
+def lost_mark(topic: str, offset: int) -> Mark:
+    """The mark of a committed *offset* that had none, in a log that has ended before it: no record matches it."""
+    return Mark(topic=topic, offset=max(0, offset - 1), epoch=NO_EPOCH, digest="lost")
+
+
 class Fault(StrEnum):
     """Why a position no longer stands for what the group has handled."""
 

@@ -71,17 +71,17 @@ class WatchedFile(Generic[Value]):
         try:
             self._mode, stamp = self._status()
             if stamp != self._stamp:
-                text = self.path.read_text()
-                self._stamp = stamp  # a text that cannot be parsed is not parsed again until the file changes
+                content = self.path.read_bytes()
+                self._stamp = stamp  # what cannot be parsed is not read again until the file changes
                 self._parse_error = None
                 try:
-                    self._current = self._parse(text)
+                    self._current = self._parse(content.decode())
                 except ValueError as error:
                     self._parse_error = str(error)
             problem = self._parse_error
             if problem is None and replaced_outside(self.path):
                 problem = "it was replaced outside this container, which keeps the old file: mount its folder instead"
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             problem = str(error)
         if problem is not None and problem != self.problem:
             log.error("a file cannot be used; what it said last stays in force", path=str(self.path), why=problem)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,10 +17,21 @@ from psycopg.types.json import Json
 from deploy.admin import topics
 from deploy.admin.reach import admin_client, kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas import lookups
+from schemas import codec, lookups
 from schemas.consumer import looking_config
+from schemas.errors import Poison
+from schemas.events import RunEvent
 from schemas.lookups import Place
-from schemas.positions import LOST_PARTITIONS, Fault, PartitionLog, Position, accepted_metadata, accepting_group, fault
+from schemas.positions import (
+    LOST_PARTITIONS,
+    NO_EPOCH,
+    Fault,
+    PartitionLog,
+    Position,
+    accepted_metadata,
+    accepting_group,
+    fault,
+)
 from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, groups_among, subscriptions
 
 TIMEOUT_S = 10.0
@@ -35,6 +47,11 @@ REMEMBER_TOPIC = """
     INSERT INTO log_topics (topic, topic_id) VALUES (%s, %s)
     ON CONFLICT (topic) DO UPDATE SET topic_id = excluded.topic_id
 """
+ROWS_FROM = """
+    SELECT kafka_offset, tenant_id, run_id, seq, event_sha256 FROM trace_events
+    WHERE kafka_partition = %s AND kafka_offset >= %s ORDER BY kafka_offset
+"""
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('tidegate.accept'))"
 REMEMBERED_TOPIC = "SELECT topic_id FROM log_topics WHERE topic = %s"
 
 
@@ -56,6 +73,27 @@ class Acceptance:
     found: GroupPosition
     fault: Fault
     offset: int
+    rows_from: int  # of persistence: rows of this place and those behind it are of lost records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptances:
+    """What is to be accepted."""
+
+    recreated: bool  # run.events is not the topic whose places the tables hold
+    positions: Sequence[Acceptance]
+
+    @property
+    def is_needed(self) -> bool:
+        """True if there is anything to accept."""
+        return self.recreated or bool(self.positions)
+
+    def key(self) -> object:
+        """What two looks have in common where nothing has changed."""
+        return self.recreated, {
+            (each.found.group.id, each.found.place, each.found.position, each.offset, each.rows_from)
+            for each in self.positions
+        }
 
 
 def examine(bootstrap: str) -> list[GroupPosition]:
@@ -95,32 +133,76 @@ def _positions(bootstrap: str, group: Group, logs: Mapping[Place, PartitionLog])
             )
 
 
-def acceptances(bootstrap: str, *, recreated: bool) -> list[Acceptance]:
+def acceptances(bootstrap: str, postgres: str) -> Acceptances:
     """
     What `accept` would do; nothing where every position stands for what its group has handled.
 
-    Where run.events was *recreated*, the groups without a position, which Kafka has deleted with the topic, begin
-    where the new topic does.
+    Where run.events was recreated, the groups without a position, which Kafka has deleted with the topic, begin where
+    the new topic does. Rows beyond persistence's position may be of records that the log has lost, too: Postgres kept
+    what had not been committed yet.
 
     Raises:
         NotReachable, Failed: see `examine`.
     """
+    recreated = was_recreated(bootstrap, postgres)
     found: list[Acceptance] = []
     for each in examine(bootstrap):
+        offset = each.position.offset
         if each.fault is not None:
-            found.append(Acceptance(found=each, fault=each.fault, offset=_divergence(bootstrap, each)))
-        elif recreated and each.position.offset is None:
-            found.append(Acceptance(found=each, fault=Fault.RECREATED, offset=each.log.first))
-    return found
+            start = _divergence(bootstrap, each)
+            found.append(Acceptance(found=each, fault=each.fault, offset=start, rows_from=start))
+        elif recreated and offset is None:
+            found.append(Acceptance(found=each, fault=Fault.RECREATED, offset=each.log.first, rows_from=0))
+        elif not recreated and offset is not None and (each.group, each.place[0]) == (PERSISTENCE, RUN_EVENTS.name):
+            lost = _first_lost_row(bootstrap, postgres, each, offset)
+            if lost is not None:
+                found.append(Acceptance(found=each, fault=Fault.REWRITTEN, offset=offset, rows_from=lost))
+    return Acceptances(recreated=recreated, positions=found)
 
 
 def _divergence(bootstrap: str, each: GroupPosition) -> int:
     """The first offset whose record the group has not handled."""
+    if each.fault is Fault.RECREATED:
+        return each.log.first
     mark = each.position.mark
-    if each.fault is Fault.RECREATED or mark is None:
-        return each.log.first if each.fault is Fault.RECREATED else each.log.end
+    # Without a mark: what the leader of now has appended, since a log is cut off by a change of leader.
+    epoch = each.log.epoch - 1 if mark is None or mark.epoch == NO_EPOCH else mark.epoch
     with _asking(), _consumer(bootstrap, each.group.id) as consumer:
-        return lookups.first_after_epoch(consumer, each.place, each.log, mark.epoch, timeout_s=TIMEOUT_S)
+        return lookups.first_after_epoch(consumer, each.place, each.log, epoch, timeout_s=TIMEOUT_S)
+
+
+def _first_lost_row(bootstrap: str, postgres: str, each: GroupPosition, offset: int) -> int | None:
+    """The first place from *offset* on from which a row is stored that is of another record than the log has there."""
+    _, partition = each.place
+    with _session(postgres) as session:
+        rows = session.execute(ROWS_FROM, (partition, offset)).fetchall()
+    with _asking(), _consumer(bootstrap, each.group.id) as consumer:
+        # A log is cut off behind some record: what is before it is as it was, what is behind it is not.
+        low, high = 0, len(rows)
+        while low < high:
+            middle = (low + high) // 2
+            if _is_stored_from(consumer, each, rows[middle]):
+                low = middle + 1
+            else:
+                high = middle
+    return None if low == len(rows) else int(rows[low][0])
+
+
+def _is_stored_from(consumer: Consumer, each: GroupPosition, row: tuple[Any, ...]) -> bool:
+    offset, tenant, run_id, seq, sha256 = row
+    if not each.log.first <= offset < each.log.end:
+        return bool(offset < each.log.first)  # expired
+    message = lookups.record_at(consumer, each.place, offset, timeout_s=TIMEOUT_S)
+    if message is None or message.offset() != offset:
+        return False
+    try:
+        record = codec.decode(message.value())
+    except Poison:
+        return False
+    stored: object = (tenant, run_id, seq, bytes(sha256))
+    if not isinstance(record, RunEvent):
+        return False
+    return bool(stored == (record.tenant, record.run_id, record.seq, record.event_sha256))
 
 
 def was_recreated(bootstrap: str, postgres: str) -> bool:
@@ -133,28 +215,56 @@ def was_recreated(bootstrap: str, postgres: str) -> bool:
     with _asking():
         now = lookups.topic_ids(admin_client(bootstrap), [RUN_EVENTS.name], timeout_s=TIMEOUT_S).get(RUN_EVENTS.name)
     try:
-        with psycopg.connect(postgres, connect_timeout=round(TIMEOUT_S)) as session:
+        with _session(postgres) as session:
             row = session.execute(REMEMBERED_TOPIC, [RUN_EVENTS.name]).fetchone()
     except psycopg.errors.UndefinedTable as error:
         raise Failed("the tables are not migrated: run `tidegate migrate`") from error
-    except psycopg.OperationalError as error:
-        raise NotReachable(f"Postgres does not answer: {str(error).splitlines()[0]}") from error
     return row is not None and row[0] != now
 
 
-def accept(bootstrap: str, postgres: str, accepted: Sequence[Acceptance], *, recreated: bool) -> None:
+def accept(bootstrap: str, postgres: str, shown: Acceptances) -> None:
     """
-    Let each group go on where *accepted* says; rows whose place the log has lost stay, with a place of their own.
+    Let each group go on where *shown* says; rows whose place the log has lost stay, with a place of their own.
 
-    Where run.events was *recreated*, no row keeps its place. Rows are moved first: a worker that goes on must not meet
-    them. Doing it again after a failure does no harm.
+    Where run.events was recreated, no row keeps its place. Rows are moved first: a worker that goes on must not meet
+    them; the topic is remembered last. Doing it again after a failure does no harm.
 
     Raises:
         NotReachable: Kafka or Postgres does not answer.
+        Failed: something has changed since it was shown; nothing was done.
     """
-    _move_places(bootstrap, postgres, accepted, recreated=recreated)
-    groups = {each.found.group.id for each in accepted}
-    for group_id in sorted(groups):
+    with _session(postgres) as lock:
+        lock.execute(LOCK)  # until the session ends: of two that are asked at once, the second finds nothing left
+        now = acceptances(bootstrap, postgres)
+        if now.key() != shown.key():
+            raise Failed("the positions have changed meanwhile, nothing was done: run `tidegate topics accept` again")
+        with _session(postgres) as session:
+            _move_places(session, now)
+        _order(bootstrap, now.positions)
+        with _asking():
+            ids = lookups.topic_ids(admin_client(bootstrap), [RUN_EVENTS.name], timeout_s=TIMEOUT_S)
+        with _session(postgres) as session:
+            session.execute(REMEMBER_TOPIC, (RUN_EVENTS.name, ids[RUN_EVENTS.name]))
+
+
+def _move_places(session: psycopg.Connection, accepted: Acceptances) -> None:
+    lost = [
+        (MOVE_PLACES, {"partition": each.found.place[1], "offset": each.rows_from})
+        for each in accepted.positions
+        if each.found.group == PERSISTENCE and each.found.place[0] == RUN_EVENTS.name
+    ]
+    row = session.execute(NEXT_ACCEPTANCE).fetchone()
+    acceptance = row[0] if row else 1
+    for statement, parameters in [(MOVE_EVERY_PLACE, {})] if accepted.recreated else lost:
+        for name in TABLES_WITH_PLACES:
+            session.execute(
+                sql.SQL(statement).format(sql.Identifier(name)), {"by": acceptance * LOST_PARTITIONS, **parameters}
+            )
+    session.execute(NOTE_ACCEPTANCE, (acceptance, Json([_noted(each) for each in accepted.positions])))
+
+
+def _order(bootstrap: str, accepted: Sequence[Acceptance]) -> None:
+    for group_id in sorted({each.found.group.id for each in accepted}):
         orders = [
             TopicPartition(*each.found.place, each.offset, metadata=accepted_metadata(each.found.position))
             for each in accepted
@@ -164,27 +274,12 @@ def accept(bootstrap: str, postgres: str, accepted: Sequence[Acceptance], *, rec
             topics.settle(partial(consumer.commit, offsets=orders, asynchronous=False))
 
 
-def _move_places(bootstrap: str, postgres: str, accepted: Sequence[Acceptance], *, recreated: bool) -> None:
-    with _asking():
-        ids = lookups.topic_ids(admin_client(bootstrap), [RUN_EVENTS.name], timeout_s=TIMEOUT_S)
-    lost = [
-        (MOVE_PLACES, {"partition": each.found.place[1], "offset": each.offset})
-        for each in accepted
-        if each.found.group == PERSISTENCE and each.found.place[0] == RUN_EVENTS.name
-    ]
-    statements = [(MOVE_EVERY_PLACE, {})] if recreated else lost
+@contextmanager
+def _session(postgres: str) -> Iterator[psycopg.Connection]:
+    """A session whose transaction is committed at its end."""
     try:
         with psycopg.connect(postgres, connect_timeout=round(TIMEOUT_S)) as session:
-            row = session.execute(NEXT_ACCEPTANCE).fetchone()
-            acceptance = row[0] if row else 1
-            for statement, parameters in statements:
-                for name in TABLES_WITH_PLACES:
-                    session.execute(
-                        sql.SQL(statement).format(sql.Identifier(name)),
-                        {"by": acceptance * LOST_PARTITIONS, **parameters},
-                    )
-            session.execute(NOTE_ACCEPTANCE, (acceptance, Json([_noted(each) for each in accepted])))
-            session.execute(REMEMBER_TOPIC, (RUN_EVENTS.name, ids[RUN_EVENTS.name]))
+            yield session
     except psycopg.OperationalError as error:
         raise NotReachable(f"Postgres does not answer: {str(error).splitlines()[0]}") from error
 

@@ -47,14 +47,12 @@ def init(
     is_new = not _exists(path)
     if is_new:
         try:
-            credentials.write(path, new_credentials(tenant))
+            change(path, lambda found: found, new=new_credentials(tenant))
         except CredentialsInvalid as error:
             raise typer.BadParameter(f"--tenant {tenant!r}: {error}") from error
-        except OSError as error:
-            raise Failed(
-                f"{path} cannot be written ({error.strerror}): its folder must belong to user {os.geteuid()}, "
-                "as which this command runs"
-            ) from error
+        except NotWritten as error:
+            who = f"its folder must belong to user {os.geteuid()}, as which this command runs"
+            raise Failed(f"{error}; {who}") from error
     tenants = read(path).tenants
     if as_json:
         print_json({"file": str(path), "created": is_new, "tenants": list(tenants)})

@@ -34,7 +34,6 @@ class _Output(Console):
 
 
 console = _Output(highlight=False)
-error_console = Console(stderr=True, highlight=False)
 
 
 def print_json(value: object) -> None:

@@ -35,8 +35,13 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     with ThreadPoolExecutor(len(stack.processes)) as threads:
         answers = threads.map(lambda each: _readiness(stack, each), stack.processes)
         states = list(zip(stack.processes, answers, strict=True))
-    lags = lag.measure(stack.kafka) if kafka_answers(stack.kafka) else []
-    found = [*_of_processes(states), *(_of_log(stack.kafka, lags) if lags else ())]
+    found, lags = [*_of_processes(states)], list[PartitionLag]()
+    if kafka_answers(stack.kafka):
+        try:
+            lags = lag.measure(stack.kafka)
+            found += _of_log(stack.kafka, lags)
+        except Failed as error:
+            found.append(str(error))
     processes: list[dict[str, object]] = [
         {
             "name": process.name,
@@ -85,7 +90,7 @@ def _of_processes(states: Sequence[tuple[RunningProcess, Readiness]]) -> Sequenc
     for process, state in states:
         found += [f"{process.name} is {state.state.value}: {reason}" for reason in state.reasons]
         if state.state is State.UNREACHABLE:
-            found.append(f"{process.name} logged last: {logs.last_problem(Path(process.log))}")
+            found.append(f"{process.name} logged last: {logs.cause(Path(process.log))}")
     return found
 
 

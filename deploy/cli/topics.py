@@ -90,8 +90,7 @@ def accept(
     """
     known = addresses.read(folder, os.environ)
     bootstrap, postgres = known.need("kafka"), known.need("postgres")
-    recreated = positions.was_recreated(bootstrap, postgres)
-    found = positions.acceptances(bootstrap, recreated=recreated)
+    found = positions.acceptances(bootstrap, postgres)
     rows: list[dict[str, object]] = [
         {
             "group": each.found.group.name,
@@ -102,26 +101,25 @@ def accept(
             "fault": each.fault.value,
             "goes_on_at": each.offset,
         }
-        for each in found
+        for each in found.positions
     ]
     if not as_json:
         print_rows(rows, as_json=False)
-    is_needed = recreated or bool(found)
-    if recreated and not as_json:
+    if found.recreated and not as_json:
         console.print("run.events was deleted and created again: the rows that are stored lose their places in it")
-    if is_needed and not dry_run:
+    if found.is_needed and not dry_run:
         if not yes:
             typer.confirm("Accept the log as it is?", abort=True)
-        positions.accept(bootstrap, postgres, found, recreated=recreated)
+        positions.accept(bootstrap, postgres, found)
     if as_json:
-        accepted = is_needed and not dry_run
-        print_json({"accepted": accepted, "topic_recreated": recreated, "positions": rows})
-    elif not is_needed:
+        accepted = found.is_needed and not dry_run
+        print_json({"accepted": accepted, "topic_recreated": found.recreated, "positions": rows})
+    elif not found.is_needed:
         console.print("nothing to accept: every position stands for what its group has handled")
     elif dry_run:
         console.print("nothing was done")
     else:
-        console.print("accepted; workers that were stopped go on by themselves, also those that are started again")
+        console.print("accepted; workers that were stopped go on by themselves")
 
 
 def describe(

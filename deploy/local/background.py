@@ -81,7 +81,7 @@ def detach(log: Path, work: Callable[[Say, Callable[[], None]], None]) -> None:
         )
     place = "" if "(log: " in ended.reason else f" (log: {log})"
     failure = Failed(f"{ended.reason}{place}")
-    failure.exit_code = ended.exit_code
+    failure.exit_code = ended.exit_code or Failed.exit_code  # stopped by someone else, and so not started
     raise failure
 
 

@@ -89,10 +89,10 @@ def prepare(
             (folder / name).write_text(text)
     path = folder / CREDENTIALS
     named = environ.get("TIDEGATE_CREDENTIALS")
-    if named and Path(named).absolute() != path.absolute():
+    if named and Path(named).expanduser().absolute() != path.absolute():
         kept = msgspec.structs.replace(kept, postgres_passwords=passwords, evaluation_secret=secret)
         _write_secrets(folder / SECRETS, kept)
-        return _of_another_place(Path(named).absolute(), kept, environ, now)
+        return _of_another_place(Path(named).expanduser().absolute(), kept, environ, now)
     before = _read_credentials(path)
     tenant = before.tenants.get(TENANT, Tenant())
     defaults = {SIGNING_AGENT: Agent(secrets=[credentials.new_secret()]), PLAIN_AGENT: Agent()}
@@ -162,7 +162,7 @@ def _parse(path: Path) -> Credentials:
         raise Failed(read_failure(path, error)) from error
     except SecretFileExposed as error:
         raise Failed(str(error)) from error
-    except CredentialsInvalid as error:
+    except (CredentialsInvalid, UnicodeDecodeError) as error:
         raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
 
 

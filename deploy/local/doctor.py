@@ -15,14 +15,13 @@ from time import monotonic
 from typing import TypeVar
 
 from deploy.admin import lag, metrics, migrate, problems, readiness, topics
+from deploy.admin.credentials import read as read_credentials
 from deploy.admin.reach import admin_client, kafka_answers
 from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
-from schemas import credentials, secret_files, telemetry
-from schemas.credentials import CredentialsInvalid
-from schemas.secret_files import SecretFileExposed
+from schemas import telemetry
 from schemas.topics import PERSISTENCE, all_topics, groups_among
 
 Subject = TypeVar("Subject")
@@ -68,9 +67,9 @@ def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, post
     yield _disk(folder, environ)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield _finding("open files", f"at most {limit}", f"ulimit -n {OPEN_FILES_MIN}", is_ok=limit >= OPEN_FILES_MIN)
-    path = settings_file.credentials_path(folder, environ)
-    yield _attempt("credentials", path if path.exists() else None, _credentials)
     stack = stack_file.read(folder)
+    is_known = stack is not None or bool(environ.get("TIDEGATE_CREDENTIALS"))
+    yield _attempt("credentials", settings_file.credentials_path(folder, environ) if is_known else None, _credentials)
     management = {} if stack is None else stack.management
     yield from together(
         {
@@ -193,12 +192,7 @@ def _direct_producers(persistence: str) -> str:
 
 
 def _credentials(path: Path) -> str:
-    try:
-        found = credentials.parse(secret_files.read_text(path))
-    except SecretFileExposed as error:
-        raise Failed(str(error)) from error
-    except (OSError, CredentialsInvalid) as error:
-        raise Failed(f"{path} cannot be used: {error}") from error
+    found = read_credentials(path)
     return f"tenants: {', '.join(found.tenants)}; {len(found.keys)} keys"
 
 

@@ -5,14 +5,12 @@ import os
 import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import BinaryIO
 
 FOLDER = "logs"
 LOG_BYTES_MAX = 10 * 1024 * 1024
-PROBLEM_BYTES = 256 * 1024
 TAIL_BYTES = 32 * 1024  # a Java program ends its log with many lines of a stack
 INSIDE_TRACE = re.compile(r"\s|Traceback ")  # Java's and Python's lines that follow or precede an error
 ERROR = re.compile(r"\b(FATAL|PANIC|ERROR|CRITICAL)\b|\b\w*(Error|Exception)\b")
@@ -68,22 +66,6 @@ def _tail(path: Path, since_bytes: int = 0) -> list[str]:
             return file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:  # someone has deleted it
         return []
-
-
-def last_problem(path: Path) -> str:
-    """The last error that the process of the log at *path* has written; its last line where it has written none."""
-    with suppress(OSError):
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - PROBLEM_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-        for line in reversed(lines):
-            with suppress(ValueError):
-                document = json.loads(line)
-                if isinstance(document, dict) and document.get("level") in ("error", "critical"):
-                    why = document.get("error") or document.get("reason")
-                    return f"{document.get('event')}: {why}" if why else str(document.get("event"))
-        return last_line(path)
-    return "nothing"
 
 
 def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, None]:

@@ -200,7 +200,13 @@ class SyncRun:
 
     def fail(self, reason: BaseException | str | None = None) -> None:
         """End the run as failed when its block ends, without raising; see `Run.fail`."""
-        self._thread.wait(self._run.fail(reason), self._bounds.event_timeout_s + MARGIN_S)
+        if not self._thread.serves:  # after a fork, or the client's end: nothing ends the run here
+            logger.warning("run %s: not marked as failed, since its client does not run in this process", self.id)
+            return
+        try:
+            self._thread.wait(self._run.fail(reason), self._bounds.event_timeout_s + MARGIN_S)
+        except TimeoutError:
+            logger.warning("run %s: the client's thread is busy; the run ends as failed once it is free", self.id)
 
     def __enter__(self) -> Self:
         """Start sending."""

@@ -137,7 +137,7 @@ class Resending:
             on_accepted=lambda _event, _result: None,
             on_dropped=lambda type_, code, detail: refused.append(f"{type_}: {code}: {detail}"),
             head=first.head if first is not None else 0,
-            resume=isinstance(first, SpooledEvent) and first.resume,
+            resume=first.resume if isinstance(first, SpooledEvent) else first is not None and not first.located,
         )
         try:
             await self._send_lines(sender, lines)
@@ -184,7 +184,7 @@ def _left(sender: RunSender, lines: Sequence[Line], events: Iterable[PendingEven
     for end in _of(lines, SpooledEnd):
         # `finalize` counts what this sender lost, too; the next one does not know it.
         lost_count = end.lost_count + (sender.lost_count if left else 0)
-        left.append(replace(end, head=sender.head, lost_count=lost_count))
+        left.append(replace(end, head=sender.head, lost_count=lost_count, located=sender.located))
     return left
 
 

@@ -410,7 +410,7 @@ class Run:
             lines.append(
                 SpooledEnd(
                     session=session, run_id=self.id, agent_id=agent_id, head=head, status=self._status,
-                    lost_count=lost_count,
+                    lost_count=lost_count, located=self._sender.located,
                 )
             )  # fmt: skip
         captured = self._parts.environment

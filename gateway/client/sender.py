@@ -112,6 +112,11 @@ class RunSender:
             self.progress_s = time.monotonic()
             return True
 
+    @property
+    def located(self) -> bool:
+        """True if `head` is the run's, and no guess."""
+        return self._located
+
     async def finalize(self, status: str, *, lost_count: int = 0) -> bool:
         """
         End the run; True if the gateway took it.

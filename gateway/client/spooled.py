@@ -52,11 +52,12 @@ class SpooledEvent(Spooled, frozen=True, kw_only=True, tag="event"):
 
 
 class SpooledEnd(Spooled, frozen=True, kw_only=True, tag="finalize"):
-    """The end of a run; `head` as in `SpooledEvent`, `lost_count` as `RunSender` has it."""
+    """The end of a run; `head` as in `SpooledEvent`, `lost_count` and `located` as `RunSender` has them."""
 
     head: int
     status: str
     lost_count: int
+    located: bool = True
 
 
 Line = SpooledEnvironment | SpooledEvent | SpooledEnd

@@ -79,7 +79,7 @@ async def accept_batch(call: Call) -> web.Response:
     if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
         raise first
     places = [each.receipt for each in told if each.receipt is not None]
-    document = BatchAnswer(results=results, waited=await wait_past(follower, places[-1]) if places else UNSET)
+    document = BatchAnswer(results=results, waited=await wait_past(call, follower, places[-1]) if places else UNSET)
     whole = all(result.status in ("accepted", "duplicate") for result in results)
     return limited(answer(document, status=202 if whole else 207), charge)
 

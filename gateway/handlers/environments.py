@@ -27,7 +27,7 @@ async def capture_environment(call: Call) -> web.Response:
         captured_at=call.stamp.received_at,
     )
     receipt = await call.parts.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
-    waited = await wait_past(follower, receipt)
+    waited = await wait_past(call, follower, receipt)
     return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
 
 

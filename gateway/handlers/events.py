@@ -37,7 +37,7 @@ async def accept_event(call: Call) -> web.Response:
         wal_id=receipt.wal_id,
         seq=offer.event.seq,
         sequence=sequencing(taken),
-        waited=await wait_past(follower, receipt),
+        waited=await wait_past(call, follower, receipt),
     )
     return limited(answer(document, status=202), charge)
 

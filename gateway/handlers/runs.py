@@ -82,6 +82,6 @@ async def finalize_run(call: Call) -> web.Response:
         status=taken.status,
         wal_id=receipt.wal_id,
         sequence=sequencing(taken),
-        waited=await wait_past(follower, receipt),
+        waited=await wait_past(call, follower, receipt),
     )
     return answer(document, status=202)

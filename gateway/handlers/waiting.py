@@ -3,7 +3,7 @@
 from msgspec import UNSET, UnsetType
 
 from gateway.context import Call
-from gateway.errors import BadQuery
+from gateway.errors import BadQuery, LogUnavailable, QueueFull
 from gateway.log.followers import GroupFollower
 from gateway.publisher import Receipt
 from schemas.errors import Fault
@@ -29,7 +29,7 @@ def read_wait(call: Call) -> GroupFollower | None:
     return seen[name]
 
 
-async def wait_past(follower: GroupFollower | None, receipt: Receipt) -> bool | UnsetType:
+async def wait_past(call: Call, follower: GroupFollower | None, receipt: Receipt) -> bool | UnsetType:
     """
     Return whether the group has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked.
 
@@ -37,5 +37,10 @@ async def wait_past(follower: GroupFollower | None, receipt: Receipt) -> bool | 
     """
     if follower is None:
         return UNSET
-    passed = await follower.wait_past(receipt, timeout_s=WAIT_MAX_S)
-    return passed and receipt.partition not in follower.faults
+    if not await follower.wait_past(receipt, timeout_s=WAIT_MAX_S):
+        return False
+    try:
+        position = follower.progress()[receipt.partition].position
+        return not await call.parts.log.faults(receipt.topic, {receipt.partition: position})
+    except (LogUnavailable, QueueFull):
+        return False

@@ -99,7 +99,7 @@ class Survey:
         waiting = {
             partition: Receipt(group.source.name, partition, max(each.committed, source[partition].first))
             for partition, each in progress.items()
-            if each.committed is not None and each.committed < source[partition].end
+            if each.committed is not None and partition in source and each.committed < source[partition].end
         }
         written_at = await self._log.written_at(list(waiting.values()))
         membership = await self._log.membership(group)

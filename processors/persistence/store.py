@@ -209,7 +209,8 @@ class EventStore:
             raise
         except (PoolTimeout, NoAnswer) as error:
             await self._end_abandoned()
-            raise Transient(f"Postgres does not answer within {TRANSACTION_S:g} s") from error
+            within_s = CONNECT_S if isinstance(error, PoolTimeout) else TRANSACTION_S
+            raise Transient(f"Postgres does not answer within {within_s:g} s") from error
         except psycopg.Error as error:
             raise _meaning(error) from error
 

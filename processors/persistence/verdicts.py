@@ -8,7 +8,7 @@ first record of a (run, seq) wins and nothing after a finalization is taken.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from processors.runtime.errors import Unsettled
+from processors.runtime.errors import Displaced
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
@@ -70,7 +70,7 @@ def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
     Sort *arrivals* by what they are; *known* grows with the events taken.
 
     Raises:
-        Unsettled: a place in the log holds another event than the one stored from it.
+        Displaced: a place in the log holds another event than the one stored from it.
         Poison: the same, of a record that an operator sent back.
     """
     verdicts = Verdicts()
@@ -162,7 +162,7 @@ def _is_stored_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
     Return True if the event of *arrival* is stored from this place of the log.
 
     Raises:
-        Unsettled, Poison: see `judge`.
+        Displaced, Poison: see `judge`.
     """
     here = known.at.get(place_of(arrival))
     if here is None:
@@ -173,7 +173,7 @@ def _is_stored_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
         found += f"{here[1]}, and now holds another event"
         if arrival.raw.attempt:  # whoever sent it back says where it is from
             raise Poison(Reason.NOT_STORABLE, found)
-        raise Unsettled(f"{found}: the log was cut off, or the topic deleted and created again; run `tidegate doctor`")
+        raise Displaced(arrival.raw.offset, found)
     return True
 
 

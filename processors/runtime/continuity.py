@@ -16,10 +16,10 @@ import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
-from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.positions import Positions
-from schemas.positions import EXPLANATIONS, WAY_ON, Fault, Mark, Position, digest, is_accepted, metadata
+from schemas.positions import EXPLANATIONS, WAY_ON, Fault, Mark, Position, digest, is_accepted, lost_mark, metadata
 
 LOOK_EVERY_S = 1.0  # at a partition that is stopped
 
@@ -78,6 +78,18 @@ class Continuity:
                     marks[partition] = mark
         return accepted
 
+    def mark_lost(self, partition: Partition, offset: int) -> bool:
+        """
+        Mark *offset*, which has no mark and lies beyond the log, so that it is known as lost once the log is as long.
+
+        Returns False where the topic has no marks.
+        """
+        topic_id = self._topic_ids.get(partition.topic)
+        if topic_id is None or partition in self._handled:
+            return False
+        self._handled[partition] = lost_mark(topic_id, offset)
+        return True
+
     async def lost_topics(self) -> tuple[Collection[str], Collection[str]]:
         """
         Return the topics that are missing, and those that were deleted and created again, since the last assignment.
@@ -85,9 +97,11 @@ class Continuity:
         Raises:
             Transient: Kafka does not answer.
         """
-        found = await self._positions.topic_ids(self._topic_ids)
-        missing = self._topic_ids.keys() - found.keys()
-        return missing, {name for name, topic_id in found.items() if self._topic_ids[name] != topic_id}
+        known = self._topic_ids
+        found = await self._positions.topic_ids(known) if known else {}
+        if known is not self._topic_ids:  # assigned again meanwhile
+            return set(), set()
+        return known.keys() - found.keys(), {name for name, topic_id in found.items() if known[name] != topic_id}
 
     def metadata(self, partition: Partition) -> str:
         """What is to be committed beside an offset of *partition*."""
@@ -140,6 +154,17 @@ class Continuity:
                 self._health.goes_on(partition)
             return found
 
+    async def stop_displaced(self, partition: Partition, error: Displaced) -> NoReturn:
+        """
+        Stop *partition* at a record whose place another one has had, until an operator has accepted the log.
+
+        Raises:
+            Unsettled: see `stop`.
+        """
+        await self._stop(
+            partition, Fault.REWRITTEN, f"{error}: {EXPLANATIONS[Fault.REWRITTEN]}; {WAY_ON}", only_accepted=True
+        )
+
     async def stop(self, partition: Partition, position: Position, found: Fault) -> NoReturn:
         """
         Stop *partition*, whose *position* has outlived the log, until an operator or the log itself has mended that.
@@ -147,25 +172,34 @@ class Continuity:
         Raises:
             Unsettled: it is mended, so the partition is to be begun again.
         """
+        reason = f"{_text(partition)} at offset {position.offset}: {EXPLANATIONS[found]}; {WAY_ON}"
+        await self._stop(partition, found, reason, only_accepted=False)
+
+    async def _stop(self, partition: Partition, found: Fault, reason: str, *, only_accepted: bool) -> NoReturn:
         place = _text(partition)
-        reason = f"{place} at offset {position.offset}: {EXPLANATIONS[found]}; {WAY_ON}"
         if not self._stops:
             raise Unsettled(reason)
         self._health.halts(partition, reason)
         log.critical("partition stopped", partition=place, fault=found.value, error=reason)
         self.asleep.add(partition)
         try:
-            while not await self._is_mended(partition, position):
+            while not await self._is_mended(partition, only_accepted=only_accepted):
                 await self._sleep(LOOK_EVERY_S)
         finally:
             self.asleep.discard(partition)
         raise Unsettled(f"{place} goes on from another position; the worker is started again for it")
 
-    async def _is_mended(self, partition: Partition, position: Position) -> bool:
+    async def _is_mended(self, partition: Partition, *, only_accepted: bool) -> bool:
+        """True if the partition can be begun again: at an accepted position, or at one that is known to be sound."""
         try:
             committed = (await self._positions.committed([partition]))[partition]
             accepted = (await self._positions.accepted([partition]))[partition]
-            return is_accepted(accepted, committed) or await self._positions.fault(partition, position) is None
+            if is_accepted(accepted, committed):
+                return True
+            # Without a mark the log may just have become as long as it was.
+            if only_accepted or committed.mark is None:
+                return False
+            return await self._positions.fault(partition, committed) is None
         except Transient:
             return False
 

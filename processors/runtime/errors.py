@@ -11,3 +11,16 @@ class Unsettled(Exception):
 
 class RecordRefused(Exception):
     """The log does not take a record as it is: it is too large, or breaks a rule of its topic. Never repeat it."""
+
+
+class Displaced(Exception):
+    """
+    A place of the log holds another record than the one whose effect is kept: the log was cut off and written again.
+
+    Stop the partition until an operator accepts the log; the others go on.
+    """
+
+    def __init__(self, offset: int, detail: str) -> None:
+        """Name the *offset* of the place, and say in *detail* what was found."""
+        super().__init__(detail)
+        self.offset = offset

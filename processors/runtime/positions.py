@@ -15,6 +15,7 @@ from schemas.consumer import looking_config
 from schemas.positions import Fault, Position, accepting_group, fault
 
 REQUEST_S = 5.0
+CLOSE_S = 3.0
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -47,11 +48,12 @@ class KafkaPositions:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="positions")
 
     async def close(self) -> None:
-        """End the connections, behind what still runs."""
-        for consumer in (self._group, self._accepting):
-            with suppress(KafkaException):
-                await asyncio.wrap_future(self._thread.submit(consumer.close))
-        self._thread.shutdown(wait=False)
+        """End the connections; what still runs is left to itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        with suppress(KafkaException, TimeoutError):  # behind a call that hangs they are left to the process's end
+            async with asyncio.timeout(CLOSE_S):
+                for consumer in (self._group, self._accepting):
+                    await asyncio.to_thread(consumer.close)
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
         """See `Positions.topic_ids`."""

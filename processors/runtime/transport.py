@@ -8,8 +8,10 @@ aiokafka; both are pinned exactly, and `tests/contract/test_faust_names.py` fail
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import aiokafka
@@ -22,8 +24,10 @@ from faust.transport.drivers.aiokafka import Transport as AIOKafkaTransport
 from faust.types import TP, AppT, ConsumerMessage
 
 from processors.runtime import fetched
+from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, Slice
 from processors.runtime.continuity import Continuity
+from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
@@ -38,6 +42,7 @@ REVOKE_DRAIN_S = 8.0  # below the session timeout: the group waits for us
 STOP_DRAIN_S = 12.0
 # confluent_kafka (2.16) reads committed metadata up to a NUL, beyond its end where there is none; it writes one itself.
 METADATA_END = "\0"
+BEGIN_S = 15.0  # below Faust's patience with an assignment
 COMMIT_S = 5.0  # a commit to a broker that is away must not hold up a revocation
 
 log = structlog.get_logger()
@@ -99,7 +104,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         epoch = self._epoch
         active = self._get_active_partitions()
         unread = {tp for tp in active - self._beyond_end.keys() if not self._is_read_to_end(tp)}
-        if active and not unread and self.transport.progress.settled():
+        if active and not unread and not self._beyond_end and self.transport.progress.settled():
             self.transport.ended()
         wanted = {tp for tp in unread if self.transport.progress.has_room(Partition(*tp))}
         if not wanted:
@@ -132,11 +137,15 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def _stop_beyond_end(self, error: OffsetOutOfRangeError) -> None:
         """Stop each partition whose log ends before its position. Raises *error* where it begins after it."""
-        continuity = self.transport.continuity
+        continuity, epoch = self.transport.continuity, self._epoch
         for each, offset in error.args[0].items():
             tp = TP(*each)
+            if tp in self._beyond_end:
+                continue
             position = Position(offset=offset, metadata=continuity.metadata(Partition(*tp)))
             fault = await continuity.fault(Partition(*tp), position)
+            if epoch != self._epoch:  # given up meanwhile: whoever is assigned it finds out by itself
+                return
             if fault is None:
                 raise error
             await self._thread.call_thread(self._thread.pause, tp)
@@ -145,6 +154,9 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def _stay_beyond_end(self, partition: Partition, position: Position, fault: Fault) -> None:
         try:
+            offset = position.offset if position.mark is None else None
+            if offset is not None and self.transport.continuity.mark_lost(partition, offset):
+                await self._thread.commit({TP(*partition): offset})
             await self.transport.continuity.stop(partition, position, fault)
         except Exception as error:  # noqa: BLE001  # whatever it is, the process must not go on without the partition
             self.transport.fatal(error)
@@ -256,14 +268,27 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         partitions = [Partition(*tp) for tp in self.assignment()]
         starts = self.transport.starts
         if starts is not None:
-            await self.transport.continuity.begin([])
+            await self._begin([])
             await self.seek_wait({TP(*partition): starts(partition) for partition in partitions})
             return
-        accepted = await self.transport.continuity.begin(partitions)
+        accepted = await self._begin(partitions)
         if accepted:
             # A member may commit; the operator who accepted them could not.
             await self._thread.commit({TP(*partition): offset for partition, offset in accepted.items()})
         await super().perform_seek()
+
+    async def _begin(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """See `Continuity.begin`; a coordinator that was just started may not know its groups yet."""
+        failures, deadline_s = 0, monotonic() + BEGIN_S
+        while True:
+            try:
+                return await self.transport.continuity.begin(partitions)
+            except Transient as error:
+                failures += 1
+                if monotonic() > deadline_s:
+                    raise
+                log.warning("positions not read yet", error=str(error))
+                await asyncio.sleep(delay_s(failures, jitter=random.random()))  # noqa: S311  # spreads load
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start anew: Faust lets `perform_seek` find the first offset of every assigned partition."""

@@ -22,7 +22,7 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processors.runtime.batch import Batch, Partition
 from processors.runtime.continuity import Continuity
-from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import management_runner
@@ -126,7 +126,7 @@ class Worker:
             self._positions,
             topics=[topic.name for topic in group.sources if topic.cleanup is Cleanup.DELETE],
             health=health,
-            stops=starts is None,
+            stops=starts is None and not ends,  # a replay that cannot go on ends
         )
         self._work = work
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
@@ -165,7 +165,10 @@ class Worker:
 
     async def _admit_and_work(self, batch: Batch) -> None:
         await self._continuity.admit(batch)
-        await self._work(batch)
+        try:
+            await self._work(batch)
+        except Displaced as error:
+            await self._continuity.stop_displaced(batch.partition, error)
 
     async def run(self, management: ManagementSettings) -> int:
         """Run until a signal, the ends or a failure; return the exit code."""

@@ -43,3 +43,16 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
         log.failure = LogUnavailable("away")
         await watch.look()
         assert gauge("tidegate_group_lag_records") == 1_960, "what is not known stays as it was"
+
+
+async def test_a_topic_that_was_deleted_has_no_edges_and_costs_the_watch_nothing() -> None:
+    log, telemetry = MemoryLog(), Telemetry(OF_GATEWAY)
+    log.edges = lambda _topic: _nothing()  # type: ignore[method-assign]
+    async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
+        watch = LagWatch(log=log, followers={"persistence": follower}, admission=Admission(1), telemetry=telemetry)
+        await watch.look()
+    assert telemetry.registry.get_sample_value("tidegate_group_lag_records", {"group": "persistence"}) == 0
+
+
+async def _nothing() -> dict[int, Edges]:
+    return {}

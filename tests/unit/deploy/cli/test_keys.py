@@ -49,9 +49,9 @@ def test_a_name_that_no_tenant_can_have_is_refused(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_missing_folder_says_whose_it_must_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_CREDENTIALS", str(path.parent / "none" / "c.toml"))
-    with pytest.raises(Failed, match="its folder must belong to user"):
+    with pytest.raises(Failed, match="none does not exist"):
         run("init")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from processors.persistence.verdicts import Finalization, Known, judge, may_repeat_stored
-from processors.runtime.errors import Unsettled
+from processors.runtime.errors import Displaced
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
 from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
@@ -129,7 +129,7 @@ def test_a_rejected_record_keeps_its_reason() -> None:
 
 def test_another_event_at_a_stored_place_stops_everything() -> None:
     """The topic was recreated over old tables: dropping the new events as redeliveries would lose them."""
-    with pytest.raises(Unsettled, match="deleted and created again"):
+    with pytest.raises(Displaced, match="now holds another event"):
         judge([arrival(run_event(event(5)), 1)], stored(1))
 
 
@@ -205,7 +205,7 @@ def test_a_replay_that_overwrites_mends_a_damaged_row() -> None:
 
 
 def test_a_replay_that_overwrites_takes_no_row_of_another_event_back() -> None:
-    with pytest.raises(Unsettled):
+    with pytest.raises(Displaced):
         judge([arrival(run_event(event(5)), 1)], rewriting(1))
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from processors.runtime.batch import Batch, Cut, Partition, RawRecord
 from processors.runtime.continuity import Continuity
-from processors.runtime.errors import Transient, Unsettled
+from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from schemas.errors import Reason
-from schemas.positions import Fault, Position, accepted_metadata
+from schemas.positions import Fault, Position, accepted_metadata, lost_mark
 
 ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)
 TOPIC_ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -142,9 +142,66 @@ async def test_a_partition_whose_log_is_whole_again_goes_on_by_itself() -> None:
     group = Guarded()
     await group.continuity.begin([ONE])
     await group.handle(batch(0))
+    group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
     group.positions.faults = [Fault.BEYOND_END, Fault.BEYOND_END]
     with pytest.raises(Unsettled):
         await group.handle(batch(1, epoch=4))
+    assert group.slept == 1
+
+
+async def test_what_was_handed_over_beyond_a_sound_commit_is_handled_once_more_from_there() -> None:
+    """Nothing of it was committed, so that the log's own order brings it back."""
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0))
+    group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
+    await group.continuity.admit(batch(1, 2))
+    group.positions.faults = [Fault.REWRITTEN]
+    with pytest.raises(Unsettled, match="goes on from another position"):
+        await group.handle(batch(3, epoch=4))
+    assert group.positions.asked[-1] == (ONE, group.positions.now[ONE])
+
+
+async def test_without_a_mark_a_log_that_is_as_long_as_it_was_mends_nothing() -> None:
+    """The records that have come since were never handled."""
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    group.positions.now[ONE] = Position(offset=12)
+    stopped = asyncio.create_task(group.continuity.stop(ONE, group.positions.now[ONE], Fault.BEYOND_END))
+    while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0)
+    group.positions.orders[ONE] = Position(offset=9, metadata=accepted_metadata(group.positions.now[ONE]))
+    with pytest.raises(Unsettled):
+        await stopped
+
+
+async def test_a_commit_without_a_mark_beyond_the_log_is_marked_as_lost() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    assert group.continuity.mark_lost(ONE, 12)
+    mark = Position(offset=12, metadata=group.continuity.metadata(ONE)).mark
+    assert mark == lost_mark(TOPIC_ID, 12)
+    assert not group.continuity.mark_lost(ONE, 12), "it has a mark now"
+    assert not group.continuity.mark_lost(Partition("run.traces", 0), 12), "a compacted topic has none"
+
+
+async def test_a_place_that_another_record_has_had_stops_its_partition_until_the_log_is_accepted() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    await group.handle(batch(0))
+    group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
+    stopped = asyncio.create_task(group.continuity.stop_displaced(ONE, Displaced(1, "run.events/1/1 was stored as x")))
+    while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0)
+    assert group.health.waiting[ONE].startswith("run.events/1/1 was stored as x: ")
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    with pytest.raises(Unsettled):
+        await stopped
+
+
+async def test_topics_that_are_looked_up_beside_an_assignment_are_not_taken_for_lost() -> None:
+    group = Guarded()
+    assert await group.continuity.lost_topics() == (set(), set()), "nothing is assigned yet"
 
 
 async def test_an_accepted_position_is_taken_over_at_the_next_assignment_and_its_mark_is_dropped() -> None:
