@@ -57,6 +57,16 @@ async def test_a_run_of_an_outage_is_sent_by_the_next_start(
     assert not (tmp_path / "spool").exists()
 
 
+async def test_the_end_of_a_run_whose_place_was_never_found_declares_no_count(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
+    """What the run had before is not known here: a count of 0 would make it incomplete for ever."""
+    async with client_at(NOWHERE, tmp_path / "spool") as client, client.run(RUN, resume=True):
+        pass
+    await send_spool(gateway, tmp_path / "spool")
+    assert gateway.finalized[RUN] == {"status": "succeeded"}
+
+
 async def test_the_environment_is_kept_too(gateway: FakeGateway, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     async with (
