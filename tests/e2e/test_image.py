@@ -161,6 +161,7 @@ def test_a_file_of_another_user_stops_the_start_with_what_to_do(deployed: Deploy
 def test_a_file_that_is_mounted_alone_is_written_in_place(deployed: Deployment, tmp_path: Path) -> None:
     file = tmp_path / FILE
     file.write_bytes((deployed.volume("credentials") / FILE).read_bytes())
+    file.chmod(0o640)
     os.chown(file, USER, USER)
     before = file.stat()
     mounts = [Mount(source=str(file), target=f"{FOLDER}/{FILE}", read_only=False)]

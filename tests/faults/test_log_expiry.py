@@ -29,7 +29,7 @@ def test_a_worker_whose_records_have_expired_stops_until_a_person_says_where_to_
         start = committed(stack)[PARTITION]
         produce(stack, run_id, [good(stack, run_id, seq) for seq in range(1, SENT + 1)], partition=PARTITION)
         oldest = start + EXPIRED
-        wait_for_every_group(stack, but=GROUP.id)
+        wait_for_every_group(stack, but=GROUP.name)
         with resetting(stack, {PARTITION: oldest}):
             expire(stack, before=oldest)
             with own_process(stack, tmp_path) as worker:

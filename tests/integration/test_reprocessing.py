@@ -174,7 +174,7 @@ def test_a_letter_that_fails_again_says_how_often_and_is_sent_back_three_times_a
     produce(stack, run_id, [POISON], partition=PARTITION)
     [letter] = wait_for_letters(stack, run_id, 1)
     for attempt in range(2, SENT_BACK_MAX + 2):
-        assert tidegate(stack, "dlq", "redrive", letter["dead letter"], "--yes")["redriven"] == 1
+        assert tidegate(stack, "dlq", "redrive", letter["dead_letter"], "--yes")["redriven"] == 1
         origin = letter["origin"]
         [letter] = wait_for_letters(stack, run_id, 1)
         assert (letter["attempt"], letter["origin"]) == (attempt, origin)
@@ -189,7 +189,7 @@ def test_a_dead_letter_is_shown_whole_and_dropped(stack: RunningStack, run_id: s
     [letter] = wait_for_letters(stack, run_id, 1)
     shown = tidegate(stack, "dlq", "show", letter["origin"])
     assert (shown["reason"], shown["hex_head"]) == ("undecodable", POISON.hex())
-    assert tidegate(stack, "dlq", "drop", letter["dead letter"], "--yes")["dropped"] == 1
+    assert tidegate(stack, "dlq", "drop", letter["dead_letter"], "--yes")["dropped"] == 1
     assert waiting_letters(stack, run_id) == []
     with pytest.raises(TidegateFailed, match="no dead letter"):
         stack.command("dlq", "show", letter["origin"])
@@ -226,7 +226,7 @@ def test_poison_of_the_largest_size_is_dead_lettered_and_sent_back(stack: Runnin
     room = RECORD_BYTES_MAX - 1024  # for the record's own frame
     produce(stack, run_id, [b"\1" + b"x" * room], partition=PARTITION)
     [letter] = wait_for_letters(stack, run_id, 1)
-    tidegate(stack, "dlq", "redrive", letter["dead letter"], "--yes")
+    tidegate(stack, "dlq", "redrive", letter["dead_letter"], "--yes")
     [again] = wait_for_letters(stack, run_id, 1)
     assert again["attempt"] == 2
     assert LETTER_BYTES_MAX > RECORD_BYTES_MAX

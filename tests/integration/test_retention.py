@@ -160,7 +160,7 @@ def make_run(stack: RunningStack, *, large: bool = False, finalized: bool = True
     """
     A run of three events, one of them signed, and with *large* a fourth in object storage.
 
-    Every group has passed it, but the one of that id.
+    Every group has passed it, but the one of that name.
     """
     client, run_id = Client(stack), new_run()
     client.send(builders.event(1, run_id=run_id))
@@ -402,7 +402,7 @@ def test_nothing_goes_that_a_group_has_yet_to_pass(stack: RunningStack, retained
 def test_an_endpoint_that_has_yet_to_be_told_holds_too(stack: RunningStack, retained: Retained) -> None:
     """The groups are those that the cluster has, not those that the code names."""
     with held_down(stack, "evaluation"):
-        run_id = make_run(stack, but=evaluation(DEFAULT).id)
+        run_id = make_run(stack, but=evaluation(DEFAULT).name)
         retained.age(run_id)
         report = retained.run()
         assert (of_tenant(report), report["held_runs"]) == (NOTHING, 1)
