@@ -62,7 +62,8 @@ class Continuity:
         Raises:
             Transient: Kafka does not answer.
         """
-        self._topic_ids = await self._positions.topic_ids(self._topics)
+        # The first id of a topic stays: the assignment may be that of a topic that is missing, or has come back.
+        self._topic_ids = {**await self._positions.topic_ids(self._topics), **self._topic_ids}
         committed = await self._positions.committed(partitions)
         orders = await self._positions.accepted(partitions)
         accepted: dict[Partition, int] = {}
@@ -92,16 +93,14 @@ class Continuity:
 
     async def lost_topics(self) -> tuple[Collection[str], Collection[str]]:
         """
-        Return the topics that are missing, and those that were deleted and created again, since the last assignment.
+        Return the topics that are missing, and those that were deleted and created again while this process ran.
 
         Raises:
             Transient: Kafka does not answer.
         """
-        known = self._topic_ids
-        found = await self._positions.topic_ids(known) if known else {}
-        if known is not self._topic_ids:  # assigned again meanwhile
-            return set(), set()
-        return known.keys() - found.keys(), {name for name, topic_id in found.items() if known[name] != topic_id}
+        found = await self._positions.topic_ids(self._topics)
+        recreated = {name for name, topic_id in found.items() if self._topic_ids.get(name, topic_id) != topic_id}
+        return set(self._topics) - found.keys(), recreated
 
     def metadata(self, partition: Partition) -> str:
         """What is to be committed beside an offset of *partition*."""

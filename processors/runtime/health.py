@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from processors.runtime.batch import Partition
 
+NO_PARTITION = (
+    "no partition is assigned to this process: its group has more workers than it can use, or its topics are missing"
+)
+
 
 @dataclass(slots=True)
 class Health:
@@ -39,7 +43,7 @@ class Health:
     def reason(self) -> str | None:
         """Why the process is not ready; None while it is starting, or where each waiting lane says so."""
         if self.problem is None and self.partitions == 0:
-            return "no partition is assigned to this process"
+            return NO_PARTITION
         return self.problem
 
     def status(self) -> str:

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.admin import readiness
 from deploy.admin.reach import is_ready
 from deploy.local import lock, settings_file
+from processors.runtime.health import NO_PARTITION
 from tests.stack import READY_TIMEOUT_S, RunningStack, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +72,7 @@ class OwnProcess:
 
         def ready() -> bool:
             assert self.is_running(), f"ended with {self._process.returncode}:\n{self.log[-3000:]}"
-            return self.is_ready()
+            return self.is_ready() or readiness.ask(self._management).reasons == (NO_PARTITION,)
 
         wait_until(ready, timeout_s=READY_TIMEOUT_S, what="a process of the test to be ready")
 

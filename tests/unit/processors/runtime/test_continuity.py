@@ -247,6 +247,17 @@ async def test_a_topic_that_was_deleted_or_recreated_is_noticed() -> None:
     assert await group.continuity.lost_topics() == ({"run.events"}, set())
 
 
+async def test_a_topic_is_known_as_lost_after_an_assignment_without_it() -> None:
+    group = Guarded()
+    await group.continuity.begin([ONE])
+    group.positions.ids = {}
+    await group.continuity.begin([])
+    assert await group.continuity.lost_topics() == ({"run.events"}, set())
+    group.positions.ids = {"run.events": "0" * 22}
+    await group.continuity.begin([ONE])
+    assert await group.continuity.lost_topics() == (set(), {"run.events"})
+
+
 async def test_a_compacted_topic_has_no_marks() -> None:
     group = Guarded()
     await group.continuity.begin([ONE])
