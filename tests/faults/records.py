@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from secrets import token_hex
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.intake.records import Stamp, seal
 from schemas import codec, headers, topics
@@ -74,14 +74,28 @@ def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
 
 def read_topic(stack: RunningStack, topic: topics.Topic) -> list[Message]:
     """Every record of *topic* that the log holds."""
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "faults"})
+    consumer = Consumer(
+        {"bootstrap.servers": stack.addresses.kafka, "group.id": "faults", "enable.partition.eof": True}
+    )
     records: list[Message] = []
     for partition in consumer.list_topics(topic.name, timeout=WITHIN_S).topics[topic.name].partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic.name, partition), timeout=WITHIN_S)
-        consumer.assign([TopicPartition(topic.name, partition, low)])
-        records += consumer.consume(high - low, WITHIN_S) if high > low else []
+        consumer.assign([TopicPartition(topic.name, partition, OFFSET_BEGINNING)])
+        records += _to_the_end(consumer)
     consumer.close()
     return records
+
+
+def _to_the_end(consumer: Consumer) -> Iterator[Message]:
+    """The records of the one partition that is assigned; a read that stops halfway fails the test."""
+    while (message := consumer.poll(WITHIN_S)) is not None:
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:  # it has no other name
+            return
+        else:
+            raise KafkaException(error)
+    raise AssertionError(f"the log was not read to its end: nothing came for {WITHIN_S:.0f} s")
 
 
 def original_place(letter: Message) -> tuple[int, int]:

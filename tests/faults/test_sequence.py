@@ -117,7 +117,9 @@ async def test_two_gateways_share_runs_under_retries_and_kills(stack: RunningSta
     log = in_the_log(stack, runs)
     for given, problem in traffic.refused:
         if problem["code"] == "IDEMPOTENCY_CONFLICT":
-            first = next(record for record in log[given["meta"]["run_id"]] if record.seq == given["seq"])
+            same_seq = [record for record in log[given["meta"]["run_id"]] if record.seq == given["seq"]]
+            assert same_seq, f"the log has nothing of seq {given['seq']}: {problem}"
+            [first, *_] = same_seq
             assert first.event_sha256 != event_digest(given), "the log has no other content"
         else:
             assert problem["expected_seq"] < given["seq"]
