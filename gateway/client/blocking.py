@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Token
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -61,23 +62,21 @@ class SyncClient:
         """Take the gateway's address; nothing is opened before entry, or `open`."""
         self._bounds = bounds or Bounds()
 
-        def make() -> TidegateClient:
-            return TidegateClient(
-                url,
-                api_key=api_key,
-                agent_id=agent_id,
-                secret=secret,
-                model=model,
-                variables=variables,
-                environment=environment,
-                bounds=bounds,
-                spool=spool,
-                strict=strict,
-                trust_env=trust_env,
-            )
-
-        make()  # a wrong parameter is reported here
-        self._make = make
+        self._make = partial(
+            TidegateClient,
+            url,
+            api_key=api_key,
+            agent_id=agent_id,
+            secret=secret,
+            model=model,
+            variables=variables,
+            environment=environment,
+            bounds=bounds,
+            spool=spool,
+            strict=strict,
+            trust_env=trust_env,
+        )
+        self._make()  # a wrong parameter is reported here
         self._thread: _LoopThread | None = None
         self._client: TidegateClient
         self._runs: set[SyncRun] = set()

@@ -8,6 +8,7 @@ stand in for those of `aiokafka.codec`; `transport` puts them there.
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 import cramjam
 
@@ -40,36 +41,39 @@ class InflatesTooMuch(NotInflated):
 
 def inflate_gzip(payload: bytes) -> bytes:
     """Inflate gzip, of one member or several."""
-    rest, chunks, left = bytes(payload), [], INFLATED_BYTES_MAX + 1
-    while rest:
-        decoder = zlib.decompressobj(_GZIP_WBITS)
-        try:
-            chunks.append(decoder.decompress(rest, left))
-        except zlib.error as error:
-            raise NotInflated(f"the record's batch is not gzip: {error}") from error
-        left -= len(chunks[-1])
-        if left <= 0:
-            raise InflatesTooMuch
-        if not decoder.eof:
-            raise NotInflated("the record's batch is not whole gzip")
-        rest = decoder.unused_data
-    return b"".join(chunks)
+    return _inflate_parts(payload, lambda: zlib.decompressobj(_GZIP_WBITS), name="gzip", broken=zlib.error)
 
 
 def inflate_zstd(payload: bytes) -> bytes:
     """Inflate Zstandard, of one frame or several."""
+    return _inflate_parts(payload, zstd.ZstdDecompressor, name="zstd", broken=zstd.ZstdError)
+
+
+class _Decoder(Protocol):
+    """What `zlib` and `zstd` have alike: a decoder of one part, which may be followed by others."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _inflate_parts(payload: bytes, decode: Callable[[], _Decoder], *, name: str, broken: type[Exception]) -> bytes:
     rest, chunks, left = bytes(payload), [], INFLATED_BYTES_MAX + 1
     while rest:
-        decoder = zstd.ZstdDecompressor()
+        decoder = decode()
         try:
             chunks.append(decoder.decompress(rest, left))
-        except zstd.ZstdError as error:
-            raise NotInflated(f"the record's batch is not zstd: {error}") from error
+        except broken as error:
+            raise NotInflated(f"the record's batch is not {name}: {error}") from error
         left -= len(chunks[-1])
         if left <= 0:
             raise InflatesTooMuch
         if not decoder.eof:
-            raise NotInflated("the record's batch is not whole zstd")
+            raise NotInflated(f"the record's batch is not whole {name}")
         rest = decoder.unused_data
     return b"".join(chunks)
 
