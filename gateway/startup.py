@@ -2,11 +2,11 @@
 
 import structlog
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
+from schemas import lookups
 from schemas.settings import SettingsInvalid
 from schemas.topics import RUN_EVENTS
 
@@ -26,7 +26,7 @@ def check_topics(bootstrap: str) -> None:
     Raises:
         CannotStart: they are not, or no broker answers.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+    admin = lookups.admin_client(bootstrap)
     try:
         present = admin.list_topics(timeout=KAFKA_WAIT_S).topics
     except KafkaException as error:

@@ -29,14 +29,9 @@ _NO_RECORD = frozenset(
 )
 
 
-def quiet_admin(bootstrap: str) -> AdminClient:
+def admin_client(bootstrap: str) -> AdminClient:
     """A client of the admin API that leaves it to its caller to say what is wrong."""
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
-
-
-def partitions_of(client: Consumer | AdminClient, topic: str, *, timeout_s: float) -> Sequence[int]:
-    """The partitions of *topic*; none if there is no such topic."""
-    return sorted(client.list_topics(topic, timeout=timeout_s).topics[topic].partitions)
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> Mapping[str, str]:
@@ -47,7 +42,7 @@ def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> 
         try:
             found[name] = topic_id(str(_result(answer, timeout_s).topic_id))
         except KafkaException as error:
-            if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if error_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
     return found
 
@@ -165,7 +160,8 @@ def _result(answer: Any, timeout_s: float) -> Any:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error  # noqa: SLF001  # its public spelling
 
 
-def _code(error: KafkaException) -> int | None:
+def error_code(error: KafkaException) -> int | None:
+    """Return the code of what is wrong; None where the exception carries none."""
     cause = error.args[0] if error.args else None
     return cause.code() if isinstance(cause, KafkaError) else None
 

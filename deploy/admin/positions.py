@@ -15,13 +15,13 @@ from psycopg import sql
 from psycopg.types.json import Json
 
 from deploy.admin import topics
-from deploy.admin.reach import admin_client, kafka_error
+from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
 from schemas import codec, lookups
 from schemas.consumer import looking_config
 from schemas.errors import Poison
 from schemas.events import RunEvent
-from schemas.lookups import Place
+from schemas.lookups import Place, admin_client
 from schemas.positions import (
     LOST_PARTITIONS,
     NO_EPOCH,

@@ -5,14 +5,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+
+from schemas.lookups import admin_client
 
 TIMEOUT_S = 2.0
-
-
-def admin_client(bootstrap: str) -> AdminClient:
-    """A client of Kafka's admin API that leaves it to us to say what is wrong."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
 
 
 def kafka_error(error: KafkaException) -> KafkaError:

@@ -15,9 +15,9 @@ from confluent_kafka.admin import OffsetSpec
 
 from deploy.admin import topics
 from deploy.admin.lag import first_timestamps_s
-from deploy.admin.reach import admin_client
 from deploy.errors import Failed
 from deploy.log.reading import Edge, Start
+from schemas.lookups import admin_client
 from schemas.replays import Replay
 from schemas.topics import Group
 

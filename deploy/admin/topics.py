@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetadata
 
-from deploy.admin.reach import admin_client, kafka_error
+from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
+from schemas.lookups import admin_client
 from schemas.topics import GROUPS, RUN_EVENTS, Group, Start, Topic, all_topics, groups_among
 
 Answer = TypeVar("Answer")

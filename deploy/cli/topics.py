@@ -8,12 +8,12 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import ConfigResource, OffsetSpec, ResourceType
 
 from deploy.admin import positions, topics
-from deploy.admin.reach import admin_client
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import Failed
 from schemas.endpoints import EndpointsSettings, groups, watch
+from schemas.lookups import admin_client
 from schemas.settings import load
 from schemas.topics import all_topics, find_topic, groups_among
 

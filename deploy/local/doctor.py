@@ -16,12 +16,13 @@ from typing import TypeVar
 
 from deploy.admin import lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.credentials import read as read_credentials
-from deploy.admin.reach import admin_client, kafka_answers
+from deploy.admin.reach import kafka_answers
 from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas import telemetry
+from schemas.lookups import admin_client
 from schemas.topics import PERSISTENCE, all_topics, groups_among
 
 Subject = TypeVar("Subject")

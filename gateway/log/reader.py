@@ -131,7 +131,7 @@ class LogReader:
         self._thread = ClientThread("kafka-look")
         self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
         self._uncommitted = looking_consumer(bootstrap, group_id="tidegate.gateway", committed_only=False)
-        self._admin = lookups.quiet_admin(bootstrap)
+        self._admin = lookups.admin_client(bootstrap)
         # Positions whose marks were found in the log at its leader epoch, the oldest first: each is read once.
         self._verified: dict[tuple[str, int, Position, int], None] = {}
 

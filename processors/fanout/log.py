@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import ParamSpec, Protocol, Self, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.fanout.places import TopicEnds
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
+from schemas import lookups
 from schemas.consumer import headers_of, is_unreadable, looking_config
-from schemas.cursors import topic_id
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
 
 READ_S = 2.0
@@ -76,7 +75,10 @@ class KafkaLog:
     async def topics(self) -> dict[str, TopicEnds]:
         """What the hub begins with."""
         topics = (RUN_EVENTS, RUN_TRACES)
-        ids = await self._asking.run(_topic_ids, self._bootstrap, [topic.name for topic in topics])
+        admin, names = lookups.admin_client(self._bootstrap), {topic.name for topic in topics}
+        ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=REQUEST_S)
+        if missing := names - ids.keys():
+            raise Transient(f"the log cannot be read: topic {', '.join(sorted(missing))} does not exist")
         return {topic.name: TopicEnds(id=ids[topic.name], ends=await self.ends(topic)) for topic in topics}
 
     async def ends(self, topic: Topic) -> dict[int, int]:
@@ -143,7 +145,7 @@ class _Client:
         try:
             return await asyncio.wrap_future(self._thread.submit(call, *args, **kwargs))
         except KafkaException as error:
-            if _code(error) == KafkaError.OFFSET_OUT_OF_RANGE:
+            if lookups.error_code(error) == KafkaError.OFFSET_OUT_OF_RANGE:
                 raise Expired(str(error)) from error
             raise Transient(f"the log cannot be read: {error}") from error
 
@@ -157,17 +159,6 @@ def looking_consumer(bootstrap: str, *, group_id: str, client_id: str) -> Consum
     """A consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
     config = looking_config(bootstrap, group_id=group_id, client_id=client_id)
     return Consumer(config | {"queued.max.messages.kbytes": QUEUED_KIB_MAX})
-
-
-def _code(error: KafkaException) -> int | None:
-    cause = error.args[0] if error.args else None
-    return cause.code() if isinstance(cause, KafkaError) else None
-
-
-def _topic_ids(bootstrap: str, names: Sequence[str]) -> dict[str, str]:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
-    described = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_S)
-    return {name: topic_id(str(answer.result(REQUEST_S).topic_id)) for name, answer in described.items()}
 
 
 def _raw(message: Message) -> RawRecord:

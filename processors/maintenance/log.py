@@ -13,7 +13,6 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from processors.maintenance.letters import letters, object_of, origin
 from processors.maintenance.rules import Passed, has_passed
@@ -67,7 +66,7 @@ class KafkaProgress:
     def __init__(self, bootstrap: str, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS) -> None:
         """Ask for *groups*; None: for all that the cluster has, which webhook endpoints make more and fewer."""
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+        self._admin = lookups.admin_client(bootstrap)
         self._groups = groups
         self._source = source
         self._consumers: dict[Group, Consumer] = {}

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient, Unsettled
@@ -22,7 +21,7 @@ async def topic_names(bootstrap: str) -> AbstractSet[str]:
     Raises:
         Transient: no broker answers.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+    admin = lookups.admin_client(bootstrap)
     try:
         return (await asyncio.to_thread(admin.list_topics, timeout=START_S)).topics.keys()
     except KafkaException as error:
@@ -37,7 +36,7 @@ async def topic_id(bootstrap: str, topic: str) -> str:
         Transient: no broker answers.
         Unsettled: there is no such topic.
     """
-    admin = lookups.quiet_admin(bootstrap)
+    admin = lookups.admin_client(bootstrap)
     try:
         found = await asyncio.to_thread(lookups.topic_ids, admin, [topic], timeout_s=START_S)
     except KafkaException as error:
@@ -68,7 +67,7 @@ class PartitionCount:
         return self._count
 
     def _ask(self) -> int:
-        admin = lookups.quiet_admin(self._bootstrap)
+        admin = lookups.admin_client(self._bootstrap)
         try:
             found = admin.list_topics(self._topic, timeout=REQUEST_S).topics[self._topic]
         except KafkaException as error:

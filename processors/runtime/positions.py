@@ -42,7 +42,7 @@ class KafkaPositions:
 
     def __init__(self, bootstrap: str, group_id: str) -> None:
         """Connect in the background."""
-        self._admin = lookups.quiet_admin(bootstrap)
+        self._admin = lookups.admin_client(bootstrap)
         self._group = _consumer(bootstrap, group_id)
         self._accepting = _consumer(bootstrap, accepting_group(group_id))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="positions")

@@ -10,9 +10,10 @@ from typing import Any
 
 from confluent_kafka import ElectionType
 
-from deploy.admin.reach import admin_client, kafka_answers
+from deploy.admin.reach import kafka_answers
 from deploy.local import folders, kafka, logs, ports
 from schemas import topics
+from schemas.lookups import admin_client
 from tests.faults.processes import END_S, paused
 from tests.stack import wait_until
 
