@@ -41,7 +41,7 @@ class WatchedFile(Generic[Value]):
         self._mode, stamp = self._status()
         if secret:
             check_mode(path, self._mode)
-        self._current = parse(path.read_text())
+        self._current = self._read()
         self._stamp = stamp
         self._parse_error: str | None = None
 
@@ -71,13 +71,12 @@ class WatchedFile(Generic[Value]):
         try:
             self._mode, stamp = self._status()
             if stamp != self._stamp:
-                content = self.path.read_bytes()
-                self._stamp = stamp  # what cannot be parsed is not read again until the file changes
-                self._parse_error = None
                 try:
-                    self._current = self._parse(content.decode())
+                    self._current = self._read()
+                    self._parse_error = None
                 except ValueError as error:
                     self._parse_error = str(error)
+                self._stamp = stamp  # what cannot be parsed is not read again until the file changes
             problem = self._parse_error
             if problem is None and replaced_outside(self.path):
                 problem = "it was replaced outside this container, which keeps the old file: mount its folder instead"
@@ -92,6 +91,9 @@ class WatchedFile(Generic[Value]):
         if problem is None and self.problem is not None:
             log.warning("the file is in force again", path=str(self.path))
         self.problem = problem
+
+    def _read(self) -> Value:
+        return self._parse(self.path.read_text(encoding="utf-8"))
 
     def _status(self) -> tuple[int, tuple[int, int, int]]:
         status = self.path.stat()
