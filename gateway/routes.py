@@ -122,17 +122,14 @@ _PROBES = (
     ),
 )
 
-MANAGEMENT = (
-    *_PROBES,
-    Route(
-        method="GET",
-        path="/metrics",
-        handler=operations.metrics,
-        answer=str,
-        media_type="text/plain",
-        ignores_query=True,
-    ),
-)
+
+def _metrics(handler: Handler) -> Route:
+    return Route(
+        method="GET", path="/metrics", handler=handler, answer=str, media_type="text/plain", ignores_query=True
+    )
+
+
+MANAGEMENT = (*_PROBES, _metrics(operations.metrics))
 
 
 def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, str] | None = None) -> Route:
@@ -331,14 +328,7 @@ ROUTES = (
     ),
     *REGISTRY,
     *_PROBES,
-    Route(
-        method="GET",
-        path="/metrics",
-        handler=operations.public_metrics,
-        answer=str,
-        media_type="text/plain",
-        ignores_query=True,
-    ),
+    _metrics(operations.public_metrics),
     Route(
         method="GET",
         path="/openapi.json",

@@ -1,4 +1,4 @@
-"""What is asked of Kafka beside consuming and producing. All of it blocks, and raises KafkaException."""
+"""Lookups in Kafka: topic ids, offsets, committed positions, single records. All block and raise KafkaException."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
@@ -48,7 +48,7 @@ def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> 
 
 
 def positions(consumer: Consumer, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Position]:
-    """What the group whose id *consumer* has, and which it has not joined, has committed in each of *places*."""
+    """Return the positions in *places* committed by *consumer*'s group, which it has not joined."""
     asked = [TopicPartition(topic, partition) for topic, partition in places]
     answered = consumer.committed(asked, timeout=timeout_s) if asked else []
     found: dict[Place, Position] = {}
@@ -63,7 +63,7 @@ def positions(consumer: Consumer, places: Iterable[Place], *, timeout_s: float) 
 def logs(
     admin: AdminClient, places: Iterable[Place], *, ids: Mapping[str, str], timeout_s: float
 ) -> Mapping[Place, PartitionLog]:
-    """What each of *places*, whose topics have *ids*, holds."""
+    """Return the extent of the log in each of *places*; *ids* are the ids of their topics."""
     asked = list(places)
     firsts = offsets(admin, asked, OffsetSpec.earliest(), timeout_s=timeout_s)
     ends = offsets(admin, asked, OffsetSpec.latest(), timeout_s=timeout_s)
@@ -88,7 +88,7 @@ def offsets(
     isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     timeout_s: float,
 ) -> Mapping[Place, Any]:
-    """What *spec* stands for in each of *places*: objects with `offset` and `leader_epoch`."""
+    """Resolve *spec* in each of *places* to an object with `offset` and `leader_epoch`."""
     if not places:
         return {}
     asked = {TopicPartition(*place): spec for place in places}

@@ -35,7 +35,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """What a group has committed in a partition."""
+    """A position that a group committed in a partition."""
 
     offset: int | None  # None: nothing
     metadata: str = ""
@@ -51,7 +51,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionLog:
-    """What one partition of a topic holds now."""
+    """The extent of one partition now."""
 
     topic: str  # Kafka's id of the topic
     first: int

@@ -78,7 +78,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptances:
-    """What is to be accepted."""
+    """The positions that an operator is asked to accept, and whether the topic was recreated."""
 
     recreated: bool  # run.events is not the topic whose places the tables hold
     positions: Sequence[Acceptance]
@@ -89,7 +89,7 @@ class Acceptances:
         return self.recreated or bool(self.positions)
 
     def key(self) -> object:
-        """What two looks have in common where nothing has changed."""
+        """Return a value that is equal for two lookups between which nothing changed."""
         return self.recreated, {
             (each.found.group.id, each.found.place, each.found.position, each.offset, each.rows_from)
             for each in self.positions
@@ -135,7 +135,7 @@ def _positions(bootstrap: str, group: Group, logs: Mapping[Place, PartitionLog])
 
 def acceptances(bootstrap: str, postgres: str) -> Acceptances:
     """
-    What `accept` would do; nothing where every position stands for what its group has handled.
+    Return what `accept` would do: nothing if every position stands for what its group has handled.
 
     Where run.events was recreated, the groups without a position, which Kafka has deleted with the topic, begin where
     the new topic does. Rows beyond persistence's position may be of records that the log has lost, too: Postgres kept

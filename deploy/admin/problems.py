@@ -1,4 +1,4 @@
-"""What is wrong with the log, the groups and the webhook endpoints, each problem with what to do about it."""
+"""Problems of the log, the groups and the webhook endpoints, each with its remedy."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a process says of itself at its management address."""
+"""Readiness of a process, as its management address reports it."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ ANSWER_BYTES_MAX = 1024 * 1024
 
 
 class State(StrEnum):
-    """Whether a process does its work."""
+    """The state of a process."""
 
     READY = "ready"
     DEGRADED = "degraded"  # it does, but for a part that waits

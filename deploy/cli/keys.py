@@ -39,7 +39,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """
-    Write a credentials file if there is none: new secrets, one tenant, an agent that signs and one that does not.
+    Create a credentials file unless one exists: new secrets, one tenant, a signing agent and an unsigned one.
 
     A file that exists is only checked.
     """

@@ -96,7 +96,7 @@ def show_logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Print the log of one process; with --json a document on each line, also for a line that is none."""
+    """Print the log of one process; with --json each line is a JSON object, whatever the process wrote."""
     path = logs.path(folder, name)
     if not path.exists():
         known = ", ".join(sorted(log.stem for log in (folder / logs.FOLDER).glob("*.log"))) or "none yet"

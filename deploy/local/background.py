@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 class Line(msgspec.Struct, frozen=True, tag="line"):
-    """What happens meanwhile, for this terminal."""
+    """A progress message for this terminal, until the work is ready."""
 
     text: str
 

@@ -90,7 +90,7 @@ def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, post
 
 
 def together(asks: Mapping[str, Callable[[], Finding]], *, within_s: float = WITHIN_S) -> Iterator[Finding]:
-    """What each of *asks* finds, in their order; all are asked at once, for *within_s* together."""
+    """Run *asks* concurrently, for at most *within_s* in total; return their findings in order."""
     answers: dict[str, Future[Finding]] = {name: Future() for name in asks}
     for name, ask in asks.items():
         # Daemons: one that hangs must not keep the command from ending.

@@ -1,4 +1,4 @@
-"""What the environment says of a stack's addresses: honoured to the letter, or refused with the reason."""
+"""A stack's addresses as the environment sets them: each is used as given, or refused with the reason."""
 
 from collections.abc import Mapping, Sequence
 

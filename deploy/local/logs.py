@@ -29,11 +29,6 @@ def open_log(path: Path) -> BinaryIO:
     return path.open("ab")
 
 
-def last_line(path: Path) -> str:
-    """The last line of *path* that is not blank."""
-    return next((line.strip() for line in reversed(_tail(path)) if line.strip()), "it logged nothing")
-
-
 def cause(path: Path, *, since_bytes: int = 0) -> str:
     """
     Return why the process that wrote the log at *path* ended, in one line: its last error, else its last line.
@@ -86,7 +81,7 @@ def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, No
 
 
 def as_documents(texts: Iterable[str]) -> Iterator[str]:
-    """Yield each line of *texts* as a JSON document: a line that is none becomes `{"message": ...}`."""
+    """Yield each line of *texts* as a JSON object: any other line becomes `{"message": ...}`."""
     rest = ""
     for text in texts:
         *lines, rest = (rest + text).split("\n")

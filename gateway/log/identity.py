@@ -1,4 +1,4 @@
-"""Whether run.events is still the topic whose places the store holds: it may be deleted, and created again."""
+"""Detects that run.events was deleted and created again, so that the store holds places of another topic."""
 
 import asyncio
 from contextlib import suppress

@@ -1,5 +1,5 @@
 """
-Sees that what is handed to a group follows what the group has handled: that the log was not cut off in between.
+Checks that what a group is handed follows what it has handled, so that a log cut off in between is noticed.
 
 Before a slice is worked on whose first record was appended by a later leader than the last record before it, that
 last record is looked up in the log. Where it is gone, what stands before the slice may be new records that nobody has

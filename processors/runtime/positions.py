@@ -1,4 +1,4 @@
-"""What Kafka knows of a group's positions, and of the log at them: the port, and its confluent implementation."""
+"""A group's committed positions and the log at them: the port, and its confluent implementation."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping

@@ -56,7 +56,7 @@ class Node:
         def answers() -> bool:
             assert self._process, "started"
             code = self._process.poll()
-            assert code is None, f"node {self.id} ended with {code}: {logs.last_line(self._log)}"
+            assert code is None, f"node {self.id} ended with {code}: {logs.cause(self._log)}"
             return kafka_answers(self.address)
 
         wait_until(answers, timeout_s=WITHIN_S, what=f"node {self.id} to answer")

@@ -38,13 +38,13 @@ UNCAUGHT = """\
 def test_the_last_line_is_the_last_one_that_says_something(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("first\nthe reason \n\n  \n")
-    assert logs.last_line(path) == "the reason"
+    assert logs.cause(path) == "the reason"
 
 
 def test_an_empty_log_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.touch()
-    assert logs.last_line(path) == "it logged nothing"
+    assert logs.cause(path) == "it logged nothing"
 
 
 def test_a_large_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
