@@ -73,6 +73,10 @@ class RunningStack:
         """Run `tidegate` on this stack; return what it printed."""
         return tidegate(*arguments, "--dir", str(self.folder), environ=environ)
 
+    def attempt(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `tidegate` on this stack, whatever its exit code."""
+        return _run(*arguments, "--dir", str(self.folder), environ=os.environ)
+
 
 def tidegate(*arguments: str, environ: Mapping[str, str] = os.environ) -> str:
     """
@@ -81,7 +85,14 @@ def tidegate(*arguments: str, environ: Mapping[str, str] = os.environ) -> str:
     Raises:
         TidegateFailed: it did not end with 0.
     """
-    done = subprocess.run(
+    done = _run(*arguments, environ=environ)
+    if done.returncode != 0:
+        raise TidegateFailed(f"tidegate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _run(*arguments: str, environ: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "deploy.cli.app", *arguments],
         capture_output=True,
         text=True,
@@ -89,9 +100,6 @@ def tidegate(*arguments: str, environ: Mapping[str, str] = os.environ) -> str:
         env=dict(environ),
         check=False,
     )
-    if done.returncode != 0:
-        raise TidegateFailed(f"tidegate {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 @contextmanager
@@ -102,6 +110,16 @@ def running(folder: Path, *arguments: str, environ: Mapping[str, str] = os.envir
         yield RunningStack(folder)
     finally:
         tidegate("down", "--dir", str(folder))
+
+
+@contextmanager
+def throwaway(folder: Path) -> Iterator[RunningStack]:
+    """Start a stack in *folder*; at the end nothing of it is left."""
+    try:
+        with running(folder) as started:
+            yield started
+    finally:
+        tidegate("down", "--purge", "--dir", str(folder))
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float, what: str) -> None:

@@ -1,8 +1,6 @@
 """The faults of a soak in which the log itself loses or hides records: each is told by doctor while it lasts."""
 
 import secrets
-import subprocess
-import sys
 from random import Random
 from time import monotonic
 
@@ -17,7 +15,6 @@ from tests.faults.processes import for_a_while
 from tests.stack import RunningStack, wait_until
 
 TOLD_WITHIN_S = 90.0
-COMMAND_S = 60.0
 OPEN_S = (2.0, 6.0)
 
 
@@ -49,7 +46,7 @@ def topic_recreated(stack: RunningStack, load: Load, _random: Random) -> float:
         wait_for_every_group(stack)
         struck_s = monotonic()
         delete(stack, RUN_EVENTS.name)
-        tidegate_of(stack, "topics", "create")  # its groups have members: it makes the topic, and says what to do
+        stack.attempt("topics", "create")  # its groups have members: it makes the topic, and says what to do
         wait_told(stack, "deleted and created again")
     load.wait_for(20)
     stack.command("topics", "accept", "--yes")
@@ -75,18 +72,7 @@ def wait_told(stack: RunningStack, text: str) -> None:
     """Wait until doctor says *text*, and fails."""
 
     def is_told() -> bool:
-        done = tidegate_of(stack, "doctor", "--json")
+        done = stack.attempt("doctor", "--json")
         return done.returncode == 1 and text in done.stdout
 
     wait_until(is_told, timeout_s=TOLD_WITHIN_S, what=f"doctor to say {text!r}")
-
-
-def tidegate_of(stack: RunningStack, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command of which only the output counts."""
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.cli.app", *arguments, "--dir", str(stack.folder)],
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )

@@ -2,8 +2,6 @@
 
 import json
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -20,22 +18,18 @@ from tests.builders import event, signed
 from tests.faults.checker import check, wait_for_no_lag
 from tests.faults.cut_log import cut_off, delete
 from tests.faults.database import stored
-from tests.stack import RunningStack, running, tidegate, wait_until
+from tests.stack import RunningStack, throwaway, wait_until
 
 PARTITIONS = 8
 WITHIN_S = 60.0
-COMMAND_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A stack of its own: what is left of its log is nobody else's concern."""
     folder = tmp_path_factory.mktemp("cut")
-    try:
-        with running(folder) as started:
-            yield started
-    finally:
-        tidegate("down", "--purge", "--dir", str(folder))
+    with throwaway(folder) as started:
+        yield started
 
 
 def test_a_log_that_was_cut_off_stops_its_partition_until_it_is_accepted(stack: RunningStack) -> None:
@@ -105,7 +99,7 @@ def test_a_topic_that_was_deleted_and_created_again_is_started_over(stack: Runni
     wait_until(
         lambda: not stack.is_ready("gateway"), timeout_s=WITHIN_S, what="the gateway to be unready without its topic"
     )
-    tidegate_run(stack, "topics", "create")
+    stack.attempt("topics", "create")
     for name in ("gateway", "persistence"):
         wait_until(
             lambda name=name: not stack.is_ready(name),  # type: ignore[misc]
@@ -220,20 +214,10 @@ def wal_ids(stack: RunningStack, run: str) -> list[str]:
     return [each["wal_id"] for each in ask(stack, "GET", f"/api/runs/{run}/events")[1]["events"]]
 
 
-def tidegate_run(stack: RunningStack, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "deploy.cli.app", *arguments, "--dir", str(stack.folder)],
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
-
-
 def assert_told(stack: RunningStack, text: str) -> None:
     """Demand that `doctor` and `status` say it and fail."""
     for command in ("doctor", "status"):
-        done = tidegate_run(stack, command, "--json")
+        done = stack.attempt(command, "--json")
         assert done.returncode == 1, done
         assert text in done.stdout + done.stderr, done.stdout
 
@@ -242,7 +226,7 @@ def assert_nothing_told(stack: RunningStack) -> None:
     """Demand that `doctor` and `status` find nothing, once every process is ready again."""
     for command in ("doctor", "status"):
         wait_until(
-            lambda command=command: tidegate_run(stack, command).returncode == 0,  # type: ignore[misc]
+            lambda command=command: stack.attempt(command).returncode == 0,  # type: ignore[misc]
             timeout_s=WITHIN_S,
             what=f"{command} to find nothing",
         )

@@ -15,7 +15,7 @@ from tests.faults.database import slow_database
 from tests.faults.load import sending
 from tests.faults.processes import held_down, own_process, paused
 from tests.faults.records import new_run
-from tests.stack import RunningStack, running, tidegate, wait_until
+from tests.stack import RunningStack, throwaway, wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
@@ -31,11 +31,8 @@ END_SESSIONS = """
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A stack of their own: what mutations leave behind would turn other tests red as well."""
     folder = tmp_path_factory.mktemp("mutated")
-    try:
-        with running(folder) as started:
-            yield started
-    finally:
-        tidegate("down", "--purge", "--dir", str(folder))
+    with throwaway(folder) as started:
+        yield started
 
 
 def test_without_a_mutation_the_same_treatment_breaks_nothing(stack: RunningStack, tmp_path: Path) -> None:

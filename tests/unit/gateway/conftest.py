@@ -25,7 +25,7 @@ from gateway.log.reader import Edges
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
-from gateway.queries.runs import EventView
+from gateway.queries.runs import EventView, RunView
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
@@ -125,6 +125,21 @@ def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", me
         wal_id=f"run.events/0/{seq}",
         received_at=NOW,
         stored_at=NOW,
+    )
+
+
+def run_view(run_id: str = builders.RUN, *, started_at: datetime = NOW) -> RunView:
+    """A stored run of one event."""
+    return RunView(
+        run_id=run_id,
+        agent_id="plain-agent",
+        status="open",
+        event_count=1,
+        last_seq=1,
+        declared_event_count=None,
+        started_at=started_at,
+        updated_at=NOW,
+        finalized_at=None,
     )
 
 

@@ -16,12 +16,11 @@ from yarl import URL
 from gateway.connections import IDLE_GRACE_S, UNMATCHED, Deadlines
 from gateway.edge import CLIENT_GONE
 from gateway.parameters import FAULTS_MAX
-from gateway.queries.runs import RunView
 from gateway.routes import REGISTRY, ROUTES, Route
 from schemas.credentials import Right
 from schemas.telemetry import HTTP_REQUESTS
 from tests import builders
-from tests.unit.gateway.conftest import NOW, Served, connected, event_view
+from tests.unit.gateway.conftest import Served, connected, event_view, run_view
 
 WAIT_S = 60.0  # far more than anything here takes
 EVENTS = f"/api/runs/{builders.RUN}/events"
@@ -86,7 +85,7 @@ async def ask_raw(served: Served, path: str, method: str = "GET") -> tuple[int, 
 
 async def test_an_encoded_slash_is_part_of_the_name(served: Served) -> None:
     """`X%2Fevents` is one name, which no run can have; it does not lead to the events of X."""
-    served.store.stored_runs = [_run("X")]
+    served.store.stored_runs = [run_view("X")]
     served.store.stored_events = {"X": [event_view(1)]}
     for path in ("/api/runs/X%2Fevents", "/api/runs/X%2fevents/", "/api/runs/X%2F..%2FX"):
         status, problem, _ = await ask_raw(served, path)
@@ -153,7 +152,7 @@ async def test_a_hostile_path_is_a_problem_and_reaches_nothing(served: Served, c
 
 async def test_codes_of_letters_are_those_letters(served: Served) -> None:
     """RFC 3986, 6.2.2.2: `%72` and `r` are the same, in the fixed parts and in names."""
-    served.store.stored_runs = [_run(builders.RUN)]
+    served.store.stored_runs = [run_view()]
     status, run, _ = await ask_raw(served, f"/%61pi/%72uns/%72{builders.RUN[1:]}")
     assert (status, run["run_id"]) == (200, builders.RUN)
 
@@ -162,20 +161,6 @@ async def test_a_problem_names_its_path_as_it_was_sent(served: Served) -> None:
     """`instance` is a reference to a resource, not a text."""
     _, problem, _ = await ask_raw(served, "/api/runs/a%20b%2F%ff")
     assert problem["instance"] == "/api/runs/a%20b%2F%ff"
-
-
-def _run(run_id: str) -> RunView:
-    return RunView(
-        run_id=run_id,
-        agent_id="plain-agent",
-        status="open",
-        event_count=1,
-        last_seq=1,
-        declared_event_count=None,
-        started_at=NOW,
-        updated_at=NOW,
-        finalized_at=None,
-    )
 
 
 # --- query parameters
@@ -229,7 +214,7 @@ async def test_who_has_no_key_is_not_told_of_parameters(served: Served, route: R
 @pytest.mark.parametrize("route", [route for route in READS if "{run_id}" in route.path], ids=name)
 async def test_a_parameter_tells_nothing_of_anothers_run(served: Served, route: Route) -> None:
     """The answer is the same, whether the run exists or not."""
-    served.store.stored_runs = [_run(builders.RUN)]
+    served.store.stored_runs = [run_view()]
     told = []
     for run_id in (builders.RUN, "run-of-nobody"):
         path = route.path.replace("{run_id}", run_id)
@@ -263,7 +248,7 @@ async def test_the_names_of_parameters_may_be_encoded(served: Served) -> None:
 
 async def test_the_next_page_is_linked_relative_to_this_one(served: Served) -> None:
     """Behind a proxy that serves us under a prefix the link would lead elsewhere otherwise."""
-    served.store.stored_runs = [_run("run-1"), _run("run-2")]
+    served.store.stored_runs = [run_view("run-1"), run_view("run-2")]
     async with served.client.get("/api/runs?limit=1&status=open", headers=served.headers()) as answer:
         page = await answer.json()
         assert answer.headers["Link"] == f'<?limit=1&status=open&cursor={page["next_cursor"]}>; rel="next"'
@@ -274,7 +259,7 @@ async def test_the_next_page_is_linked_relative_to_this_one(served: Served) -> N
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=name)
 async def test_head_is_get_without_the_body(served: Served, route: Route) -> None:
-    served.store.stored_runs = [_run(builders.RUN)]
+    served.store.stored_runs = [run_view()]
     async with served.client.get(url(route), headers=served.headers()) as whole:
         body = await whole.read()
     async with served.client.head(url(route), headers=served.headers()) as answer:

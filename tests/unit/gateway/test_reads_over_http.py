@@ -10,7 +10,7 @@ from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
 from schemas import cursors
 from tests import builders
-from tests.unit.gateway.conftest import NOW, Served, event_view
+from tests.unit.gateway.conftest import NOW, Served, event_view, run_view
 
 # Of what the fixture's log has: persistence has committed 0, the trace records end at 9.
 LIVE = cursors.encode({"run_events------------": {0: 0}, "run_traces------------": {0: 9}})
@@ -18,17 +18,7 @@ VERBATIM = '{ "a" : 1.00, "b": 1e5 }'
 
 
 def run(run_id: str = builders.RUN, minutes: int = 0) -> RunView:
-    return RunView(
-        run_id=run_id,
-        agent_id="plain-agent",
-        status="open",
-        event_count=1,
-        last_seq=1,
-        declared_event_count=None,
-        started_at=NOW + timedelta(minutes=minutes, microseconds=7),
-        updated_at=NOW,
-        finalized_at=None,
-    )
+    return run_view(run_id, started_at=NOW + timedelta(minutes=minutes, microseconds=7))
 
 
 def stored(seq: int) -> EventView:
