@@ -1,12 +1,11 @@
 """The metrics of a running process, from its management port."""
 
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
-from urllib.parse import urlsplit
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.admin.reach import TIMEOUT_S
+from deploy.admin.reach import get
 from deploy.errors import NotReachable
 from schemas.telemetry import Metric
 
@@ -25,15 +24,10 @@ def total(management: str, metric: Metric) -> float:
 
 
 def _page(management: str) -> str:
-    address = urlsplit(management)
-    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics")
-        answer = connection.getresponse()
-        if answer.status == HTTPStatus.OK:
-            return answer.read(PAGE_BYTES_MAX).decode()
+        status, page = get(management, "/metrics", bytes_max=PAGE_BYTES_MAX)
+        if status == HTTPStatus.OK:
+            return page.decode()
     except (OSError, HTTPException, UnicodeDecodeError) as error:
         raise NotReachable(f"{management}/metrics does not answer: {error}") from error
-    finally:
-        connection.close()
-    raise NotReachable(f"{management}/metrics answers {answer.status}")
+    raise NotReachable(f"{management}/metrics answers {status}")

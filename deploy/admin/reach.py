@@ -1,5 +1,6 @@
 """Does it answer? Each question is asked once and takes a few seconds at most."""
 
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from schemas.lookups import admin_client
 
 TIMEOUT_S = 2.0
+ANSWER_BYTES_MAX = 1024 * 1024
 
 
 def kafka_error(error: KafkaException) -> KafkaError:
@@ -35,14 +37,27 @@ def postgres_answers(dsn: str) -> bool:
     return True
 
 
-def is_ready(management: str) -> bool:
-    """Whether the process behind the *management* URL answers /readyz with 200."""
+def get(management: str, path: str, *, bytes_max: int = ANSWER_BYTES_MAX) -> tuple[int, bytes]:
+    """
+    Return the status and the body, at most *bytes_max* of it, that the process behind *management* answers.
+
+    Raises:
+        OSError, HTTPException: it does not answer.
+    """
     address = urlsplit(management)
     connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200  # noqa: PLR2004  the one status that says ready
-    except (OSError, HTTPException):
-        return False
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(bytes_max)
     finally:
         connection.close()
+
+
+def is_ready(management: str) -> bool:
+    """Whether the process behind the *management* URL answers /readyz with 200."""
+    try:
+        status, _ = get(management, "/readyz")
+    except (OSError, HTTPException):
+        return False
+    return status == HTTPStatus.OK

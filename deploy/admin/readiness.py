@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from http.client import HTTPConnection, HTTPException
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
 
-TIMEOUT_S = 2.0
-ANSWER_BYTES_MAX = 1024 * 1024
+from deploy.admin.reach import get
 
 
 class State(StrEnum):
@@ -31,18 +30,13 @@ class Readiness:
 
 def ask(management: str) -> Readiness:
     """Ask the process behind the *management* URL; takes a few seconds at most."""
-    address = urlsplit(management)
-    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        body = json.loads(answer.read(ANSWER_BYTES_MAX))
+        status, content = get(management, "/readyz")
+        body = json.loads(content)
     except (OSError, HTTPException, ValueError):
         return Readiness(state=State.UNREACHABLE, reasons=(f"/readyz does not answer at {management}",))
-    finally:
-        connection.close()
     reasons = tuple(_reasons(body if isinstance(body, dict) else {}))
-    if answer.status != 200:  # noqa: PLR2004  the one status that says ready
+    if status != HTTPStatus.OK:
         return Readiness(state=State.UNREADY, reasons=reasons or ("it is starting",))
     return Readiness(state=State.DEGRADED if reasons else State.READY, reasons=reasons)
 
