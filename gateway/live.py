@@ -7,21 +7,18 @@ in the store: a replay stores events of places that persistence has yet to come 
 missed. Trace records are followed from an end of their topic that was seen before, which is as safe.
 """
 
-import asyncio
 from contextlib import suppress
-from typing import Self
 
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
+from gateway.looking import Looking
 from schemas import cursors
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
-LOOK_EVERY_S = 2.0
 
-
-class LiveCursors:
+class LiveCursors(Looking):
     """Makes cursors from what it has looked up; an async context manager."""
 
     def __init__(self, *, log: Log, persistence: GroupFollower) -> None:
@@ -30,17 +27,6 @@ class LiveCursors:
         self._persistence = persistence
         self._ids: tuple[str, str] | None = None  # of the events, of the traces
         self._trace_ends: dict[int, int] = {}
-
-    async def __aenter__(self) -> Self:
-        """Look, and go on looking."""
-        await self.look()
-        self._task = asyncio.create_task(self._go_on())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Look no more."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     def cursor(self, tenant: str, run_id: str) -> str | None:
         """The cursor of a run's websocket, for a page that is read after this; None while the log does not tell."""
@@ -66,8 +52,3 @@ class LiveCursors:
             edges = await self._log.edges(RUN_TRACES.name)
             self._ids = None if events is None or traces is None else (events, traces)
             self._trace_ends = {partition: each.end for partition, each in edges.items()}
-
-    async def _go_on(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.look()

@@ -1,22 +1,19 @@
 """Detects that run.events was deleted and created again, so that the store holds places of another topic."""
 
-import asyncio
 from contextlib import suppress
-from typing import Self
 
 import structlog
 
 from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
 from gateway.log.reader import Log
+from gateway.looking import Looking
 from gateway.queries.runs import RunStore
 from schemas.topics import RUN_EVENTS
-
-LOOK_EVERY_S = 2.0
 
 log = structlog.get_logger()
 
 
-class LogIdentity:
+class LogIdentity(Looking):
     """Compares the topic's id with the one that the store remembers; an async context manager."""
 
     def __init__(self, source: Log, store: RunStore) -> None:
@@ -25,17 +22,6 @@ class LogIdentity:
         self._store = store
         self._expected: str | None = None
         self.problem: str | None = None  # why the log is not the one that it was; None: it is
-
-    async def __aenter__(self) -> Self:
-        """Look, and go on looking."""
-        await self.look()
-        self._task = asyncio.create_task(self._go_on())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop looking."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> None:
         """Look once."""
@@ -55,8 +41,3 @@ class LogIdentity:
         if problem != self.problem:
             log.error("topic changed", error=problem) if problem else log.info("topic accepted")
         self.problem = problem
-
-    async def _go_on(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.look()
