@@ -33,9 +33,14 @@ def forget_offsets(stack: RunningStack) -> None:
 
 def wait_for_every_group(stack: RunningStack, *, but: str = "") -> None:
     """Wait until every group of the cluster, *but* one by its name, has come to the end of its source."""
+    behind: list[lag.PartitionLag] = []
 
     def is_there() -> bool:
         lags = [each for each in lag.measure(stack.addresses.kafka) if each.topic == GROUP.source.name]
-        return all(each.records == 0 for each in lags if each.group != but)
+        behind[:] = [each for each in lags if each.group != but and each.records != 0]
+        return not behind
 
-    wait_until(is_there, timeout_s=WITHIN_S, what="every group to have come to the end")
+    try:
+        wait_until(is_there, timeout_s=WITHIN_S, what="every group to have come to the end")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; behind: {behind}") from None

@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from gateway.intake.records import Stamp, seal
 from schemas import codec, headers, topics
+from schemas.consumer import is_unreadable
 from schemas.credentials import CredentialsFile
 from schemas.events import RunRecord
 from schemas.producer import producer_config
@@ -73,7 +74,7 @@ def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
 
 
 def read_topic(stack: RunningStack, topic: topics.Topic) -> list[Message]:
-    """Every record of *topic* that the log holds."""
+    """Every record of *topic* that the log holds and that can be read."""
     consumer = Consumer(
         {"bootstrap.servers": stack.addresses.kafka, "group.id": "faults", "enable.partition.eof": True}
     )
@@ -93,6 +94,8 @@ def _to_the_end(consumer: Consumer) -> Iterator[Message]:
             yield message
         elif error.code() == KafkaError._PARTITION_EOF:  # it has no other name
             return
+        elif is_unreadable(error):  # a test has written it on purpose
+            consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset() + 1))
         else:
             raise KafkaException(error)
     raise AssertionError(f"the log was not read to its end: nothing came for {WITHIN_S:.0f} s")

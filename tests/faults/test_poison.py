@@ -16,6 +16,7 @@ from schemas.producer import producer_config
 from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, evaluation
 from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_lag
 from tests.faults.database import stored
+from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import held_down, page, peak_mib
 from tests.faults.records import POISON, WITHIN_S, dead_letters, good, new_run, original_place, produce, read_topic
 from tests.stack import RunningStack, wait_until
@@ -38,7 +39,8 @@ MEMORY_MAX_MIB = 300
 # A fault of ours: the store refuses the events of one agent. The class (23, constraint) says poison.
 REFUSE = "ALTER TABLE trace_events ADD CONSTRAINT refused CHECK (agent_id <> 'demo-agent') NOT VALID"
 ADMIT = "ALTER TABLE trace_events DROP CONSTRAINT refused"
-NO_LIMIT = "[dead_letters.persistence]\nconsecutive_max = 1000000\nshare_max = 1.0\n"
+GROUPS = (PERSISTENCE, evaluation("default"))
+NO_LIMIT = "".join(f'[dead_letters."{group.name}"]\nconsecutive_max = 1000000\nshare_max = 1.0\n' for group in GROUPS)
 
 
 def test_poison_costs_none_of_its_neighbours(stack: RunningStack) -> None:
@@ -138,7 +140,7 @@ def test_a_topic_of_nothing_but_poison_stops_at_the_limit_and_goes_on_when_it_is
     assert lag(stack) >= 2 * most
     with without_limit(stack):
         wait_until(lambda: len(dead_letters(stack, run_id)) == 3 * most, timeout_s=60, what="the lane to go on")
-        wait_for_no_lag(stack)
+        wait_for_every_group(stack)
     assert json.loads(readiness(stack))["status"] == "ready"
 
 
