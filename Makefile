@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check client bench soak lock clean tools
+.PHONY: help install demo test check golden client bench soak lock clean tools
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,7 +45,10 @@ check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/unit tests/test_tidy.py --quiet -n 2
+	@$(BIN)/python -m pytest tests/unit tests/golden tests/test_tidy.py --quiet -n 2
+
+golden: install ## Write what users see (topics, metrics, help, HTTP API, settings) to tests/golden/
+	@$(BIN)/python -m tests.golden.surface
 
 client: install ## Build the Python client as a wheel of its own, in build/client/
 	@$(BIN)/python -m deploy.client.wheel

@@ -7,33 +7,23 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from gateway.config import Settings
-from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
 from processors.evaluation.webhook import Body, EventData
 from processors.maintenance.policy import parse_retention
 from schemas import endpoints
 from schemas.documents import RUN_FINALIZED
-from schemas.settings import declarations
+from tests.golden.surface import settings_table
 from tests.stack import RunningStack
 from tests.tools import need
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 # What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
-PROCESSES: tuple[tuple[str, type[Any]], ...] = (
-    ("gateway", Settings),
-    ("persistence", PersistenceSettings),
-    ("fanout", FanoutSettings),
-    ("evaluation", EvaluationSettings),
-    ("maintenance", MaintenanceSettings),
-)
 ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
 
@@ -152,11 +142,4 @@ def test_the_example_of_retention_is_one() -> None:
 
 
 def test_every_setting_is_listed_as_it_is_declared() -> None:
-    rows: dict[tuple[str, str, str], list[str]] = {}
-    for process, section in PROCESSES:
-        for each in declarations(section):
-            known = each.metadata
-            default = {MISSING: "required", None: "none", "": "none"}.get(each.default, f"`{each.default}`")
-            rows.setdefault((known["env"], default, known["help"]), []).append(process)
-    table = [f"| `{env}` | {default} | {text} ({', '.join(of)}) |" for (env, default, text), of in sorted(rows.items())]
-    assert "\n".join(table) in README, "\n".join(["README needs these rows:", *table])
+    assert settings_table() in README, f"README needs these rows:\n{settings_table()}"

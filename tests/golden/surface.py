@@ -1,0 +1,135 @@
+"""
+What users and other programs see of Tidegate, as text: topics, metrics, settings, the HTTP API, the commands' help.
+
+A file each in `tests/golden/`. Run as a program (`make golden`), this writes them; review the difference before you
+commit it, because each line of it is a change that somebody outside meets.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.testing import CliRunner
+
+from deploy.cli.app import build
+from gateway.config import Settings
+from gateway.openapi import openapi_document
+from gateway.routes import ROUTES
+from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
+from schemas import telemetry
+from schemas.settings import declarations
+from schemas.topics import GROUPS, all_topics, evaluation
+
+FOLDER = Path(__file__).parent
+HELP_COLUMNS = 120
+SETTINGS: tuple[tuple[str, type[Any]], ...] = (
+    ("gateway", Settings),
+    ("persistence", PersistenceSettings),
+    ("fanout", FanoutSettings),
+    ("evaluation", EvaluationSettings),
+    ("maintenance", MaintenanceSettings),
+)
+METRICS = {
+    "gateway": telemetry.OF_GATEWAY,
+    "persistence": telemetry.OF_PERSISTENCE,
+    "fanout": telemetry.OF_FANOUT,
+    "evaluation": telemetry.OF_EVALUATION,
+    "maintenance": telemetry.OF_MAINTENANCE,
+}
+
+
+def surface() -> Mapping[str, str]:
+    """Return the content of each golden file by its name."""
+    return {
+        "openapi.json": openapi(),
+        "topics.txt": topics(),
+        "groups.txt": groups(),
+        "metrics.txt": metrics(),
+        "settings.md": settings_table(),
+        "help.txt": help_of_commands(),
+    }
+
+
+def openapi() -> str:
+    """Return the description of the HTTP API."""
+    return json.dumps(json.loads(openapi_document(ROUTES, version="golden")), indent=1, sort_keys=True) + "\n"
+
+
+def topics() -> str:
+    """Return a line for each topic, with an endpoint `example` among the groups."""
+    lines = []
+    for topic in all_topics((*GROUPS, evaluation("example"))):
+        records = ",".join(record.__name__ for record in topic.records)
+        partitions = "setting" if topic.partitions is None else topic.partitions
+        config = " ".join(f"{name}={value}" for name, value in topic.broker_config().items())
+        lines.append(f"{topic.name}: key={topic.key!r} records={records} partitions={partitions} {config}")
+    return _text(lines)
+
+
+def groups() -> str:
+    """Return a line for each consumer group and for a replay of each."""
+    lines = []
+    for group in (*GROUPS, evaluation("example")):
+        sources = ",".join(topic.name for topic in group.sources)
+        tiers = ",".join(f"{tier.topic.name}={tier.delay_s}s" for tier in group.tiers)
+        lines.append(f"{group.id}: name={group.name} start={group.start} sources={sources} tiers={tiers}")
+    return _text(lines)
+
+
+def metrics() -> str:
+    """Return a line for each metric of each process."""
+    return _text(
+        f"{process} {metric.name}: {metric.kind.name.lower()} labels={','.join(metric.labels)} help={metric.help!r}"
+        + (f" buckets={','.join(map(str, metric.buckets))}" if metric.kind is telemetry.Kind.HISTOGRAM else "")
+        for process, declared in METRICS.items()
+        for metric in declared
+    )
+
+
+def settings_table() -> str:
+    """Return the reference table of settings, which the documentation carries."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for process, section in SETTINGS:
+        for each in declarations(section):
+            known = each.metadata
+            default = {MISSING: "required", None: "none", "": "none"}.get(each.default, f"`{each.default}`")
+            rows.setdefault((known["env"], default, known["help"]), []).append(process)
+    return _text(
+        f"| `{env}` | {default} | {text} ({', '.join(of)}) |" for (env, default, text), of in sorted(rows.items())
+    )
+
+
+def help_of_commands() -> str:
+    """Return the help of `tidegate` and of each command in it."""
+    command = typer.main.get_command(build())
+    run = CliRunner(env={"COLUMNS": str(HELP_COLUMNS), "TERM": "dumb", "NO_COLOR": "1"})
+    texts = []
+    for path in _paths(command, ()):
+        shown = run.invoke(build(), [*path, "--help"], prog_name="tidegate", catch_exceptions=False)
+        assert shown.exit_code == 0, shown.output
+        lines = [line.rstrip() for line in shown.output.strip().split("\n")]
+        texts.append(_text([f"$ {' '.join(('tidegate', *path))} --help", "", *lines, ""]))
+    return "".join(texts)
+
+
+def _paths(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _paths(inner, (*path, name))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Write every golden file."""
+    for name, text in surface().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
