@@ -1,116 +1,144 @@
 """
 Records to bytes and back, in Confluent's wire format: byte 0, schema id (4 bytes, big-endian), Avro body.
 
-Ids and schemas come from the registry file in the repository: nothing is asked over the network.
+Ids and schemas come from the registry file in the repository: nothing is asked over the network. A domain declares its
+types of record (`RecordType`); a `Codec` knows those that it is given, and no other.
 """
 
 import io
 import struct
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from schemas import plain_event, registry
+from schemas import registry
 from schemas.errors import Poison, Reason
-from schemas.events import (
-    BreakerState,
-    EndpointState,
-    EnvironmentCaptured,
-    PayloadRef,
-    Record,
-    RunEvent,
-    RunFinalized,
-    RunStatus,
-    TraceRecord,
-)
 
 FRAME = struct.Struct(">bI")  # magic byte and schema id
 MAGIC = 0
 
-_TYPES: dict[str, type[Record]] = {
-    **{f"tidegate.runs.{each.__name__}": each for each in (RunEvent, EnvironmentCaptured, RunFinalized, TraceRecord)},
-    f"tidegate.evaluation.{EndpointState.__name__}": EndpointState,
-}
-_LATEST = registry.last_released()
-_READER_SCHEMA = {name: parse_schema(dict(entry.schema)) for name, entry in _LATEST.items()}
-_WRITERS = {_TYPES[name]: (FRAME.pack(MAGIC, entry.id), _READER_SCHEMA[name]) for name, entry in _LATEST.items()}
-# Per id: the schema it was written with, the one to resolve it to (None: the same), the type to build.
-_READERS: dict[int, tuple[Any, Any, type[Record]]] = {
-    entry.id: (
-        parse_schema(dict(entry.schema)),
-        None if _LATEST[entry.record_name].id == entry.id else _READER_SCHEMA[entry.record_name],
-        _TYPES[entry.record_name],
-    )
-    for entry in registry.released()
-}
-_PLAIN = FRAME.pack(MAGIC, plain_event.SCHEMA_ID)
-_WRITES_PLAIN = _WRITERS[RunEvent][0] == _PLAIN  # else the short way would write an old version
+R = TypeVar("R", bound=msgspec.Struct)
+R_co = TypeVar("R_co", bound=msgspec.Struct, covariant=True)
 
 
-def encode(record: Record) -> bytes:
-    """Return the framed bytes of *record*."""
-    if _WRITES_PLAIN and isinstance(record, RunEvent) and (plain := plain_event.write_event(record)) is not None:
-        return _PLAIN + plain
-    return _encode_by_schema(record)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortcut(Generic[R]):
+    """A faster writer and reader of one schema version, which agree with fastavro in every byte."""
+
+    schema_id: int
+    write: Callable[[R], bytes | None]  # the Avro body; None: fastavro must write this record
+    read: Callable[[bytes, int], R | None]  # the record whose body begins at an index; None: fastavro must read it
 
 
-def _encode_by_schema(record: Record) -> bytes:
-    frame, schema = _WRITERS[type(record)]
-    body = io.BytesIO()
-    body.write(frame)
-    fields = msgspec.structs.asdict(record)
-    if isinstance(reference := fields.get("payload_ref"), PayloadRef):
-        fields["payload_ref"] = msgspec.structs.asdict(reference)
-    schemaless_writer(body, schema, fields)
-    return body.getvalue()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordType(Generic[R_co]):
+    """A type of record: its full Avro name, its class, and what turns values of Avro into those of its fields."""
+
+    name: str
+    cls: type[R_co]
+    converters: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    shortcut: Shortcut[Any] | None = None
 
 
-def decode(value: bytes | None) -> Record:
-    """
-    Return the record in *value*.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Version:
+    """One released version of a schema, ready to be read."""
 
-    Raises:
-        Poison: no frame, an id that was never released, or a body that its schema does not describe.
-    """
-    if value is None or len(value) < FRAME.size:
-        raise Poison(Reason.UNDECODABLE, "shorter than the 5 bytes of magic byte and schema id")
-    if value.startswith(_PLAIN) and (event := plain_event.read_event(value, FRAME.size)) is not None:
-        return event
-    return _decode_by_schema(value)
+    type: RecordType[Any]
+    written: Any  # the schema
+    resolved: Any  # the schema of the newest version, where that is another
 
 
-def _decode_by_schema(value: bytes) -> Record:
-    magic, schema_id = FRAME.unpack_from(value)
-    if magic != MAGIC:
-        raise Poison(Reason.UNDECODABLE, f"magic byte is {magic}, not {MAGIC}")
-    if schema_id not in _READERS:
-        raise Poison(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} was never released")
-    writer, reader, record_type = _READERS[schema_id]
-    body = io.BytesIO(value)
-    body.seek(FRAME.size)
-    try:
-        fields: Any = schemaless_reader(body, writer, reader)
-    except Exception as error:
-        # fastavro names no error type of its own for a body that breaks the schema (EOFError, IndexError,
-        # ValueError, UnicodeDecodeError, ...): whatever it raises says that these bytes are not the record.
-        raise Poison(Reason.UNDECODABLE, f"no {record_type.__name__}: {type(error).__name__}: {error}") from error
-    if body.tell() != len(value):
-        raise Poison(Reason.UNDECODABLE, f"{len(value) - body.tell()} bytes follow the {record_type.__name__}")
-    if record_type is RunEvent:
-        if (reference := fields["payload_ref"]) is not None:
-            fields["payload_ref"] = PayloadRef(**reference)
-    elif "status" in fields:
-        fields["status"] = RunStatus(fields["status"])
-    elif "breaker" in fields:
-        fields["breaker"] = BreakerState(fields["breaker"])
-    return record_type(**fields)
+class Codec(Generic[R]):
+    """Encodes and decodes the records of given types."""
+
+    def __init__(self, types: Iterable[RecordType[R]]) -> None:
+        by_name = {each.name: each for each in types}
+        newest = {name: entry for name, entry in registry.last_released().items() if name in by_name}
+        schemas = {name: parse_schema(dict(entry.schema)) for name, entry in newest.items()}
+        self._versions: dict[int, _Version] = {
+            entry.id: _Version(
+                type=by_name[entry.record_name],
+                written=parse_schema(dict(entry.schema)),
+                resolved=None if newest[entry.record_name].id == entry.id else schemas[entry.record_name],
+            )
+            for entry in registry.released()
+            if entry.record_name in by_name
+        }
+        self._writers = {by_name[name].cls: (_frame(entry.id), schemas[name]) for name, entry in newest.items()}
+        shortcuts = [(each, each.shortcut) for each in by_name.values() if each.shortcut is not None]
+        self._short_readers = {_frame(shortcut.schema_id): shortcut.read for _, shortcut in shortcuts}
+        self._short_writers = {
+            each.cls: (_frame(shortcut.schema_id), shortcut.write)
+            for each, shortcut in shortcuts
+            if newest[each.name].id == shortcut.schema_id  # else it would write an old version
+        }
+
+    def encode(self, record: R) -> bytes:
+        """Return the framed bytes of *record*."""
+        if (short := self._short_writers.get(type(record))) is not None:
+            frame, write = short
+            if (body := write(record)) is not None:
+                return frame + body
+        return self.encode_by_schema(record)
+
+    def encode_by_schema(self, record: R) -> bytes:
+        """Return what `encode` does, without any shortcut."""
+        frame, schema = self._writers[type(record)]
+        body = io.BytesIO()
+        body.write(frame)
+        schemaless_writer(body, schema, msgspec.to_builtins(record, builtin_types=(bytes, datetime)))
+        return body.getvalue()
+
+    def decode(self, value: bytes | None) -> R:
+        """
+        Return the record in *value*.
+
+        Raises:
+            Poison: no frame, an id that was never released or is of another type, or a body that its schema does not
+                describe.
+        """
+        if value is None or len(value) < FRAME.size:
+            raise Poison(Reason.UNDECODABLE, "shorter than the 5 bytes of magic byte and schema id")
+        read = self._short_readers.get(value[: FRAME.size])
+        if read is not None and (record := read(value, FRAME.size)) is not None:
+            return record  # type: ignore[no-any-return]  # of a type that this codec was given
+        return self.decode_by_schema(value)
+
+    def decode_by_schema(self, value: bytes) -> R:
+        """Return or raise what `decode` does, without any shortcut; *value* has a frame."""
+        magic, schema_id = FRAME.unpack_from(value)
+        if magic != MAGIC:
+            raise Poison(Reason.UNDECODABLE, f"magic byte is {magic}, not {MAGIC}")
+        if (version := self._versions.get(schema_id)) is None:
+            raise Poison(Reason.UNKNOWN_SCHEMA, _unknown(schema_id))
+        name = version.type.cls.__name__
+        body = io.BytesIO(value)
+        body.seek(FRAME.size)
+        try:
+            fields: Any = schemaless_reader(body, version.written, version.resolved)
+            for field_name, convert in version.type.converters.items():
+                fields[field_name] = convert(fields[field_name])
+            record: R = version.type.cls(**fields)
+        except Exception as error:
+            # fastavro names no error type of its own for a body that breaks the schema (EOFError, IndexError,
+            # ValueError, UnicodeDecodeError, ...): whatever it raises says that these bytes are not the record.
+            raise Poison(Reason.UNDECODABLE, f"no {name}: {type(error).__name__}: {error}") from error
+        if body.tell() != len(value):
+            raise Poison(Reason.UNDECODABLE, f"{len(value) - body.tell()} bytes follow the {name}")
+        return record
 
 
-def endpoint_state(value: bytes | None) -> EndpointState | None:
-    """The state in *value*, of the endpoints' topic; None for what others wrote there: everyone may who has access."""
-    try:
-        record = decode(value)
-    except Poison:
-        return None
-    return record if isinstance(record, EndpointState) else None
+def _frame(schema_id: int) -> bytes:
+    return FRAME.pack(MAGIC, schema_id)
+
+
+def _unknown(schema_id: int) -> str:
+    for entry in registry.released():
+        if entry.id == schema_id:
+            return f"schema id {schema_id} is a {entry.record_name}, which does not belong on this topic"
+    return f"schema id {schema_id} was never released"

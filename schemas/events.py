@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.objects import PayloadRef
+
 
 class RunStatus(StrEnum):
     """How a run ended, as its client says."""
@@ -12,14 +14,6 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-class PayloadRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a payload too large for the log is kept."""
-
-    key: str
-    size_bytes: int
-    sha256: bytes
 
 
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,3 +87,8 @@ class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
 
 RunRecord = RunEvent | EnvironmentCaptured | RunFinalized
 Record = RunRecord | TraceRecord | EndpointState
+
+
+def reference_of(record: Record) -> PayloadRef | None:
+    """Return the reference to the payload of *record*; None if the record has its payload itself, or none."""
+    return record.payload_ref if isinstance(record, RunEvent) else None

@@ -12,8 +12,6 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas.events import PayloadRef, Record, RunEvent
-
 INLINE_BYTES_MAX = 102_400  # of a payload's JSON text in UTF-8
 UTF8_BYTES_MAX = 4  # of one character
 
@@ -27,6 +25,14 @@ class PayloadProblem(StrEnum):
     DAMAGED = "damaged"
     UNAVAILABLE = "unavailable"  # for now: the storage is away
     TOO_LARGE = "too_large"  # for a websocket
+
+
+class PayloadRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a payload too large for the log is kept."""
+
+    key: str
+    size_bytes: int
+    sha256: bytes
 
 
 # What a reference stands for, or why that is not shown.
@@ -49,11 +55,6 @@ def reference_to(content: bytes, *, tenant: str, run_id: str) -> PayloadRef:
     """What stands in a record for a payload of that run."""
     sha256 = hashlib.sha256(content)
     return PayloadRef(key=f"{tenant}/{run_id}/{sha256.hexdigest()}", size_bytes=len(content), sha256=sha256.digest())
-
-
-def reference_of(record: Record) -> PayloadRef | None:
-    """What stands for the payload of *record*, if that is kept in object storage."""
-    return record.payload_ref if isinstance(record, RunEvent) else None
 
 
 def owner_of(key: str) -> tuple[str, str] | None:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from processors.runtime.batch import Cut
-from schemas import codec, headers
+from schemas import headers
 from schemas.canonical import event_digest
+from schemas.catalogue import CODEC
 from schemas.credentials import Agent, Credentials, Gateway, Tenant
 from schemas.events import Record, RunEvent
 from schemas.objects import reference_to
@@ -94,7 +95,7 @@ def raw(
     record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True, mac_secret: str = MAC_SECRET
 ) -> Raw:
     """The record in the log, with the gateway's mac if it came through a gateway."""
-    key, value = record.run_id.encode(), codec.encode(record)
+    key, value = record.run_id.encode(), CODEC.encode(record)
     mac = record_mac(mac_secret, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
     proof: list[tuple[str, bytes | None]] = [(headers.TENANT, record.tenant.encode()), (headers.GATEWAY_MAC, mac)]
     return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof if checked else [])

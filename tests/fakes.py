@@ -26,8 +26,7 @@ from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.credentials import Credentials
-from schemas.events import PayloadRef
-from schemas.objects import Kept, PayloadProblem, is_content_of
+from schemas.objects import Kept, PayloadProblem, PayloadRef, is_content_of
 from schemas.positions import Fault, Position
 from schemas.topics import Group
 from schemas.transactions import OpenTransaction

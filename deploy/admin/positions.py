@@ -17,7 +17,7 @@ from psycopg.types.json import Json
 from deploy.admin import topics
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas import codec, lookups
+from schemas import lookups
 from schemas.consumer import looking_config
 from schemas.errors import Poison
 from schemas.events import RunEvent
@@ -32,6 +32,7 @@ from schemas.positions import (
     accepting_group,
     fault,
 )
+from schemas.runs.codec import RUN_CODEC
 from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, groups_among, subscriptions
 
 TIMEOUT_S = 10.0
@@ -196,7 +197,7 @@ def _is_stored_from(consumer: Consumer, each: GroupPosition, row: tuple[Any, ...
     if message is None or message.offset() != offset:
         return False
     try:
-        record = codec.decode(message.value())
+        record = RUN_CODEC.decode(message.value())
     except Poison:
         return False
     stored: object = (tenant, run_id, seq, bytes(sha256))

@@ -13,8 +13,8 @@ from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
-from schemas import codec
 from schemas.events import BreakerState, EndpointState
+from schemas.runs.codec import STATE_CODEC
 from schemas.topics import ENDPOINT_STATES
 
 ENABLED = "enabled by an operator"
@@ -49,7 +49,7 @@ def enable(
     if state is None or state.breaker is not BreakerState.DISABLED:
         raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
     enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
-    Writer(bootstrap).write(ENDPOINT_STATES, [(name.encode(), codec.encode(enabled), [])])
+    Writer(bootstrap).write(ENDPOINT_STATES, [(name.encode(), STATE_CODEC.encode(enabled), [])])
     if as_json:
         print_json({"endpoint": name, "breaker": enabled.breaker, "since": enabled.since})
     else:

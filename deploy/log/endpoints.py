@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from deploy.log.reading import Edge, records
-from schemas import codec
 from schemas.events import EndpointState
+from schemas.runs.codec import endpoint_state
 from schemas.topics import ENDPOINT_STATES
 
 
@@ -17,6 +17,6 @@ def endpoint_states(bootstrap: str) -> Mapping[str, EndpointState]:
     """
     found: dict[str, EndpointState] = {}
     for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
-        if (state := codec.endpoint_state(raw.value)) is not None:
+        if (state := endpoint_state(raw.value)) is not None:
             found[state.endpoint] = state
     return found

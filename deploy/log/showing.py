@@ -7,7 +7,7 @@ import msgspec
 
 from deploy.log.reading import Raw
 from schemas import headers as header_names
-from schemas.codec import decode
+from schemas.catalogue import CODEC
 from schemas.credentials import CurrentCredentials
 from schemas.errors import Poison
 from schemas.events import EndpointState, Record, RunEvent, RunRecord
@@ -59,7 +59,7 @@ def show(raw: Raw, credentials: CurrentCredentials | None) -> Shown:
     if raw.problem is not None:
         return Shown(raw=raw, record=None, verified=False, problem=raw.problem)
     try:
-        record = decode(raw.value)
+        record = CODEC.decode(raw.value)
     except Poison as poison:
         return Shown(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
     if credentials is None or not isinstance(record, RunRecord) or raw.value is None:

@@ -4,8 +4,9 @@ from datetime import datetime
 
 import msgspec
 
-from schemas import codec, headers
+from schemas import headers
 from schemas.events import RunEvent, RunRecord
+from schemas.runs.codec import RUN_CODEC
 from schemas.signature import record_mac
 from schemas.topics import RUN_EVENTS
 
@@ -33,7 +34,7 @@ def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
 
     *part* names it within its run: the seq of an event, `finalized` or `environment`.
     """
-    topic, key, value = RUN_EVENTS.name, record.run_id.encode(), codec.encode(record)
+    topic, key, value = RUN_EVENTS.name, record.run_id.encode(), RUN_CODEC.encode(record)
     bears: list[tuple[str, bytes]] = [
         (headers.EVENT_ID, headers.event_id(record.tenant, record.run_id, part).encode()),
         (headers.TENANT, record.tenant.encode()),

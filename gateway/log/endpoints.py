@@ -11,8 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, poll_until
 from gateway.log.thread import ClientThread
-from schemas import codec
 from schemas.events import EndpointState
+from schemas.runs.codec import endpoint_state
 from schemas.topics import ENDPOINT_STATES
 
 READ_EVERY_S = 1.0
@@ -57,5 +57,5 @@ class EndpointStates:
     def _read(self) -> None:
         deadline_s = monotonic() + REQUEST_S
         while (message := poll_until(self._consumer, deadline_s)) is not None and message.error() is None:
-            if (state := codec.endpoint_state(message.value())) is not None:
+            if (state := endpoint_state(message.value())) is not None:
                 self._states[state.endpoint] = state

@@ -17,10 +17,11 @@ from gateway.queries.runs import RecordIdentity, RunStore
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
 from gateway.receipts.views import Effect, RecordView
-from schemas import codec, headers
+from schemas import headers
 from schemas.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, RunEvent, RunRecord
+from schemas.events import EnvironmentCaptured, RunEvent
+from schemas.runs.codec import RUN_CODEC
 from schemas.topics import Group
 from schemas.validity import check_record_now
 
@@ -108,9 +109,7 @@ class Effects:
 
     def _delivered(self, group: Group, record: LogRecord) -> Effect:
         try:
-            decoded = codec.decode(record.value)
-            if not isinstance(decoded, RunRecord):
-                return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
+            decoded = RUN_CODEC.decode(record.value)
             rejection = check_record_now(
                 decoded,
                 topic=record.place.topic,
@@ -120,7 +119,7 @@ class Effects:
                 credentials=self._credentials,
             )
         except Poison:
-            return NOTHING_KNOWN
+            return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
         if rejection is not None:
             return Effect(outcome="rejected", reason=rejection.reason, detail=rejection.detail)
         if not self._endpoints.want(group.endpoint, decoded):
@@ -136,10 +135,10 @@ def _is_copy(letter: LogRecord, view: RecordView) -> bool:
 
 def _identity(record: LogRecord | None) -> RecordIdentity:
     try:
-        decoded = None if record is None else codec.decode(record.value)
+        decoded = None if record is None else RUN_CODEC.decode(record.value)
     except Poison:
         decoded = None
-    if not isinstance(decoded, RunRecord):
+    if decoded is None:
         return RecordIdentity()
     return RecordIdentity(
         run_id=decoded.run_id,

@@ -2,7 +2,8 @@
 
 from gateway.log.reader import LogRecord
 from gateway.receipts.views import RecordView
-from schemas import codec, headers
+from schemas import headers
+from schemas.catalogue import CODEC
 from schemas.credentials import Principal, Right
 from schemas.errors import Poison
 from schemas.events import EndpointState, EnvironmentCaptured, RunEvent, RunFinalized
@@ -13,7 +14,7 @@ _PARTS = {RunFinalized: headers.FINALIZED_PART, EnvironmentCaptured: headers.ENV
 def describe(record: LogRecord) -> RecordView:
     """Decode *record*; its headers speak where it does not decode."""
     try:
-        decoded = codec.decode(record.value)
+        decoded = CODEC.decode(record.value)
     except Poison as poison:
         return RecordView(
             name=None,

@@ -10,11 +10,11 @@ from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
 from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
-from schemas import codec
 from schemas import headers as header_names
 from schemas.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent, RunFinalized, RunRecord
+from schemas.runs.codec import RUN_CODEC
 from schemas.validity import check_record_now, is_sealed
 
 
@@ -98,9 +98,7 @@ class PartitionTail:
 
     def _read(self, record: LogRecord) -> RunRecord | None:
         try:
-            decoded = codec.decode(record.value)
-            if not isinstance(decoded, RunRecord):
-                return None
+            decoded = RUN_CODEC.decode(record.value)
             rejection = check_record_now(
                 decoded,
                 topic=record.place.topic,

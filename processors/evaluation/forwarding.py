@@ -29,7 +29,7 @@ from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, T
 from processors.runtime.payloads import Payloads
 from schemas.endpoints import Endpoint, is_wanted
 from schemas.errors import Poison, Reason
-from schemas.objects import reference_of
+from schemas.events import reference_of
 
 ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
 JITTER = 0.2

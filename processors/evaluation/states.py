@@ -18,10 +18,10 @@ from processors.evaluation.breaker import Breaker
 from processors.runtime.cluster import REQUEST_S, partitions_of
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient, Unsettled
-from schemas import codec
 from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
 from schemas.events import BreakerState, EndpointState
+from schemas.runs.codec import STATE_CODEC, endpoint_state
 from schemas.topics import ENDPOINT_STATES, Group
 
 LOOK_EVERY_S = 2.0
@@ -115,7 +115,7 @@ class EndpointStates:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _write(self, state: EndpointState) -> None:
-        record = Outgoing(key=state.endpoint.encode(), value=codec.encode(state), headers=[])
+        record = Outgoing(key=state.endpoint.encode(), value=STATE_CODEC.encode(state), headers=[])
         try:
             await self._writer.write(ENDPOINT_STATES, [record])
         except RecordRefused as refusal:
@@ -161,7 +161,7 @@ class EndpointStates:
                         return found
                     raise Transient(f"{ENDPOINT_STATES.name}: {error.str()}")
                 if message.key() == self._name.encode():
-                    found = codec.endpoint_state(message.value()) or found
+                    found = endpoint_state(message.value()) or found
         except KafkaException as error:
             raise Transient(f"{ENDPOINT_STATES.name}: {error}") from error
         finally:

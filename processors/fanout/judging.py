@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from processors.fanout.messages import Told
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.reading import read, refuses_any
-from schemas import codec
 from schemas.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, TraceRecord
+from schemas.events import EnvironmentCaptured
+from schemas.runs.codec import TRACE_CODEC
 from schemas.topics import RUN_TRACES, trace_key
 from schemas.validity import is_sealed
 
@@ -42,8 +42,8 @@ def _is_sealed(raw: RawRecord, credentials: Credentials) -> bool:
 def _traces(partition: Partition, sealed: Sequence[RawRecord]) -> Iterator[Told]:
     for raw in sealed:
         try:
-            record = codec.decode(raw.value)
+            record = TRACE_CODEC.decode(raw.value)
         except Poison:
             continue
-        if isinstance(record, TraceRecord) and raw.key == trace_key(record.tenant, record.run_id):
+        if raw.key == trace_key(record.tenant, record.run_id):
             yield Told(record, partition=partition, offset=raw.offset, timestamp_ms=raw.timestamp)

@@ -11,8 +11,8 @@ from processors.fanout.log import looking_consumer
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
-from schemas import codec
 from schemas.events import EndpointState
+from schemas.runs.codec import endpoint_state
 from schemas.topics import ENDPOINT_STATES, Group, groups_among
 
 
@@ -67,7 +67,7 @@ class GroupsLook:
                     self._states_read = True
                     return
                 raise KafkaException(error)
-            if (state := codec.endpoint_state(message.value())) is not None:
+            if (state := endpoint_state(message.value())) is not None:
                 self._endpoints[state.endpoint] = state
 
     def _consumer(self, group_id: str) -> Consumer:

@@ -8,9 +8,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of
 from processors.runtime.errors import Transient
-from schemas import codec, headers
+from schemas import headers
 from schemas.errors import Poison
-from schemas.objects import reference_of
+from schemas.events import reference_of
+from schemas.runs.codec import RUN_CODEC
 from schemas.topics import Topic
 
 LETTERS_S = 60.0  # for all letters of a topic
@@ -62,7 +63,7 @@ def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
 def object_of(value: bytes | None) -> str | None:
     """The object that a record refers to; None if it is no event with a reference."""
     try:
-        reference = reference_of(codec.decode(value))
+        reference = reference_of(RUN_CODEC.decode(value))
     except Poison:
         return None
     return None if reference is None else reference.key

@@ -8,8 +8,9 @@ from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Handler, Tally
-from schemas import codec, headers
+from schemas import headers
 from schemas.events import TraceRecord
+from schemas.runs.codec import TRACE_CODEC
 from schemas.signature import record_mac
 from schemas.topics import RUN_TRACES, trace_key
 
@@ -37,6 +38,6 @@ def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str]
 
 
 def _sealed(trace: TraceRecord, mac_secret: str) -> Outgoing:
-    key, tenant, value = trace_key(trace.tenant, trace.run_id), trace.tenant.encode(), codec.encode(trace)
+    key, tenant, value = trace_key(trace.tenant, trace.run_id), trace.tenant.encode(), TRACE_CODEC.encode(trace)
     mac = record_mac(mac_secret, topic=RUN_TRACES.name, key=key, tenant=tenant, value=value)
     return Outgoing(key=key, value=value, headers=[(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])

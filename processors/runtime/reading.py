@@ -6,10 +6,9 @@ from typing import NamedTuple
 from processors.runtime.batch import RawRecord
 from processors.runtime.outcomes import Arrival
 from processors.runtime.redrive import restore
-from schemas import codec
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
-from schemas.events import EndpointState, RunRecord, TraceRecord
+from schemas.runs.codec import RUN_CODEC
 from schemas.topics import RECORD_BYTES_MAX
 from schemas.validity import check_direct, is_sealed
 
@@ -48,7 +47,7 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
         headers = dict(raw.headers)
         sealed = is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials)
         try:
-            record = _decode(raw)
+            record = RUN_CODEC.decode(raw.value)
             rejection = None if sealed else check_direct(record, key=raw.key, credentials=credentials)
         except Poison as poison:
             unreadable.append(Unreadable(raw, poison, len(arrivals)))
@@ -70,10 +69,3 @@ def _unhandled(raw: RawRecord) -> Poison | None:
     if raw.value is not None and len(raw.value) > RECORD_BYTES_MAX:
         return Poison(Reason.TOO_LARGE, f"a value of {len(raw.value)} bytes; at most {RECORD_BYTES_MAX} are handled")
     return None
-
-
-def _decode(raw: RawRecord) -> RunRecord:
-    record = codec.decode(raw.value)
-    if isinstance(record, (TraceRecord, EndpointState)):
-        raise Poison(Reason.UNKNOWN_SCHEMA, f"a {type(record).__name__} does not belong on {raw.topic}")
-    return record

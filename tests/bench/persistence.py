@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas import codec, headers, topics
+from schemas import headers, topics
+from schemas.catalogue import CODEC
 from schemas.credentials import CredentialsFile
 from schemas.events import RunEvent
 from schemas.producer import producer_config
@@ -44,7 +45,7 @@ def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> P
     topic = topics.RUN_EVENTS.name
     for index in range(count):
         record = _record(index, tag, runs)
-        key, value = record.run_id.encode(), codec.encode(record)
+        key, value = record.run_id.encode(), CODEC.encode(record)
         while True:
             try:
                 producer.produce(

@@ -8,7 +8,8 @@ from secrets import token_hex
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.intake.records import Stamp, seal
-from schemas import codec, headers, topics
+from schemas import headers, topics
+from schemas.catalogue import CODEC
 from schemas.consumer import is_unreadable
 from schemas.credentials import CredentialsFile
 from schemas.events import RunRecord
@@ -27,7 +28,7 @@ def new_run() -> str:
 
 def good(stack: RunningStack, run_id: str, seq: int) -> bytes:
     """The record of a signed event."""
-    return codec.encode(run_event(signed(event(seq, run_id=run_id), secret=stack.addresses.agent_secret)))
+    return CODEC.encode(run_event(signed(event(seq, run_id=run_id), secret=stack.addresses.agent_secret)))
 
 
 def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partition: int) -> None:

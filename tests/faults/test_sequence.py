@@ -11,8 +11,9 @@ from typing import Any
 import aiohttp
 import psycopg
 
-from schemas import codec, topics
+from schemas import topics
 from schemas.canonical import event_digest
+from schemas.catalogue import CODEC
 from schemas.events import RunEvent
 from tests.builders import event
 from tests.faults.processes import OwnProcess, own_process, paused
@@ -53,7 +54,7 @@ def in_the_log(stack: RunningStack, runs: Sequence[str]) -> dict[str, list[RunEv
     found: dict[str, list[RunEvent]] = {run_id: [] for run_id in runs}
     for message in read_topic(stack, topics.RUN_EVENTS):
         if (message.key() or b"").decode() in found:
-            record = codec.decode(message.value())
+            record = CODEC.decode(message.value())
             assert isinstance(record, RunEvent)
             found[record.run_id].append(record)
     return found

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from schemas import codec, headers, telemetry
+from schemas import headers, telemetry
+from schemas.catalogue import CODEC
 from schemas.partitioner import partition_of
 from tests import builders
 from tests.faults.processes import metric
@@ -44,7 +45,7 @@ def signed(stack: RunningStack, seq: int, run_id: str, **changes: Any) -> dict[s
 
 
 def framed(event: dict[str, Any], *, tenant: str = builders.TENANT) -> bytes:
-    return codec.encode(builders.run_event(event, tenant=tenant))
+    return CODEC.encode(builders.run_event(event, tenant=tenant))
 
 
 def test_a_run_goes_on_in_its_partition_whoever_writes_it(

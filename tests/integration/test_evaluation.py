@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from deploy.admin import topics as admin_topics
+from schemas.catalogue import CODEC
 from schemas.endpoints import new_secret
 from schemas.events import RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
@@ -166,7 +167,7 @@ def test_forged_records_are_not_sent(stack: RunningStack, tmp_path: Path, receiv
     client = Client(stack)
     with own_endpoint(stack, tmp_path, receiver, **QUICK) as endpoint, forwarding(stack, tmp_path, endpoint) as worker:
         forged = f"forged-{secrets.token_hex(4)}"
-        value = builders.codec.encode(builders.run_event(builders.event(1, run_id=forged)))
+        value = CODEC.encode(builders.run_event(builders.event(1, run_id=forged)))
         produce(stack, forged, [value, b"\x00\x00\x00\x00\x01forged"], partition=0)
         run_id, _ = run_of(client, 1)
         taken(receiver, run_id, [1])

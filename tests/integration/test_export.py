@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.objects import INLINE_BYTES_MAX
 from tests import builders
 from tests.integration import test_gateway
@@ -89,7 +89,7 @@ def test_sums_and_nesting_at_their_bounds_are_exported_and_proved(stack: Running
         client.send(builders.event(seq, run_id=run_id, payload={"usage": {"n": 2**64 - 1}}))
     for seq, depth, outcome in ((3, 63, "stored"), (4, 64, "rejected")):
         event = builders.event(seq, run_id=run_id, payload=json.loads("[" * depth + "]" * depth))
-        value = codec.encode(builders.run_event(builders.signed(event, secret=stack.addresses.agent_secret)))
+        value = CODEC.encode(builders.run_event(builders.signed(event, secret=stack.addresses.agent_secret)))
         assert client.settled(produce(stack, value, [], key=run_id.encode()))["outcome"] == outcome
     finalize = f"/api/runs/{run_id}/finalize?wait=persistence"
     assert client.ask("POST", finalize, {"status": "succeeded", "event_count": 3})[1]["waited"] is True

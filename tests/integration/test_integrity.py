@@ -5,7 +5,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.producer import producer_config
 from tests import builders
 from tests.integration.test_receipts import PERSISTED_S, Client, produce
@@ -30,7 +30,7 @@ def test_a_whole_run_is_complete_once_it_is_finalized(stack: RunningStack) -> No
     signed = builders.signed(builders.event(2, run_id=run_id), secret=stack.addresses.agent_secret)
     for event in (builders.event(1, run_id=run_id), signed, builders.event(3, run_id=run_id)):
         client.send(event, "?wait=persistence")
-    again = produce(stack, codec.encode(builders.run_event(signed)), [], key=run_id.encode())
+    again = produce(stack, CODEC.encode(builders.run_event(signed)), [], key=run_id.encode())
     assert client.settled(again)["outcome"] == "duplicate"
     before = integrity(client, run_id)
     assert (before["complete"], before["status"], before["chain_head"]) == (False, "open", None)
@@ -57,7 +57,7 @@ def test_what_is_missing_is_counted_whole_and_listed_in_part(stack: RunningStack
     seqs = [1, 4, *range(6, 300, 2)]
     for seq in seqs:
         event = builders.signed(builders.event(seq, run_id=run_id), secret=stack.addresses.agent_secret)
-        producer.produce(builders.TOPIC, codec.encode(builders.run_event(event)), key=run_id)
+        producer.produce(builders.TOPIC, CODEC.encode(builders.run_event(event)), key=run_id)
     assert producer.flush(PERSISTED_S) == 0
     finalize(client, run_id, len(seqs))
     shown = integrity(client, run_id)

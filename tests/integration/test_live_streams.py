@@ -16,8 +16,9 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerH
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas import codec, cursors, topics
 from schemas import credentials as credentials_file
+from schemas import cursors, topics
+from schemas.catalogue import CODEC
 from schemas.credentials import Agent, CredentialsFile, Right, Tenant
 from schemas.events import RunStatus, TraceRecord
 from schemas.objects import INLINE_BYTES_MAX
@@ -243,11 +244,11 @@ async def test_what_somebody_forged_reaches_nobody(stack: RunningStack, streams:
         for seq, secret in ((2, "wrong"), (3, None)):
             event = builders.event(seq, run_id=run_id)
             forged = event if secret is None else builders.signed(event, secret=secret)
-            produce(stack, topics.RUN_EVENTS.name, key, codec.encode(builders.run_event(forged)))
+            produce(stack, topics.RUN_EVENTS.name, key, CODEC.encode(builders.run_event(forged)))
         produce(stack, topics.RUN_EVENTS.name, key, b"\0\0\0\0\1poison")
-        produce(stack, topics.RUN_TRACES.name, topics.trace_key(builders.TENANT, run_id), codec.encode(trace))
+        produce(stack, topics.RUN_TRACES.name, topics.trace_key(builders.TENANT, run_id), CODEC.encode(trace))
         signed = builders.signed(builders.event(2, run_id=run_id), secret=stack.addresses.agent_secret)
-        produce(stack, topics.RUN_EVENTS.name, key, codec.encode(builders.run_event(signed)))
+        produce(stack, topics.RUN_EVENTS.name, key, CODEC.encode(builders.run_event(signed)))
         assert seqs(await told(ws, 2)) == [1, 2]
         assert seqs(await told(agent, 1)) == [2]
         await silence(ws)

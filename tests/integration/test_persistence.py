@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import codec, headers, topics
+from schemas import headers, topics
+from schemas.catalogue import CODEC
 from schemas.events import TraceRecord
 from tests.builders import event, run_event, signed
 from tests.faults.processes import paused
@@ -82,8 +83,8 @@ async def test_poison_between_good_events_is_dead_lettered_and_its_neighbours_ar
     stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
 ) -> None:
     partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
-    good = codec.encode(run_event(event(9, run_id=run_id)))
-    nul = codec.encode(run_event(event(9, run_id=run_id), payload='{"text": "a\0b"}'))
+    good = CODEC.encode(run_event(event(9, run_id=run_id)))
+    nul = CODEC.encode(run_event(event(9, run_id=run_id), payload='{"text": "a\0b"}'))
     poison = {b"\x00\x00\x00\x00\x01no avro": b"undecodable", b"\x00\x00\x00\x03\xe7" + good[5:]: b"unknown_schema"}
     for seq, value in enumerate([*poison, nul], start=2):
         kcat_produce(stack, run_id, partition, value, tmp_path)
@@ -106,9 +107,9 @@ async def test_a_signed_direct_record_is_stored_and_a_forged_one_is_kept_with_it
     partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
     secret = stack.addresses.agent_secret
     kcat_produce(
-        stack, run_id, partition, codec.encode(run_event(signed(event(2, run_id=run_id), secret=secret))), tmp_path
+        stack, run_id, partition, CODEC.encode(run_event(signed(event(2, run_id=run_id), secret=secret))), tmp_path
     )
-    forged = codec.encode(run_event(signed(event(3, run_id=run_id), secret="wrong")))
+    forged = CODEC.encode(run_event(signed(event(3, run_id=run_id), secret="wrong")))
     kcat_produce(stack, run_id, partition, forged, tmp_path)
     query = "SELECT seq FROM trace_events WHERE run_id = %s ORDER BY seq"
     assert wait_for(database, query, run_id, count=2) == [(1,), (2,)]
@@ -120,7 +121,7 @@ async def test_the_same_event_twice_is_one_row_and_one_duplicate(
     stack: RunningStack, database: psycopg.Connection[Any], run_id: str, tmp_path: Path
 ) -> None:
     partition, _ = place(await post(stack, f"{run_id}/events/", event(1, run_id=run_id)))
-    again = codec.encode(run_event(signed(event(2, run_id=run_id), secret=stack.addresses.agent_secret)))
+    again = CODEC.encode(run_event(signed(event(2, run_id=run_id), secret=stack.addresses.agent_secret)))
     kcat_produce(stack, run_id, partition, again, tmp_path)
     kcat_produce(stack, run_id, partition, again, tmp_path)
     assert len(wait_for(database, "SELECT seq FROM duplicate_events WHERE run_id = %s", run_id, count=1)) == 1
@@ -188,6 +189,6 @@ def traces_of(stack: RunningStack, run_id: str) -> list[TraceRecord]:
     for partition in partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
         consumer.assign([TopicPartition(topic, partition, low)])
-        found += [codec.decode(message.value()) for message in consumer.consume(high - low, 30)]
+        found += [CODEC.decode(message.value()) for message in consumer.consume(high - low, 30)]
     consumer.close()
     return [trace for trace in found if isinstance(trace, TraceRecord) and trace.run_id == run_id]

@@ -12,7 +12,8 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from schemas import codec, registry
+from schemas import registry
+from schemas.catalogue import CODEC
 from tests import builders
 from tests.integration.test_receipts import Client
 from tests.stack import RunningStack
@@ -72,7 +73,7 @@ def test_a_record_is_encoded_as_we_encode_it(schemas: SchemaRegistryClient, late
     event = builders.event()
     record = builders.run_event(builders.signed(event))
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    assert serialize(fields, VALUE) == codec.encode(record)
+    assert serialize(fields, VALUE) == CODEC.encode(record)
 
 
 def test_every_look_up_of_the_client_is_answered(schemas: SchemaRegistryClient) -> None:

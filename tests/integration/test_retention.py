@@ -33,7 +33,8 @@ from processors.maintenance.process import retain_once
 from processors.maintenance.store import LOCK_ID, PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
-from schemas import chain, codec, headers, migrations, settings
+from schemas import chain, headers, migrations, settings
+from schemas.catalogue import CODEC
 from schemas.endpoints import DEFAULT
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
@@ -304,7 +305,7 @@ def test_each_removal_of_a_run_keeps_its_head_and_gaps_are_no_removal(
     for seqs in ((), (5, 6), (9, SEQ_MAX)):
         for seq in seqs:
             event = builders.signed(builders.event(seq, run_id=run_id), secret=stack.addresses.agent_secret)
-            place = produce(stack, codec.encode(builders.run_event(event)), [], key=run_id.encode())
+            place = produce(stack, CODEC.encode(builders.run_event(event)), [], key=run_id.encode())
             assert client.settled(place)["outcome"] == "stored"
         links += chained(client, run_id)
         heads.append(chain.head(links).hex())
@@ -435,7 +436,7 @@ def letter(stack: RunningStack, topic: str, event: dict[str, Any], bears: Mappin
     producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
     producer.produce(
         topic,
-        codec.encode(builders.run_event(event, **changes)),
+        CODEC.encode(builders.run_event(event, **changes)),
         event["meta"]["run_id"],
         headers=[(name, str(value)) for name, value in bears.items()],
     )

@@ -27,8 +27,8 @@ from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas import cursors, telemetry
-from schemas.events import PayloadRef, RunEvent, RunFinalized, RunStatus, TraceRecord
-from schemas.objects import PayloadProblem, reference_to
+from schemas.events import RunEvent, RunFinalized, RunStatus, TraceRecord
+from schemas.objects import PayloadProblem, PayloadRef, reference_to
 from schemas.partitioner import partition_of
 from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic, trace_key
 from tests.builders import TENANT, event, run_event

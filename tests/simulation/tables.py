@@ -18,7 +18,8 @@ from processors.persistence.verdicts import (
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival
-from schemas import codec, headers
+from schemas import headers
+from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent, RunStatus, TraceRecord
 from schemas.topics import PERSISTENCE, RUN_TRACES, Topic
@@ -218,6 +219,6 @@ def _trace(run: RunKey) -> TraceRecord:
 
 
 def _run_of_trace(record: Outgoing) -> RunKey:
-    trace = codec.decode(record.value)
+    trace = CODEC.decode(record.value)
     assert isinstance(trace, TraceRecord)
     return trace.tenant, trace.run_id

@@ -11,7 +11,7 @@ from typing import Any
 from processors.persistence.verdicts import Place
 from processors.runtime.batch import Partition
 from processors.runtime.limit import DeadLetterLimit
-from schemas import codec
+from schemas.catalogue import CODEC
 from tests.simulation.calls import Calls, Fate
 from tests.simulation.log import PARTITIONS, End, Kind, Log
 from tests.simulation.tables import Tables
@@ -139,7 +139,7 @@ class World:
         assert self._tables.environments == self._log.environments, "P1: another environment than the last one is kept"
         assert self._tables.traces == set(self._tables.finalized), "P1: a closed run's trace is not published"
         for row in self._tables.rows:
-            assert row.event == codec.decode(self._log.records[row.place].value), f"P4: {row.place} holds another event"
+            assert row.event == CODEC.decode(self._log.records[row.place].value), f"P4: {row.place} holds another event"
         unsure = self._tables.unsure | {place for place in self._log.ends if PARTITIONS[place[0]] in self._disturbed}
         letters = [place for place in self._tables.letters if place not in unsure]
         assert len(letters) == len(set(letters)), "P1: a dead letter was written twice without a reason"

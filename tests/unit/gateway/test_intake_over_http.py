@@ -6,8 +6,9 @@ import json
 import pytest
 
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
-from schemas import codec, headers
+from schemas import headers
 from schemas.canonical import event_digest
+from schemas.catalogue import CODEC
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from schemas.signature import record_mac_holds
 from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
@@ -27,7 +28,7 @@ async def test_an_event_becomes_one_record_and_its_receipt(served: Served) -> No
         assert answer.headers["Server"] == "tidegate"
     (record,) = served.publisher.published
     assert (record.topic, record.key) == ("run.events", builders.RUN.encode())
-    decoded = codec.decode(record.value)
+    decoded = CODEC.decode(record.value)
     assert isinstance(decoded, RunEvent)
     assert decoded == builders.run_event(event)
     bears = dict(record.headers)
@@ -71,7 +72,7 @@ async def test_payload_and_meta_are_kept_as_they_were_sent(served: Served, paylo
     body = body.replace("42", '"plain-agent"')
     async with served.client.post(EVENTS, data=body.encode(), headers=served_meta) as answer:
         assert answer.status == 202, await answer.text()
-    record = codec.decode(served.publisher.published[0].value)
+    record = CODEC.decode(served.publisher.published[0].value)
     assert isinstance(record, RunEvent)
     assert (record.payload, record.meta) == (payload, meta.replace("42", '"plain-agent"'))
     assert record.event_sha256 == event_digest(json.loads(body))
@@ -206,7 +207,7 @@ async def test_a_run_is_finalized(served: Served) -> None:
     async with served.client.post(f"/api/runs/{builders.RUN}/finalize", json=body, headers=served.headers()) as answer:
         assert (answer.status, await answer.json()) == (202, {"status": "accepted", "wal_id": "run.events/0/0"})
     record = served.publisher.published[0]
-    assert codec.decode(record.value) == RunFinalized(
+    assert CODEC.decode(record.value) == RunFinalized(
         tenant=builders.TENANT, run_id=builders.RUN, status=RunStatus.FAILED, event_count=3, finalized_at=NOW
     )
     assert headers.SEQ not in dict(record.headers)
@@ -224,7 +225,7 @@ async def test_an_environment_is_kept_as_it_was_sent(served: Served) -> None:
     url = f"/api/runs/{builders.RUN}/environment"
     async with served.client.put(url, data=text.encode(), headers=headers) as answer:
         assert answer.status == 202
-    captured = codec.decode(served.publisher.published[0].value)
+    captured = CODEC.decode(served.publisher.published[0].value)
     assert isinstance(captured, EnvironmentCaptured)
     assert (captured.environment, captured.captured_at) == (text, NOW)
 

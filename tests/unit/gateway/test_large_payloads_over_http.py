@@ -8,8 +8,9 @@ import pytest
 
 from gateway.errors import ObjectsUnavailable
 from gateway.queries.runs import PAGE_BYTES_MAX, EventView
-from schemas import codec, objects
+from schemas import objects
 from schemas.canonical import event_digest
+from schemas.catalogue import CODEC
 from schemas.events import RunEvent
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.telemetry import OBJECT_DURATION
@@ -35,7 +36,7 @@ async def send(served: Served, content: bytes, **more: str) -> tuple[int, Any]:
 
 def record(served: Served) -> RunEvent:
     (published,) = served.publisher.published
-    decoded = codec.decode(published.value)
+    decoded = CODEC.decode(published.value)
     assert isinstance(decoded, RunEvent)
     return decoded
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import EventTooLarge
 from gateway.intake.bodies import SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.events import EnvironmentCaptured, RunEvent
 from schemas.validity import EVENT_BYTES_MAX
 from tests import builders
@@ -31,7 +31,7 @@ async def test_a_packed_event_is_the_event(served: Served, coding: Coding, text:
     body = PACK[coding](json.dumps(event).encode())
     async with served.client.post(EVENTS, data=body, headers=_packed(served, coding)) as answer:
         assert answer.status == 202, await answer.text()
-    record = codec.decode(served.publisher.published[0].value)
+    record = CODEC.decode(served.publisher.published[0].value)
     assert isinstance(record, RunEvent)
     assert record.payload == json.dumps({"text": text})
 
@@ -45,7 +45,7 @@ async def test_every_route_with_a_body_takes_it_packed(served: Served, coding: C
     body = PACK[coding](b'{ "python": "3.11" }')
     async with served.client.put(f"{run}/environment", data=body, headers=_packed(served, coding)) as answer:
         assert answer.status == 202
-    captured = codec.decode(served.publisher.published[1].value)
+    captured = CODEC.decode(served.publisher.published[1].value)
     assert isinstance(captured, EnvironmentCaptured)
     assert captured.environment == '{ "python": "3.11" }'
 

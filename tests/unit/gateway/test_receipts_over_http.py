@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import LogUnavailable
 from gateway.log.reader import Edges, LogRecord
 from gateway.publisher import Receipt
-from schemas import codec
+from schemas.catalogue import CODEC
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 
@@ -22,7 +22,7 @@ def written(served: Served) -> Served:
         place=PLACE,
         written_at=NOW - timedelta(seconds=2),
         key=builders.RUN.encode(),
-        value=codec.encode(builders.run_event()),
+        value=CODEC.encode(builders.run_event()),
         headers=[],
     )
     served.log.edges_of = Edges(first=0, end=1)

@@ -13,7 +13,7 @@ from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventView, RunView
 from gateway.routes import ROUTES, Route
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.credentials import Agent, Right, Tenant, new_key
 from schemas.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from tests import builders
@@ -79,7 +79,7 @@ async def stocked(served: Served) -> Served:
         )
     }
     record = LogRecord(
-        place=PLACE, written_at=NOW, key=run_id.encode(), value=codec.encode(builders.run_event()), headers=[]
+        place=PLACE, written_at=NOW, key=run_id.encode(), value=CODEC.encode(builders.run_event()), headers=[]
     )
     served.log.records[PLACE], served.log.edges_of = record, Edges(first=0, end=1)
     return served
@@ -122,7 +122,7 @@ async def test_anothers_run_of_the_same_name_is_another_run(stocked: Served, rou
         told = await answer.text()
         assert answer.status == 202, told
         assert "duplicate" not in told
-    written = [codec.decode(record.value) for record in stocked.publisher.published]
+    written = [CODEC.decode(record.value) for record in stocked.publisher.published]
     assert [(record.tenant, record.run_id) for record in written] == [
         (builders.TENANT, builders.RUN),
         (builders.TENANT, builders.RUN),
@@ -141,7 +141,7 @@ async def test_no_input_names_a_tenant(stocked: Served, route: Route) -> None:
     async with stocked.client.request(route.method, url(route), json=body(route), headers=headers) as answer:
         assert answer.status == 202
     (record,) = stocked.publisher.published
-    assert codec.decode(record.value).tenant == "other"
+    assert CODEC.decode(record.value).tenant == "other"
     assert dict(record.headers)["tenant"] == b"other"
 
 

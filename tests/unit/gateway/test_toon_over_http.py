@@ -13,8 +13,8 @@ from gateway.intake.bodies import TOON_SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from gateway.intake.toon import VALUES_MAX
 from gateway.judging.judge import TOON_WAITING_MAX, ThreadJudge
-from schemas import codec
 from schemas.canonical import event_digest
+from schemas.catalogue import CODEC
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from tests import builders
 from tests.packing import MIB, PACK
@@ -37,7 +37,7 @@ async def test_a_signed_event_is_kept_as_its_json(served: Served, media_type: st
     async with served.client.post(EVENTS, data=body, headers=_toon(served, media_type)) as answer:
         assert answer.status == 202, await answer.text()
         assert await answer.json() == {"status": "accepted", "wal_id": "run.events/0/0", "seq": 1}
-    record = codec.decode(served.publisher.published[0].value)
+    record = CODEC.decode(served.publisher.published[0].value)
     assert isinstance(record, RunEvent)
     assert (json.loads(record.payload or ""), json.loads(record.meta)) == (payload, event["meta"])
     assert record.event_sha256 == event_digest(event)
@@ -55,7 +55,7 @@ async def test_toon_and_json_make_the_same_record(served: Served) -> None:
             assert (await answer.json())["status"] == status
     (record,) = served.publisher.published
     compact = {name: json.dumps(event[name], ensure_ascii=False, separators=(",", ":")) for name in ("payload", "meta")}
-    assert record.value == codec.encode(builders.run_event(event, **compact))
+    assert record.value == CODEC.encode(builders.run_event(event, **compact))
 
 
 async def test_every_fault_is_listed(served: Served) -> None:
@@ -96,7 +96,7 @@ async def test_every_route_with_a_body_takes_toon(served: Served) -> None:
         assert answer.status == 202
     async with served.client.put(f"{run}/environment", data=b"threshold: 1.0", headers=_toon(served)) as answer:
         assert answer.status == 202
-    finalized, captured = (codec.decode(record.value) for record in served.publisher.published)
+    finalized, captured = (CODEC.decode(record.value) for record in served.publisher.published)
     assert isinstance(finalized, RunFinalized)
     assert isinstance(captured, EnvironmentCaptured)
     assert (finalized.status, captured.environment) == (RunStatus.FAILED, '{"threshold":1.0}')
@@ -109,7 +109,7 @@ async def test_toon_may_be_packed(served: Served, coding: Coding, text: str) -> 
     headers = _toon(served, **{"Content-Encoding": coding})
     async with served.client.post(EVENTS, data=body, headers=headers) as answer:
         assert answer.status == 202, await answer.text()
-    record = codec.decode(served.publisher.published[0].value)
+    record = CODEC.decode(served.publisher.published[0].value)
     assert isinstance(record, RunEvent)
     assert record.payload == json.dumps(text)
 

@@ -6,19 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import codec, registry
+from schemas import registry
+from schemas.catalogue import CODEC
+from schemas.codec import Codec, RecordType
 from schemas.errors import Poison, Reason
 from schemas.events import (
     BreakerState,
     EndpointState,
     EnvironmentCaptured,
-    PayloadRef,
     Record,
     RunEvent,
     RunFinalized,
     RunStatus,
     TraceRecord,
 )
+from schemas.objects import PayloadRef
+from schemas.runs.codec import RUN_CODEC
 from tests.builders import run_event
 
 AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
@@ -71,13 +74,13 @@ OLD: list[tuple[Record, str]] = [
 
 @pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=lambda value: type(value).__name__)
 def test_a_record_has_its_golden_bytes(record: Record, golden: str) -> None:
-    assert codec.encode(record).hex() == golden
-    assert codec.decode(bytes.fromhex(golden)) == record
+    assert CODEC.encode(record).hex() == golden
+    assert CODEC.decode(bytes.fromhex(golden)) == record
 
 
 @pytest.mark.parametrize(("record", "golden"), OLD, ids=lambda value: type(value).__name__)
 def test_a_record_of_an_old_version_is_read(record: Record, golden: str) -> None:
-    assert codec.decode(bytes.fromhex(golden)) == record
+    assert CODEC.decode(bytes.fromhex(golden)) == record
 
 
 def test_each_released_version_has_golden_bytes() -> None:
@@ -86,7 +89,7 @@ def test_each_released_version_has_golden_bytes() -> None:
 
 def test_a_reference_to_a_large_payload_survives() -> None:
     record = run_event(payload=None, payload_ref=PayloadRef(key="demo/r/ab", size_bytes=200_000, sha256=DIGEST))
-    assert codec.decode(codec.encode(record)) == record
+    assert CODEC.decode(CODEC.encode(record)) == record
 
 
 @pytest.mark.parametrize(
@@ -95,26 +98,41 @@ def test_a_reference_to_a_large_payload_survives() -> None:
         (None, Reason.UNDECODABLE),
         (b"", Reason.UNDECODABLE),
         (b"\x00\x00\x00\x00", Reason.UNDECODABLE),
-        (b"\x01" + codec.encode(run_event())[1:], Reason.UNDECODABLE),
-        (b"\x00\x00\x00\x00\x63" + codec.encode(run_event())[5:], Reason.UNKNOWN_SCHEMA),
-        (codec.encode(run_event())[:-1], Reason.UNDECODABLE),
-        (codec.encode(run_event()) + b"\x00", Reason.UNDECODABLE),
+        (b"\x01" + CODEC.encode(run_event())[1:], Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00\x63" + CODEC.encode(run_event())[5:], Reason.UNKNOWN_SCHEMA),
+        (CODEC.encode(run_event())[:-1], Reason.UNDECODABLE),
+        (CODEC.encode(run_event()) + b"\x00", Reason.UNDECODABLE),
         (b"\x00\x00\x00\x00\x01" + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" * 9, Reason.UNDECODABLE),
     ],
     ids=["null", "empty", "short", "magic", "schema id", "cut", "trailing", "absurd length"],
 )
 def test_what_is_no_record_is_poison_and_says_why(value: bytes | None, reason: Reason) -> None:
     with pytest.raises(Poison) as caught:
-        codec.decode(value)
+        CODEC.decode(value)
     assert caught.value.reason is reason
     assert caught.value.detail
+
+
+def test_a_record_of_another_topic_is_not_read() -> None:
+    """Each codec knows the types that it was given, whatever their fields are called."""
+    trace = next(record for record, _ in GOLDEN if isinstance(record, TraceRecord))
+    with pytest.raises(Poison, match=r"is a tidegate\.runs\.TraceRecord") as caught:
+        RUN_CODEC.decode(CODEC.encode(trace))
+    assert caught.value.reason is Reason.UNKNOWN_SCHEMA
+
+
+def test_a_field_is_converted_by_what_its_type_declares() -> None:
+    """Regression: any record with a field `status` was decoded as one with the status of a run."""
+    plain = Codec((RecordType(name="tidegate.runs.TraceRecord", cls=TraceRecord),))
+    trace = next(record for record, _ in GOLDEN if isinstance(record, TraceRecord))
+    assert type(plain.decode(CODEC.encode(trace)).status) is str
 
 
 @given(st.binary(max_size=300))
 def test_random_bodies_are_records_or_poison(body: bytes) -> None:
     for schema_id in (1, 2, 3, 4):
         try:
-            codec.decode(b"\x00" + schema_id.to_bytes(4, "big") + body)
+            CODEC.decode(b"\x00" + schema_id.to_bytes(4, "big") + body)
         except Poison:
             continue
 

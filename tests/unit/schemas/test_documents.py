@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.documents import event_document, finalized_document
-from schemas.events import PayloadRef, RunFinalized, RunStatus
+from schemas.events import RunFinalized, RunStatus
+from schemas.objects import PayloadRef
 from tests.builders import event, run_event
 
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import codec, plain_event, registry
+from schemas import plain_event, registry
+from schemas.codec import FRAME, MAGIC
 from schemas.errors import Poison
-from schemas.events import PayloadRef, Record, RunEvent
+from schemas.events import Record, RunEvent
+from schemas.objects import PayloadRef
+from schemas.runs.codec import RUN_CODEC
 from tests import builders
 
 # An event of empty texts and no numbers: a byte a field, and the digest.
@@ -39,7 +42,7 @@ EVENTS = st.builds(
 def read_by_fastavro(body: bytes) -> Record | None:
     """What the long way makes of *body*; None if it is poison."""
     try:
-        return codec._decode_by_schema(codec._PLAIN + body)
+        return RUN_CODEC.decode_by_schema(FRAME.pack(MAGIC, plain_event.SCHEMA_ID) + body)
     except Poison:
         return None
 
@@ -51,12 +54,12 @@ def test_an_event_of_nothing_is_read() -> None:
 
 @given(EVENTS)
 def test_an_event_is_read_whole(event: RunEvent) -> None:
-    assert plain_event.read_event(codec._encode_by_schema(event), codec.FRAME.size) == event
+    assert plain_event.read_event(RUN_CODEC.encode_by_schema(event), FRAME.size) == event
 
 
 @given(EVENTS)
 def test_an_event_is_written_as_fastavro_does(event: RunEvent) -> None:
-    assert plain_event.write_event(event) == codec._encode_by_schema(event)[codec.FRAME.size :]
+    assert plain_event.write_event(event) == RUN_CODEC.encode_by_schema(event)[FRAME.size :]
 
 
 @pytest.mark.parametrize("seq", [0, 63, 64, -64, -65, 2**63 - 1, -(2**63)])
@@ -64,7 +67,7 @@ def test_every_number_that_avro_has_is_written(seq: int) -> None:
     event = read_by_fastavro(EMPTY)
     assert isinstance(event, RunEvent)
     event = msgspec.structs.replace(event, seq=seq)
-    assert plain_event.write_event(event) == codec._encode_by_schema(event)[codec.FRAME.size :]
+    assert plain_event.write_event(event) == RUN_CODEC.encode_by_schema(event)[FRAME.size :]
 
 
 @pytest.mark.parametrize("wrong", [{"seq": 2**63}, {"seq": -(2**63) - 1}, {"event_sha256": bytes(31)}], ids=str)
@@ -72,7 +75,7 @@ def test_what_the_schema_cannot_hold_is_left_to_fastavro(wrong: dict[str, Any]) 
     event = msgspec.structs.replace(builders.run_event(builders.event()), **wrong)
     assert plain_event.write_event(event) is None
     with pytest.raises((OverflowError, ValueError)):
-        codec.encode(event)
+        RUN_CODEC.encode(event)
 
 
 def test_a_payload_that_is_kept_elsewhere_is_left_to_fastavro() -> None:
@@ -80,12 +83,12 @@ def test_a_payload_that_is_kept_elsewhere_is_left_to_fastavro() -> None:
     reference = PayloadRef(key="k", size_bytes=1, sha256=bytes(32))
     apart = msgspec.structs.replace(event, payload=None, payload_ref=reference)
     assert plain_event.write_event(apart) is None
-    assert codec.decode(codec.encode(apart)) == apart
+    assert RUN_CODEC.decode(RUN_CODEC.encode(apart)) == apart
 
 
 @given(EVENTS, st.data())
 def test_whatever_is_wrong_with_it_is_left_to_fastavro(event: RunEvent, data: st.DataObject) -> None:
-    body = bytearray(codec._encode_by_schema(event)[codec.FRAME.size :])
+    body = bytearray(RUN_CODEC.encode_by_schema(event)[FRAME.size :])
     at = data.draw(st.integers(0, len(body) - 1))
     length = data.draw(st.integers(0, 3))
     body[at : at + length] = data.draw(st.binary(max_size=3))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.intake.documents import parse_event
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.errors import Invalid, Poison, Reason
 from schemas.events import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus
 from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, Rejection, check_record, event_faults, size_faults
@@ -89,7 +89,7 @@ def test_a_record_that_a_gateway_checked_is_valid() -> None:
 def test_a_mac_for_other_bytes_counts_for_nothing() -> None:
     record = run_event()
     forged = raw(record)
-    forged.value = codec.encode(run_event(payload='"forged"'))
+    forged.value = CODEC.encode(run_event(payload='"forged"'))
     assert judge(record, given=forged) is not None
 
 

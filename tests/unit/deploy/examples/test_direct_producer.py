@@ -1,7 +1,8 @@
 """The example that shares no code with us writes what we would write."""
 
 from deploy.examples import direct_producer
-from schemas import codec, registry
+from schemas import registry
+from schemas.catalogue import CODEC
 from tests import builders
 
 
@@ -11,5 +12,5 @@ def test_it_signs_and_frames_an_event_as_we_do() -> None:
     assert signed == builders.signed(event)
     released = registry.last_released()["tidegate.runs.RunEvent"]
     value = direct_producer.encode(signed, tenant=builders.TENANT, schema_id=released.id, schema=released.schema)
-    assert value == codec.encode(builders.run_event(signed))
+    assert value == CODEC.encode(builders.run_event(signed))
     assert released.subject == direct_producer.SUBJECT

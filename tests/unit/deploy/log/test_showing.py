@@ -7,7 +7,8 @@ import pytest
 
 from deploy.log.reading import Edge, Raw, Start, parse_start
 from deploy.log.showing import show
-from schemas import codec, headers
+from schemas import headers
+from schemas.catalogue import CODEC
 from schemas.credentials import Credentials, Gateway
 from schemas.events import RunFinalized, RunStatus
 from schemas.objects import reference_to, to_json
@@ -20,7 +21,7 @@ CREDENTIALS = InForce(Credentials(gateway=Gateway(mac_secrets=[SECRET])))
 RECORD = RunFinalized(
     tenant="demo", run_id="r-1", status=RunStatus.SUCCEEDED, finalized_at=datetime(2025, 12, 5, tzinfo=UTC)
 )
-VALUE = codec.encode(RECORD)
+VALUE = CODEC.encode(RECORD)
 MAC = record_mac(SECRET, topic="run.events", key=b"r-1", tenant=b"demo", value=VALUE)
 
 
@@ -65,7 +66,7 @@ def test_nothing_in_a_record_steers_the_terminal() -> None:
     steering = RunFinalized(
         tenant="demo", run_id="r\x1b[2J\n", status=RunStatus.SUCCEEDED, finalized_at=RECORD.finalized_at
     )
-    assert "r\\u001b[2J\\u000a RunFinalized" in show(raw(codec.encode(steering)), CREDENTIALS).line()
+    assert "r\\u001b[2J\\u000a RunFinalized" in show(raw(CODEC.encode(steering)), CREDENTIALS).line()
 
 
 def test_a_record_as_json_has_readable_fields() -> None:
@@ -83,7 +84,7 @@ def test_a_record_as_json_has_readable_fields() -> None:
 
 def test_a_payload_in_object_storage_is_shown_by_its_reference() -> None:
     reference = reference_to(b"[1.00]", tenant="demo", run_id="r-1")
-    shown = show(raw(codec.encode(builders.run_event(payload=None, payload_ref=reference))), None)
+    shown = show(raw(CODEC.encode(builders.run_event(payload=None, payload_ref=reference))), None)
     assert to_json(reference) in shown.line()
     assert json.loads(json.dumps(shown.document()))["record"]["payload_ref"] == json.loads(to_json(reference))
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.client import Run, TidegateClient, traced
 from gateway.config import LimitSettings
 from gateway.errors import LogUnavailable, QueueFull
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized
 from tests.builders import SECRET
 from tests.unit.gateway.client.test_client import QUICK, RUN
@@ -22,13 +22,13 @@ def connect(served: Served, *, key: str = "all", **more: Any) -> TidegateClient:
 
 
 def events(served: Served, run_id: str = RUN) -> list[tuple[int, object]]:
-    records = [codec.decode(outgoing.value) for _, outgoing in served.publisher.log]
+    records = [CODEC.decode(outgoing.value) for _, outgoing in served.publisher.log]
     found = [record for record in records if isinstance(record, RunEvent) and record.run_id == run_id]
     return [(record.seq, json.loads(record.payload or "")) for record in found]
 
 
 def ends(served: Served, run_id: str = RUN) -> list[tuple[str, int | None]]:
-    records = [codec.decode(outgoing.value) for _, outgoing in served.publisher.log]
+    records = [CODEC.decode(outgoing.value) for _, outgoing in served.publisher.log]
     found = [record for record in records if isinstance(record, RunFinalized) and record.run_id == run_id]
     return [(record.status.value, record.event_count) for record in found]
 
@@ -46,7 +46,7 @@ async def test_a_signed_run_arrives_whole(served: Served) -> None:
         run = await report(client, *payloads)
     assert events(served) == list(enumerate(payloads, 1))
     assert ends(served) == [("succeeded", 4)]
-    assert isinstance(codec.decode(served.publisher.log[0][1].value), EnvironmentCaptured)
+    assert isinstance(CODEC.decode(served.publisher.log[0][1].value), EnvironmentCaptured)
     assert [receipt.wal_id for receipt in run.receipts] == [f"run.events/0/{offset}" for offset in range(1, 5)]
 
 

@@ -17,7 +17,8 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.records import describe
 from gateway.receipts.views import Effect, WalReceipt
-from schemas import codec, headers
+from schemas import headers
+from schemas.catalogue import CODEC
 from schemas.credentials import Principal, Right
 from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord
 from schemas.positions import Fault
@@ -28,7 +29,7 @@ from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
 
 PLACE = Receipt("run.events", 0, 5)
-EVENT = codec.encode(builders.run_event())
+EVENT = CODEC.encode(builders.run_event())
 GARBAGE = b"\x07no frame"
 LETTER_PLACE = Receipt("run.events.persistence.dlq", 0, 2)
 STORED = Effect(outcome="stored", at=NOW)
@@ -125,7 +126,7 @@ async def test_the_store_is_told_that_a_record_is_an_environment() -> None:
         tenant=builders.TENANT, run_id=builders.RUN, environment="{}", environment_sha256=bytes(32), captured_at=NOW
     )
     store = MemoryRunStore(builders.TENANT)
-    receipt = await receipt_of(record(codec.encode(captured)), store=store)
+    receipt = await receipt_of(record(CODEC.encode(captured)), store=store)
     assert store.looks == [(PLACE, RecordIdentity(run_id=builders.RUN, environment=True))]
     assert receipt is not None
     assert receipt.record is not None
@@ -206,7 +207,7 @@ async def test_a_topic_that_no_group_reads_has_a_receipt_without_groups() -> Non
         tenant=builders.TENANT, run_id=builders.RUN, status="failed", event_count=0, chain_head=bytes(32), document="{}"
     )
     place = Receipt("run.traces", 0, 0)
-    receipt = await receipt_of(record(codec.encode(trace), place=place), place=place)
+    receipt = await receipt_of(record(CODEC.encode(trace), place=place), place=place)
     assert receipt is not None
     assert (receipt.groups, receipt.record and receipt.record.event_id) == ([], None)
     assert await receipt_of(None, place=place) is None

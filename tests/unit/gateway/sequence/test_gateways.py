@@ -31,7 +31,7 @@ from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
 from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.events import RunEvent, RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
 from schemas.topics import PERSISTENCE
@@ -96,7 +96,7 @@ class World:
         """The run as the first *to* records of the log make it."""
         run = Judged()
         for offset, record in enumerate(self.log[:to]):
-            decoded = codec.decode(record.value)
+            decoded = CODEC.decode(record.value)
             if (decoded.tenant, decoded.run_id) != key:
                 continue
             if isinstance(decoded, RunFinalized):
@@ -162,7 +162,7 @@ class Objects(MemoryObjects):
 
     def expect(self, record: Outgoing) -> None:
         """What goes to the log refers to nothing that is not here."""
-        decoded = codec.decode(record.value)
+        decoded = CODEC.decode(record.value)
         if isinstance(decoded, RunEvent):
             assert (decoded.payload is None) == (decoded.payload_ref is not None) == (decoded.seq % 3 == 0)
             assert decoded.payload_ref is None or decoded.payload_ref.key in self.kept
@@ -259,7 +259,7 @@ async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
         return True
     except (LogUnavailable, EventTooLarge, ObjectsUnavailable):
         return False
-    decoded = codec.decode(world.log[place.offset].value)
+    decoded = CODEC.decode(world.log[place.offset].value)
     assert isinstance(decoded, RunEvent)
     assert (decoded.run_id, decoded.seq, decoded.event_sha256) == (key[1], seq, given.event.sha256)
     return True

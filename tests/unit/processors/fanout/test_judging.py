@@ -6,7 +6,8 @@ import pytest
 from processors.fanout.judging import judge
 from processors.fanout.messages import Kind
 from processors.runtime.batch import Partition, RawRecord
-from schemas import codec, headers
+from schemas import headers
+from schemas.catalogue import CODEC
 from schemas.credentials import Gateway
 from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
 from schemas.signature import record_mac
@@ -55,13 +56,13 @@ def test_what_is_not_valid_or_no_event_is_passed_by(forged: Raw) -> None:
 
 def trace(key: bytes | None = None, *, tenant: bytes = b"demo", secret: str = MAC_SECRET) -> RawRecord:
     key = trace_key(TENANT, "r") if key is None else key
-    value = codec.encode(TRACE)
+    value = CODEC.encode(TRACE)
     mac = record_mac(secret, topic=RUN_TRACES.name, key=key, tenant=tenant, value=value)
     return RawRecord(*TRACES, 0, 0, key, value, [(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])
 
 
 def test_a_trace_record_counts_if_it_is_sealed_under_its_own_key() -> None:
-    unsealed = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), codec.encode(TRACE), ())
+    unsealed = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), CODEC.encode(TRACE), ())
     empty = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), None, ())
     records = [unsealed, empty, trace(secret="wrong"), trace(b"demo/another"), trace()]
     told = judge(TRACES, records, InForce(credentials()))

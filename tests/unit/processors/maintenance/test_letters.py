@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from processors.maintenance.letters import object_of, origin
-from schemas import codec
+from schemas.catalogue import CODEC
 from schemas.headers import ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC
 from schemas.objects import reference_to
 from schemas.topics import RUN_EVENTS
@@ -45,7 +45,7 @@ def test_a_letter_names_the_place_that_it_had_or_none(change: dict[str, Any], pl
 def test_only_an_event_with_a_reference_refers_to_an_object() -> None:
     event = builders.run_event()
     reference = reference_to(b"x", tenant="demo", run_id=builders.RUN)
-    assert object_of(codec.encode(msgspec.structs.replace(event, payload=None, payload_ref=reference))) == reference.key
-    assert object_of(codec.encode(event)) is None
+    assert object_of(CODEC.encode(msgspec.structs.replace(event, payload=None, payload_ref=reference))) == reference.key
+    assert object_of(CODEC.encode(event)) is None
     assert object_of(b"garbage") is None
     assert object_of(None) is None

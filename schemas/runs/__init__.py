@@ -1,0 +1,1 @@
+"""Runs of agents: their records, topics and rules."""
