@@ -39,9 +39,9 @@ from gateway.startup import CannotStart, check_tables, check_topics, open_object
 from gateway.throttle import Throttle
 from schemas.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
 from schemas.logs import log_as_json
+from schemas.runs.topics import PERSISTENCE
 from schemas.settings import SettingsInvalid, effective, load
 from schemas.telemetry import OF_GATEWAY, Telemetry
-from schemas.topics import PERSISTENCE
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0

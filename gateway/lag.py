@@ -12,6 +12,7 @@ from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
 from gateway.receipts.survey import rates_per_s
+from schemas.runs.topics import PERSISTENCE
 from schemas.telemetry import (
     ADMISSION_MULTIPLIER,
     GROUP_DISPLACED,
@@ -20,7 +21,6 @@ from schemas.telemetry import (
     TOPIC_UNDECIDED,
     Telemetry,
 )
-from schemas.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
 

@@ -15,7 +15,7 @@ from gateway.log.reader import Log
 from gateway.looking import Looking
 from schemas import cursors
 from schemas.partitioner import partition_of
-from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 class LiveCursors(Looking):

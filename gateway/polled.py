@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 POLL_TIMEOUT_S = 0.1
 FLUSH_TIMEOUT_S = 10.0

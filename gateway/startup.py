@@ -7,8 +7,8 @@ from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
 from schemas import lookups
+from schemas.runs.topics import RUN_EVENTS
 from schemas.settings import SettingsInvalid
-from schemas.topics import RUN_EVENTS
 
 KAFKA_WAIT_S = 10.0
 

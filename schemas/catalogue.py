@@ -1,7 +1,51 @@
-"""Everything that the domains declare, for the tools that handle any topic: `tail`, receipts, dead letters."""
+"""
+Everything that the domains declare: for `tidegate topics create`, and for tools that handle any topic or group.
+
+Topics are made by that command alone; brokers make none by themselves.
+"""
+
+from collections.abc import Iterable, Iterator
 
 from schemas.codec import Codec
 from schemas.events import Record
-from schemas.runs.codec import ENDPOINT_STATE, ENVIRONMENT_CAPTURED, RUN_EVENT, RUN_FINALIZED, TRACE_RECORD
+from schemas.runs import topics as runs
+from schemas.topics import Domain, Group, Topic
 
-CODEC: Codec[Record] = Codec((RUN_EVENT, ENVIRONMENT_CAPTURED, RUN_FINALIZED, TRACE_RECORD, ENDPOINT_STATE))
+DOMAINS: tuple[Domain, ...] = (runs.DOMAIN,)
+
+CODEC: Codec[Record] = Codec(record for domain in DOMAINS for topic in domain.topics for record in topic.records)
+
+GROUPS: tuple[Group, ...] = tuple(group for domain in DOMAINS for group in domain.groups)
+"""The groups of every deployment; members of families come on top."""
+
+
+def all_topics(groups: Iterable[Group] = GROUPS) -> Iterator[Topic]:
+    """Yield every topic that a deployment with *groups* needs."""
+    yield from (topic for domain in DOMAINS for topic in domain.topics)
+    for group in groups:
+        yield from (group.dead_letters, group.redrive, group.settled)
+        yield from (tier.topic for tier in group.tiers)
+
+
+def subscriptions(groups: Iterable[Group] = GROUPS) -> Iterator[tuple[Group, Topic]]:
+    """Yield every one of *groups* with each topic that it consumes."""
+    return ((group, topic) for group in groups for topic in group.sources)
+
+
+def groups_among(topic_names: Iterable[str]) -> tuple[Group, ...]:
+    """Return the groups of a cluster that has these topics."""
+    names = tuple(topic_names)
+    families = (family for domain in DOMAINS for family in domain.families)
+    return (*GROUPS, *(group for family in families for group in family.members_among(names)))
+
+
+def find_group(name: str) -> Group | None:
+    """Return the group of that name, or None; only a cluster's topics say whether a member of a family exists."""
+    families = (family for domain in DOMAINS for family in domain.families)
+    members = (family.find(name) for family in families)
+    return next((group for group in (*GROUPS, *members) if group is not None and group.name == name), None)
+
+
+def find_topic(name: str) -> Topic | None:
+    """Return the topic of that name, or None; only a cluster says whether that of a family's member exists."""
+    return next((topic for topic in all_topics(groups_among([name])) if topic.name == name), None)

@@ -34,7 +34,7 @@ class Shortcut(Generic[R]):
     read: Callable[[bytes, int], R | None]  # the record whose body begins at an index; None: fastavro must read it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # hashable, though its converters are not
 class RecordType(Generic[R_co]):
     """A type of record: its full Avro name, its class, and what turns values of Avro into those of its fields."""
 

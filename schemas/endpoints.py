@@ -25,16 +25,17 @@ from schemas.documents import RUN_FINALIZED
 from schemas.events import EnvironmentCaptured, RunFinalized, RunRecord
 from schemas.file_writing import read_failure
 from schemas.placeholders import secret_fault
+from schemas.runs.topics import EVALUATION
 from schemas.secret_files import SecretFileExposed
 from schemas.settings import SettingsInvalid, setting
-from schemas.topics import DELAY_PATTERN, DELAYS, ENDPOINT_PATTERN, GROUPS, Group, evaluation
+from schemas.topics import DELAY_PATTERN, Group
 from schemas.watched import WatchedFile
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with
 SECRET_BYTES_MIN = 24
 DEFAULT = "default"  # the name of the one endpoint that settings alone describe
 
-EndpointName = Annotated[str, Meta(pattern=rf"^{ENDPOINT_PATTERN}$")]
+EndpointName = Annotated[str, Meta(pattern=rf"^{EVALUATION.member_pattern}$")]
 TypePattern = Annotated[str, Meta(pattern=r"^(\*|[a-z][a-z0-9_.-]*(\.\*)?)$", max_length=128)]
 Delay = Annotated[str, Meta(pattern=rf"^{DELAY_PATTERN}$")]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -62,7 +63,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8  # attempts under way at once
     retries_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=10)] = (1.0, 2.0, 4.0)  # pauses in place
     breaker_open_s: Seconds = 30.0
-    delays: Annotated[tuple[Delay, ...], Meta(max_length=6)] = DELAYS
+    delays: Annotated[tuple[Delay, ...], Meta(max_length=6)] = EVALUATION.delays
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,8 +126,8 @@ def _watch(path: Path) -> Callable[[], Endpoints]:
 
 
 def groups(endpoints: Endpoints) -> tuple[Group, ...]:
-    """The groups of a deployment that has these endpoints."""
-    return (*GROUPS, *(evaluation(name, each.delays) for name, each in endpoints.endpoints.items()))
+    """Return the group of each endpoint."""
+    return tuple(EVALUATION.group(name, delays=each.delays) for name, each in endpoints.endpoints.items())
 
 
 def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) -> bool:

@@ -1,16 +1,13 @@
 """
-A replay: a fixed range of a group's source, handled once more by a group of its own beside the live one.
+A replay: a fixed range of a group's source, handled once more by a group of its own (`Group.replaying`).
 
 `tidegate replay` plans it, `python -m processors NAME --replay FILE` carries it out; its committed offsets say how far
 it is, so that it goes on where it was when either of them is ended.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-
-from schemas.topics import Group, find_group
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,14 +19,6 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     ends: dict[int, int]  # by partition: the one behind the last
     run_id: str | None = None  # None: every run
     overwrite: bool = False  # False: add what is missing
-
-    @property
-    def consumers(self) -> Group:
-        """The group that repeats it."""
-        live = find_group(self.group)
-        if live is None:
-            raise ValueError(f"there is no group {self.group}")
-        return replace(live, replay_id=self.id)
 
 
 def write(path: Path, replay: Replay) -> None:

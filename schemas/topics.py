@@ -1,20 +1,17 @@
 """
-Every topic and consumer group, declared once. `tidegate topics create` makes them; nothing else does.
+Topics and consumer groups as Kafka has them, and how the topics of a group follow from it.
 
-A feature's topics follow from its group: `<source>.<group>.dlq` holds what the group gave up on,
-`<source>.<group>.redrive` what an operator sends back to it, `<source>.<group>.retry.<delay>` what waits.
-
-Each endpoint of the evaluation engine has a group of its own. Which endpoints there are, and which delays, a cluster's
-topics say (`groups_among`): so only the command that makes topics and the endpoint's own worker read the endpoints
-file with its secrets.
+`<source>.<group>.dlq` holds what the group gave up on, `<source>.<group>.redrive` what an operator sends back to it,
+`<source>.<group>.retry.<delay>` what waits. A domain declares its own in its `topics.py`; `schemas.catalogue` has all.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from schemas.events import EndpointState, EnvironmentCaptured, Record, RunEvent, RunFinalized, TraceRecord
+from schemas.codec import RecordType
 
 MIB = 1024 * 1024
 GROUP_PREFIX = "tidegate."
@@ -23,6 +20,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 # An event body of 10 MiB, its Avro frame and headers. Producers and fetch sizes follow this figure.
 RECORD_BYTES_MAX = 11 * MIB
 LETTER_BYTES_MAX = RECORD_BYTES_MAX + MIB  # the headers that say why come on top
+
+DELAY_PATTERN = r"[1-9][0-9]{0,3}[smh]"
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
 class Cleanup(StrEnum):
@@ -37,7 +37,7 @@ class Topic:
     """One Kafka topic: what it carries and how the broker keeps it."""
 
     name: str
-    records: tuple[type[Record], ...]
+    records: tuple[RecordType[Any], ...]
     key: str  # what the record key is, in words
     partitions: int | None  # None: as many as the deployment's setting says; then never changed
     retention_ms: int | None  # None: kept for ever
@@ -77,16 +77,17 @@ class Group:
     delays: tuple[str, ...] = ()  # of its tiers, the shortest first: 30s, 5m, 1h
     start: Start = Start.OLDEST
     replay_id: str | None = None  # of a group that repeats part of the source beside the live one
+    family: str | None = None  # of a member of a `GroupFamily`: its prefix
+    member: str | None = None  # and the part of the name that follows
 
     @property
     def id(self) -> str:
         """Kafka's group.id."""
         return f"{GROUP_PREFIX}{self.name}" + ("" if self.replay_id is None else f".replay.{self.replay_id}")
 
-    @property
-    def endpoint(self) -> str | None:
-        """The endpoint whose group this is; None for the others."""
-        return self.name.removeprefix(EVALUATION) if self.name.startswith(EVALUATION) else None
+    def replaying(self, replay_id: str) -> "Group":
+        """Return the group that repeats part of this one's source beside it."""
+        return replace(self, replay_id=replay_id)
 
     @property
     def sources(self) -> tuple[Topic, ...]:
@@ -132,98 +133,62 @@ class Group:
         )
 
 
-RUN_EVENTS = Topic(
-    name="run.events",
-    records=(RunEvent, EnvironmentCaptured, RunFinalized),
-    key="run_id",
-    partitions=None,
-    retention_ms=7 * DAY_MS,
-)
-RUN_TRACES = Topic(
-    name="run.traces",
-    records=(TraceRecord,),
-    key="tenant/run_id",  # a run id is unique within a tenant only, and compaction keeps one record a key
-    partitions=None,
-    retention_ms=None,
-    cleanup=Cleanup.COMPACT,
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupFamily:
+    """
+    Groups that a deployment adds as it needs them: one for each webhook endpoint.
 
-ENDPOINT_STATES = Topic(
-    name="evaluation.endpoints",
-    records=(EndpointState,),
-    key="endpoint",
-    partitions=1,
-    retention_ms=None,
-    cleanup=Cleanup.COMPACT,
-)
+    Which members there are, and which delays each has, a cluster's topics say (`members_among`): so only the command
+    that makes topics and the member's own worker need its settings, which may hold secrets.
+    """
 
-PERSISTENCE = Group(name="persistence", source=RUN_EVENTS)
+    prefix: str  # of the members' names: evaluation
+    sources: tuple[Topic, ...]  # that a member may consume
+    member_pattern: str
+    delays: tuple[str, ...] = ()
+    start: Start = Start.OLDEST
 
-GROUPS: tuple[Group, ...] = (PERSISTENCE,)
-"""The groups of every deployment; those of endpoints come on top."""
+    def group(self, member: str, *, source: Topic | None = None, delays: Iterable[str] | None = None) -> Group:
+        """Return the group of *member*; without *source* it consumes the first of the family's sources."""
+        return Group(
+            name=f"{self.prefix}.{member}",
+            source=self.sources[0] if source is None else source,
+            delays=tuple(sorted(self.delays if delays is None else delays, key=delay_s)),
+            start=self.start,
+            family=self.prefix,
+            member=member,
+        )
 
-EVALUATION = "evaluation."
-DELAYS = ("30s", "5m", "1h")
-ENDPOINT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
-DELAY_PATTERN = r"[1-9][0-9]{0,3}[smh]"
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-_ENDPOINT = re.compile(rf"{ENDPOINT_PATTERN}\Z")
-_ENDPOINT_TOPIC = re.compile(
-    rf"{re.escape(RUN_EVENTS.name)}\.evaluation\.(?P<endpoint>{ENDPOINT_PATTERN})"
-    rf"\.(?P<part>dlq|dlq\.settled|redrive|retry\.(?P<delay>{DELAY_PATTERN}))\Z"
-)
+    def find(self, name: str) -> Group | None:
+        """Return the group of that name, whether a cluster has it or not; None if no member can have the name."""
+        prefix, _, member = name.partition(".")
+        return self.group(member) if prefix == self.prefix and re.fullmatch(self.member_pattern, member) else None
 
-
-def trace_key(tenant: str, run_id: str) -> bytes:
-    """The key of a run's record on `run.traces`."""
-    return f"{tenant}/{run_id}".encode()
-
-
-def evaluation(endpoint: str, delays: Iterable[str] = DELAYS) -> Group:
-    """The group of one endpoint of the evaluation engine."""
-    return Group(
-        name=f"{EVALUATION}{endpoint}",
-        source=RUN_EVENTS,
-        delays=tuple(sorted(delays, key=delay_s)),
-        start=Start.NEWEST,
-    )
+    def members_among(self, topic_names: Iterable[str]) -> Iterator[Group]:
+        """Yield the members of a cluster that has these topics, by name."""
+        names = sorted(topic_names)
+        for source in self.sources:
+            pattern = re.compile(
+                rf"{re.escape(source.name)}\.{re.escape(self.prefix)}\.(?P<member>{self.member_pattern})"
+                rf"\.(?:dlq|dlq\.settled|redrive|retry\.(?P<delay>{DELAY_PATTERN}))\Z"
+            )
+            delays: dict[str, list[str]] = {}
+            for name in names:
+                if found := pattern.match(name):
+                    delays.setdefault(found["member"], []).extend([found["delay"]] if found["delay"] else [])
+            yield from (self.group(member, source=source, delays=each) for member, each in delays.items())
 
 
 def delay_s(delay: str) -> int:
-    """The seconds of a delay such as 30s, 5m or 1h."""
+    """Return the seconds of a delay such as 30s, 5m or 1h."""
     return int(delay[:-1]) * _UNITS_S[delay[-1]]
 
 
-def groups_among(topic_names: Iterable[str]) -> tuple[Group, ...]:
-    """The groups of a cluster that has these topics."""
-    delays: dict[str, list[str]] = {}
-    for name in sorted(topic_names):
-        if found := _ENDPOINT_TOPIC.match(name):
-            delays.setdefault(found["endpoint"], []).extend([found["delay"]] if found["delay"] else [])
-    return (*GROUPS, *(evaluation(endpoint, each) for endpoint, each in delays.items()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What one domain declares: a line in `schemas.catalogue`."""
 
-
-def all_topics(groups: Iterable[Group] = GROUPS) -> Iterator[Topic]:
-    """Every topic that a deployment with *groups* needs."""
-    yield from (RUN_EVENTS, RUN_TRACES, ENDPOINT_STATES)
-    for group in groups:
-        yield from (group.dead_letters, group.redrive, group.settled)
-        yield from (tier.topic for tier in group.tiers)
-
-
-def subscriptions(groups: Iterable[Group] = GROUPS) -> Iterator[tuple[Group, Topic]]:
-    """Every one of *groups* with each topic that it consumes."""
-    return ((group, topic) for group in groups for topic in group.sources)
-
-
-def find_group(name: str) -> Group | None:
-    """The group of that name, or None; whether an endpoint's exists, only a cluster says."""
-    endpoint = name.removeprefix(EVALUATION)
-    if endpoint != name and _ENDPOINT.match(endpoint):
-        return evaluation(endpoint)
-    return next((group for group in GROUPS if group.name == name), None)
-
-
-def find_topic(name: str) -> Topic | None:
-    """The topic of that name, or None; whether an endpoint's exists, only a cluster says."""
-    return next((topic for topic in all_topics(groups_among([name])) if topic.name == name), None)
+    name: str
+    topics: tuple[Topic, ...]  # those of its groups follow from them
+    groups: tuple[Group, ...]
+    families: tuple[GroupFamily, ...] = ()

@@ -14,8 +14,10 @@ from confluent_kafka.admin import AdminClient
 from standardwebhooks import Webhook
 
 from deploy.admin import topics
+from schemas.catalogue import all_topics
 from schemas.endpoints import new_secret
-from schemas.topics import Group, all_topics, evaluation
+from schemas.runs.topics import EVALUATION
+from schemas.topics import Group
 from tests.faults.processes import OwnProcess, own_process
 from tests.stack import RunningStack
 
@@ -162,7 +164,7 @@ class OwnEndpoint:
 def own_endpoint(stack: RunningStack, folder: Path, receiver: Receiver, **options: object) -> Iterator[OwnEndpoint]:
     """Make an endpoint with topics of its own, gone again afterwards; *options* as in the endpoints file."""
     name = f"t{token_hex(4)}"
-    group = evaluation(name, options.get("delays", ["1s", "2s"]))  # type: ignore[arg-type]  # as the file has them
+    group = EVALUATION.group(name, delays=options.get("delays", ["1s", "2s"]))  # type: ignore[arg-type]  # as the file has them
     file = folder / f"{name}.toml"
     environ = {"TIDEGATE_ENDPOINTS": str(file), "TIDEGATE_EVALUATION_URL": ""}
     endpoint = OwnEndpoint(name=name, file=file, group=group, environ=environ)

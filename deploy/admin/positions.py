@@ -18,6 +18,7 @@ from deploy.admin import topics
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
 from schemas import lookups
+from schemas.catalogue import groups_among, subscriptions
 from schemas.consumer import looking_config
 from schemas.errors import Poison
 from schemas.events import RunEvent
@@ -33,7 +34,8 @@ from schemas.positions import (
     fault,
 )
 from schemas.runs.codec import RUN_CODEC
-from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, groups_among, subscriptions
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
+from schemas.topics import Group
 
 TIMEOUT_S = 10.0
 TABLES_WITH_PLACES = ("trace_events", "duplicate_events", "rejected_events", "environment_snapshots", "trace_records")

@@ -77,16 +77,15 @@ def plan(bootstrap: str, group: Group, found: list[Span], *, run_id: str | None,
         overwrite=overwrite,
     )
     begin = [TopicPartition(group.source.name, partition, offset) for partition, offset in replay.starts.items()]
-    topics.commit(bootstrap, replay.consumers, begin)
+    topics.commit(bootstrap, group.replaying(replay.id), begin)
     return replay
 
 
-def remaining(bootstrap: str, replay: Replay) -> int:
-    """How many offsets the replay has not passed: its lag."""
-    group = replay.consumers
+def remaining(bootstrap: str, group: Group, replay: Replay) -> int:
+    """Return the lag of *replay*, which repeats part of the source of *group*: how many offsets it has not passed."""
     return sum(
         max(0, replay.ends[place.partition] - place.offset)
-        for place in topics.committed(bootstrap, group, group.source)
+        for place in topics.committed(bootstrap, group.replaying(replay.id), group.source)
     )
 
 

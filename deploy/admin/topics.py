@@ -1,5 +1,5 @@
 """
-The topics and the groups' first offsets, as `schemas.topics` declares them.
+The topics and the groups' first offsets, as `schemas.catalogue` has them.
 
 Why first offsets: a group without one stops instead of guessing where to begin (a guess skips records or repeats
 them). So what makes a topic also says where each known group begins: at the oldest record there is, or for an endpoint
@@ -17,8 +17,10 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetada
 
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
+from schemas.catalogue import GROUPS, all_topics, groups_among
 from schemas.lookups import admin_client
-from schemas.topics import GROUPS, RUN_EVENTS, Group, Start, Topic, all_topics, groups_among
+from schemas.runs.topics import RUN_EVENTS
+from schemas.topics import Group, Start, Topic
 
 Answer = TypeVar("Answer")
 

@@ -15,7 +15,7 @@ from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
 from schemas.events import BreakerState, EndpointState
 from schemas.runs.codec import STATE_CODEC
-from schemas.topics import ENDPOINT_STATES
+from schemas.runs.topics import ENDPOINT_STATES, endpoint_of
 
 ENABLED = "enabled by an operator"
 
@@ -32,7 +32,7 @@ def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the endpoints, what each is sent, and the state of its breaker."""
     bootstrap = addresses.kafka(folder)
     states = endpoint_states(bootstrap)
-    names = [group.endpoint for group in topics.groups_of(bootstrap) if group.endpoint is not None]
+    names = [name for group in topics.groups_of(bootstrap) if (name := endpoint_of(group)) is not None]
     rows = [_row(name, states.get(name)) for name in names]
     print_rows(rows, as_json=as_json, absent={"tenant": "all"})
 

@@ -13,7 +13,7 @@ from deploy.admin.lag import PartitionLag, measure
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_json, table
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 WATCH_INTERVAL_S = 1.0
 COLUMNS = ("group", "partition", "committed", "end", "records", "seconds", "undecided", "expired", "fault")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from schemas.topics import GROUP_PREFIX, GROUPS, Group, find_group
+from schemas.catalogue import GROUPS, find_group
+from schemas.topics import GROUP_PREFIX, Group
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the stack that `tidegate up` runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

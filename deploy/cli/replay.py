@@ -20,6 +20,7 @@ from deploy.log.reading import Edge, Start, parse_start
 from schemas import replays as plans
 from schemas.interpreter import module_command, module_environment
 from schemas.replays import Replay
+from schemas.runs.topics import endpoint_of
 
 LOOK_S = 0.5
 STOP_S = 30.0
@@ -59,7 +60,7 @@ def replay(
     known, group = addresses.read(folder, os.environ), known_group(name)
     bootstrap = known.need("kafka")
     servers = {"TIDEGATE_KAFKA": bootstrap}
-    if group.endpoint is None:
+    if endpoint_of(group) is None:
         # With the operator's login: a replay may delete rows, which the live group may not.
         servers["TIDEGATE_POSTGRES"] = known.need("postgres")
     if resume is not None:
@@ -81,7 +82,7 @@ def replay(
 
 
 def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_json: bool) -> None:
-    bootstrap = servers["TIDEGATE_KAFKA"]
+    bootstrap, group = servers["TIDEGATE_KAFKA"], known_group(wanted.group)
     total = sum(wanted.ends.values()) - sum(wanted.starts.values())
     log = logs.path(folder, f"replay-{wanted.id}")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,13 +98,13 @@ def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_j
         try:
             while worker.poll() is None:
                 sleep(LOOK_S)
-                progress.update(bar, completed=total - replays.remaining(bootstrap, wanted))
+                progress.update(bar, completed=total - replays.remaining(bootstrap, group, wanted))
         except KeyboardInterrupt:
             raise Failed(f"stopped; `tidegate replay {wanted.group} --resume {wanted.id}` goes on") from None
         finally:
             worker.terminate()
             worker.wait(STOP_S)
-    left = replays.remaining(bootstrap, wanted)
+    left = replays.remaining(bootstrap, group, wanted)
     if worker.returncode or left:
         raise Failed(
             f"the replay ended with {left} of {total} to do, see {log}; "

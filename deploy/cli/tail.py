@@ -19,7 +19,7 @@ from deploy.errors import Failed
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
 from schemas.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 RUN = "run"
 KCAT_FORMAT = r"%T %t/%p/%o %k %S bytes %h\n"

@@ -12,10 +12,10 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import Failed
+from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
 from schemas.endpoints import EndpointsSettings, groups, watch
 from schemas.lookups import admin_client
 from schemas.settings import load
-from schemas.topics import all_topics, find_topic, groups_among
 
 SHOWN_CONFIG = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
 
@@ -38,7 +38,7 @@ def list_topics(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             "topic": topic.name,
             "partitions": found.get(topic.name),
             "key": topic.key,
-            "records": [record.__name__ for record in topic.records],
+            "records": [record.cls.__name__ for record in topic.records],
         }
         for topic in all_topics(groups_among(found))
     ]
@@ -64,7 +64,7 @@ def create(
     """
     bootstrap = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
-    wanted = groups(endpoints)
+    wanted = (*GROUPS, *groups(endpoints))
     created = topics.create(bootstrap, wanted, partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(bootstrap, wanted)
     if as_json:
@@ -144,9 +144,9 @@ def describe(
         for partition in range(count)
     ]
     if as_json:
-        records = [record.__name__ for record in topic.records]
+        records = [record.cls.__name__ for record in topic.records]
         print_json({"topic": name, "key": topic.key, "records": records, "config": settings, "partitions": partitions})
         return
-    console.print(f"{name}: {', '.join(record.__name__ for record in topic.records)} by {topic.key}")
+    console.print(f"{name}: {', '.join(record.cls.__name__ for record in topic.records)} by {topic.key}")
     console.print(table(("setting", "value"), settings.items()))
     print_rows(partitions, as_json=False)

@@ -20,7 +20,7 @@ from deploy.local.development import PLAIN_AGENT
 from deploy.local.services import ENGINE
 from deploy.local.stack_file import NAME, Stack
 from deploy.log.reading import Edge
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 WIDTH = 120  # columns where there is no terminal to ask
 PAYLOAD_CHARACTERS_MAX = 72

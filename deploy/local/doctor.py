@@ -22,8 +22,9 @@ from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas import telemetry
+from schemas.catalogue import all_topics, groups_among
 from schemas.lookups import admin_client
-from schemas.topics import PERSISTENCE, all_topics, groups_among
+from schemas.runs.topics import PERSISTENCE
 
 Subject = TypeVar("Subject")
 

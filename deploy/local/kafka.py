@@ -10,7 +10,8 @@ from deploy.admin.reach import kafka_answers
 from deploy.errors import Failed
 from deploy.local import jars, java, ports
 from deploy.local.program import Program
-from schemas.topics import RECORD_BYTES_MAX, all_topics
+from schemas.catalogue import all_topics
+from schemas.topics import RECORD_BYTES_MAX
 
 SERVER = "kafka.Kafka"  # the class to run
 HEAP_MIB = 384

@@ -34,9 +34,10 @@ from deploy.local.program import Program
 from deploy.local.services import Service
 from deploy.local.stack_file import RunningProcess, Stack
 from schemas import endpoints
+from schemas.catalogue import GROUPS
 from schemas.endpoints import DEFAULT, EndpointsSettings
+from schemas.runs.topics import EVALUATION
 from schemas.settings import load
-from schemas.topics import GROUPS, evaluation
 
 Result = TypeVar("Result")
 
@@ -171,7 +172,8 @@ class Supervisor:
                 say=self._say,
             )
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
-        groups = (*GROUPS, evaluation(DEFAULT)) if self._has_engine else endpoints.groups(self._endpoints_given)
+        of_endpoints = (EVALUATION.group(DEFAULT),) if self._has_engine else endpoints.groups(self._endpoints_given)
+        groups = (*GROUPS, *of_endpoints)
         await asyncio.to_thread(topics.create, bootstrap, groups)
         await asyncio.to_thread(topics.commit_first_offsets, bootstrap, groups)
         self._say(f"kafka is ready at {bootstrap}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from deploy.log.reading import Edge, records
 from schemas.events import EndpointState
 from schemas.runs.codec import endpoint_state
-from schemas.topics import ENDPOINT_STATES
+from schemas.runs.topics import ENDPOINT_STATES
 
 
 def endpoint_states(bootstrap: str) -> Mapping[str, EndpointState]:

@@ -16,7 +16,7 @@ from gateway.queries.runs import RunFilter
 from schemas.events import RunFinalized
 from schemas.headers import FINALIZED_PART
 from schemas.partitioner import partition_of
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 
 
 async def list_runs(call: Call) -> web.Response:

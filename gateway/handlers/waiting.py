@@ -6,8 +6,9 @@ from gateway.context import Call
 from gateway.errors import BadQuery, LogUnavailable, QueueFull
 from gateway.log.followers import GroupFollower
 from gateway.publisher import Receipt
+from schemas.catalogue import GROUPS
 from schemas.errors import Fault
-from schemas.topics import GROUPS
+from schemas.runs.topics import endpoint_of
 
 WAIT_MAX_S = 10.0
 # Of every deployment; an endpoint's group, such as evaluation.default, is asked for by its name as well.
@@ -21,7 +22,7 @@ def read_wait(call: Call) -> GroupFollower | None:
     seen = {
         group: follower
         for group, follower in call.parts.followers.items()
-        if call.parts.endpoints.are_seen(follower.group.endpoint, call.principal)
+        if call.parts.endpoints.are_seen(endpoint_of(follower.group), call.principal)
     }
     if name not in seen:
         detail = f"wait must be one of {', '.join(seen)}"

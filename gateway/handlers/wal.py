@@ -9,7 +9,7 @@ from gateway.context import Call
 from gateway.errors import NotFound
 from gateway.handlers.answers import answer, found
 from gateway.publisher import Receipt
-from schemas.topics import find_topic
+from schemas.catalogue import find_topic
 
 _PARTITION = re.compile(r"[0-9]{1,9}\Z")
 _OFFSET = re.compile(r"[0-9]{1,18}\Z")

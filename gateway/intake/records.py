@@ -7,8 +7,8 @@ import msgspec
 from schemas import headers
 from schemas.events import RunEvent, RunRecord
 from schemas.runs.codec import RUN_CODEC
+from schemas.runs.topics import RUN_EVENTS
 from schemas.signature import record_mac
-from schemas.topics import RUN_EVENTS
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):

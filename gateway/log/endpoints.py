@@ -13,7 +13,7 @@ from gateway.log.consumer import REQUEST_S, looking_consumer, poll_until
 from gateway.log.thread import ClientThread
 from schemas.events import EndpointState
 from schemas.runs.codec import endpoint_state
-from schemas.topics import ENDPOINT_STATES
+from schemas.runs.topics import ENDPOINT_STATES
 
 READ_EVERY_S = 1.0
 

@@ -16,7 +16,8 @@ from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer
 from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.thread import ClientThread
-from schemas.topics import GROUPS, Group, groups_among
+from schemas.catalogue import GROUPS, groups_among
+from schemas.topics import Group
 
 LOOK_EVERY_S = 5.0
 GROUPS_MAX = 100  # followed: each takes a thread and a connection

@@ -8,7 +8,7 @@ from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
 from gateway.log.reader import Log
 from gateway.looking import Looking
 from gateway.queries.runs import RunStore
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from gateway.log.consumer import Unreadable, edges_of, looking_consumer, message
 from gateway.log.reader import record_of
 from gateway.log.thread import ClientThread
 from gateway.sequence.tail import PartitionTail
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 READ_S = 1.0  # well below the time that a look has: what was read by then counts
 

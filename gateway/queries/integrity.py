@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.publisher import Receipt
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 MISSING_RANGES_MAX = 100  # shown; the counts are exact
 REJECTED_SHOWN_MAX = 10

@@ -9,7 +9,7 @@ from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
 from schemas.events import RunStatus
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 # The place of the finalization is its trace record's.
 RUNS = """

@@ -46,8 +46,8 @@ from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from schemas.migrations import APPLIED_VERSION, newest_version
 from schemas.postgres import borrowed, check_alive, is_sound_after
+from schemas.runs.topics import RUN_EVENTS
 from schemas.settings import SettingsInvalid
-from schemas.topics import RUN_EVENTS
 
 CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0

@@ -22,6 +22,7 @@ from schemas.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.events import EnvironmentCaptured, RunEvent
 from schemas.runs.codec import RUN_CODEC
+from schemas.runs.topics import endpoint_of
 from schemas.topics import Group
 from schemas.validity import check_record_now
 
@@ -73,7 +74,7 @@ class Effects:
             topic.name: follower.progress(topic.name)
             for topic in (follower.group.redrive, *(tier.topic for tier in follower.group.tiers))
         }
-        is_persistence = follower.group.endpoint is None
+        is_persistence = endpoint_of(follower.group) is None
         away = None
         if is_persistence:
             # The store goes before what was put aside: a dead letter that was sent back and stored is both.
@@ -89,7 +90,7 @@ class Effects:
             return away or _NOT_SEARCHED
         if is_persistence:
             return NOTHING_KNOWN
-        if self._endpoints.began_behind(follower.group.endpoint, place):
+        if self._endpoints.began_behind(endpoint_of(follower.group), place):
             return Effect(outcome="filtered", detail=_BEGAN_BEHIND)
         return EXPIRED if record is None else self._delivered(follower.group, record)
 
@@ -122,7 +123,7 @@ class Effects:
             return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
         if rejection is not None:
             return Effect(outcome="rejected", reason=rejection.reason, detail=rejection.detail)
-        if not self._endpoints.want(group.endpoint, decoded):
+        if not self._endpoints.want(endpoint_of(group), decoded):
             return Effect(outcome="filtered", detail=_NOT_ASKED_FOR)
         return Effect(outcome="delivered")
 

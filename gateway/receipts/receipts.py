@@ -21,7 +21,7 @@ from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, Wal
 from schemas.credentials import Principal
 from schemas.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.positions import EXPLANATIONS
-from schemas.topics import PERSISTENCE, RUN_EVENTS
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, endpoint_of
 
 
 class Receipts:
@@ -64,7 +64,7 @@ class Receipts:
             await self._group(follower, place, look.record, record, principal)
             for follower in list(self._followers.values())
             if follower.group.source.name == place.topic
-            and self._endpoints.are_seen(follower.group.endpoint, principal)
+            and self._endpoints.are_seen(endpoint_of(follower.group), principal)
         ]
         if record is None and all(group.effect in (NOTHING_KNOWN, EXPIRED) for group in groups):
             return None

@@ -20,9 +20,11 @@ from gateway.receipts.views import (
     TopicStatus,
     WalStatus,
 )
+from schemas.catalogue import all_topics
 from schemas.credentials import Principal
 from schemas.positions import Fault
-from schemas.topics import Group, all_topics
+from schemas.runs.topics import endpoint_of
+from schemas.topics import Group
 
 FRESH_S = 1.0
 
@@ -68,13 +70,15 @@ class Survey:
         hidden = [
             follower.group
             for follower in list(self._followers.values())
-            if not self._endpoints.are_seen(follower.group.endpoint, principal)
+            if not self._endpoints.are_seen(endpoint_of(follower.group), principal)
         ]
         return status if not hidden else _without(status, hidden)
 
     async def _measure(self) -> WalStatus:
         # One that does not answer while the log does has lost its topics: an endpoint that was removed.
-        followers = [each for each in list(self._followers.values()) if each.group.endpoint is None or each.is_answered]
+        followers = [
+            each for each in list(self._followers.values()) if endpoint_of(each.group) is None or each.is_answered
+        ]
         topics = all_topics(follower.group for follower in followers)
         edges = {topic.name: await self._log.edges(topic.name) for topic in topics}
         written = {name: sum(each.end for each in partitions.values()) for name, partitions in edges.items()}
@@ -128,7 +132,7 @@ class Survey:
             dead_letters=sum(each.end - each.first for each in edges[group.dead_letters.name].values()),
             deferred=sum(_lag(follower, tier.topic.name, edges) for tier in group.tiers),
             sent_back=_lag(follower, group.redrive.name, edges),
-            endpoint=self._endpoints.status(group.endpoint),
+            endpoint=self._endpoints.status(endpoint_of(group)),
             partitions=partitions,
         )
 

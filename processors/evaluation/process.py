@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
 
@@ -22,9 +21,10 @@ from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
-from schemas import settings, telemetry, topics
+from schemas import settings, telemetry
 from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.endpoints import Endpoint, watch
+from schemas.runs.topics import EVALUATION
 from schemas.settings import SettingsInvalid
 
 FETCH_RECORDS_MAX = 500  # a slice that is given up half-way is sent again
@@ -35,19 +35,18 @@ log = structlog.get_logger()
 async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     """Run the group of one endpoint, or a replay of it; return its exit code."""
     config, replay = settings.load(EvaluationSettings, environ), order.replay
-    name = replay.consumers.endpoint if replay else order.endpoint
+    name = order.endpoint if replay is None else replay.group.removeprefix(f"{EVALUATION.prefix}.")
     if not name:
         raise SettingsInvalid("--endpoint is missing: the name of one in the endpoints file")
     log.info(
         "starting", processor="evaluation", endpoint=name, replay=replay and replay.id, **settings.effective(config)
     )
     endpoint = _endpoint_in_force(name, config)
-    live = next(
-        (each for each in topics.groups_among(await topic_names(config.kafka.bootstrap)) if each.endpoint == name), None
-    )
+    there = EVALUATION.members_among(await topic_names(config.kafka.bootstrap))
+    live = next((each for each in there if each.member == name), None)
     if live is None:
         raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
-    group = live if replay is None else replace(live, replay_id=replay.id)
+    group = live if replay is None else live.replaying(replay.id)
     instruments = telemetry.Telemetry(telemetry.OF_EVALUATION)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     async with AsyncExitStack() as stack:

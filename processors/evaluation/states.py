@@ -22,7 +22,8 @@ from schemas.consumer import looking_config
 from schemas.endpoints import Endpoint
 from schemas.events import BreakerState, EndpointState
 from schemas.runs.codec import STATE_CODEC, endpoint_state
-from schemas.topics import ENDPOINT_STATES, Group
+from schemas.runs.topics import ENDPOINT_STATES
+from schemas.topics import Group
 
 LOOK_EVERY_S = 2.0
 READ_S = 10.0
@@ -44,9 +45,9 @@ class EndpointStates:
         clock: Callable[[], datetime],
     ) -> None:
         """Keep the state of the endpoint whose group *group* is; the context tells it a first time."""
-        assert group.endpoint is not None
+        assert group.member is not None
         self._group = group
-        self._name = group.endpoint
+        self._name = group.member
         self._endpoint = endpoint
         self._bootstrap = bootstrap
         self._writer = writer

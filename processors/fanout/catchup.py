@@ -26,7 +26,7 @@ from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas import telemetry
-from schemas.topics import RUN_EVENTS, RUN_TRACES
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 RESOLVED_MAX = 4  # events in a turn whose payloads are fetched
 RESOLVED_BYTES_MAX = 64 * 1024 * 1024  # unsent by all sockets that ask for payloads

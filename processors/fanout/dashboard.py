@@ -13,8 +13,10 @@ from processors.fanout.messages import Message, plain
 from processors.fanout.subscriber import Mailbox
 from processors.fanout.tallies import Tallies, Tally
 from processors.runtime.errors import Transient
+from schemas.catalogue import find_group
 from schemas.events import BreakerState, EndpointState
-from schemas.topics import Group, find_group
+from schemas.runs.topics import endpoint_of
+from schemas.topics import Group
 
 EVERY_S = 1.0
 TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
@@ -57,9 +59,9 @@ class Standing:
         ]
 
     def _is_seen(self, group: Group | None, tenant: str) -> bool:
-        if group is None or group.endpoint is None:
+        if group is None or (endpoint := endpoint_of(group)) is None:
             return True
-        state = self.endpoints.get(group.endpoint)  # None: whose it is, its worker has not said
+        state = self.endpoints.get(endpoint)  # None: whose it is, its worker has not said
         return state is not None and state.tenant in (None, tenant)
 
 

@@ -8,7 +8,7 @@ from processors.fanout.log import Log
 from processors.fanout.messages import Told
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Transient
-from schemas.topics import RUN_EVENTS, RUN_TRACES
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 PIECE_RECORDS_MAX = 200
 PIECE_BYTES = 32 * 1024  # and the record that passes it: no more, as messages, than an outbox writes at once

@@ -19,7 +19,7 @@ from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Partition, RawRecord
 from schemas import telemetry
 from schemas.cursors import Cursor
-from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 class Hub:

@@ -9,7 +9,7 @@ from schemas.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
 from schemas.events import EnvironmentCaptured
 from schemas.runs.codec import TRACE_CODEC
-from schemas.topics import RUN_TRACES, trace_key
+from schemas.runs.topics import RUN_TRACES, trace_key
 from schemas.validity import is_sealed
 
 

@@ -16,7 +16,8 @@ from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas import lookups
 from schemas.consumer import headers_of, is_unreadable, looking_config
-from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
+from schemas.topics import Topic
 
 READ_S = 2.0
 SLICE_RECORDS_MAX = 1000

@@ -12,7 +12,7 @@ from schemas import documents
 from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
 from schemas.events import RunEvent, RunFinalized, TraceRecord, reference_of
 from schemas.objects import Kept, PayloadRef
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
 _CLOSE = 0x88

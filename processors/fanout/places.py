@@ -8,7 +8,7 @@ from processors.runtime.batch import Partition
 from schemas import cursors
 from schemas.cursors import Cursor, CursorInvalid
 from schemas.partitioner import partition_of
-from schemas.topics import RUN_EVENTS, RUN_TRACES, trace_key
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

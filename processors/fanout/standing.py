@@ -11,9 +11,11 @@ from processors.fanout.log import looking_consumer
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
+from schemas.catalogue import groups_among
 from schemas.events import EndpointState
 from schemas.runs.codec import endpoint_state
-from schemas.topics import ENDPOINT_STATES, Group, groups_among
+from schemas.runs.topics import ENDPOINT_STATES
+from schemas.topics import Group
 
 
 class GroupsLook:

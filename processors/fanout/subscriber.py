@@ -7,7 +7,7 @@ from typing import Protocol
 from processors.fanout.messages import Key, Kind, Message, Told
 from processors.fanout.sent import Sent
 from processors.runtime.batch import Partition
-from schemas.topics import RUN_TRACES
+from schemas.runs.topics import RUN_TRACES
 
 
 class Mailbox(Protocol):

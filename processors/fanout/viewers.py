@@ -4,14 +4,15 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
+from schemas.topics import Topic
 
 START_ID_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Viewers:
-    """A group that commits nothing, and that Kafka drops when it has ended; `schemas.topics` does not know it."""
+    """A group that commits nothing, and that Kafka drops when it has ended; `schemas.catalogue` does not list it."""
 
     name: str = "fanout"
     sources: Sequence[Topic] = (RUN_EVENTS, RUN_TRACES)

@@ -20,7 +20,8 @@ from processors.maintenance.session import check_dsn
 from processors.maintenance.store import RetentionStore
 from processors.runtime.health import Health
 from processors.runtime.order import Order
-from schemas import settings, telemetry, topics
+from schemas import settings, telemetry
+from schemas.runs.topics import PERSISTENCE
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
             instruments[telemetry.RETENTION_REMOVED].labels(what).inc(number)
 
     removal = _retention_pass(config, removed)
-    progress = KafkaProgress(config.kafka.bootstrap, [topics.PERSISTENCE])
+    progress = KafkaProgress(config.kafka.bootstrap, [PERSISTENCE])
     abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
 
     async def retain() -> None:

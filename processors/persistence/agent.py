@@ -11,8 +11,8 @@ from processors.runtime.outcomes import Arrival, Handler, Tally
 from schemas import headers
 from schemas.events import TraceRecord
 from schemas.runs.codec import TRACE_CODEC
+from schemas.runs.topics import RUN_TRACES, trace_key
 from schemas.signature import record_mac
-from schemas.topics import RUN_TRACES, trace_key
 
 
 def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement) -> Handler:

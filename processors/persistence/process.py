@@ -14,9 +14,10 @@ from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
 from processors.runtime.order import Order
-from schemas import settings, telemetry, topics
+from schemas import settings, telemetry
 from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.replays import Replay
+from schemas.runs.topics import PERSISTENCE
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     """Run the persistence group, or a replay of it; return its exit code."""
     config, replay = settings.load(PersistenceSettings, environ), order.replay
     log.info("starting", processor="persistence", replay=replay and replay.id, **settings.effective(config))
-    group = topics.PERSISTENCE if replay is None else replay.consumers
+    group = PERSISTENCE if replay is None else PERSISTENCE.replaying(replay.id)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     instruments = telemetry.Telemetry(telemetry.OF_PERSISTENCE)

@@ -54,7 +54,7 @@ async def run_group(
         asleep=delivery.asleep,
         health=health,
         instruments=instruments,
-        ends=ends_of(replay),
+        ends=ends_of(replay, group.source),
         fetch_records_max=fetch_records_max,
     )
     code = await worker.run(management)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from processors.runtime.batch import Partition
 from schemas import telemetry
 from schemas.replays import Replay
+from schemas.topics import Topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +24,9 @@ Processor = Callable[[Mapping[str, str], Order], Coroutine[None, None, int]]
 """Runs until it is told to stop, or is done; returns the exit code."""
 
 
-def ends_of(replay: Replay | None) -> Mapping[Partition, int]:
-    """The offsets up to which a replay reads."""
-    if replay is None:
-        return {}
-    return {Partition(replay.consumers.source.name, each): end for each, end in replay.ends.items()}
+def ends_of(replay: Replay | None, source: Topic) -> Mapping[Partition, int]:
+    """Return the offsets up to which a replay reads, by partition of *source*; empty where none is asked for."""
+    return {} if replay is None else {Partition(source.name, each): end for each, end in replay.ends.items()}
 
 
 def outcomes_of(instruments: telemetry.Telemetry) -> Mapping[str, int]:

@@ -13,7 +13,8 @@ import fastavro
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import registry, topics
+from schemas import registry
+from schemas.runs.topics import RUN_EVENTS
 
 SLICE_RECORDS = 2000
 COPY = """
@@ -26,7 +27,7 @@ def rows_per_s(kafka: str, postgres: str, ends: dict[int, int], starts: dict[int
     """Consume every partition from its start to its end offset; return the rows stored a second."""
     schema = fastavro.parse_schema(dict(registry.last_released()["tidegate.runs.RunEvent"].schema))
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench.bare", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topics.RUN_EVENTS.name, each, offset) for each, offset in starts.items()])
+    consumer.assign([TopicPartition(RUN_EVENTS.name, each, offset) for each, offset in starts.items()])
     expected = sum(ends.values()) - sum(starts.values())
     stored, started = 0, None
     with psycopg.connect(postgres) as database:

@@ -9,11 +9,12 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas import headers, topics
+from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.credentials import CredentialsFile
 from schemas.events import RunEvent
 from schemas.producer import producer_config
+from schemas.runs.topics import RUN_EVENTS
 from schemas.signature import record_mac
 from tests.bench.bare_loop import rows_per_s
 from tests.builders import event, run_event
@@ -42,7 +43,7 @@ def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> P
     starts = _ends(stack)
     mac_secret = CredentialsFile(stack.folder / "credentials.toml").current(now_s=0).gateway.mac_secrets[0]
     producer = Producer(producer_config(stack.addresses.kafka, client_id="bench"))
-    topic = topics.RUN_EVENTS.name
+    topic = RUN_EVENTS.name
     for index in range(count):
         record = _record(index, tag, runs)
         key, value = record.run_id.encode(), CODEC.encode(record)
@@ -78,7 +79,7 @@ def _record(index: int, tag: str, runs: int) -> RunEvent:
 
 def _ends(stack: RunningStack) -> dict[int, int]:
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "bench"})
-    topic = topics.RUN_EVENTS.name
+    topic = RUN_EVENTS.name
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     ends = {
         each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=30)[1] for each in sorted(partitions)

@@ -28,8 +28,8 @@ from processors.runtime.worker import Worker, end_process
 from schemas import replays, telemetry
 from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.replays import Replay
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 from schemas.settings import ManagementSettings
-from schemas.topics import RUN_EVENTS
 from tests.bench.persistence import Produced
 from tests.stack import RunningStack
 
@@ -43,7 +43,7 @@ def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
     ends = produced.starts | {fullest: produced.ends[fullest]}
     replay = Replay(id="slow-agent", group="persistence", starts=produced.starts, ends=ends)
     begin = [TopicPartition(RUN_EVENTS.name, each, offset) for each, offset in replay.starts.items()]
-    admin.commit(stack.addresses.kafka, replay.consumers, begin)
+    admin.commit(stack.addresses.kafka, PERSISTENCE.replaying(replay.id), begin)
     plan = stack.folder / folders.REPLAYS / f"{replay.id}.json"
     plan.parent.mkdir(exist_ok=True)
     replays.write(plan, replay)
@@ -72,7 +72,11 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
         ended_s = perf_counter()
         return Tally({(Outcome.DONE, None): len(arrivals)})
 
-    group, health, instruments = replay.consumers, Health(), telemetry.Telemetry(telemetry.OF_PROCESSORS)
+    group, health, instruments = (
+        PERSISTENCE.replaying(replay.id),
+        Health(),
+        telemetry.Telemetry(telemetry.OF_PROCESSORS),
+    )
     delivery = Delivery(
         group,
         handle,

@@ -6,7 +6,7 @@ import pytest
 
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import Transient
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests.faults.records import read_topic
 from tests.librdkafka import raise_fatal_error
 from tests.stack import RunningStack

@@ -24,7 +24,7 @@ from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from schemas.consumer import ANSWER_BYTES_MAX
 from schemas.events import RunEvent
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests.builders import RUN, TENANT, credentials, event, raw, run_event
 
 WITHIN_S = 30.0

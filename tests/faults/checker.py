@@ -12,13 +12,13 @@ import psycopg
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas import topics
 from schemas.consumer import looking_config
 from schemas.lookups import record_at
+from schemas.runs.topics import PERSISTENCE
 from tests.faults.records import original_place, read_topic
 from tests.stack import RunningStack, wait_until
 
-GROUP = topics.PERSISTENCE
+GROUP = PERSISTENCE
 RECOVERY_S = 120.0
 
 APPLIED = """

@@ -12,8 +12,8 @@ from confluent_kafka import ElectionType
 
 from deploy.admin.reach import kafka_answers
 from deploy.local import folders, kafka, logs, ports
-from schemas import topics
 from schemas.lookups import admin_client
+from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import END_S, paused
 from tests.stack import wait_until
 
@@ -83,7 +83,7 @@ class Cluster:
 
     def led_by(self, node: Node) -> list[int]:
         """The partitions of run.events that *node* leads."""
-        return [place.id for place in self._partitions(topics.RUN_EVENTS.name) if place.leader == node.id]
+        return [place.id for place in self._partitions(RUN_EVENTS.name) if place.leader == node.id]
 
     @contextmanager
     def without(self, node: Node) -> Iterator[None]:

@@ -7,7 +7,7 @@ from time import monotonic
 from confluent_kafka import Producer
 
 from deploy.admin import lag
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests.faults.cut_log import cut_off, delete
 from tests.faults.groups import wait_for_every_group
 from tests.faults.load import Load

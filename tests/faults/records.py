@@ -8,12 +8,14 @@ from secrets import token_hex
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.intake.records import Stamp, seal
-from schemas import headers, topics
+from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.consumer import is_unreadable
 from schemas.credentials import CredentialsFile
 from schemas.events import RunRecord
 from schemas.producer import producer_config
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
+from schemas.topics import Topic
 from tests.builders import event, run_event, signed
 from tests.stack import RunningStack
 
@@ -35,7 +37,7 @@ def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partit
     """Append *values* to one partition of run.events, in order, in one go."""
     producer = Producer(producer_config(stack.addresses.kafka, client_id="fault", linger_ms=50))
     for value in values:
-        producer.produce(topics.RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition)
+        producer.produce(RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition)
     assert producer.flush(WITHIN_S) == 0
 
 
@@ -63,18 +65,18 @@ def write_as_a_gateway(stack: RunningStack, *records: tuple[RunRecord, int | str
 
 def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:
     """The persistence group's dead letters of one run, in their order."""
-    return [letter for letter in read_topic(stack, topics.PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
+    return [letter for letter in read_topic(stack, PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
 
 
 @contextmanager
 def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
     """Demand that persistence dead-letters nothing meanwhile."""
-    before = len(read_topic(stack, topics.PERSISTENCE.dead_letters))
+    before = len(read_topic(stack, PERSISTENCE.dead_letters))
     yield
-    assert len(read_topic(stack, topics.PERSISTENCE.dead_letters)) == before
+    assert len(read_topic(stack, PERSISTENCE.dead_letters)) == before
 
 
-def read_topic(stack: RunningStack, topic: topics.Topic) -> list[Message]:
+def read_topic(stack: RunningStack, topic: Topic) -> list[Message]:
     """Every record of *topic* that the log holds and that can be read."""
     consumer = Consumer(
         {"bootstrap.servers": stack.addresses.kafka, "group.id": "faults", "enable.partition.eof": True}

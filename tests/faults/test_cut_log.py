@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from deploy.admin import readiness
 from schemas.partitioner import partition_of
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests.builders import event, signed
 from tests.faults.checker import check, wait_for_no_lag
 from tests.faults.cut_log import cut_off, delete

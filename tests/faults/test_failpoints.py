@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from processors.runtime.failpoints import EXIT_KILLED, Failpoint
-from schemas import topics
+from schemas.runs.topics import PERSISTENCE, RUN_TRACES
+from schemas.topics import Topic
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, own_process
@@ -52,8 +53,8 @@ def test_what_a_worker_was_writing_to_the_log_when_it_died_is_written(stack: Run
         for partition, run_id in enumerate(poisoned):
             produce(stack, run_id, [POISON], partition=partition)
         assert (tracing.wait_end(), burying.wait_end()) == (EXIT_KILLED, EXIT_KILLED)
-    wait_until(lambda: keys(stack, topics.RUN_TRACES) >= set(runs), timeout_s=60, what="a trace record of each run")
-    dead = topics.PERSISTENCE.dead_letters
+    wait_until(lambda: keys(stack, RUN_TRACES) >= set(runs), timeout_s=60, what="a trace record of each run")
+    dead = PERSISTENCE.dead_letters
     wait_until(lambda: keys(stack, dead) >= set(poisoned), timeout_s=60, what="a dead letter of each run")
     with psycopg.connect(stack.addresses.postgres) as database:
         stored = database.execute("SELECT count(*) FROM trace_records WHERE run_id = ANY(%s)", (runs,)).fetchone()
@@ -82,6 +83,6 @@ async def finalize(stack: RunningStack, runs: list[str]) -> None:
                 assert answer.status == 202, await answer.text()
 
 
-def keys(stack: RunningStack, topic: topics.Topic) -> set[str]:
+def keys(stack: RunningStack, topic: Topic) -> set[str]:
     """The runs that the records of *topic* speak of."""
     return {(record.key() or b"").decode().rpartition("/")[2] for record in read_topic(stack, topic)}

@@ -13,7 +13,8 @@ from deploy.local.development import LIMITS
 from processors.runtime.limit import DeadLetterLimit
 from schemas import headers
 from schemas.producer import producer_config
-from schemas.topics import PERSISTENCE, RUN_EVENTS, Group, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
+from schemas.topics import Group
 from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_lag
 from tests.faults.database import stored
 from tests.faults.groups import wait_for_every_group
@@ -39,7 +40,7 @@ MEMORY_MAX_MIB = 300
 # A fault of ours: the store refuses the events of one agent. The class (23, constraint) says poison.
 REFUSE = "ALTER TABLE trace_events ADD CONSTRAINT refused CHECK (agent_id <> 'demo-agent') NOT VALID"
 ADMIT = "ALTER TABLE trace_events DROP CONSTRAINT refused"
-GROUPS = (PERSISTENCE, evaluation("default"))
+GROUPS = (PERSISTENCE, EVALUATION.group("default"))
 NO_LIMIT = "".join(f'[dead_letters."{group.name}"]\nconsecutive_max = 1000000\nshare_max = 1.0\n' for group in GROUPS)
 
 
@@ -84,7 +85,7 @@ def test_records_that_are_large_once_they_are_inflated_stop_nobody(stack: Runnin
     assert bears_of_huge[headers.CUT_PARTS] == b"value key headers"
     assert bears_of_huge[headers.ERROR_CLASS] == b"too_large"
     for wal_id in wal_ids:
-        assert letter_of(stack, evaluation("default"), wal_id).value() is None
+        assert letter_of(stack, EVALUATION.group("default"), wal_id).value() is None
     assert {name: stack.process(name).pid for name in PROCESSES} == pids
     assert all(peak_mib(pid) < MEMORY_MAX_MIB for pid in pids.values()), {name: peak_mib(pids[name]) for name in pids}
     listed = json.loads(stack.command("dlq", "list", wal_ids[0], wal_ids[1], "--json"))

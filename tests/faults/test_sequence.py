@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import psycopg
 
-from schemas import topics
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.events import RunEvent
+from schemas.runs.topics import RUN_EVENTS
 from tests.builders import event
 from tests.faults.processes import OwnProcess, own_process, paused
 from tests.faults.records import new_run, read_topic
@@ -52,7 +52,7 @@ async def send(session: aiohttp.ClientSession, url: str, given: Mapping[str, Any
 def in_the_log(stack: RunningStack, runs: Sequence[str]) -> dict[str, list[RunEvent]]:
     """The events of *runs* in the order of the log."""
     found: dict[str, list[RunEvent]] = {run_id: [] for run_id in runs}
-    for message in read_topic(stack, topics.RUN_EVENTS):
+    for message in read_topic(stack, RUN_EVENTS):
         if (message.key() or b"").decode() in found:
             record = CODEC.decode(message.value())
             assert isinstance(record, RunEvent)

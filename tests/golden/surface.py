@@ -20,8 +20,9 @@ from gateway.openapi import openapi_document
 from gateway.routes import ROUTES
 from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
 from schemas import telemetry
+from schemas.catalogue import GROUPS, all_topics
+from schemas.runs.topics import EVALUATION
 from schemas.settings import declarations
-from schemas.topics import GROUPS, all_topics, evaluation
 
 FOLDER = Path(__file__).parent
 HELP_COLUMNS = 120
@@ -61,8 +62,8 @@ def openapi() -> str:
 def topics() -> str:
     """Return a line for each topic, with an endpoint `example` among the groups."""
     lines = []
-    for topic in all_topics((*GROUPS, evaluation("example"))):
-        records = ",".join(record.__name__ for record in topic.records)
+    for topic in all_topics((*GROUPS, EVALUATION.group("example"))):
+        records = ",".join(record.cls.__name__ for record in topic.records)
         partitions = "setting" if topic.partitions is None else topic.partitions
         config = " ".join(f"{name}={value}" for name, value in topic.broker_config().items())
         lines.append(f"{topic.name}: key={topic.key!r} records={records} partitions={partitions} {config}")
@@ -72,7 +73,7 @@ def topics() -> str:
 def groups() -> str:
     """Return a line for each consumer group and for a replay of each."""
     lines = []
-    for group in (*GROUPS, evaluation("example")):
+    for group in (*GROUPS, EVALUATION.group("example")):
         sources = ",".join(topic.name for topic in group.sources)
         tiers = ",".join(f"{tier.topic.name}={tier.delay_s}s" for tier in group.tiers)
         lines.append(f"{group.id}: name={group.name} start={group.start} sources={sources} tiers={tiers}")

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from gateway.client import TidegateClient
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_receipts import Client
 from tests.stack import RunningStack, wait_until
 

@@ -16,7 +16,7 @@ from schemas.catalogue import CODEC
 from schemas.endpoints import new_secret
 from schemas.events import RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
-from schemas.topics import evaluation
+from schemas.runs.topics import EVALUATION
 from tests import builders
 from tests.faults.processes import own_process
 from tests.faults.records import produce, write_as_a_gateway
@@ -345,7 +345,7 @@ def test_a_worker_without_topics_does_not_start(stack: RunningStack, tmp_path: P
     endpoint = OwnEndpoint(
         name="nowhere",
         file=tmp_path / "nowhere.toml",
-        group=evaluation("nowhere", ["1s"]),
+        group=EVALUATION.group("nowhere", delays=["1s"]),
         environ={"TIDEGATE_ENDPOINTS": str(tmp_path / "nowhere.toml")},
     )
     endpoint.write(receiver)

@@ -17,13 +17,14 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import credentials as credentials_file
-from schemas import cursors, topics
-from schemas.catalogue import CODEC
+from schemas import cursors
+from schemas.catalogue import CODEC, all_topics
 from schemas.credentials import Agent, CredentialsFile, Right, Tenant
 from schemas.events import RunStatus, TraceRecord
 from schemas.objects import INLINE_BYTES_MAX
 from schemas.partitioner import partition_of
 from schemas.producer import producer_config
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 from tests import builders
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import own_process
@@ -244,11 +245,11 @@ async def test_what_somebody_forged_reaches_nobody(stack: RunningStack, streams:
         for seq, secret in ((2, "wrong"), (3, None)):
             event = builders.event(seq, run_id=run_id)
             forged = event if secret is None else builders.signed(event, secret=secret)
-            produce(stack, topics.RUN_EVENTS.name, key, CODEC.encode(builders.run_event(forged)))
-        produce(stack, topics.RUN_EVENTS.name, key, b"\0\0\0\0\1poison")
-        produce(stack, topics.RUN_TRACES.name, topics.trace_key(builders.TENANT, run_id), CODEC.encode(trace))
+            produce(stack, RUN_EVENTS.name, key, CODEC.encode(builders.run_event(forged)))
+        produce(stack, RUN_EVENTS.name, key, b"\0\0\0\0\1poison")
+        produce(stack, RUN_TRACES.name, trace_key(builders.TENANT, run_id), CODEC.encode(trace))
         signed = builders.signed(builders.event(2, run_id=run_id), secret=stack.addresses.agent_secret)
-        produce(stack, topics.RUN_EVENTS.name, key, CODEC.encode(builders.run_event(signed)))
+        produce(stack, RUN_EVENTS.name, key, CODEC.encode(builders.run_event(signed)))
         assert seqs(await told(ws, 2)) == [1, 2]
         assert seqs(await told(agent, 1)) == [2]
         await silence(ws)
@@ -350,7 +351,7 @@ async def test_an_expired_place_is_answered_with_a_reset(stack: RunningStack, st
     _, partition, offset = second["wal_id"].split("/")
     await asyncio.to_thread(wait_for_every_group, stack)  # a worker whose records expire before it came to them stops
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
-    for deleted in admin.delete_records([TopicPartition(topics.RUN_EVENTS.name, int(partition), int(offset))]).values():
+    for deleted in admin.delete_records([TopicPartition(RUN_EVENTS.name, int(partition), int(offset))]).values():
         deleted.result(30)
     async with streams.connect(f"/ws/runs/{run_id}/?cursor={hello['cursor']}") as ws:
         _, reset = await told(ws, 2)
@@ -436,4 +437,4 @@ async def test_a_fanout_that_is_told_to_end_says_so_and_leaves_nothing_behind(
 
 def test_the_fanout_is_no_group_that_is_waited_for(stack: RunningStack) -> None:
     assert "fanout" not in stack.command("lag")
-    assert not [topic for topic in topics.all_topics() if "fanout" in topic.name]
+    assert not [topic for topic in all_topics() if "fanout" in topic.name]

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import headers, topics
+from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.events import TraceRecord
+from schemas.runs.topics import RUN_TRACES
 from tests.builders import event, run_event, signed
 from tests.faults.processes import paused
 from tests.faults.records import dead_letters, write_as_a_gateway
@@ -183,7 +184,7 @@ async def test_the_first_and_the_last_moment_there_are_do_not_hold_up_a_run(
 
 def traces_of(stack: RunningStack, run_id: str) -> list[TraceRecord]:
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test"})
-    topic = topics.RUN_TRACES.name
+    topic = RUN_TRACES.name
     partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
     found = []
     for partition in partitions:

@@ -16,8 +16,9 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas import headers, topics
+from schemas import headers
 from schemas.producer import producer_config
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, RUN_TRACES
 from schemas.topics import LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from tests.builders import event
 from tests.faults.database import slow_database
@@ -132,11 +133,11 @@ def test_letters_that_were_sent_back_and_not_settled_are_sent_again_and_stored_o
 ) -> None:
     """What an interrupted redrive leaves behind."""
     refused_events(stack, database, run_id)
-    letters = [each for each in read_topic(stack, topics.PERSISTENCE.dead_letters) if each.key() == run_id.encode()]
+    letters = [each for each in read_topic(stack, PERSISTENCE.dead_letters) if each.key() == run_id.encode()]
     producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
     for letter in letters:
         bears: Any = letter.headers()
-        producer.produce(topics.PERSISTENCE.redrive.name, key=letter.key(), value=letter.value(), headers=bears)
+        producer.produce(PERSISTENCE.redrive.name, key=letter.key(), value=letter.value(), headers=bears)
     assert producer.flush(WITHIN_S) == 0
     wait_stored(database, run_id, 6)
     assert tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")["redriven"] == 3
@@ -156,7 +157,7 @@ def test_a_run_that_ended_meanwhile_takes_its_late_events_and_its_trace_is_made_
     tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")
     assert [seq for seq, _ in stored(database, run_id)] == [1, 2, 3, 4]
     assert database.execute(trace, (run_id,)).fetchone() == (4, "true")
-    traces = [each for each in read_topic(stack, topics.RUN_TRACES) if (each.key() or b"").endswith(run_id.encode())]
+    traces = [each for each in read_topic(stack, RUN_TRACES) if (each.key() or b"").endswith(run_id.encode())]
     assert len(traces) == 2
 
 
@@ -180,7 +181,7 @@ def test_a_letter_that_fails_again_says_how_often_and_is_sent_back_three_times_a
         assert (letter["attempt"], letter["origin"]) == (attempt, origin)
     answer = tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")
     assert (answer["redriven"], answer["exhausted"]) == (0, 1)
-    bears = [name for name, _ in read_topic(stack, topics.PERSISTENCE.dead_letters)[-1].headers() or []]
+    bears = [name for name, _ in read_topic(stack, PERSISTENCE.dead_letters)[-1].headers() or []]
     assert len(bears) == len(set(bears))
 
 
@@ -197,10 +198,10 @@ def test_a_dead_letter_is_shown_whole_and_dropped(stack: RunningStack, run_id: s
 
 def test_what_is_no_dead_letter_cannot_pass_for_one(stack: RunningStack, run_id: str) -> None:
     producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
-    producer.produce(topics.PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 1))
+    producer.produce(PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 1))
     assert producer.flush(WITHIN_S) == 0
     [letter] = wait_for_letters(stack, run_id, 1)
-    assert (letter["reason"], letter["origin"]) == ("no_origin", f"{topics.PERSISTENCE.redrive.name}/0/{place(letter)}")
+    assert (letter["reason"], letter["origin"]) == ("no_origin", f"{PERSISTENCE.redrive.name}/0/{place(letter)}")
 
 
 def test_a_letter_that_claims_the_place_of_another_event_stops_nobody(
@@ -209,13 +210,13 @@ def test_a_letter_that_claims_the_place_of_another_event_stops_nobody(
     produce(stack, run_id, [good(stack, run_id, 1)], partition=PARTITION)
     [(_, offset)] = wait_stored(database, run_id, 1)
     claims: headers.Headers = [
-        (headers.ORIGINAL_TOPIC, topics.RUN_EVENTS.name),
+        (headers.ORIGINAL_TOPIC, RUN_EVENTS.name),
         (headers.ORIGINAL_PARTITION, str(PARTITION)),
         (headers.ORIGINAL_OFFSET, str(offset)),
         (headers.ATTEMPT, "1"),
     ]
     producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
-    producer.produce(topics.PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 2), headers=claims)
+    producer.produce(PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 2), headers=claims)
     assert producer.flush(WITHIN_S) == 0
     [letter] = wait_for_letters(stack, run_id, 1)
     assert (letter["reason"], letter["attempt"]) == ("not_storable", 2)
@@ -302,7 +303,7 @@ def test_a_range_that_has_expired_in_part_is_refused_with_its_numbers(
     produce(stack, run_id, [good(stack, run_id, seq) for seq in range(1, 4)], partition=PARTITION)
     last = wait_stored(database, run_id, 3)[-1][1]
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka})
-    for deleted in admin.delete_records([TopicPartition(topics.RUN_EVENTS.name, PARTITION, last)]).values():
+    for deleted in admin.delete_records([TopicPartition(RUN_EVENTS.name, PARTITION, last)]).values():
         deleted.result(WITHIN_S)
     for start in (("--from-offset", str(last - 1)), ("--from-time", "2020-01-01T00:00:00Z")):
         with pytest.raises(TidegateFailed, match=f"{PARTITION} from {last} on"):

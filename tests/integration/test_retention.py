@@ -38,7 +38,7 @@ from schemas.catalogue import CODEC
 from schemas.endpoints import DEFAULT
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
-from schemas.topics import PERSISTENCE, RUN_EVENTS, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
 from schemas.validity import SEQ_MAX
 from tests import builders
 from tests.faults.groups import wait_for_every_group
@@ -403,7 +403,7 @@ def test_nothing_goes_that_a_group_has_yet_to_pass(stack: RunningStack, retained
 def test_an_endpoint_that_has_yet_to_be_told_holds_too(stack: RunningStack, retained: Retained) -> None:
     """The groups are those that the cluster has, not those that the code names."""
     with held_down(stack, "evaluation"):
-        run_id = make_run(stack, but=evaluation(DEFAULT).name)
+        run_id = make_run(stack, but=EVALUATION.group(DEFAULT).name)
         retained.age(run_id)
         report = retained.run()
         assert (of_tenant(report), report["held_runs"]) == (NOTHING, 1)

@@ -30,7 +30,8 @@ from schemas import cursors, telemetry
 from schemas.events import RunEvent, RunFinalized, RunStatus, TraceRecord
 from schemas.objects import PayloadProblem, PayloadRef, reference_to
 from schemas.partitioner import partition_of
-from schemas.topics import RUN_EVENTS, RUN_TRACES, Topic, trace_key
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
+from schemas.topics import Topic
 from tests.builders import TENANT, event, run_event
 
 IDS = {RUN_EVENTS.name: "E" * 22, RUN_TRACES.name: "T" * 22}

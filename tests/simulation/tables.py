@@ -22,7 +22,8 @@ from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent, RunStatus, TraceRecord
-from schemas.topics import PERSISTENCE, RUN_TRACES, Topic
+from schemas.runs.topics import PERSISTENCE, RUN_TRACES
+from schemas.topics import Topic
 from tests.builders import TENANT
 from tests.simulation.calls import Calls
 from tests.simulation.log import UNSTORABLE, End, Log

@@ -14,7 +14,7 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from schemas import telemetry
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests.builders import MAC_SECRET, Raw, credentials
 from tests.fakes import InForce
 from tests.simulation.calls import Calls

@@ -30,8 +30,8 @@ from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.runs.topics import PERSISTENCE
 from schemas.telemetry import OF_GATEWAY, Telemetry
-from schemas.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import (
     InForce,

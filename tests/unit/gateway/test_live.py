@@ -13,7 +13,7 @@ from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
 from schemas import cursors
 from schemas.partitioner import partition_of
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog
 
 EVENTS, TRACES = "run_events".ljust(22, "-"), "run_traces".ljust(22, "-")

@@ -11,10 +11,10 @@ from gateway.handlers.waiting import read_wait
 from gateway.receipts.endpoints import EndpointViews
 from schemas.credentials import Principal, Right
 from schemas.events import BreakerState, EndpointState
-from schemas.topics import PERSISTENCE, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.builders import TENANT
 
-GROUPS = [PERSISTENCE, evaluation("ours", []), evaluation("theirs", [])]
+GROUPS = [PERSISTENCE, EVALUATION.group("ours", delays=[]), EVALUATION.group("theirs", delays=[])]
 
 
 def asking(name: str) -> Any:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from schemas import headers, migrations, settings, telemetry, topics
+from schemas import headers, migrations, settings, telemetry
+from schemas.catalogue import all_topics, find_group, find_topic, groups_among
+from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS, RUN_TRACES
 from schemas.settings import KafkaSettings, SettingsInvalid, setting
 
 
 def test_topics_are_named_once_and_within_kafkas_rules() -> None:
-    names = [topic.name for topic in topics.all_topics()]
+    names = [topic.name for topic in all_topics()]
     assert len(names) == len(set(names))
     assert all(name.replace(".", "").replace("-", "").isalnum() and len(name) <= 249 for name in names)
     assert names == [
@@ -24,7 +26,7 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
 
 
 def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
-    group = topics.evaluation("scorer", ["5m", "30s"])
+    group = EVALUATION.group("scorer", delays=["5m", "30s"])
     assert group.id == "tidegate.evaluation.scorer"
     assert [topic.name for topic in group.sources] == [
         "run.events",
@@ -36,31 +38,31 @@ def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
 
 
 def test_a_clusters_topics_say_which_endpoints_it_has() -> None:
-    declared = (topics.PERSISTENCE, topics.evaluation("a"), topics.evaluation("b-2", ["1s", "10s"]))
-    names = [topic.name for topic in topics.all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
-    assert topics.groups_among(names) == declared
+    declared = (PERSISTENCE, EVALUATION.group("a"), EVALUATION.group("b-2", delays=["1s", "10s"]))
+    names = [topic.name for topic in all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
+    assert groups_among(names) == declared
 
 
 @pytest.mark.parametrize("part", ["dlq", "dlq.settled", "redrive", "retry.30s"])
 def test_every_topic_of_an_endpoint_is_found_by_its_name(part: str) -> None:
     name = f"run.events.evaluation.scorer.{part}"
-    found = topics.find_topic(name)
+    found = find_topic(name)
     assert found is not None
     assert found.name == name
 
 
 @pytest.mark.parametrize("name", ["evaluation.", "evaluation.a.b", "evaluation.A", "evaluation", "other"])
 def test_no_group_has_a_name_that_is_none(name: str) -> None:
-    assert topics.find_group(name) is None
+    assert find_group(name) is None
 
 
 def test_a_dead_letter_fits_where_its_record_fitted() -> None:
-    assert topics.PERSISTENCE.dead_letters.record_bytes_max > topics.RUN_EVENTS.record_bytes_max
+    assert PERSISTENCE.dead_letters.record_bytes_max > RUN_EVENTS.record_bytes_max
 
 
 def test_a_topic_states_its_broker_settings() -> None:
-    assert topics.RUN_TRACES.broker_config()["cleanup.policy"] == "compact"
-    assert topics.RUN_EVENTS.broker_config()["retention.ms"] == str(7 * 24 * 3600 * 1000)
+    assert RUN_TRACES.broker_config()["cleanup.policy"] == "compact"
+    assert RUN_EVENTS.broker_config()["retention.ms"] == str(7 * 24 * 3600 * 1000)
 
 
 def test_an_event_id_depends_on_every_part_and_its_boundary() -> None:

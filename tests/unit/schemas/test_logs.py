@@ -48,7 +48,7 @@ import asyncio, threading, warnings
 from schemas.logs import log_as_json
 from processors.runtime import dead_letters
 from processors.runtime.errors import Transient
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 
 class Dropped:
     def __del__(self):

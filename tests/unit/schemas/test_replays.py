@@ -6,7 +6,7 @@ import pytest
 
 from schemas import replays
 from schemas.replays import Replay
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 
 PLAN = Replay(id="r1", group="persistence", starts={0: 5, 1: 0}, ends={0: 9, 1: 0}, run_id="run-1", overwrite=True)
 
@@ -23,5 +23,5 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_replay_has_a_group_of_its_own_that_reads_the_source_alone() -> None:
-    group = PLAN.consumers
+    group = PERSISTENCE.replaying(PLAN.id)
     assert (group.id, group.sources) == ("tidegate.persistence.replay.r1", (RUN_EVENTS,))

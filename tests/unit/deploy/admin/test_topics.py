@@ -9,9 +9,11 @@ import pytest
 
 from deploy.admin import topics
 from deploy.errors import NotReachable
-from schemas.topics import GROUPS, RUN_EVENTS, Group, evaluation
+from schemas.catalogue import GROUPS
+from schemas.runs.topics import EVALUATION, RUN_EVENTS
+from schemas.topics import Group
 
-GROUP = evaluation("late", ["1s"])
+GROUP = EVALUATION.group("late", delays=["1s"])
 
 
 class LateAdmin:

@@ -9,7 +9,7 @@ from deploy.cli import dlq
 from deploy.cli.app import build
 from deploy.log.dead_letters import ATTEMPTS_MAX, Letter, Settlement
 from deploy.log.reading import Raw
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 
 
 def letter(offset: int, *, attempt: int = 1) -> Letter:

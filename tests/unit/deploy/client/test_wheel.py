@@ -32,7 +32,7 @@ def test_it_needs_little_and_no_more_of_the_contract_than_it_uses(tmp_path: Path
     project = tomllib.loads(written["pyproject.toml"])["project"]
     assert [each.partition(">")[0] for each in project["dependencies"]] == ["aiohttp", "msgspec", "rfc8785"]
     vendored = {Path(name).stem for name in written if "/_schemas/" in name} - {"__init__"}
-    assert vendored == {"canonical", "errors", "event_rules", "events", "signature", "strictjson"}
+    assert vendored == {"canonical", "errors", "event_rules", "events", "objects", "signature", "strictjson"}
 
 
 def test_only_names_of_packages_differ_from_our_files(tmp_path: Path) -> None:

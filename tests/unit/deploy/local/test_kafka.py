@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.local.kafka import server_properties
-from schemas.topics import all_topics
+from schemas.catalogue import all_topics
 
 
 def test_the_broker_listens_on_loopback_takes_every_record_and_makes_no_topic_by_itself() -> None:

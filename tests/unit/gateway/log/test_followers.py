@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from gateway.errors import LogUnavailable
 from gateway.log.followers import GroupFollower, Progress
 from gateway.publisher import Receipt
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted
 from tests.unit.gateway.conftest import NOW
 

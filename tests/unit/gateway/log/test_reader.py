@@ -7,10 +7,10 @@ import pytest
 from gateway.log.reader import LogRecord, _newest
 from gateway.publisher import Receipt
 from schemas import headers
-from schemas.topics import evaluation
+from schemas.runs.topics import EVALUATION
 
 NOW = datetime(2025, 12, 5, 10, tzinfo=UTC)
-GROUP = evaluation("scorer", ["30s", "5m"])
+GROUP = EVALUATION.group("scorer", delays=["30s", "5m"])
 LETTERS, REDRIVE = GROUP.dead_letters.name, GROUP.redrive.name
 FIRST, SECOND = (tier.topic.name for tier in GROUP.tiers)
 TOPICS = [LETTERS, REDRIVE, FIRST, SECOND]

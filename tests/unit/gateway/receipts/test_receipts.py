@@ -22,7 +22,8 @@ from schemas.catalogue import CODEC
 from schemas.credentials import Principal, Right
 from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord
 from schemas.positions import Fault
-from schemas.topics import PERSISTENCE, Group, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE
+from schemas.topics import Group
 from schemas.transactions import OpenTransaction
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
@@ -213,7 +214,7 @@ async def test_a_topic_that_no_group_reads_has_a_receipt_without_groups() -> Non
     assert await receipt_of(None, place=place) is None
 
 
-SCORER = evaluation("scorer", ["30s", "5m"])
+SCORER = EVALUATION.group("scorer", delays=["30s", "5m"])
 FIRST_TIER = SCORER.tiers[0].topic.name
 
 
@@ -302,7 +303,7 @@ async def test_an_endpoint_of_another_tenant_is_not_told_of() -> None:
 
 async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() -> None:
     """It may have failed again meanwhile, behind what was searched."""
-    group = evaluation("scorer", ["30s"])
+    group = EVALUATION.group("scorer", delays=["30s"])
     tier = group.tiers[0].topic.name
     committed = {tier: {0: Progress(committed=4, moved_at=None)}, group.redrive.name: {}}
     waits = LogRecord(place=Receipt(tier, 0, 4), written_at=NOW, key=b"r", value=GARBAGE, headers=[])

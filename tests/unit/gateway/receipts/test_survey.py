@@ -15,7 +15,7 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.survey import FRESH_S, Survey, rates_per_s
 from schemas.credentials import Principal, Right
 from schemas.events import BreakerState, EndpointState
-from schemas.topics import PERSISTENCE, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
 from tests.unit.gateway.conftest import NOW
 
@@ -79,7 +79,7 @@ async def test_however_many_ask_it_is_measured_once_a_second() -> None:
 
 
 async def test_an_endpoint_is_told_of_with_its_backlogs_to_its_own_tenant_alone() -> None:
-    group = evaluation("scorer", ["30s"])
+    group = EVALUATION.group("scorer", delays=["30s"])
     tier, redrive = group.tiers[0].topic.name, group.redrive.name
     committed = MemoryCommitted({0: 9}, others={Partition(tier, 0): 6, Partition(redrive, 0): 8})
     state = EndpointState(

@@ -16,7 +16,7 @@ from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer, Taken
 from schemas.events import RunFinalized, RunStatus
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 

@@ -34,7 +34,7 @@ from gateway.sequence.tail import PartitionTail
 from schemas.catalogue import CODEC
 from schemas.events import RunEvent, RunFinalized, RunStatus
 from schemas.objects import INLINE_BYTES_MAX
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
 from tests.unit.gateway.sequence.conftest import NOW, finalization, offer

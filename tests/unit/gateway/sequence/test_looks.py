@@ -10,7 +10,7 @@ from gateway.sequence import looks as looks_module
 from gateway.sequence.looks import Looks
 from gateway.sequence.tail import PartitionTail
 from schemas.partitioner import partition_of
-from schemas.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryRunStore
 from tests.unit.gateway.sequence.conftest import NOW, offer

@@ -26,7 +26,7 @@ from schemas import telemetry
 from schemas.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
 from schemas.events import BreakerState, EndpointState
 from schemas.partitioner import partition_of
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
 from tests.fakes import InForce, MemoryPayloads
 from tests.faults.processes import free_port

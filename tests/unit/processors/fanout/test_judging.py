@@ -10,8 +10,8 @@ from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.credentials import Gateway
 from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
+from schemas.runs.topics import RUN_TRACES, trace_key
 from schemas.signature import record_mac
-from schemas.topics import RUN_TRACES, trace_key
 from tests.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
 from tests.fakes import InForce
 from tests.unit.gateway.conftest import NOW

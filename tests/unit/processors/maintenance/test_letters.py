@@ -9,7 +9,7 @@ from processors.maintenance.letters import object_of, origin
 from schemas.catalogue import CODEC
 from schemas.headers import ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC
 from schemas.objects import reference_to
-from schemas.topics import RUN_EVENTS
+from schemas.runs.topics import RUN_EVENTS
 from tests import builders
 
 WHOLE = {ORIGINAL_TOPIC: b"run.events", ORIGINAL_PARTITION: b"3", ORIGINAL_OFFSET: b"42"}

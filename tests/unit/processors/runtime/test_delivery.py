@@ -20,7 +20,8 @@ from schemas import credentials as credentials_file
 from schemas import headers, telemetry
 from schemas.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
-from schemas.topics import PERSISTENCE, Group, Topic, evaluation
+from schemas.runs.topics import EVALUATION, PERSISTENCE
+from schemas.topics import Group, Topic
 from tests.builders import TENANT, Raw, credentials, event, raw, run_event, signed
 
 TP = Partition("run.events", 0)
@@ -300,7 +301,7 @@ async def test_in_a_long_slice_poison_is_judged_by_its_share_of_it(tmp_path: Pat
     assert len(loop.writer.letters) == int(8000 * share)
 
 
-ENDPOINT = evaluation("scorer", ["30s", "5m"])
+ENDPOINT = EVALUATION.group("scorer", delays=["30s", "5m"])
 
 
 class Endpoint:

@@ -6,7 +6,8 @@ from processors.runtime.dead_letters import dead_letter, deferral
 from processors.runtime.redrive import restore
 from schemas import headers
 from schemas.errors import Poison, Reason
-from schemas.topics import LETTER_BYTES_MAX, PERSISTENCE
+from schemas.runs.topics import PERSISTENCE
+from schemas.topics import LETTER_BYTES_MAX
 from tests.builders import Raw
 
 POISON = Poison(Reason.NOT_STORABLE, "why")
