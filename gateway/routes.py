@@ -19,7 +19,7 @@ from gateway.queries.traces import TraceView
 from gateway.receipts.views import WalReceipt, WalStatus
 from schemas.credentials import Right
 from schemas.errors import ErrorCode
-from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
+from schemas.event_rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 

@@ -1,11 +1,16 @@
-"""The records of the runs, one frozen type per Avro schema; field meanings and units stand in `avsc/`."""
+"""The records of runs, one frozen type per Avro schema; field meanings and units stand in `avsc/`."""
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from schemas.objects import PayloadRef
+
+# The parts of a run's event ids that are no numbers.
+FINALIZED_PART = "finalized"
+ENVIRONMENT_PART = "environment"
 
 
 class RunStatus(StrEnum):
@@ -92,3 +97,14 @@ Record = RunRecord | TraceRecord | EndpointState
 def reference_of(record: Record) -> PayloadRef | None:
     """Return the reference to the payload of *record*; None if the record has its payload itself, or none."""
     return record.payload_ref if isinstance(record, RunEvent) else None
+
+
+def event_id(tenant: str, run_id: str, part: int | str) -> str:
+    """
+    The stable id of one record of a run: the same over retries and over duplicates in the log.
+
+    *part* is the seq of an event, `finalized` or `environment` for the other records.
+    """
+    # Lengths keep ("a", "bc") and ("ab", "c") apart.
+    message = f"{len(tenant)}:{tenant}{len(run_id)}:{run_id}{part}"
+    return f"evt_{hashlib.sha256(message.encode()).hexdigest()[:32]}"

@@ -5,7 +5,6 @@ Values are text. Dead letters bear Kafka Connect's
 `__connect.errors.*` headers, so that existing tools show them.
 """
 
-import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -35,10 +34,6 @@ CUT_PARTS = "cut-parts"
 CUT_VALUE_BYTES = "cut-value-bytes"
 CUT_VALUE_SHA256 = "cut-value-sha256"
 
-# The parts of a run's event ids that are no numbers.
-FINALIZED_PART = "finalized"
-ENVIRONMENT_PART = "environment"
-
 # What a dead letter bears beside the headers of the record that it was.
 OF_DEAD_LETTERS = frozenset(
     {
@@ -55,17 +50,6 @@ NUMBER_MAX = 2**63 - 1
 NUMBER_DIGITS_MAX = len(str(NUMBER_MAX))
 
 Headers = list[tuple[str, str | bytes]]
-
-
-def event_id(tenant: str, run_id: str, part: int | str) -> str:
-    """
-    The stable id of one record of a run: the same over retries and over duplicates in the log.
-
-    *part* is the seq of an event, `finalized` or `environment` for the other records.
-    """
-    # Lengths keep ("a", "bc") and ("ab", "c") apart.
-    message = f"{len(tenant)}:{tenant}{len(run_id)}:{run_id}{part}"
-    return f"evt_{hashlib.sha256(message.encode()).hexdigest()[:32]}"
 
 
 def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None:

@@ -8,20 +8,12 @@ A record that bears a `gateway-mac` of ours was checked at the door: schema and 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas import headers as header_names
 from schemas import strictjson
 from schemas.canonical import event_digest
 from schemas.credentials import Agent, Credentials, CurrentCredentials, Tenant, decide
 from schemas.errors import Fault, Invalid, Poison, Reason
 from schemas.event_rules import (
-    ACTOR_PATTERN,
     ENVIRONMENT_BYTES_MAX,
-    EVENT_BYTES_MAX,
-    ID_PATTERN,
-    META_BYTES_MAX,
-    SEQ_MAX,
-    TYPE_CHARACTERS_MAX,
-    TYPE_PATTERN,
     agent_id_of,
     event_faults,
     exceeds,
@@ -29,30 +21,10 @@ from schemas.event_rules import (
     size_faults,
 )
 from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
-from schemas.signature import event_signature_holds, record_mac_holds
+from schemas.seal import is_sealed
+from schemas.signature import event_signature_holds
 
 PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event
-
-# The rules of `event_rules` belong to validity, and most callers take them from here.
-__all__ = [
-    "ACTOR_PATTERN",
-    "ENVIRONMENT_BYTES_MAX",
-    "EVENT_BYTES_MAX",
-    "ID_PATTERN",
-    "META_BYTES_MAX",
-    "SEQ_MAX",
-    "TYPE_CHARACTERS_MAX",
-    "TYPE_PATTERN",
-    "Rejection",
-    "agent_id_of",
-    "check_direct",
-    "check_record",
-    "event_faults",
-    "is_id",
-    "is_sealed",
-    "signature_fault",
-    "size_faults",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +53,7 @@ def check_record(
     Raises:
         Poison: it holds a NUL, which no text column can keep.
     """
-    if is_sealed(topic=topic, key=key, value=value, headers=dict(headers), credentials=credentials):
+    if is_sealed(topic=topic, key=key, value=value, headers=dict(headers), secrets=credentials.gateway.mac_secrets):
         return None
     return check_direct(record, key=key, credentials=credentials)
 
@@ -101,16 +73,6 @@ def check_record_now(
         credentials,
         refuses=lambda rejection: rejection is not None,
     )
-
-
-def is_sealed(
-    *, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes | None], credentials: Credentials
-) -> bool:
-    """Say whether a gateway of ours vouches for these bytes, their key and the tenant in the headers."""
-    mac, tenant = headers.get(header_names.GATEWAY_MAC), headers.get(header_names.TENANT)
-    if mac is None or tenant is None or key is None or value is None:
-        return False
-    return record_mac_holds(mac, credentials.gateway.mac_secrets, topic=topic, key=key, tenant=tenant, value=value)
 
 
 def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentials) -> Rejection | None:

@@ -13,7 +13,8 @@ from schemas.catalogue import CODEC
 from schemas.credentials import Agent, Credentials, Gateway, Tenant
 from schemas.events import Record, RunEvent
 from schemas.objects import reference_to
-from schemas.signature import record_mac, sign_event
+from schemas.seal import record_mac
+from schemas.signature import sign_event
 
 TENANT = "demo"
 RUN = "run-1"

@@ -14,7 +14,7 @@ from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from schemas import credentials, toml_text
 from schemas.credentials import Agent, Credentials, fields
-from schemas.validity import is_id
+from schemas.event_rules import is_id
 
 SECRETS_MAX = 2  # the newest, and the one before it until every process of the agent has the newest
 

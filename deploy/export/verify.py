@@ -17,7 +17,8 @@ from schemas.canonical import event_digest
 from schemas.chain import CHAIN_START, link
 from schemas.credentials import Agent
 from schemas.errors import Invalid
-from schemas.validity import agent_id_of, event_faults, is_id, signature_fault
+from schemas.event_rules import agent_id_of, event_faults, is_id
+from schemas.validity import signature_fault
 
 HEADER_FIELDS = {"format", "version", "run_id", "status", "finalized", "exported_at", "seal"}
 EVENT_FIELDS = {

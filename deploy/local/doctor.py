@@ -21,9 +21,9 @@ from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
-from schemas import telemetry
 from schemas.catalogue import all_topics, groups_among
 from schemas.lookups import admin_client
+from schemas.runs.telemetry import WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 
 Subject = TypeVar("Subject")
@@ -183,7 +183,7 @@ def _tables(postgres: str) -> str:
 
 def _direct_producers(persistence: str) -> str:
     """Return what *persistence*, at its management URL, says of records that others write to run.events."""
-    count = metrics.total(persistence, telemetry.WRONG_PARTITION)
+    count = metrics.total(persistence, WRONG_PARTITION)
     if count:
         raise Failed(
             f"{count:.0f} records were in another partition than their key's since persistence started, so that their "

@@ -10,8 +10,7 @@ from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
 from gateway.judging.judge import judged
 from gateway.judging.questions import EnvironmentQuestion
-from schemas.events import EnvironmentCaptured
-from schemas.headers import ENVIRONMENT_PART
+from schemas.events import ENVIRONMENT_PART, EnvironmentCaptured
 
 
 async def capture_environment(call: Call) -> web.Response:

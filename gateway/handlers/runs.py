@@ -13,8 +13,7 @@ from gateway.judging.judge import judged
 from gateway.judging.questions import FinalizationQuestion
 from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
 from gateway.queries.runs import RunFilter
-from schemas.events import RunFinalized
-from schemas.headers import FINALIZED_PART
+from schemas.events import FINALIZED_PART, RunFinalized
 from schemas.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
 

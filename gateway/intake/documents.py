@@ -19,9 +19,7 @@ from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid
-from schemas.events import RunStatus
-from schemas.strictjson import NotJson
-from schemas.validity import (
+from schemas.event_rules import (
     ACTOR_PATTERN,
     ID_PATTERN,
     SEQ_MAX,
@@ -31,6 +29,8 @@ from schemas.validity import (
     is_id,
     size_faults,
 )
+from schemas.events import RunStatus
+from schemas.strictjson import NotJson
 
 BATCH_EVENTS_MAX = 1_000
 # A list with more commas may be one of millions of elements, of a hundred bytes of memory each; most stand in payloads.

@@ -12,10 +12,10 @@ from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.intake.refusals import Refusal
 from schemas.credentials import Credentials, Principal
 from schemas.errors import Invalid
+from schemas.event_rules import agent_id_of
 from schemas.events import RunEvent
 from schemas.objects import is_large, reference_to
 from schemas.strictjson import NotJson
-from schemas.validity import agent_id_of
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,10 @@ from datetime import datetime
 import msgspec
 
 from schemas import headers
-from schemas.events import RunEvent, RunRecord
+from schemas.events import RunEvent, RunRecord, event_id
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.topics import RUN_EVENTS
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
     """
     topic, key, value = RUN_EVENTS.name, record.run_id.encode(), RUN_CODEC.encode(record)
     bears: list[tuple[str, bytes]] = [
-        (headers.EVENT_ID, headers.event_id(record.tenant, record.run_id, part).encode()),
+        (headers.EVENT_ID, event_id(record.tenant, record.run_id, part).encode()),
         (headers.TENANT, record.tenant.encode()),
         (headers.TRACEPARENT, stamp.traceparent.encode()),
         (headers.RECEIVED_AT, headers.timestamp(stamp.received_at)),

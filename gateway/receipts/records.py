@@ -6,9 +6,17 @@ from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.credentials import Principal, Right
 from schemas.errors import Poison
-from schemas.events import EndpointState, EnvironmentCaptured, RunEvent, RunFinalized
+from schemas.events import (
+    ENVIRONMENT_PART,
+    FINALIZED_PART,
+    EndpointState,
+    EnvironmentCaptured,
+    RunEvent,
+    RunFinalized,
+    event_id,
+)
 
-_PARTS = {RunFinalized: headers.FINALIZED_PART, EnvironmentCaptured: headers.ENVIRONMENT_PART}
+_PARTS = {RunFinalized: FINALIZED_PART, EnvironmentCaptured: ENVIRONMENT_PART}
 
 
 def describe(record: LogRecord) -> RecordView:
@@ -35,7 +43,7 @@ def describe(record: LogRecord) -> RecordView:
         tenant=None if of_run is None else of_run.tenant,
         run_id=None if of_run is None else of_run.run_id,
         seq=seq_or_none,
-        event_id=headers.event_id(of_run.tenant, of_run.run_id, part) if of_run and part else None,
+        event_id=event_id(of_run.tenant, of_run.run_id, part) if of_run and part else None,
         key=text(record.key),
         written_at=record.written_at,
         problem=None,

@@ -15,7 +15,8 @@ from schemas.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.events import RunEvent, RunFinalized, RunRecord
 from schemas.runs.codec import RUN_CODEC
-from schemas.validity import check_record_now, is_sealed
+from schemas.seal import is_sealed
+from schemas.validity import check_record_now
 
 
 class PartitionTail:
@@ -118,7 +119,11 @@ class PartitionTail:
         tenant = bears.get(header_names.TENANT)
         sealed = decide(
             lambda by: is_sealed(
-                topic=record.place.topic, key=record.key, value=record.value, headers=bears, credentials=by
+                topic=record.place.topic,
+                key=record.key,
+                value=record.value,
+                headers=bears,
+                secrets=by.gateway.mac_secrets,
             ),
             self._credentials,
             refuses=operator.not_,

@@ -24,6 +24,7 @@ from processors.runtime.payloads import ObstorePayloads
 from schemas import settings, telemetry
 from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.endpoints import Endpoint, watch
+from schemas.runs.telemetry import OF_EVALUATION, WEBHOOK_BREAKER_CLOSED
 from schemas.runs.topics import EVALUATION
 from schemas.settings import SettingsInvalid
 
@@ -47,7 +48,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     if live is None:
         raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
     group = live if replay is None else live.replaying(replay.id)
-    instruments = telemetry.Telemetry(telemetry.OF_EVALUATION)
+    instruments = telemetry.Telemetry(OF_EVALUATION)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     async with AsyncExitStack() as stack:
         if replay is None:
@@ -71,7 +72,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
             breaker=breaker,
             concurrency=endpoint().concurrency,
         )
-        instruments[telemetry.WEBHOOK_BREAKER_CLOSED].labels(name).set_function(lambda: breaker.is_closed)
+        instruments[WEBHOOK_BREAKER_CLOSED].labels(name).set_function(lambda: breaker.is_closed)
         code = await run_group(
             group,
             forwarder.forward,

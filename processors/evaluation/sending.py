@@ -12,7 +12,8 @@ import msgspec
 from processors.evaluation.addresses import url_fault
 from processors.evaluation.webhook import Message, signed_headers
 from schemas.endpoints import Endpoint
-from schemas.telemetry import WEBHOOK_DURATION, WEBHOOKS, Telemetry
+from schemas.runs.telemetry import WEBHOOK_DURATION, WEBHOOKS
+from schemas.telemetry import Telemetry
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200

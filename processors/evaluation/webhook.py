@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from processors.runtime.outcomes import Arrival
 from schemas import documents, headers
 from schemas.documents import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
-from schemas.events import RunEvent, RunFinalized
+from schemas.events import FINALIZED_PART, RunEvent, RunFinalized, event_id
 from schemas.objects import Kept
 
 # W3C Trace Context: anything else is not handed on.
@@ -67,10 +67,10 @@ def message_of(arrival: Arrival, kept: Kept | None = None) -> Message:
     else:
         assert isinstance(record, RunFinalized), "an environment is wanted by nobody"
         run = documents.finalized_document(record)
-        part, kind, happened_at = headers.FINALIZED_PART, RUN_FINALIZED, run.finalized_at
+        part, kind, happened_at = FINALIZED_PART, RUN_FINALIZED, run.finalized_at
         data = FinalizedData(tenant=record.tenant, wal_id=wal_id, run=run)
     return Message(
-        id=headers.event_id(record.tenant, record.run_id, part),
+        id=event_id(record.tenant, record.run_id, part),
         body=msgspec.json.encode(Body(type=kind, timestamp=happened_at, data=data)),
         traceparent=_traceparent(arrival.headers),
     )

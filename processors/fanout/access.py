@@ -11,7 +11,7 @@ from processors.fanout.refusals import Refused
 from processors.fanout.tickets import Tickets
 from schemas.credentials import Credentials, CurrentCredentials, KeyRefused, Principal, Right, authenticate, decide
 from schemas.errors import ErrorCode
-from schemas.validity import is_id
+from schemas.event_rules import is_id
 
 BEARER = "Bearer "
 

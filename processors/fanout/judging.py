@@ -10,7 +10,7 @@ from schemas.errors import Poison
 from schemas.events import EnvironmentCaptured
 from schemas.runs.codec import TRACE_CODEC
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.validity import is_sealed
+from schemas.seal import is_sealed
 
 
 def judge(partition: Partition, records: Sequence[RawRecord], credentials: CurrentCredentials) -> Sequence[Told]:
@@ -36,7 +36,13 @@ def judge(partition: Partition, records: Sequence[RawRecord], credentials: Curre
 
 
 def _is_sealed(raw: RawRecord, credentials: Credentials) -> bool:
-    return is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=dict(raw.headers), credentials=credentials)
+    return is_sealed(
+        topic=raw.topic,
+        key=raw.key,
+        value=raw.value,
+        headers=dict(raw.headers),
+        secrets=credentials.gateway.mac_secrets,
+    )
 
 
 def _traces(partition: Partition, sealed: Sequence[RawRecord]) -> Iterator[Told]:

@@ -21,6 +21,7 @@ from processors.runtime.errors import Transient
 from processors.runtime.health import Health
 from processors.runtime.management import management_runner
 from schemas import telemetry
+from schemas.runs.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION
 from schemas.settings import ManagementSettings
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
@@ -103,7 +104,7 @@ class Duties:
         except Transient as reason:
             return str(reason)
         finally:
-            self._instruments[telemetry.MAINTENANCE_DURATION].labels(duty.name, outcome).observe(monotonic() - began_s)
+            self._instruments[MAINTENANCE_DURATION].labels(duty.name, outcome).observe(monotonic() - began_s)
         if outcome == "done":
-            self._instruments[telemetry.MAINTENANCE_DONE].labels(duty.name).set_to_current_time()
+            self._instruments[MAINTENANCE_DONE].labels(duty.name).set_to_current_time()
         return None

@@ -21,6 +21,13 @@ from processors.maintenance.store import RetentionStore
 from processors.runtime.health import Health
 from processors.runtime.order import Order
 from schemas import settings, telemetry
+from schemas.runs.telemetry import (
+    OF_MAINTENANCE,
+    RETENTION_HELD_RUNS,
+    RETENTION_REMOVED,
+    RETENTION_REMOVED_BYTES,
+    RUNS_ABANDONED,
+)
 from schemas.runs.topics import PERSISTENCE
 
 log = structlog.get_logger()
@@ -40,13 +47,13 @@ async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
     opened = partial(RetentionStore.opened, config.postgres)
     async with opened():
         pass  # the tables are those that this code knows
-    health, instruments = Health(), telemetry.Telemetry(telemetry.OF_MAINTENANCE)
+    health, instruments = Health(), telemetry.Telemetry(OF_MAINTENANCE)
 
     def removed(what: str, number: int) -> None:
         if what == "bytes":
-            instruments[telemetry.RETENTION_REMOVED_BYTES].inc(number)
+            instruments[RETENTION_REMOVED_BYTES].inc(number)
         else:
-            instruments[telemetry.RETENTION_REMOVED].labels(what).inc(number)
+            instruments[RETENTION_REMOVED].labels(what).inc(number)
 
     removal = _retention_pass(config, removed)
     progress = KafkaProgress(config.kafka.bootstrap, [PERSISTENCE])
@@ -54,10 +61,10 @@ async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
 
     async def retain() -> None:
         report = await removal.carry_out(retention(), dry_run=False)
-        instruments[telemetry.RETENTION_HELD_RUNS].set(report.held_runs)
+        instruments[RETENTION_HELD_RUNS].set(report.held_runs)
 
     async def abandon() -> None:
-        instruments[telemetry.RUNS_ABANDONED].inc(await abandonment.carry_out())
+        instruments[RUNS_ABANDONED].inc(await abandonment.carry_out())
 
     duties = [Duty(name="retention", period_s=config.period_s, work=retain)]
     if idle:

@@ -12,7 +12,7 @@ from schemas import headers
 from schemas.events import TraceRecord
 from schemas.runs.codec import TRACE_CODEC
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 
 
 def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement) -> Handler:

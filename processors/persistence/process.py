@@ -17,6 +17,7 @@ from processors.runtime.order import Order
 from schemas import settings, telemetry
 from schemas.credentials import CredentialsFile, FileCredentials
 from schemas.replays import Replay
+from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 
 log = structlog.get_logger()
@@ -29,10 +30,10 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     group = PERSISTENCE if replay is None else PERSISTENCE.replaying(replay.id)
     writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
-    instruments = telemetry.Telemetry(telemetry.OF_PERSISTENCE)
+    instruments = telemetry.Telemetry(OF_PERSISTENCE)
     placement = Placement(
         PartitionCount(config.kafka.bootstrap, group.source.name),
-        instruments[telemetry.WRONG_PARTITION].labels(group.source.name, group.name),
+        instruments[WRONG_PARTITION].labels(group.source.name, group.name),
     )
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()

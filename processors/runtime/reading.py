@@ -9,8 +9,9 @@ from processors.runtime.redrive import restore
 from schemas.credentials import Credentials
 from schemas.errors import Poison, Reason
 from schemas.runs.codec import RUN_CODEC
+from schemas.seal import is_sealed
 from schemas.topics import RECORD_BYTES_MAX
-from schemas.validity import check_direct, is_sealed
+from schemas.validity import check_direct
 
 
 class Unreadable(NamedTuple):
@@ -40,12 +41,13 @@ def read(records: Sequence[RawRecord], credentials: Credentials) -> tuple[list[A
     """Sort *records*, in log order, into those that decode, each with what validity says of it, and poison."""
     arrivals: list[Arrival] = []
     unreadable: list[Unreadable] = []
+    secrets = credentials.gateway.mac_secrets
     for raw in records:
         if (why := _unhandled(raw)) is not None:
             unreadable.append(Unreadable(raw, why, len(arrivals)))
             continue
         headers = dict(raw.headers)
-        sealed = is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=headers, credentials=credentials)
+        sealed = is_sealed(topic=raw.topic, key=raw.key, value=raw.value, headers=headers, secrets=secrets)
         try:
             record = RUN_CODEC.decode(raw.value)
             rejection = None if sealed else check_direct(record, key=raw.key, credentials=credentials)

@@ -12,10 +12,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.credentials import CredentialsFile
-from schemas.events import RunEvent
+from schemas.events import RunEvent, event_id
 from schemas.producer import producer_config
 from schemas.runs.topics import RUN_EVENTS
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 from tests.bench.bare_loop import rows_per_s
 from tests.builders import event, run_event
 from tests.stack import RunningStack, wait_until
@@ -54,7 +54,7 @@ def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> P
                     key=key,
                     value=value,
                     headers=[
-                        (headers.EVENT_ID, headers.event_id(record.tenant, record.run_id, record.seq)),
+                        (headers.EVENT_ID, event_id(record.tenant, record.run_id, record.seq)),
                         (headers.TENANT, record.tenant),
                         (headers.SEQ, str(record.seq)),
                         (headers.RECEIVED_AT, "2026-01-01T00:00:00.000Z"),

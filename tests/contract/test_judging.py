@@ -33,10 +33,10 @@ from gateway.judging.questions import (
 from schemas.canonical import canonical, event_digest
 from schemas.credentials import Credentials, Principal
 from schemas.errors import Invalid
+from schemas.event_rules import EVENT_BYTES_MAX
 from schemas.events import RunStatus
 from schemas.strictjson import NotJson
 from schemas.telemetry import JUDGE_ENDED, JUDGE_WAITING, OF_GATEWAY, Telemetry
-from schemas.validity import EVENT_BYTES_MAX
 from tests import builders
 from tests.packing import MIB, PACK, bomb
 

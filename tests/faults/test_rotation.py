@@ -11,7 +11,7 @@ from confluent_kafka import Message
 from schemas.headers import GATEWAY_MAC, TENANT
 from schemas.rotation import SIGN_AFTER_S
 from schemas.runs.topics import RUN_EVENTS
-from schemas.signature import record_mac_holds
+from schemas.seal import record_mac_holds
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while

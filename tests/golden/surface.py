@@ -21,6 +21,7 @@ from gateway.routes import ROUTES
 from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
 from schemas import telemetry
 from schemas.catalogue import GROUPS, all_topics
+from schemas.runs.telemetry import OF_EVALUATION, OF_MAINTENANCE, OF_PERSISTENCE
 from schemas.runs.topics import EVALUATION
 from schemas.settings import declarations
 
@@ -35,10 +36,10 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
 )
 METRICS = {
     "gateway": telemetry.OF_GATEWAY,
-    "persistence": telemetry.OF_PERSISTENCE,
+    "persistence": OF_PERSISTENCE,
     "fanout": telemetry.OF_FANOUT,
-    "evaluation": telemetry.OF_EVALUATION,
-    "maintenance": telemetry.OF_MAINTENANCE,
+    "evaluation": OF_EVALUATION,
+    "maintenance": OF_MAINTENANCE,
 }
 
 

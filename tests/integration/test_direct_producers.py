@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from schemas import headers, telemetry
+from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.partitioner import partition_of
+from schemas.runs.telemetry import WRONG_PARTITION
 from tests import builders
 from tests.faults.processes import metric
 from tests.integration.test_integrity import integrity
@@ -141,7 +142,7 @@ def test_a_wrong_partitioner_is_noticed_and_costs_no_event(
     assert (shown["event_count"], shown["wrong_partition"], shown["complete"]) == (count, count, True)
     record = client.receipt(f"{builders.TOPIC}/{rows[0][1]}/{rows[0][2]}")["record"]
     assert (record["wrong_partition"], record["key_partition"]) == (True, home)
-    assert metric(stack.addresses.management["persistence"], telemetry.WRONG_PARTITION.name) >= count
+    assert metric(stack.addresses.management["persistence"], WRONG_PARTITION.name) >= count
     with pytest.raises(TidegateFailed, match=r"another partition than their key's(.|\n)*murmur2"):
         stack.command("doctor", "--json")
     assert f"{count} records" in stack.command("run", "show", run_id)

@@ -36,10 +36,10 @@ from processors.runtime.failpoints import Failpoint
 from schemas import chain, headers, migrations, settings
 from schemas.catalogue import CODEC
 from schemas.endpoints import DEFAULT
+from schemas.event_rules import SEQ_MAX
 from schemas.objects import INLINE_BYTES_MAX, reference_to
 from schemas.producer import producer_config
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
-from schemas.validity import SEQ_MAX
 from tests import builders
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import ROOT, held_down, own_process, paused

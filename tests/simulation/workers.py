@@ -14,6 +14,7 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from schemas import telemetry
+from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 from tests.builders import MAC_SECRET, Raw, credentials
 from tests.fakes import InForce
@@ -24,7 +25,7 @@ from tests.simulation.tables import Database, Judge, Tables, Writer
 REVOKE_DRAIN_S = 8.0
 
 # One for all simulations: making the metrics takes longer than most of them.
-INSTRUMENTS = telemetry.Telemetry(telemetry.OF_PERSISTENCE)
+INSTRUMENTS = telemetry.Telemetry(OF_PERSISTENCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class Worker:
                 Database(tables, calls, judge=parts.judge),  # type: ignore[arg-type]  # a fake of the same shape
                 writer,  # type: ignore[arg-type]  # the same
                 lambda: MAC_SECRET,
-                Placement(_partition_count, INSTRUMENTS[telemetry.WRONG_PARTITION].labels("run.events", "persistence")),
+                Placement(_partition_count, INSTRUMENTS[WRONG_PARTITION].labels("run.events", "persistence")),
             ),
             dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
             credentials=InForce(credentials()),

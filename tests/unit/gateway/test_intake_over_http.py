@@ -9,9 +9,9 @@ from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
 from schemas import headers
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from schemas.signature import record_mac_holds
-from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
+from schemas.event_rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
+from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus, event_id
+from schemas.seal import record_mac_holds
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 
@@ -34,7 +34,7 @@ async def test_an_event_becomes_one_record_and_its_receipt(served: Served) -> No
     bears = dict(record.headers)
     mac = bears.pop(headers.GATEWAY_MAC)
     assert bears == {
-        headers.EVENT_ID: headers.event_id(builders.TENANT, builders.RUN, 1).encode(),
+        headers.EVENT_ID: event_id(builders.TENANT, builders.RUN, 1).encode(),
         headers.TENANT: builders.TENANT.encode(),
         headers.SEQ: b"1",
         headers.TRACEPARENT: trace.encode(),

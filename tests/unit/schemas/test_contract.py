@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas import headers, migrations, settings, telemetry
+from schemas import migrations, settings, telemetry
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
+from schemas.events import event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS, RUN_TRACES
 from schemas.settings import KafkaSettings, SettingsInvalid, setting
 
@@ -67,11 +68,11 @@ def test_a_topic_states_its_broker_settings() -> None:
 
 def test_an_event_id_depends_on_every_part_and_its_boundary() -> None:
     ids = {
-        headers.event_id("a", "bc", 1), headers.event_id("ab", "c", 1), headers.event_id("a", "bc", 11),
-        headers.event_id("a", "bc1", 1), headers.event_id("a", "bc", "finalized"),
+        event_id("a", "bc", 1), event_id("ab", "c", 1), event_id("a", "bc", 11),
+        event_id("a", "bc1", 1), event_id("a", "bc", "finalized"),
     }  # fmt: skip
     assert len(ids) == 5
-    assert headers.event_id("a", "bc", 1) == headers.event_id("a", "bc", 1)
+    assert event_id("a", "bc", 1) == event_id("a", "bc", 1)
 
 
 def test_migrations_are_numbered_without_gaps() -> None:

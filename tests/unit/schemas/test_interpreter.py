@@ -16,7 +16,8 @@ subprocess.run(module_command("schemas.started", "x"), env=module_environment(),
 JUDGES = """
 import asyncio
 from gateway.judging.process import JudgeProcess
-from schemas.telemetry import OF_GATEWAY, Telemetry
+from schemas.telemetry import OF_GATEWAY
+from schemas.telemetry import Telemetry
 
 async def main():
     async with JudgeProcess(Telemetry(OF_GATEWAY)) as judge:

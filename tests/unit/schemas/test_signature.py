@@ -6,7 +6,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.signature import event_signature_holds, record_mac, record_mac_holds, sign_event
+from schemas.seal import record_mac, record_mac_holds
+from schemas.signature import event_signature_holds, sign_event
 from tests.builders import event
 
 RECORD = {"topic": "run.events", "key": b"run-1", "tenant": b"demo", "value": b"body"}

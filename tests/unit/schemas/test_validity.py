@@ -9,8 +9,9 @@ import pytest
 from gateway.intake.documents import parse_event
 from schemas.catalogue import CODEC
 from schemas.errors import Invalid, Poison, Reason
+from schemas.event_rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, event_faults, size_faults
 from schemas.events import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus
-from schemas.validity import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, Rejection, check_record, event_faults, size_faults
+from schemas.validity import Rejection, check_record
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
 

@@ -12,7 +12,7 @@ from schemas.catalogue import CODEC
 from schemas.credentials import Credentials, Gateway
 from schemas.events import RunFinalized, RunStatus
 from schemas.objects import reference_to, to_json
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 from tests import builders
 from tests.fakes import InForce
 

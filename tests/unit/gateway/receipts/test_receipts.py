@@ -20,7 +20,7 @@ from gateway.receipts.views import Effect, WalReceipt
 from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.credentials import Principal, Right
-from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord
+from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord, event_id
 from schemas.positions import Fault
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from schemas.topics import Group
@@ -102,7 +102,7 @@ async def test_a_record_that_waits_says_how_far_behind_the_group_is() -> None:
     assert receipt.record is not None
     told = receipt.record
     assert (told.name, told.tenant, told.run_id, told.seq) == ("RunEvent", builders.TENANT, builders.RUN, 1)
-    assert told.event_id == headers.event_id(builders.TENANT, builders.RUN, 1)
+    assert told.event_id == event_id(builders.TENANT, builders.RUN, 1)
 
 
 async def test_committed_at_the_record_is_not_yet_past_it() -> None:
@@ -131,7 +131,7 @@ async def test_the_store_is_told_that_a_record_is_an_environment() -> None:
     assert store.looks == [(PLACE, RecordIdentity(run_id=builders.RUN, environment=True))]
     assert receipt is not None
     assert receipt.record is not None
-    assert receipt.record.event_id == headers.event_id(builders.TENANT, builders.RUN, "environment")
+    assert receipt.record.event_id == event_id(builders.TENANT, builders.RUN, "environment")
 
 
 async def test_a_dead_letter_says_why_and_where_it_lies() -> None:
@@ -341,7 +341,7 @@ async def test_a_dead_letter_of_another_record_that_had_the_place_before_is_not_
     other = letter(**{headers.EVENT_ID: "evt_of_another"})
     group = only_group(await receipt_of(record(), letters={PLACE: other}))
     assert group.effect.outcome == "unknown"
-    same = letter(**{headers.EVENT_ID: headers.event_id(builders.TENANT, builders.RUN, 1)})
+    same = letter(**{headers.EVENT_ID: event_id(builders.TENANT, builders.RUN, 1)})
     assert only_group(await receipt_of(record(), letters={PLACE: same})).effect.outcome == "dead_lettered"
 
 

@@ -26,7 +26,7 @@ from gateway.sequence.tail import PartitionTail
 from schemas.credentials import Gateway
 from schemas.events import RunStatus
 from schemas.objects import INLINE_BYTES_MAX
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 from tests import builders
 from tests.fakes import InForce, log_record
 from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer

@@ -16,8 +16,7 @@ from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from schemas.endpoints import Endpoint, new_secret
 from schemas.errors import Reason
-from schemas.events import BreakerState
-from schemas.headers import event_id
+from schemas.events import BreakerState, event_id
 from schemas.validity import Rejection
 from tests.builders import event, raw, referring, run_event
 from tests.fakes import MemoryPayloads

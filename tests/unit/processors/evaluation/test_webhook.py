@@ -8,9 +8,8 @@ from standardwebhooks import Webhook
 
 from processors.evaluation.webhook import message_of, signed_headers
 from processors.runtime.outcomes import Arrival
-from schemas import headers
 from schemas.endpoints import new_secret
-from schemas.events import RunFinalized, RunRecord, RunStatus
+from schemas.events import RunFinalized, RunRecord, RunStatus, event_id
 from tests.builders import event, raw, run_event
 
 NOW = datetime.now(UTC)
@@ -50,13 +49,13 @@ def test_an_event_is_told_as_it_was_sent_with_its_place() -> None:
 
 def test_the_id_is_the_same_for_every_copy_in_the_log() -> None:
     first, second = message_of(arrival(run_event(), offset=1)), message_of(arrival(run_event(), offset=9))
-    assert first.id == second.id == headers.event_id("demo", "run-1", 1)
+    assert first.id == second.id == event_id("demo", "run-1", 1)
 
 
 def test_the_end_of_a_run_is_told_under_its_own_id() -> None:
     end = RunFinalized(tenant="demo", run_id="run-1", status=RunStatus.FAILED, finalized_at=NOW)
     message = message_of(arrival(end))
-    assert message.id == headers.event_id("demo", "run-1", "finalized")
+    assert message.id == event_id("demo", "run-1", "finalized")
     body = json.loads(message.body)
     assert (body["type"], body["data"]["run"]["status"]) == ("run_finalized", "failed")
 

@@ -11,7 +11,7 @@ from schemas.catalogue import CODEC
 from schemas.credentials import Gateway
 from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 from tests.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
 from tests.fakes import InForce
 from tests.unit.gateway.conftest import NOW

@@ -14,6 +14,7 @@ from processors.maintenance.store import PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
 from schemas import telemetry
+from schemas.runs.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION, OF_MAINTENANCE
 from schemas.settings import ManagementSettings
 
 
@@ -25,7 +26,7 @@ def management() -> ManagementSettings:
 
 
 def instruments() -> telemetry.Telemetry:
-    return telemetry.Telemetry(telemetry.OF_MAINTENANCE)
+    return telemetry.Telemetry(OF_MAINTENANCE)
 
 
 async def test_a_duty_that_fails_is_tried_again_and_sigterm_cuts_it_off(management: ManagementSettings) -> None:
@@ -53,11 +54,11 @@ async def test_a_duty_that_fails_is_tried_again_and_sigterm_cuts_it_off(manageme
         os.kill(os.getpid(), signal.SIGTERM)
         assert await running == 0
     assert seen == ["ready", "degraded", "ready", "ready"]
-    done = counted.registry.get_sample_value(telemetry.MAINTENANCE_DONE.name, {"duty": "retention"})
+    done = counted.registry.get_sample_value(MAINTENANCE_DONE.name, {"duty": "retention"})
     assert done is not None
     for outcome in ("failed", "elsewhere", "done"):
         labels = {"duty": "retention", "outcome": outcome}
-        assert counted.registry.get_sample_value(f"{telemetry.MAINTENANCE_DURATION.name}_count", labels) == 1.0 + (
+        assert counted.registry.get_sample_value(f"{MAINTENANCE_DURATION.name}_count", labels) == 1.0 + (
             outcome == "failed"  # what was cut off
         )
 

@@ -10,6 +10,7 @@ from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival
 from schemas import telemetry
 from schemas.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.runs.telemetry import WRONG_PARTITION
 from tests.builders import RUN, raw, run_event
 
 PARTITIONS = 8
@@ -30,11 +31,11 @@ async def count() -> int:
 
 
 async def counted(*arrivals: Arrival) -> float | None:
-    instruments = telemetry.Telemetry((telemetry.WRONG_PARTITION,))
-    placement = Placement(count, instruments[telemetry.WRONG_PARTITION].labels("run.events", "persistence"))
+    instruments = telemetry.Telemetry((WRONG_PARTITION,))
+    placement = Placement(count, instruments[WRONG_PARTITION].labels("run.events", "persistence"))
     assert await placement.check(arrivals) == PARTITIONS
     labels = {"topic": "run.events", "group": "persistence"}
-    return instruments.registry.get_sample_value(telemetry.WRONG_PARTITION.name, labels)
+    return instruments.registry.get_sample_value(WRONG_PARTITION.name, labels)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,6 @@ async def test_while_kafka_does_not_say_how_many_partitions_there_are_nothing_is
     async def away() -> int:
         raise Transient("Kafka does not answer")
 
-    instruments = telemetry.Telemetry((telemetry.WRONG_PARTITION,))
+    instruments = telemetry.Telemetry((WRONG_PARTITION,))
     with pytest.raises(Transient):
-        await Placement(away, instruments[telemetry.WRONG_PARTITION].labels("t", "g")).check([])
+        await Placement(away, instruments[WRONG_PARTITION].labels("t", "g")).check([])

@@ -13,8 +13,8 @@ from processors.persistence.tally import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
 from processors.persistence.trace import Missing, Removed, StoredEvent, Trace
 from schemas import strictjson
 from schemas.chain import CHAIN_START, head, link
+from schemas.event_rules import SEQ_MAX
 from schemas.runs.topics import RUN_TRACES
-from schemas.validity import SEQ_MAX
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

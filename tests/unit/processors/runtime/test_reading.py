@@ -3,7 +3,7 @@
 from processors.runtime.reading import read
 from schemas import headers
 from schemas.errors import Reason
-from schemas.signature import record_mac
+from schemas.seal import record_mac
 from schemas.topics import RECORD_BYTES_MAX
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 

@@ -1,0 +1,73 @@
+"""The metrics of the processes that handle runs."""
+
+from schemas.telemetry import OF_PROCESSORS, Kind, Metric
+
+WRONG_PARTITION = Metric(
+    name="tidegate_wrong_partition_records_total",
+    kind=Kind.COUNTER,
+    help="Direct records in another partition than murmur2 gives their key, each time that they are handled",
+    labels=("topic", "group"),
+)
+WEBHOOKS = Metric(
+    name="tidegate_webhooks_total",
+    kind=Kind.COUNTER,
+    help="Attempts at a webhook, by what they came to",
+    labels=("endpoint", "verdict"),
+)
+WEBHOOK_DURATION = Metric(
+    name="tidegate_webhook_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="From the start of an attempt to the end of its answer",
+    labels=("endpoint",),
+)
+WEBHOOK_BREAKER_CLOSED = Metric(
+    name="tidegate_webhook_breaker_closed",
+    kind=Kind.GAUGE,
+    help="1 while the endpoint is sent to, 0 while its breaker is open, half-open or the endpoint is disabled",
+    labels=("endpoint",),
+)
+RETENTION_REMOVED = Metric(
+    name="tidegate_retention_removed_total",
+    kind=Kind.COUNTER,
+    help="What retention removed: runs that lost their events, those events, rejected records, objects",
+    labels=("what",),
+)
+RETENTION_REMOVED_BYTES = Metric(
+    name="tidegate_retention_removed_bytes_total",
+    kind=Kind.COUNTER,
+    help="Bytes that retention removed, as they were stored",
+)
+RETENTION_HELD_RUNS = Metric(
+    name="tidegate_retention_held_runs",
+    kind=Kind.GAUGE,
+    help="Runs old enough to lose their events that a consumer group has yet to pass, at the last pass",
+)
+RUNS_ABANDONED = Metric(
+    name="tidegate_runs_abandoned_total",
+    kind=Kind.COUNTER,
+    help="Open runs that were given up because nothing came for them",
+)
+MAINTENANCE_DURATION = Metric(
+    name="tidegate_maintenance_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="A pass of a duty (retention, abandonment), done or failed",
+    labels=("duty", "outcome"),
+    buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0),
+)
+MAINTENANCE_DONE = Metric(
+    name="tidegate_maintenance_last_done_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="When a duty was last done whole, in seconds since 1970",
+    labels=("duty",),
+)
+
+OF_PERSISTENCE = (*OF_PROCESSORS, WRONG_PARTITION)
+OF_EVALUATION = (*OF_PROCESSORS, WEBHOOKS, WEBHOOK_DURATION, WEBHOOK_BREAKER_CLOSED)
+OF_MAINTENANCE = (
+    RETENTION_REMOVED,
+    RETENTION_REMOVED_BYTES,
+    RETENTION_HELD_RUNS,
+    RUNS_ABANDONED,
+    MAINTENANCE_DURATION,
+    MAINTENANCE_DONE,
+)
