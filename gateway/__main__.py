@@ -37,11 +37,11 @@ from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
 from gateway.throttle import Throttle
-from schemas.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
-from schemas.logs import log_as_json
+from schemas.access.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
+from schemas.process.logs import log_as_json
+from schemas.process.settings import SettingsInvalid, effective, load
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
-from schemas.settings import SettingsInvalid, effective, load
-from schemas.telemetry import OF_GATEWAY, Telemetry
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0

@@ -25,9 +25,9 @@ from gateway.room import Room
 from gateway.routes import ROUTES, Route
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
-from schemas.credentials import CurrentCredentials
-from schemas.events import EndpointState
-from schemas.telemetry import Telemetry
+from schemas.access.credentials import CurrentCredentials
+from schemas.process.telemetry import Telemetry
+from schemas.runs.records import EndpointState
 
 
 def create_app(

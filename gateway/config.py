@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.connections import CONNECTIONS_MAX, DEADLINES
-from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from gateway.errors import ClientGone, Malformed, problem_of
 from gateway.problems import problem_response
 from gateway.trace import trace_id_of, traceparent_of
-from schemas.http_protocol import HttpProtocol
-from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, HTTP_REQUESTS, Telemetry
+from schemas.process.http_protocol import HttpProtocol
+from schemas.process.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, HTTP_REQUESTS, Telemetry
 
 log = structlog.get_logger()
 

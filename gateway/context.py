@@ -23,8 +23,8 @@ from gateway.receipts.survey import Survey
 from gateway.room import Room
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
-from schemas.credentials import Credentials, CurrentCredentials, Principal
-from schemas.telemetry import Telemetry
+from schemas.access.credentials import Credentials, CurrentCredentials, Principal
+from schemas.process.telemetry import Telemetry
 
 Clock = Callable[[], datetime]
 

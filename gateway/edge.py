@@ -22,7 +22,7 @@ from gateway.router import Router
 from gateway.routes import Route
 from gateway.trace import trace_id_of, traceparent_of
 from schemas.errors import ErrorCode
-from schemas.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Telemetry
+from schemas.process.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Telemetry
 
 CLIENT_GONE = 499  # counted, never sent: nginx's number for a client that closed before its request was whole
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.intake.limits import OverLimit, rate_limit, rate_limit_policy
-from schemas.credentials import KeyRefused
+from schemas.access.credentials import KeyRefused
 from schemas.errors import ErrorCode, Fault, Invalid
 from schemas.strictjson import NotJson
 

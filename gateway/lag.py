@@ -12,8 +12,7 @@ from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
 from gateway.receipts.survey import rates_per_s
-from schemas.runs.topics import PERSISTENCE
-from schemas.telemetry import (
+from schemas.process.telemetry import (
     ADMISSION_MULTIPLIER,
     GROUP_DISPLACED,
     GROUP_EXPIRED,
@@ -21,6 +20,7 @@ from schemas.telemetry import (
     TOPIC_UNDECIDED,
     Telemetry,
 )
+from schemas.runs.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
 

@@ -13,8 +13,8 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
 from gateway.looking import Looking
-from schemas import cursors
-from schemas.partitioner import partition_of
+from schemas.kafka import cursors
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 

@@ -14,7 +14,7 @@ from gateway.intake.codings import Coding
 from gateway.problems import ProblemDocument
 from gateway.routes import Parameter, Route
 from schemas.errors import ErrorCode
-from schemas.event_rules import ID_PATTERN
+from schemas.runs.rules import ID_PATTERN
 
 # What generators make a module or a class of, and the documentation a chapter.
 TAGS: Mapping[str, str] = {

@@ -12,7 +12,7 @@ import msgspec
 from gateway.errors import BadQuery
 from gateway.queries.runs import RunPlace, RunView, Status
 from schemas.errors import Fault
-from schemas.event_rules import SEQ_MAX, is_id
+from schemas.runs.rules import SEQ_MAX, is_id
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 500

@@ -22,9 +22,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull, Refused
 from gateway.intake.records import Outgoing
 from gateway.polled import PolledProducer
-from schemas.positions import LOST_PARTITIONS
-from schemas.producer import producer_config
-from schemas.telemetry import EVENTS_ACCEPTED, PUBLISH_DURATION, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
+from schemas.kafka.clients import producer_config
+from schemas.kafka.positions import LOST_PARTITIONS
+from schemas.process.telemetry import EVENTS_ACCEPTED, PUBLISH_DURATION, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
 LINGER_MS = 0.5  # what comes while requests are under way makes the batches: as many events a second as with 3 ms
 IN_FLIGHT_MAX = 10_000

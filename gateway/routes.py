@@ -17,9 +17,9 @@ from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, RunView, Status
 from gateway.queries.traces import TraceView
 from gateway.receipts.views import WalReceipt, WalStatus
-from schemas.credentials import Right
+from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
-from schemas.event_rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 

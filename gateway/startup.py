@@ -6,9 +6,9 @@ from confluent_kafka import KafkaException
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
-from schemas import lookups
+from schemas.kafka import lookups
+from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
-from schemas.settings import SettingsInvalid
 
 KAFKA_WAIT_S = 10.0
 

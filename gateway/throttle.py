@@ -12,7 +12,7 @@ from gateway.config import LimitSettings
 from gateway.errors import SlowedDown
 from gateway.intake.admission import Admission
 from gateway.intake.limits import Bound, Kind, Limits, OverLimit, Quota
-from schemas.credentials import Credentials, Principal
+from schemas.access.credentials import Credentials, Principal
 
 
 class Throttle:

@@ -19,11 +19,11 @@ from processors.runtime import failpoints
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.order import Order
 from processors.runtime.worker import end_process
-from schemas import replays
-from schemas.credentials import CredentialsInvalid
-from schemas.logs import log_as_json
-from schemas.replays import Replay
-from schemas.settings import SettingsInvalid
+from schemas.access.credentials import CredentialsInvalid
+from schemas.kafka import replays
+from schemas.kafka.replays import Replay
+from schemas.process.logs import log_as_json
+from schemas.process.settings import SettingsInvalid
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 

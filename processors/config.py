@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.endpoints import EndpointsSettings
-from schemas.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.runs.endpoints import EndpointsSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The contract: everything that two processes of Tidegate must agree on. Opens no socket, reads no environment."""
+"""The contract: everything that two processes of Tidegate must agree on. Importing it opens nothing."""

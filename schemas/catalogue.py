@@ -6,10 +6,10 @@ Topics are made by that command alone; brokers make none by themselves.
 
 from collections.abc import Iterable, Iterator
 
-from schemas.codec import Codec
-from schemas.events import Record
+from schemas.kafka.codec import Codec
+from schemas.kafka.topics import Domain, Group, Topic
 from schemas.runs import topics as runs
-from schemas.topics import Domain, Group, Topic
+from schemas.runs.records import Record
 
 DOMAINS: tuple[Domain, ...] = (runs.DOMAIN,)
 

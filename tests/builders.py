@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from processors.runtime.batch import Cut
-from schemas import headers
+from schemas.access.credentials import Agent, Credentials, Gateway, Tenant
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.credentials import Agent, Credentials, Gateway, Tenant
-from schemas.events import Record, RunEvent
-from schemas.objects import reference_to
-from schemas.seal import record_mac
-from schemas.signature import sign_event
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
+from schemas.objects.references import reference_to
+from schemas.runs.records import Record, RunEvent
+from schemas.runs.signature import sign_event
 
 TENANT = "demo"
 RUN = "run-1"

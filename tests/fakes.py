@@ -25,11 +25,11 @@ from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
-from schemas.credentials import Credentials
-from schemas.objects import Kept, PayloadProblem, PayloadRef, is_content_of
-from schemas.positions import Fault, Position
-from schemas.topics import Group
-from schemas.transactions import OpenTransaction
+from schemas.access.credentials import Credentials
+from schemas.kafka.positions import Fault, Position
+from schemas.kafka.topics import Group
+from schemas.kafka.transactions import OpenTransaction
+from schemas.objects.references import Kept, PayloadProblem, PayloadRef, is_content_of
 
 
 @dataclass(eq=False)

@@ -15,9 +15,9 @@ from standardwebhooks import Webhook
 
 from deploy.admin import topics
 from schemas.catalogue import all_topics
-from schemas.endpoints import new_secret
+from schemas.kafka.topics import Group
+from schemas.runs.endpoints import new_secret
 from schemas.runs.topics import EVALUATION
-from schemas.topics import Group
 from tests.faults.processes import OwnProcess, own_process
 from tests.stack import RunningStack
 

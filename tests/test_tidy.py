@@ -91,7 +91,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
                 for name in ("store", "lookup", "rows", "forgetting", "finalization", "removals")
             ),
             "processors/maintenance/session.py",
-            "schemas/postgres.py",
+            "schemas/process/postgres.py",
             "deploy/",
         ),
         "faust": (
@@ -99,11 +99,11 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             "processors/runtime/transport.py",
             "processors/runtime/worker.py",
         ),
-        "aiokafka": ("processors/runtime/", "schemas/transactions.py"),
+        "aiokafka": ("processors/runtime/", "schemas/kafka/transactions.py"),
         "toon_format": ("gateway/intake/toon.py",),
         "brotli": ("gateway/intake/codings.py",),
-        "fastavro": ("schemas/codec.py", "deploy/examples/direct_producer.py"),
-        "obstore": ("schemas/object_stores.py",),
+        "fastavro": ("schemas/kafka/codec.py", "deploy/examples/direct_producer.py"),
+        "obstore": ("schemas/objects/stores.py",),
     }
     for path in MODULES:
         name = str(path.relative_to(ROOT))

@@ -10,10 +10,10 @@ from time import monotonic, sleep
 
 from deploy.errors import Failed
 from deploy.local import settings_file
-from schemas import credentials
-from schemas.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
-from schemas.file_writing import read_failure
-from schemas.secret_files import SecretFileExposed, read_text
+from schemas.access import credentials
+from schemas.access.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
+from schemas.process.file_writing import read_failure
+from schemas.process.secret_files import SecretFileExposed, read_text
 
 LOCKED_S = 5.0  # another command holds the file for milliseconds
 LOOK_S = 0.05

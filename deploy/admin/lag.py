@@ -9,9 +9,9 @@ from confluent_kafka import TopicPartition
 
 from deploy.admin import positions, topics
 from deploy.admin.positions import GroupPosition
-from schemas.lookups import Place
-from schemas.positions import Fault
-from schemas.topics import Group
+from schemas.kafka.lookups import Place
+from schemas.kafka.positions import Fault
+from schemas.kafka.topics import Group
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.admin.reach import get
 from deploy.errors import NotReachable
-from schemas.telemetry import Metric
+from schemas.process.telemetry import Metric
 
 PAGE_BYTES_MAX = 4 * 1024 * 1024
 

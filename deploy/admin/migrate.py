@@ -4,7 +4,7 @@ import psycopg
 from psycopg import Connection
 
 from deploy.errors import Failed, NotReachable
-from schemas.migrations import Migration, migrations
+from schemas.process.migrations import Migration, migrations
 
 CONNECT_TIMEOUT_S = 10
 LOCK_ID = 0x7469646567617465  # "tidegate" in ASCII

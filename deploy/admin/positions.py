@@ -17,13 +17,12 @@ from psycopg.types.json import Json
 from deploy.admin import topics
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
-from schemas import lookups
 from schemas.catalogue import groups_among, subscriptions
-from schemas.consumer import looking_config
 from schemas.errors import Poison
-from schemas.events import RunEvent
-from schemas.lookups import Place, admin_client
-from schemas.positions import (
+from schemas.kafka import lookups
+from schemas.kafka.clients import looking_config
+from schemas.kafka.lookups import Place, admin_client
+from schemas.kafka.positions import (
     LOST_PARTITIONS,
     NO_EPOCH,
     Fault,
@@ -33,9 +32,10 @@ from schemas.positions import (
     accepting_group,
     fault,
 )
+from schemas.kafka.topics import Group
 from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import RunEvent
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
-from schemas.topics import Group
 
 TIMEOUT_S = 10.0
 TABLES_WITH_PLACES = ("trace_events", "duplicate_events", "rejected_events", "environment_snapshots", "trace_records")

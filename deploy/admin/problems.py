@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from deploy.admin.lag import PartitionLag
 from deploy.errors import Failed
 from deploy.log.dead_letters import Selection, waiting
-from schemas.events import BreakerState, EndpointState
-from schemas.positions import EXPLANATIONS, WAY_ON
-from schemas.topics import Group
-from schemas.transactions import TransactionsUnknown, open_transactions
+from schemas.kafka.positions import EXPLANATIONS, WAY_ON
+from schemas.kafka.topics import Group
+from schemas.kafka.transactions import TransactionsUnknown, open_transactions
+from schemas.runs.records import BreakerState, EndpointState
 
 TIMEOUT_S = 3.0
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
 
-from schemas.lookups import admin_client
+from schemas.kafka.lookups import admin_client
 
 TIMEOUT_S = 2.0
 ANSWER_BYTES_MAX = 1024 * 1024

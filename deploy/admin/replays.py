@@ -17,9 +17,9 @@ from deploy.admin import topics
 from deploy.admin.lag import first_timestamps_s
 from deploy.errors import Failed
 from deploy.log.reading import Edge, Start
-from schemas.lookups import admin_client
-from schemas.replays import Replay
-from schemas.topics import Group
+from schemas.kafka.lookups import admin_client
+from schemas.kafka.replays import Replay
+from schemas.kafka.topics import Group
 
 TIMEOUT_S = 10.0
 

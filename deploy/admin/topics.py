@@ -18,9 +18,9 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetada
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
 from schemas.catalogue import GROUPS, all_topics, groups_among
-from schemas.lookups import admin_client
+from schemas.kafka.lookups import admin_client
+from schemas.kafka.topics import Group, Start, Topic
 from schemas.runs.topics import RUN_EVENTS
-from schemas.topics import Group, Start, Topic
 
 Answer = TypeVar("Answer")
 

@@ -12,9 +12,10 @@ from deploy.admin.credentials import NotWritten, agent_named, change, path_in, r
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
-from schemas import credentials, toml_text
-from schemas.credentials import Agent, Credentials, fields
-from schemas.event_rules import is_id
+from schemas.access import credentials
+from schemas.access.credentials import Agent, Credentials, fields
+from schemas.process import toml_text
+from schemas.runs.rules import is_id
 
 SECRETS_MAX = 2  # the newest, and the one before it until every process of the agent has the newest
 

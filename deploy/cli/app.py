@@ -33,7 +33,7 @@ from deploy.cli import (
     topics,
 )
 from deploy.errors import Failed
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."

@@ -18,8 +18,8 @@ from deploy.errors import Failed
 from deploy.log.dead_letters import ATTEMPTS_MAX, Desk, Letter, Selection, Settlement, waiting
 from deploy.log.showing import show as decoded
 from schemas.errors import Reason
+from schemas.kafka.topics import Group
 from schemas.runs.topics import PERSISTENCE
-from schemas.topics import Group
 
 LETTER_PLACE = "dead_letter"
 SHOWN_MAX = 50

@@ -18,8 +18,9 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from deploy.local.development import PLAIN_AGENT, SIGNING_AGENT, TENANT
-from schemas import credentials, toml_text
-from schemas.credentials import Agent, ApiKey, Credentials, CredentialsInvalid, Gateway, Right, Tenant, fields
+from schemas.access import credentials
+from schemas.access.credentials import Agent, ApiKey, Credentials, CredentialsInvalid, Gateway, Right, Tenant, fields
+from schemas.process import toml_text
 
 
 def register(app: typer.Typer) -> None:

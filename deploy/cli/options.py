@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.catalogue import GROUPS, find_group
-from schemas.topics import GROUP_PREFIX, Group
+from schemas.kafka.topics import GROUP_PREFIX, Group
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the stack that `tidegate up` runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -17,9 +17,9 @@ from deploy.cli.output import console, print_json, print_rows, progress_bar
 from deploy.errors import Failed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
-from schemas import replays as plans
-from schemas.interpreter import module_command, module_environment
-from schemas.replays import Replay
+from schemas.kafka import replays as plans
+from schemas.kafka.replays import Replay
+from schemas.process.interpreter import module_command, module_environment
 from schemas.runs.topics import endpoint_of
 
 LOOK_S = 0.5

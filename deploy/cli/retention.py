@@ -13,7 +13,7 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed, NotReachable
 from deploy.local import settings_file
-from schemas.interpreter import module_command, module_environment
+from schemas.process.interpreter import module_command, module_environment
 
 SERVICE = "maintenance"
 NEEDED = ("TIDEGATE_KAFKA", "TIDEGATE_POSTGRES")

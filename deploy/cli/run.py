@@ -19,7 +19,7 @@ from deploy.export.files import STANDARD, opened, written
 from deploy.export.gateway import Gateway
 from deploy.export.verify import Refused, Verified, verify
 from deploy.export.write import export
-from schemas.secret_files import read_text
+from schemas.process.secret_files import read_text
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run.")]
 VERIFY_HELP = """\

@@ -8,8 +8,8 @@ import typer
 from deploy.cli.options import Json
 from deploy.cli.output import print_json, print_rows
 from deploy.errors import Failed
-from schemas import registry
-from schemas.compatibility import incompatibilities
+from schemas.kafka import registry
+from schemas.kafka.compatibility import incompatibilities
 
 INCOMPATIBLE = "incompatible"
 

@@ -16,8 +16,8 @@ from deploy.cli.output import print_json
 from deploy.errors import Failed
 from schemas import strictjson
 from schemas.errors import Invalid
-from schemas.event_rules import event_faults
-from schemas.signature import sign_event
+from schemas.runs.rules import event_faults
+from schemas.runs.signature import sign_event
 
 STANDARD = "-"
 INPUT_BYTES_MAX = 20 * 1024 * 1024  # as much as a batch may have

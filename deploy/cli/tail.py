@@ -18,7 +18,7 @@ from deploy.cli.output import as_json_value, console
 from deploy.errors import Failed
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
-from schemas.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
+from schemas.access.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
 from schemas.runs.topics import RUN_EVENTS
 
 RUN = "run"

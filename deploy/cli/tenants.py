@@ -10,8 +10,8 @@ from deploy.admin.credentials import change, path_in, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
-from schemas import credentials
-from schemas.credentials import Credentials, Gateway, Tenant, is_name
+from schemas.access import credentials
+from schemas.access.credentials import Credentials, Gateway, Tenant, is_name
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant.")]
 

@@ -13,9 +13,9 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import Failed
 from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
-from schemas.endpoints import EndpointsSettings, groups, watch
-from schemas.lookups import admin_client
-from schemas.settings import load
+from schemas.kafka.lookups import admin_client
+from schemas.process.settings import load
+from schemas.runs.endpoints import EndpointsSettings, groups, watch
 
 SHOWN_CONFIG = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def write_sources(folder: Path) -> None:
     _write(package / "py.typed", "")
     _write(folder / "README.md", (HERE / "README.md").read_text())
     _write(folder / "LICENSE", (ROOT / "LICENSE").read_text())
-    _write(folder / "pyproject.toml", tomlkit.dumps(_project([*own.values(), *vendored.values()])))
+    packages = sorted({".".join((PACKAGE, "_schemas", *Path(name).parts[:-1])) for name in vendored} | {PACKAGE})
+    _write(folder / "pyproject.toml", tomlkit.dumps(_project([*own.values(), *vendored.values()], packages)))
 
 
 def renamed(text: str) -> str:
@@ -93,11 +94,21 @@ def _needed(sources: Iterable[str]) -> dict[str, str]:
                 continue
             if package in ("gateway", "processors", "deploy"):
                 raise Failed(f"the client imports {name}, which its wheel cannot have")
-            file = f"{rest.partition('.')[0]}.py"
-            if package == "schemas" and file not in needed:
-                needed[file] = (SCHEMAS / file).read_text()
-                waiting.append(needed[file])
+            if package != "schemas":
+                continue
+            for file in _files(rest):
+                if file not in needed:
+                    needed[file] = (SCHEMAS / file).read_text()
+                    waiting.append(needed[file])
     return dict(sorted(needed.items()))
+
+
+def _files(module: str) -> Iterator[str]:
+    """Yield the files of a module of `schemas` and of the packages that contain it."""
+    *packages, name = module.split(".")
+    for count in range(1, len(packages) + 1):
+        yield f"{'/'.join(packages[:count])}/__init__.py"
+    yield f"{'/'.join((*packages, name))}.py"
 
 
 def _imported(source: str) -> set[str]:
@@ -107,13 +118,12 @@ def _imported(source: str) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {
-                f"{node.module}.{alias.name}" if node.module == "schemas" else node.module for alias in node.names
-            }
+            is_package = (ROOT / node.module.replace(".", "/")).is_dir()
+            found |= {f"{node.module}.{alias.name}" if is_package else node.module for alias in node.names}
     return found
 
 
-def _project(sources: Iterable[str]) -> dict[str, Any]:
+def _project(sources: Iterable[str], packages: Sequence[str]) -> dict[str, Any]:
     whole = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     imported = {name.partition(".")[0] for source in sources for name in _imported(source)}
     foreign = imported - sys.stdlib_module_names - {"gateway", "schemas"}
@@ -132,7 +142,7 @@ def _project(sources: Iterable[str]) -> dict[str, Any]:
             "license-files": ["LICENSE"],
             "dependencies": [requirements[name] for name in sorted(foreign)],
         },
-        "tool": {"setuptools": {"packages": [PACKAGE, f"{PACKAGE}._schemas"], "package-data": {PACKAGE: ["py.typed"]}}},
+        "tool": {"setuptools": {"packages": packages, "package-data": {PACKAGE: ["py.typed"]}}},
     }
 
 

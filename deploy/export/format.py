@@ -16,7 +16,7 @@ from datetime import datetime
 
 import msgspec
 
-from schemas.chain import CHAIN_START, link
+from schemas.runs.chain import CHAIN_START, link
 
 FORMAT = "tidegate-run-export"
 VERSION = 1

@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 
 from deploy.export.format import FORMAT, LINE_BYTES_MAX, SEAL_START, VERSION, seal, sent, split
 from schemas import strictjson
+from schemas.access.credentials import Agent
 from schemas.canonical import event_digest
-from schemas.chain import CHAIN_START, link
-from schemas.credentials import Agent
 from schemas.errors import Invalid
-from schemas.event_rules import agent_id_of, event_faults, is_id
-from schemas.validity import signature_fault
+from schemas.runs.chain import CHAIN_START, link
+from schemas.runs.rules import agent_id_of, event_faults, is_id
+from schemas.runs.validity import signature_fault
 
 HEADER_FIELDS = {"format", "version", "run_id", "status", "finalized", "exported_at", "seal"}
 EVENT_FIELDS = {

@@ -14,7 +14,7 @@ import msgspec
 
 from deploy.errors import Failed
 from deploy.local.logs import cause, open_log
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 EXIT_USAGE = 2
 

@@ -15,10 +15,20 @@ from types import MappingProxyType
 import msgspec
 
 from deploy.errors import Failed
-from schemas import credentials, endpoints
-from schemas.credentials import Agent, Credentials, CredentialsInvalid, Gateway, KeyRefused, NotEditable, Right, Tenant
-from schemas.file_writing import read_failure
-from schemas.secret_files import SecretFileExposed, read_text
+from schemas.access import credentials
+from schemas.access.credentials import (
+    Agent,
+    Credentials,
+    CredentialsInvalid,
+    Gateway,
+    KeyRefused,
+    NotEditable,
+    Right,
+    Tenant,
+)
+from schemas.process.file_writing import read_failure
+from schemas.process.secret_files import SecretFileExposed, read_text
+from schemas.runs import endpoints
 
 TENANT = "demo"
 SIGNING_AGENT = "demo-agent"

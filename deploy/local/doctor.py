@@ -22,7 +22,7 @@ from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
-from schemas.lookups import admin_client
+from schemas.kafka.lookups import admin_client
 from schemas.runs.telemetry import WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 

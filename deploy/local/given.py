@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from deploy.errors import Failed
 from deploy.local import ports, services
 from deploy.local.services import Service
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 GATEWAY_PORT = "TIDEGATE_GATEWAY_PORT"
 FANOUT_PORT = "TIDEGATE_FANOUT_PORT"

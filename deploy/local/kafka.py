@@ -11,7 +11,7 @@ from deploy.errors import Failed
 from deploy.local import jars, java, ports
 from deploy.local.program import Program
 from schemas.catalogue import all_topics
-from schemas.topics import RECORD_BYTES_MAX
+from schemas.kafka.topics import RECORD_BYTES_MAX
 
 SERVER = "kafka.Kafka"  # the class to run
 HEAP_MIB = 384

@@ -8,7 +8,7 @@ from deploy.admin.reach import is_ready
 from deploy.local import development, folders
 from deploy.local.ports import HOST
 from deploy.local.program import Program
-from schemas.interpreter import module_command, module_environment
+from schemas.process.interpreter import module_command, module_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,11 +33,11 @@ from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
 from deploy.local.services import Service
 from deploy.local.stack_file import RunningProcess, Stack
-from schemas import endpoints
 from schemas.catalogue import GROUPS
-from schemas.endpoints import DEFAULT, EndpointsSettings
+from schemas.process.settings import load
+from schemas.runs import endpoints
+from schemas.runs.endpoints import DEFAULT, EndpointsSettings
 from schemas.runs.topics import EVALUATION
-from schemas.settings import load
 
 Result = TypeVar("Result")
 

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from deploy.log.reading import Edge, Raw, records
 from deploy.log.writing import Content, Writer
-from schemas import headers
-from schemas.topics import Group
+from schemas.kafka import headers
+from schemas.kafka.topics import Group
 
 ATTEMPTS_MAX = 4  # handled once and sent back three times
 CHUNK_LETTERS = 500

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from deploy.log.reading import Edge, records
-from schemas.events import EndpointState
 from schemas.runs.codec import endpoint_state
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
 
 

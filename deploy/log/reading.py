@@ -19,8 +19,8 @@ from confluent_kafka import (
 )
 
 from deploy.errors import Failed, NotReachable
-from schemas.consumer import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
-from schemas.topics import RECORD_BYTES_MAX
+from schemas.kafka.clients import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
+from schemas.kafka.topics import RECORD_BYTES_MAX
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from deploy.log.reading import Raw
-from schemas import headers as header_names
+from schemas.access.credentials import CurrentCredentials
 from schemas.catalogue import CODEC
-from schemas.credentials import CurrentCredentials
 from schemas.errors import Poison
-from schemas.events import EndpointState, Record, RunEvent, RunRecord
-from schemas.objects import to_json
-from schemas.validity import check_record_now
+from schemas.kafka import headers as header_names
+from schemas.objects.references import to_json
+from schemas.runs.records import EndpointState, Record, RunEvent, RunRecord
+from schemas.runs.validity import check_record_now
 
 HEX_HEAD_BYTES = 32
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException, Message, Producer
 
 from deploy.errors import Failed, NotReachable
-from schemas.headers import Headers
-from schemas.producer import producer_config
-from schemas.topics import LETTER_BYTES_MAX, Topic
+from schemas.kafka.clients import producer_config
+from schemas.kafka.headers import Headers
+from schemas.kafka.topics import LETTER_BYTES_MAX, Topic
 
 ACKNOWLEDGED_WITHIN_S = 30.0
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from schemas import strictjson
 from schemas.errors import Fault, Invalid
-from schemas.event_rules import EVENT_BYTES_MAX, event_faults
-from schemas.signature import sign_event
+from schemas.runs.rules import EVENT_BYTES_MAX, event_faults
+from schemas.runs.signature import sign_event
 
 FRAME_BYTES = 1024  # of an event around its payload: ids, key, signature and names
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.client.redaction import redacted, without_secrets
-from schemas.event_rules import ENVIRONMENT_BYTES_MAX
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX
 
 GIT_TIMEOUT_S = 2.0
 PACKAGES_MAX = 2_000

@@ -10,7 +10,7 @@ from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
 from gateway.judging.judge import judged
 from gateway.judging.questions import EnvironmentQuestion
-from schemas.events import ENVIRONMENT_PART, EnvironmentCaptured
+from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 
 
 async def capture_environment(call: Call) -> web.Response:

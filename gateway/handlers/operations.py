@@ -9,8 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 
 from gateway.context import Call
 from gateway.handlers.answers import answer, answer_text
-from schemas import watched
-from schemas.telemetry import OF_GROUPS
+from schemas.process import watched
+from schemas.process.telemetry import OF_GROUPS
 
 DOCS = (Path(__file__).parent.parent / "docs.html").read_bytes()
 # The page is one file with its script and style; it may load nothing else.

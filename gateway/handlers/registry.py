@@ -15,8 +15,8 @@ from aiohttp import web
 from gateway.body import receive
 from gateway.context import Call
 from gateway.errors import UnsupportedCoding
-from schemas import registry
-from schemas.registry import Released
+from schemas.kafka import registry
+from schemas.kafka.registry import Released
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 SCHEMA_BYTES_MAX = 64 * 1024

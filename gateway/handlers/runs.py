@@ -13,8 +13,8 @@ from gateway.judging.judge import judged
 from gateway.judging.questions import FinalizationQuestion
 from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
 from gateway.queries.runs import RunFilter
-from schemas.events import FINALIZED_PART, RunFinalized
-from schemas.partitioner import partition_of
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.records import FINALIZED_PART, RunFinalized
 from schemas.runs.topics import PERSISTENCE
 
 

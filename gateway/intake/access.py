@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from gateway.errors import Forbidden, SignatureInvalid
-from schemas.credentials import Agent, Credentials, CurrentCredentials, KeyRefused, Principal, Right
-from schemas.credentials import authenticate as of_key
-from schemas.validity import signature_fault
+from schemas.access.credentials import Agent, Credentials, CurrentCredentials, KeyRefused, Principal, Right
+from schemas.access.credentials import authenticate as of_key
+from schemas.runs.validity import signature_fault
 
 BEARER = "Bearer "
 

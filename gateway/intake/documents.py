@@ -19,7 +19,8 @@ from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid
-from schemas.event_rules import (
+from schemas.runs.records import RunStatus
+from schemas.runs.rules import (
     ACTOR_PATTERN,
     ID_PATTERN,
     SEQ_MAX,
@@ -29,7 +30,6 @@ from schemas.event_rules import (
     is_id,
     size_faults,
 )
-from schemas.events import RunStatus
 from schemas.strictjson import NotJson
 
 BATCH_EVENTS_MAX = 1_000

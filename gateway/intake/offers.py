@@ -10,11 +10,11 @@ from gateway.intake.bodies import LINES, MediaType
 from gateway.intake.documents import parse_event, split_lines, split_list
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.intake.refusals import Refusal
-from schemas.credentials import Credentials, Principal
+from schemas.access.credentials import Credentials, Principal
 from schemas.errors import Invalid
-from schemas.event_rules import agent_id_of
-from schemas.events import RunEvent
-from schemas.objects import is_large, reference_to
+from schemas.objects.references import is_large, reference_to
+from schemas.runs.records import RunEvent
+from schemas.runs.rules import agent_id_of
 from schemas.strictjson import NotJson
 
 

@@ -4,11 +4,11 @@ from datetime import datetime
 
 import msgspec
 
-from schemas import headers
-from schemas.events import RunEvent, RunRecord, event_id
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
 from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import RunEvent, RunRecord, event_id
 from schemas.runs.topics import RUN_EVENTS
-from schemas.seal import record_mac
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):

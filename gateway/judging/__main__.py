@@ -17,8 +17,8 @@ from gateway.intake.refusals import Refusal
 from gateway.judging.frames import Frame, Kind, frame, read_frame
 from gateway.judging.judge import ThreadJudge, judged
 from gateway.judging.questions import AnyQuestion
-from schemas.credentials import Credentials
-from schemas.logs import log_as_json
+from schemas.access.credentials import Credentials
+from schemas.process.logs import log_as_json
 
 PIPE_BYTES = 1024 * 1024  # read ahead
 # Judged one after the other, without a thread: batches go through a quarter faster than on threads that take the

@@ -13,7 +13,7 @@ from gateway.errors import Forbidden, SignatureInvalid
 from gateway.intake.bodies import SMALL_BYTES_MAX
 from gateway.judging.questions import Question, Verdict
 from gateway.onethread import OneThread
-from schemas.credentials import Credentials, CurrentCredentials
+from schemas.access.credentials import Credentials, CurrentCredentials
 
 TOON_WAITING_MAX = 8  # larger TOON bodies, the one being translated included
 

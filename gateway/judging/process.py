@@ -14,9 +14,9 @@ from gateway.errors import QueueFull
 from gateway.intake.refusals import Refusal
 from gateway.judging.frames import NUMBERS, Frame, Kind, frame, read_frame
 from gateway.judging.questions import VERDICTS, Question
-from schemas.credentials import Credentials
-from schemas.interpreter import module_command, module_environment
-from schemas.telemetry import JUDGE_ENDED, JUDGE_WAITING, Telemetry
+from schemas.access.credentials import Credentials
+from schemas.process.interpreter import module_command, module_environment
+from schemas.process.telemetry import JUDGE_ENDED, JUDGE_WAITING, Telemetry
 
 COMMAND = module_command("gateway.judging")
 PIPE_BYTES = 1024 * 1024  # read ahead

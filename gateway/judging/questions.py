@@ -8,7 +8,7 @@ import msgspec
 from gateway.intake.bodies import Body
 from gateway.intake.documents import FinalizationBody, parse_environment, parse_finalization
 from gateway.intake.offers import Batch, Offer, Origin, batch_of, offer_of
-from schemas.credentials import Credentials
+from schemas.access.credentials import Credentials
 
 Verdict = TypeVar("Verdict")
 Verdict_co = TypeVar("Verdict_co", covariant=True)

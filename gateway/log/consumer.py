@@ -14,7 +14,7 @@ from confluent_kafka import (
 )
 
 from gateway.errors import LogUnavailable
-from schemas.consumer import is_unreadable, looking_config
+from schemas.kafka.clients import is_unreadable, looking_config
 
 REQUEST_S = 2.0
 MESSAGES_MAX = 500  # taken from the client at once

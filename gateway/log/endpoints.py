@@ -11,8 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, poll_until
 from gateway.log.thread import ClientThread
-from schemas.events import EndpointState
 from schemas.runs.codec import endpoint_state
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
 
 READ_EVERY_S = 1.0

@@ -16,9 +16,9 @@ from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, partitions_of
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
-from schemas import lookups
-from schemas.positions import Fault, Position
-from schemas.topics import Group
+from schemas.kafka import lookups
+from schemas.kafka.positions import Fault, Position
+from schemas.kafka.topics import Group
 
 IDLE_EVERY_S = 1.0
 BUSY_EVERY_S = 0.1

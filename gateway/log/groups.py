@@ -17,7 +17,7 @@ from gateway.log.consumer import REQUEST_S, looking_consumer
 from gateway.log.followers import CommittedOffsets, GroupFollower
 from gateway.log.thread import ClientThread
 from schemas.catalogue import GROUPS, groups_among
-from schemas.topics import Group
+from schemas.kafka.topics import Group
 
 LOOK_EVERY_S = 5.0
 GROUPS_MAX = 100  # followed: each takes a thread and a connection

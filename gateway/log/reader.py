@@ -32,11 +32,11 @@ from gateway.log.consumer import (
 )
 from gateway.log.thread import ClientThread
 from gateway.publisher import Receipt
-from schemas import headers, lookups
-from schemas.consumer import headers_of
-from schemas.positions import Fault, Position, fault
-from schemas.topics import Group
-from schemas.transactions import OpenTransaction, TransactionsUnknown, open_transactions
+from schemas.kafka import headers, lookups
+from schemas.kafka.clients import headers_of
+from schemas.kafka.positions import Fault, Position, fault
+from schemas.kafka.topics import Group
+from schemas.kafka.transactions import OpenTransaction, TransactionsUnknown, open_transactions
 
 LOOK_S = 2.0
 # A dead letter bears its worker's clock, its record the gateway's.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.storage import Damaged
-from schemas.object_stores import ERRORS, is_no_object, open_store
+from schemas.objects.stores import ERRORS, is_no_object, open_store
 
 RETRIES_MAX = 2
 RETRY_S = 5.0

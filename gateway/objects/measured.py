@@ -9,7 +9,7 @@ import structlog
 
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.storage import ObjectStorage
-from schemas.telemetry import OBJECT_DURATION, Telemetry
+from schemas.process.telemetry import OBJECT_DURATION, Telemetry
 
 WHY_CHARACTERS_MAX = 500  # the library's errors go on with all that they know
 

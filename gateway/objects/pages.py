@@ -10,7 +10,7 @@ import structlog
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.storage import Damaged, ObjectStorage
 from gateway.queries.runs import PAGE_BYTES_MAX, EventView
-from schemas.objects import PayloadRef, from_json, is_content_of
+from schemas.objects.references import PayloadRef, from_json, is_content_of
 
 PAGES_MAX = 4  # resolved at once; each holds its payloads
 FETCHES_MAX = 4  # at once, for one page

@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 from gateway.intake.offers import Candidate
 from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
-from schemas.events import RunStatus
+from schemas.runs.records import RunStatus
 from schemas.runs.topics import RUN_EVENTS
 
 # The place of the finalization is its trace record's.

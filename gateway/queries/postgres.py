@@ -44,10 +44,10 @@ from gateway.queries.runs import (
 )
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
-from schemas.migrations import APPLIED_VERSION, newest_version
-from schemas.postgres import borrowed, check_alive, is_sound_after
+from schemas.process.migrations import APPLIED_VERSION, newest_version
+from schemas.process.postgres import borrowed, check_alive, is_sound_after
+from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
-from schemas.settings import SettingsInvalid
 
 CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0

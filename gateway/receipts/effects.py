@@ -17,14 +17,14 @@ from gateway.queries.runs import RecordIdentity, RunStore
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
 from gateway.receipts.views import Effect, RecordView
-from schemas import headers
-from schemas.credentials import CurrentCredentials, Principal
+from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured, RunEvent
+from schemas.kafka import headers
+from schemas.kafka.topics import Group
 from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import EnvironmentCaptured, RunEvent
 from schemas.runs.topics import endpoint_of
-from schemas.topics import Group
-from schemas.validity import check_record_now
+from schemas.runs.validity import check_record_now
 
 NOTHING_KNOWN = Effect(
     outcome="unknown",

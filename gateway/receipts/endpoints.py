@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from gateway.publisher import Receipt
 from gateway.receipts.views import EndpointStatus
-from schemas.credentials import Principal, Right
-from schemas.endpoints import is_wanted
-from schemas.events import EndpointState, RunRecord
+from schemas.access.credentials import Principal, Right
+from schemas.runs.endpoints import is_wanted
+from schemas.runs.records import EndpointState, RunRecord
 
 
 class EndpointViews:

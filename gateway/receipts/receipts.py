@@ -18,9 +18,9 @@ from gateway.receipts.effects import EXPIRED, NOTHING_KNOWN, OF_ROWS, Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see
 from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, WalReceipt
-from schemas.credentials import Principal
-from schemas.partitioner import KEY_BYTES_MAX, partition_of
-from schemas.positions import EXPLANATIONS
+from schemas.access.credentials import Principal
+from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.kafka.positions import EXPLANATIONS
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, endpoint_of
 
 

@@ -2,11 +2,11 @@
 
 from gateway.log.reader import LogRecord
 from gateway.receipts.views import RecordView
-from schemas import headers
+from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
-from schemas.credentials import Principal, Right
 from schemas.errors import Poison
-from schemas.events import (
+from schemas.kafka import headers
+from schemas.runs.records import (
     ENVIRONMENT_PART,
     FINALIZED_PART,
     EndpointState,

@@ -20,11 +20,11 @@ from gateway.receipts.views import (
     TopicStatus,
     WalStatus,
 )
+from schemas.access.credentials import Principal
 from schemas.catalogue import all_topics
-from schemas.credentials import Principal
-from schemas.positions import Fault
+from schemas.kafka.positions import Fault
+from schemas.kafka.topics import Group
 from schemas.runs.topics import endpoint_of
-from schemas.topics import Group
 
 FRESH_S = 1.0
 

@@ -21,8 +21,8 @@ from gateway.log.tail import Tails
 from gateway.queries.runs import RunStore
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
-from schemas.credentials import CurrentCredentials
-from schemas.partitioner import partition_of
+from schemas.access.credentials import CurrentCredentials
+from schemas.kafka.partitioner import partition_of
 
 LOOK_S = 2.0
 AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again

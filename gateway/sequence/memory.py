@@ -14,7 +14,7 @@ import msgspec
 from gateway.errors import IdempotencyConflict, LogUnavailable, Refused, RunClosed, SequenceError
 from gateway.intake.offers import Candidate
 from gateway.publisher import Delivery, Receipt
-from schemas.events import RunStatus
+from schemas.runs.records import RunStatus
 
 RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
 

@@ -20,7 +20,7 @@ from gateway.objects.uploads import Uploads
 from gateway.publisher import Publisher, Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, conflict, judge
-from schemas.events import RunStatus
+from schemas.runs.records import RunStatus
 
 RUNS_MAX = 20_000  # remembered; the others are looked up when they go on
 EVICTION_LOOKS = 8  # how many of the oldest are asked whether they are at rest

@@ -10,13 +10,13 @@ from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
 from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
-from schemas import headers as header_names
-from schemas.credentials import CurrentCredentials, decide
+from schemas.access.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
-from schemas.events import RunEvent, RunFinalized, RunRecord
+from schemas.kafka import headers as header_names
+from schemas.kafka.seal import is_sealed
 from schemas.runs.codec import RUN_CODEC
-from schemas.seal import is_sealed
-from schemas.validity import check_record_now
+from schemas.runs.records import RunEvent, RunFinalized, RunRecord
+from schemas.runs.validity import check_record_now
 
 
 class PartitionTail:

@@ -11,7 +11,7 @@ one that asks whether it is back.
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 
-from schemas.events import BreakerState
+from schemas.runs.records import BreakerState
 
 IN_A_ROW_MAX = 5
 WINDOW = 20

@@ -27,9 +27,9 @@ from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from processors.runtime.payloads import Payloads
-from schemas.endpoints import Endpoint, is_wanted
 from schemas.errors import Poison, Reason
-from schemas.events import reference_of
+from schemas.runs.endpoints import Endpoint, is_wanted
+from schemas.runs.records import reference_of
 
 ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
 JITTER = 0.2

@@ -21,12 +21,12 @@ from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
-from schemas import settings, telemetry
-from schemas.credentials import CredentialsFile, FileCredentials
-from schemas.endpoints import Endpoint, watch
+from schemas.access.credentials import CredentialsFile, FileCredentials
+from schemas.process import settings, telemetry
+from schemas.process.settings import SettingsInvalid
+from schemas.runs.endpoints import Endpoint, watch
 from schemas.runs.telemetry import OF_EVALUATION, WEBHOOK_BREAKER_CLOSED
 from schemas.runs.topics import EVALUATION
-from schemas.settings import SettingsInvalid
 
 FETCH_RECORDS_MAX = 500  # a slice that is given up half-way is sent again
 

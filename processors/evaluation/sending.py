@@ -11,9 +11,9 @@ import msgspec
 
 from processors.evaluation.addresses import url_fault
 from processors.evaluation.webhook import Message, signed_headers
-from schemas.endpoints import Endpoint
+from schemas.process.telemetry import Telemetry
+from schemas.runs.endpoints import Endpoint
 from schemas.runs.telemetry import WEBHOOK_DURATION, WEBHOOKS
-from schemas.telemetry import Telemetry
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200

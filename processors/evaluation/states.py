@@ -18,12 +18,12 @@ from processors.evaluation.breaker import Breaker
 from processors.runtime.cluster import REQUEST_S, partitions_of
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient, Unsettled
-from schemas.consumer import looking_config
-from schemas.endpoints import Endpoint
-from schemas.events import BreakerState, EndpointState
+from schemas.kafka.clients import looking_config
+from schemas.kafka.topics import Group
 from schemas.runs.codec import STATE_CODEC, endpoint_state
+from schemas.runs.endpoints import Endpoint
+from schemas.runs.records import BreakerState, EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
-from schemas.topics import Group
 
 LOOK_EVERY_S = 2.0
 READ_S = 10.0

@@ -13,10 +13,11 @@ import msgspec
 from standardwebhooks import Webhook
 
 from processors.runtime.outcomes import Arrival
-from schemas import documents, headers
-from schemas.documents import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
-from schemas.events import FINALIZED_PART, RunEvent, RunFinalized, event_id
-from schemas.objects import Kept
+from schemas.kafka import headers
+from schemas.objects.references import Kept
+from schemas.runs import pushed as documents
+from schemas.runs.pushed import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
+from schemas.runs.records import FINALIZED_PART, RunEvent, RunFinalized, event_id
 
 # W3C Trace Context: anything else is not handed on.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")

@@ -9,9 +9,17 @@ from aiohttp import web
 from processors.fanout.messages import Key
 from processors.fanout.refusals import Refused
 from processors.fanout.tickets import Tickets
-from schemas.credentials import Credentials, CurrentCredentials, KeyRefused, Principal, Right, authenticate, decide
+from schemas.access.credentials import (
+    Credentials,
+    CurrentCredentials,
+    KeyRefused,
+    Principal,
+    Right,
+    authenticate,
+    decide,
+)
 from schemas.errors import ErrorCode
-from schemas.event_rules import is_id
+from schemas.runs.rules import is_id
 
 BEARER = "Bearer "
 

@@ -25,7 +25,7 @@ from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.errors import Transient
-from schemas import telemetry
+from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 RESOLVED_MAX = 4  # events in a turn whose payloads are fetched

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from schemas import telemetry
 from schemas.errors import ErrorCode
+from schemas.process import telemetry
 
 HEAD_S = 10.0
 BESIDE_SOCKETS = 200  # those that are about to be websockets, and requests for tickets

@@ -14,9 +14,9 @@ from processors.fanout.subscriber import Mailbox
 from processors.fanout.tallies import Tallies, Tally
 from processors.runtime.errors import Transient
 from schemas.catalogue import find_group
-from schemas.events import BreakerState, EndpointState
+from schemas.kafka.topics import Group
+from schemas.runs.records import BreakerState, EndpointState
 from schemas.runs.topics import endpoint_of
-from schemas.topics import Group
 
 EVERY_S = 1.0
 TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one

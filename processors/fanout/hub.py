@@ -17,8 +17,8 @@ from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Partition, RawRecord
-from schemas import telemetry
-from schemas.cursors import Cursor
+from schemas.kafka.cursors import Cursor
+from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from processors.fanout.messages import Told
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.reading import read, refuses_any
-from schemas.credentials import Credentials, CurrentCredentials, decide
+from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
-from schemas.events import EnvironmentCaptured
+from schemas.kafka.seal import is_sealed
 from schemas.runs.codec import TRACE_CODEC
+from schemas.runs.records import EnvironmentCaptured
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.seal import is_sealed
 
 
 def judge(partition: Partition, records: Sequence[RawRecord], credentials: CurrentCredentials) -> Sequence[Told]:

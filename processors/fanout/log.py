@@ -14,10 +14,10 @@ from processors.fanout.places import TopicEnds
 from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
-from schemas import lookups
-from schemas.consumer import headers_of, is_unreadable, looking_config
+from schemas.kafka import lookups
+from schemas.kafka.clients import headers_of, is_unreadable, looking_config
+from schemas.kafka.topics import Topic
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
-from schemas.topics import Topic
 
 READ_S = 2.0
 SLICE_RECORDS_MAX = 1000

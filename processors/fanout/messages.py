@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from processors.runtime.batch import Partition
-from schemas import documents
-from schemas.documents import EventDocument, FinalizedDocument, event_document, finalized_document
-from schemas.events import RunEvent, RunFinalized, TraceRecord, reference_of
-from schemas.objects import Kept, PayloadRef
+from schemas.objects.references import Kept, PayloadRef
+from schemas.runs import pushed as documents
+from schemas.runs.pushed import EventDocument, FinalizedDocument, event_document, finalized_document
+from schemas.runs.records import RunEvent, RunFinalized, TraceRecord, reference_of
 from schemas.runs.topics import RUN_EVENTS
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from processors.fanout.messages import Key
 from processors.runtime.batch import Partition
-from schemas import cursors
-from schemas.cursors import Cursor, CursorInvalid
-from schemas.partitioner import partition_of
+from schemas.kafka import cursors
+from schemas.kafka.cursors import Cursor, CursorInvalid
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 

@@ -30,9 +30,9 @@ from processors.runtime.health import Health
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
 from processors.runtime.worker import Worker
-from schemas import settings, telemetry
-from schemas.credentials import CredentialsFile, FileCredentials
-from schemas.settings import SettingsInvalid
+from schemas.access.credentials import CredentialsFile, FileCredentials
+from schemas.process import settings, telemetry
+from schemas.process.settings import SettingsInvalid
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from processors.fanout.messages import ORDINARY_BYTES_MAX, Told
 from processors.fanout.outbox import BYTES_MAX
 from processors.runtime.errors import Transient
 from processors.runtime.payloads import Payloads
-from schemas.objects import Kept, PayloadProblem, PayloadRef
+from schemas.objects.references import Kept, PayloadProblem, PayloadRef
 
 PAYLOAD_BYTES_MAX = BYTES_MAX - ORDINARY_BYTES_MAX  # with the rest of its event it passes for one message
 AWAY_S = 5.0  # before a storage that does not answer is asked again

@@ -23,11 +23,12 @@ from processors.fanout.subscriber import Subscriber
 from processors.fanout.tickets import VALID_S, Tickets, TooManyTickets
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Unsettled
-from schemas import cursors, telemetry
-from schemas.credentials import Principal
-from schemas.cursors import Cursor, CursorInvalid
+from schemas.access.credentials import Principal
 from schemas.errors import ErrorCode
-from schemas.http_protocol import HttpRunner
+from schemas.kafka import cursors
+from schemas.kafka.cursors import Cursor, CursorInvalid
+from schemas.process import telemetry
+from schemas.process.http_protocol import HttpRunner
 
 BODY_BYTES_MAX = 1024  # none is read
 LOOK_EVERY_S = 1.0

@@ -11,7 +11,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from processors.fanout.messages import Message, closing_frame, plain
 from processors.fanout.outbox import Outbox
-from schemas.credentials import Principal
+from schemas.access.credentials import Principal
 
 MESSAGE_BYTES_MAX = 64 * 1024  # of a client; none needs more than a few
 CLIENT_MESSAGES_BURST = 50

@@ -16,9 +16,9 @@ from processors.fanout.messages import plain
 from processors.fanout.outbox import Outbox
 from processors.fanout.refusals import Refused
 from processors.fanout.socket import Ending, Socket
-from schemas import telemetry
-from schemas.credentials import Principal
+from schemas.access.credentials import Principal
 from schemas.errors import ErrorCode
+from schemas.process import telemetry
 
 LOOK_EVERY_S = 0.5
 PING_EVERY_S = 20.0

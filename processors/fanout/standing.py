@@ -12,10 +12,10 @@ from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.catalogue import groups_among
-from schemas.events import EndpointState
+from schemas.kafka.topics import Group
 from schemas.runs.codec import endpoint_state
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
-from schemas.topics import Group
 
 
 class GroupsLook:

@@ -1,7 +1,7 @@
 """What was told while the log was being read: what a socket that comes from the log needs to be where the hub is."""
 
 from processors.fanout.messages import Told
-from schemas.events import RunEvent
+from schemas.runs.records import RunEvent
 
 RECORDS_MAX = 5000
 CHARACTERS_MAX = 16 * 1024 * 1024  # of their payloads

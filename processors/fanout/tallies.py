@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from processors.fanout.messages import Told
-from schemas.documents import FinalizedDocument, finalized_document
-from schemas.events import RunEvent, RunFinalized
+from schemas.runs.pushed import FinalizedDocument, finalized_document
+from schemas.runs.records import RunEvent, RunFinalized
 
 FINALIZED_MAX = 100  # shown of one second; the count is exact
 TYPES_MAX = 1000  # counted apart in one second; the rest together

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas.credentials import Principal
+from schemas.access.credentials import Principal
 
 VALID_S = 30
 TICKETS_MAX = 10_000

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from schemas.kafka.topics import Topic
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
-from schemas.topics import Topic
 
 START_ID_BYTES = 6
 

@@ -20,9 +20,9 @@ from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
 from processors.runtime.management import management_runner
-from schemas import telemetry
+from schemas.process import telemetry
+from schemas.process.settings import ManagementSettings
 from schemas.runs.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION
-from schemas.settings import ManagementSettings
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 FIRST_WITHIN_S = 5.0  # so that processes that start together do not work together

@@ -8,11 +8,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of
 from processors.runtime.errors import Transient
-from schemas import headers
 from schemas.errors import Poison
-from schemas.events import reference_of
+from schemas.kafka import headers
+from schemas.kafka.topics import Topic
 from schemas.runs.codec import RUN_CODEC
-from schemas.topics import Topic
+from schemas.runs.records import reference_of
 
 LETTERS_S = 60.0  # for all letters of a topic
 LETTERS_MAX = 100_000

@@ -19,12 +19,12 @@ from processors.maintenance.rules import Passed, has_passed
 from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
-from schemas import lookups
 from schemas.catalogue import groups_among
-from schemas.consumer import looking_config
-from schemas.positions import EXPLANATIONS, WAY_ON, fault
+from schemas.kafka import lookups
+from schemas.kafka.clients import looking_config
+from schemas.kafka.positions import EXPLANATIONS, WAY_ON, fault
+from schemas.kafka.topics import Group, Topic
 from schemas.runs.topics import RUN_EVENTS
-from schemas.topics import Group, Topic
 
 CATCH_UP_S = 10.0  # groups commit about twice a second
 LOOK_S = 0.2

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from processors.maintenance.rules import StoredObject
 from processors.runtime.errors import Transient
-from schemas.object_stores import ERRORS, is_no_object, open_store
+from schemas.objects.stores import ERRORS, is_no_object, open_store
 
 LISTED_AT_ONCE = 1000
 RETRIES_MAX = 4

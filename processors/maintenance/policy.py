@@ -23,10 +23,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from processors.runtime.errors import Transient
-from schemas.credentials import Name
-from schemas.file_writing import read_failure
-from schemas.settings import SettingsInvalid
-from schemas.watched import WatchedFile
+from schemas.access.credentials import Name
+from schemas.process.file_writing import read_failure
+from schemas.process.settings import SettingsInvalid
+from schemas.process.watched import WatchedFile
 
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Age = Days | Literal["never"]

@@ -20,7 +20,7 @@ from processors.maintenance.session import check_dsn
 from processors.maintenance.store import RetentionStore
 from processors.runtime.health import Health
 from processors.runtime.order import Order
-from schemas import settings, telemetry
+from schemas.process import settings, telemetry
 from schemas.runs.telemetry import (
     OF_MAINTENANCE,
     RETENTION_HELD_RUNS,

@@ -17,7 +17,7 @@ from processors.maintenance.policy import Retention
 from processors.maintenance.report import Count, Removed, Report
 from processors.maintenance.rules import RejectedFacts, RunKey, StoredObject
 from processors.maintenance.store import RetentionStore
-from schemas.objects import owner_of
+from schemas.objects.references import owner_of
 
 
 class Pass:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from processors.maintenance.policy import Retention
-from schemas.objects import owner_of
+from schemas.objects.references import owner_of
 
 YOUNGEST_OBJECT = timedelta(hours=24)  # its record may be on its way
 NOTHING_PASSED = 0

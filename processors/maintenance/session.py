@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from processors.runtime.errors import Transient, Unsettled
-from schemas import migrations
-from schemas.postgres import BoundedConnection
-from schemas.settings import SettingsInvalid
+from schemas.process import migrations
+from schemas.process.postgres import BoundedConnection
+from schemas.process.settings import SettingsInvalid
 
 CONNECT_S = 5
 # Of each statement; the largest run is deleted by one.

@@ -12,8 +12,8 @@ from processors.maintenance.rules import Hold, Passed, RejectedFacts, RunFacts, 
 from processors.maintenance.session import Connection, session
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
-from schemas.chain import CHAIN_START, link
-from schemas.objects import owner_of
+from schemas.objects.references import owner_of
+from schemas.runs.chain import CHAIN_START, link
 
 LOCK_ID = 0x74696465_72657461  # "tidereta" in ASCII
 RUNS_A_PAGE = 500

@@ -8,11 +8,11 @@ from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Handler, Tally
-from schemas import headers
-from schemas.events import TraceRecord
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
 from schemas.runs.codec import TRACE_CODEC
+from schemas.runs.records import TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.seal import record_mac
 
 
 def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement) -> Handler:

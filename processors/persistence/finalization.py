@@ -11,9 +11,9 @@ from processors.persistence.trace import StoredEvent, Trace, is_misplaced
 from processors.persistence.verdicts import RunKey, place_of
 from processors.runtime.errors import Unsettled
 from processors.runtime.outcomes import Arrival
-from schemas.chain import CHAIN_START
-from schemas.events import RunStatus, TraceRecord
-from schemas.partitioner import partition_of
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.chain import CHAIN_START
+from schemas.runs.records import RunStatus, TraceRecord
 
 ROWS_A_FETCH = 100  # of up to 100 KiB each: they are read between two turns of the event loop
 

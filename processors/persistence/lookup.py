@@ -9,7 +9,7 @@ from psycopg import AsyncCursor
 
 from processors.persistence.verdicts import Finalization, Known, RunKey, run_of
 from processors.runtime.outcomes import Arrival
-from schemas.events import RunEvent, RunStatus
+from schemas.runs.records import RunEvent, RunStatus
 
 # Locks the runs of the slice, in one order for all, so that no two transactions wait for each other.
 LOCK_RUNS = """

@@ -13,7 +13,7 @@ import structlog
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.outcomes import Arrival
-from schemas.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 
 KEYS_REMEMBERED_MAX = 10_000
 

@@ -14,9 +14,9 @@ from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
 from processors.runtime.order import Order
-from schemas import settings, telemetry
-from schemas.credentials import CredentialsFile, FileCredentials
-from schemas.replays import Replay
+from schemas.access.credentials import CredentialsFile, FileCredentials
+from schemas.kafka.replays import Replay
+from schemas.process import settings, telemetry
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from processors.persistence.trace import MISSING_RANGES_MAX, Missing, Removed
 from processors.persistence.verdicts import RunKey
 from processors.runtime.outcomes import Arrival
-from schemas.chain import CHAIN_START
+from schemas.runs.chain import CHAIN_START
 
 # A replay stores removed events again: they are not removed any more.
 MARK_RETURNED = """

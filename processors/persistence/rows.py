@@ -9,10 +9,10 @@ from psycopg import AsyncCursor
 
 from processors.persistence.verdicts import RunKey, Verdicts, place_of
 from processors.runtime.outcomes import Arrival
-from schemas import headers
 from schemas.errors import Poison, Reason
-from schemas.events import RunEvent
-from schemas.objects import to_json
+from schemas.kafka import headers
+from schemas.objects.references import to_json
+from schemas.runs.records import RunEvent
 
 COPY_EVENTS = """
     COPY trace_events (tenant_id, run_id, seq, idempotency_key, t, happened_at, actor, type, agent_id, payload,

@@ -27,11 +27,11 @@ from processors.persistence.verdicts import Known, judge, may_repeat_stored
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.outcomes import Arrival, Tally
-from schemas import migrations
 from schemas.errors import Poison, Reason
-from schemas.events import TraceRecord
-from schemas.postgres import NoAnswer, borrowed
-from schemas.settings import SettingsInvalid
+from schemas.process import migrations
+from schemas.process.postgres import NoAnswer, borrowed
+from schemas.process.settings import SettingsInvalid
+from schemas.runs.records import TraceRecord
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """
 The trace record of a finalized run, folded from its stored events by seq. Pure.
 
-The hash chain over them (`schemas.chain`) binds every event's content and number.
+The hash chain over them (`schemas.runs.chain`) binds every event's content and number.
 
 Calls and tokens are told by payloads, and those in object storage are not read: a tool's result of more than 102,400
 bytes leaves its call without an answer, and its `usage` is not counted. `payloads_unread` says how many those are;
@@ -20,7 +20,7 @@ from typing import Any
 
 from processors.persistence.calls import ToolCalls
 from processors.persistence.tally import NamedCounts, bounded
-from schemas.chain import CHAIN_START, link
+from schemas.runs.chain import CHAIN_START, link
 
 MISSING_RANGES_MAX = 100  # listed; the count is exact
 USAGE_DEPTH_MAX = 3  # of counts within counts, such as input_tokens_details.cached

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from processors.runtime.errors import Displaced
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from schemas.partitioner import partition_of
-from schemas.validity import Rejection
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
+from schemas.runs.validity import Rejection
 
 # Plain tuples, since one of each is made for every record.
 RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only

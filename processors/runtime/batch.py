@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.errors import Reason
-from schemas.positions import Mark
+from schemas.kafka.positions import Mark
 
 
 class Partition(NamedTuple):

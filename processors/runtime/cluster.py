@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient, Unsettled
-from schemas import lookups
+from schemas.kafka import lookups
 
 REQUEST_S = 5.0
 START_S = 10.0

@@ -19,7 +19,17 @@ from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.positions import Positions
-from schemas.positions import EXPLANATIONS, WAY_ON, Fault, Mark, Position, digest, is_accepted, lost_mark, metadata
+from schemas.kafka.positions import (
+    EXPLANATIONS,
+    WAY_ON,
+    Fault,
+    Mark,
+    Position,
+    digest,
+    is_accepted,
+    lost_mark,
+    metadata,
+)
 
 LOOK_EVERY_S = 1.0  # at a partition that is stopped
 

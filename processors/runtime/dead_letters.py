@@ -14,11 +14,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.runtime.batch import RawRecord
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
-from schemas import headers
 from schemas.errors import Poison, Reason
-from schemas.objects import UTF8_BYTES_MAX
-from schemas.producer import producer_config
-from schemas.topics import LETTER_BYTES_MAX, Group, Topic
+from schemas.kafka import headers
+from schemas.kafka.clients import producer_config
+from schemas.kafka.topics import LETTER_BYTES_MAX, Group, Topic
+from schemas.objects.references import UTF8_BYTES_MAX
 
 ACKNOWLEDGED_WITHIN_S = 20.0
 # Below the wait, so that an unknown outcome is settled before the record is written again.

@@ -25,10 +25,10 @@ from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, Poisoned
 from processors.runtime.outcomes import Arrival, Failure, Handler, Outcome, SomeFailed, Tally
 from processors.runtime.reading import Unreadable, read, read_set_aside, refuses_any
-from schemas import telemetry
-from schemas.credentials import Credentials, CurrentCredentials, decide
+from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison
-from schemas.topics import Group, Topic
+from schemas.kafka.topics import Group, Topic
+from schemas.process import telemetry
 
 HALTED_S = 1.0  # between two looks at a limit that a person may raise
 CLOCK_S = 5.0  # between two looks at a clock that may have been set

@@ -7,7 +7,7 @@ Why in the code itself: a kill at random hardly ever meets the moment between a 
 import os
 from enum import StrEnum
 
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 EXIT_KILLED = 137  # what a shell reports after SIGKILL
 

@@ -11,11 +11,11 @@ from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.order import ends_of, outcomes_of
 from processors.runtime.outcomes import Handler
 from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
-from schemas import telemetry
-from schemas.credentials import CurrentCredentials
-from schemas.replays import Replay
-from schemas.settings import ManagementSettings
-from schemas.topics import Group
+from schemas.access.credentials import CurrentCredentials
+from schemas.kafka.replays import Replay
+from schemas.kafka.topics import Group
+from schemas.process import telemetry
+from schemas.process.settings import ManagementSettings
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from time import monotonic
 
 import msgspec
 
-from schemas.file_writing import read_failure
-from schemas.settings import SettingsInvalid
-from schemas.topics import Group
-from schemas.watched import WatchedFile
+from schemas.kafka.topics import Group
+from schemas.process.file_writing import read_failure
+from schemas.process.settings import SettingsInvalid
+from schemas.process.watched import WatchedFile
 
 
 class DeadLetterLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,8 +6,8 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from processors.runtime.health import Health
-from schemas import telemetry, watched
-from schemas.http_protocol import HttpRunner
+from schemas.process import telemetry, watched
+from schemas.process.http_protocol import HttpRunner
 
 KEEP_ALIVE_S = 30.0  # of an idle connection; aiohttp's default is an hour
 

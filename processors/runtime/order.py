@@ -5,9 +5,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from processors.runtime.batch import Partition
-from schemas import telemetry
-from schemas.replays import Replay
-from schemas.topics import Topic
+from schemas.kafka.replays import Replay
+from schemas.kafka.topics import Topic
+from schemas.process import telemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

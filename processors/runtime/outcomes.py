@@ -8,8 +8,8 @@ import msgspec
 
 from processors.runtime.batch import RawRecord
 from schemas.errors import Poison, Reason
-from schemas.events import RunRecord
-from schemas.validity import Rejection
+from schemas.runs.records import RunRecord
+from schemas.runs.validity import Rejection
 
 
 class Outcome(StrEnum):

@@ -4,8 +4,8 @@ import asyncio
 from typing import Protocol
 
 from processors.runtime.errors import Transient
-from schemas.object_stores import ERRORS, is_no_object, open_store
-from schemas.objects import Kept, PayloadProblem, PayloadRef, is_content_of
+from schemas.objects.references import Kept, PayloadProblem, PayloadRef, is_content_of
+from schemas.objects.stores import ERRORS, is_no_object, open_store
 
 FETCH_S = 5.0
 RETRIES_MAX = 2

@@ -10,9 +10,9 @@ from confluent_kafka import Consumer, KafkaException
 
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
-from schemas import lookups
-from schemas.consumer import looking_config
-from schemas.positions import Fault, Position, accepting_group, fault
+from schemas.kafka import lookups
+from schemas.kafka.clients import looking_config
+from schemas.kafka.positions import Fault, Position, accepting_group, fault
 
 REQUEST_S = 5.0
 CLOSE_S = 3.0

@@ -6,12 +6,12 @@ from typing import NamedTuple
 from processors.runtime.batch import RawRecord
 from processors.runtime.outcomes import Arrival
 from processors.runtime.redrive import restore
-from schemas.credentials import Credentials
+from schemas.access.credentials import Credentials
 from schemas.errors import Poison, Reason
+from schemas.kafka.seal import is_sealed
+from schemas.kafka.topics import RECORD_BYTES_MAX
 from schemas.runs.codec import RUN_CODEC
-from schemas.seal import is_sealed
-from schemas.topics import RECORD_BYTES_MAX
-from schemas.validity import check_direct
+from schemas.runs.validity import check_direct
 
 
 class Unreadable(NamedTuple):

@@ -1,8 +1,8 @@
 """A record that was put aside, as the record that it was: its own place in the log, its own headers."""
 
 from processors.runtime.batch import Cut, RawRecord
-from schemas import headers
 from schemas.errors import Poison, Reason
+from schemas.kafka import headers
 
 
 def restore(letter: RawRecord, *, tier: int = 0) -> RawRecord:

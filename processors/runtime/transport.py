@@ -31,7 +31,7 @@ from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
-from schemas.positions import Fault, Position
+from schemas.kafka.positions import Fault, Position
 
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.
 SHORT_FETCH_S = 0.01

@@ -30,9 +30,9 @@ from processors.runtime.positions import KafkaPositions
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
-from schemas import telemetry
-from schemas.settings import ManagementSettings
-from schemas.topics import Cleanup, Topic
+from schemas.kafka.topics import Cleanup, Topic
+from schemas.process import telemetry
+from schemas.process.settings import ManagementSettings
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 LEAVE_S = 2.0  # a quick leave spares the group the session timeout
@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 
 class Consumers(Protocol):
-    """A consumer group: a declared one (`schemas.topics.Group`), or one that lives as long as its process."""
+    """A consumer group: a declared one (`schemas.kafka.topics.Group`), or one that lives as long as its process."""
 
     @property
     def name(self) -> str:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from schemas import plain_event
-from schemas.codec import Codec, RecordType, Shortcut
 from schemas.errors import Poison
-from schemas.events import (
+from schemas.kafka.codec import Codec, RecordType, Shortcut
+from schemas.objects.references import PayloadRef
+from schemas.runs import plain_event
+from schemas.runs.records import (
     BreakerState,
     EndpointState,
     EnvironmentCaptured,
@@ -15,7 +16,6 @@ from schemas.events import (
     RunStatus,
     TraceRecord,
 )
-from schemas.objects import PayloadRef
 
 
 def _payload_ref(fields: Any) -> PayloadRef | None:

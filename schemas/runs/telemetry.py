@@ -1,6 +1,6 @@
 """The metrics of the processes that handle runs."""
 
-from schemas.telemetry import OF_PROCESSORS, Kind, Metric
+from schemas.process.telemetry import OF_PROCESSORS, Kind, Metric
 
 WRONG_PARTITION = Metric(
     name="tidegate_wrong_partition_records_total",

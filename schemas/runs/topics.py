@@ -1,7 +1,7 @@
 """The topics and consumer groups of runs."""
 
+from schemas.kafka.topics import DAY_MS, Cleanup, Domain, Group, GroupFamily, Start, Topic
 from schemas.runs.codec import ENDPOINT_STATE, ENVIRONMENT_CAPTURED, RUN_EVENT, RUN_FINALIZED, TRACE_RECORD
-from schemas.topics import DAY_MS, Cleanup, Domain, Group, GroupFamily, Start, Topic
 
 RUN_EVENTS = Topic(
     name="run.events",

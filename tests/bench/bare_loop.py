@@ -13,7 +13,7 @@ import fastavro
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import registry
+from schemas.kafka import registry
 from schemas.runs.topics import RUN_EVENTS
 
 SLICE_RECORDS = 2000

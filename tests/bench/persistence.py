@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas import headers
+from schemas.access.credentials import CredentialsFile
 from schemas.catalogue import CODEC
-from schemas.credentials import CredentialsFile
-from schemas.events import RunEvent, event_id
-from schemas.producer import producer_config
+from schemas.kafka import headers
+from schemas.kafka.clients import producer_config
+from schemas.kafka.seal import record_mac
+from schemas.runs.records import RunEvent, event_id
 from schemas.runs.topics import RUN_EVENTS
-from schemas.seal import record_mac
 from tests.bench.bare_loop import rows_per_s
 from tests.builders import event, run_event
 from tests.stack import RunningStack, wait_until

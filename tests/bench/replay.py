@@ -11,7 +11,7 @@ import psycopg
 
 from deploy.admin import replays
 from deploy.local import folders
-from schemas import replays as plans
+from schemas.kafka import replays as plans
 from schemas.runs.topics import PERSISTENCE
 from tests.bench import persistence
 from tests.bench.persistence import Produced

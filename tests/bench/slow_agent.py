@@ -25,11 +25,12 @@ from processors.runtime.health import Health
 from processors.runtime.limit import NO_LIMIT
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from processors.runtime.worker import Worker, end_process
-from schemas import replays, telemetry
-from schemas.credentials import CredentialsFile, FileCredentials
-from schemas.replays import Replay
+from schemas.access.credentials import CredentialsFile, FileCredentials
+from schemas.kafka import replays
+from schemas.kafka.replays import Replay
+from schemas.process import telemetry
+from schemas.process.settings import ManagementSettings
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
-from schemas.settings import ManagementSettings
 from tests.bench.persistence import Produced
 from tests.stack import RunningStack
 

@@ -30,13 +30,13 @@ from gateway.judging.questions import (
     EventQuestion,
     FinalizationQuestion,
 )
+from schemas.access.credentials import Credentials, Principal
 from schemas.canonical import canonical, event_digest
-from schemas.credentials import Credentials, Principal
 from schemas.errors import Invalid
-from schemas.event_rules import EVENT_BYTES_MAX
-from schemas.events import RunStatus
+from schemas.process.telemetry import JUDGE_ENDED, JUDGE_WAITING, OF_GATEWAY, Telemetry
+from schemas.runs.records import RunStatus
+from schemas.runs.rules import EVENT_BYTES_MAX
 from schemas.strictjson import NotJson
-from schemas.telemetry import JUDGE_ENDED, JUDGE_WAITING, OF_GATEWAY, Telemetry
 from tests import builders
 from tests.packing import MIB, PACK, bomb
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.objects.storage import Damaged, ObjectStorage
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 from tests.fakes import MemoryObjects
 from tests.s3 import BUCKET, aws, s3_server
 

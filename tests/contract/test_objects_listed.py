@@ -11,8 +11,8 @@ from gateway.objects.backend import ObstoreStorage
 from processors.maintenance.objects import ObstoreObjects
 from processors.maintenance.rules import StoredObject
 from processors.runtime.errors import Transient
-from schemas.objects import owner_of
-from schemas.settings import SettingsInvalid
+from schemas.objects.references import owner_of
+from schemas.process.settings import SettingsInvalid
 from tests.s3 import BUCKET, aws, s3_server
 
 RUNS = ("...", "..a", "a..", "-", "_", ":", "a:b", "A" * 128, "run-1")

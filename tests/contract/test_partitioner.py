@@ -6,8 +6,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas.partitioner import partition_of
-from schemas.producer import producer_config
+from schemas.kafka.clients import producer_config
+from schemas.kafka.partitioner import partition_of
 from tests.stack import RunningStack
 
 KEYS = 1000

@@ -11,7 +11,7 @@ from gateway.objects.backend import ObstoreStorage
 from processors.runtime import payloads
 from processors.runtime.errors import Transient
 from processors.runtime.payloads import ObstorePayloads, Payloads
-from schemas.objects import PayloadProblem, PayloadRef, reference_to
+from schemas.objects.references import PayloadProblem, PayloadRef, reference_to
 from tests.fakes import MemoryPayloads
 from tests.s3 import BUCKET, aws, s3_server
 

@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from gateway.intake.records import Outgoing
 from gateway.publisher import ConfluentPublisher, Publisher, Receipt
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS
-from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests.fakes import RecordingPublisher
 from tests.librdkafka import raise_fatal_error
 from tests.stack import RunningStack

@@ -22,8 +22,8 @@ from gateway.sequence.tail import PartitionTail
 from processors.fanout.log import KafkaLog
 from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
-from schemas.consumer import ANSWER_BYTES_MAX
-from schemas.events import RunEvent
+from schemas.kafka.clients import ANSWER_BYTES_MAX
+from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
 from tests.builders import RUN, TENANT, credentials, event, raw, run_event
 

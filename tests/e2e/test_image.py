@@ -18,9 +18,9 @@ from rich.console import Console
 from deploy.examples import demo
 from deploy.local.services import ENGINE
 from deploy.local.stack_file import Stack
-from schemas import credentials
-from schemas.endpoints import new_secret
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.access import credentials
+from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.runs.endpoints import new_secret
 from tests.compose import Mount
 from tests.deployment import ContainerFailed, Deployment, deployment
 from tests.faults.disk import needs_root

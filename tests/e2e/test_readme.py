@@ -15,8 +15,8 @@ import pytest
 
 from processors.evaluation.webhook import Body, EventData
 from processors.maintenance.policy import parse_retention
-from schemas import endpoints
-from schemas.documents import RUN_FINALIZED
+from schemas.runs import endpoints
+from schemas.runs.pushed import RUN_FINALIZED
 from tests.golden.surface import settings_table
 from tests.stack import RunningStack
 from tests.tools import need

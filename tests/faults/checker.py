@@ -12,8 +12,8 @@ import psycopg
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas.consumer import looking_config
-from schemas.lookups import record_at
+from schemas.kafka.clients import looking_config
+from schemas.kafka.lookups import record_at
 from schemas.runs.topics import PERSISTENCE
 from tests.faults.records import original_place, read_topic
 from tests.stack import RunningStack, wait_until

@@ -12,7 +12,7 @@ from confluent_kafka import ElectionType
 
 from deploy.admin.reach import kafka_answers
 from deploy.local import folders, kafka, logs, ports
-from schemas.lookups import admin_client
+from schemas.kafka.lookups import admin_client
 from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import END_S, paused
 from tests.stack import wait_until

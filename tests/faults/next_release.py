@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from schemas import registry
-from schemas.registry import Released
+from schemas.kafka import registry
+from schemas.kafka.registry import Released
 
 COST = 0.25
 _LAST: Any = registry.last_released()["tidegate.runs.RunEvent"]

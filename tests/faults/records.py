@@ -8,14 +8,13 @@ from secrets import token_hex
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.intake.records import Stamp, seal
-from schemas import headers
+from schemas.access.credentials import CredentialsFile
 from schemas.catalogue import CODEC
-from schemas.consumer import is_unreadable
-from schemas.credentials import CredentialsFile
-from schemas.events import RunRecord
-from schemas.producer import producer_config
+from schemas.kafka import headers
+from schemas.kafka.clients import is_unreadable, producer_config
+from schemas.kafka.topics import Topic
+from schemas.runs.records import RunRecord
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
-from schemas.topics import Topic
 from tests.builders import event, run_event, signed
 from tests.stack import RunningStack
 

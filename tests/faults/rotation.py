@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from schemas import credentials as credentials_file
-from schemas.credentials import Credentials, Gateway
+from schemas.access import credentials as credentials_file
+from schemas.access.credentials import Credentials, Gateway
 from tests.stack import RunningStack
 
 

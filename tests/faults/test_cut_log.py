@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from deploy.admin import readiness
-from schemas.partitioner import partition_of
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS
 from tests.builders import event, signed
 from tests.faults.checker import check, wait_for_no_lag

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from processors.runtime.failpoints import EXIT_KILLED, Failpoint
+from schemas.kafka.topics import Topic
 from schemas.runs.topics import PERSISTENCE, RUN_TRACES
-from schemas.topics import Topic
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, own_process

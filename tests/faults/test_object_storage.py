@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX
 from tests import builders
 from tests.faults.checker import check
 from tests.faults.load import sending

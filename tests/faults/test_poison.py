@@ -11,10 +11,10 @@ from confluent_kafka import Message, Producer
 
 from deploy.local.development import LIMITS
 from processors.runtime.limit import DeadLetterLimit
-from schemas import headers
-from schemas.producer import producer_config
+from schemas.kafka import headers
+from schemas.kafka.clients import producer_config
+from schemas.kafka.topics import Group
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
-from schemas.topics import Group
 from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_lag
 from tests.faults.database import stored
 from tests.faults.groups import wait_for_every_group

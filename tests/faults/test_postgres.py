@@ -15,7 +15,7 @@ from psycopg import sql
 
 from deploy.local import settings_file
 from processors.persistence import store
-from schemas.events import RunFinalized, RunStatus
+from schemas.runs.records import RunFinalized, RunStatus
 from tests.builders import TENANT, event, run_event
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.database import dsn_through, stored

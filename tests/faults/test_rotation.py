@@ -8,10 +8,10 @@ import msgspec
 import psycopg
 from confluent_kafka import Message
 
-from schemas.headers import GATEWAY_MAC, TENANT
-from schemas.rotation import SIGN_AFTER_S
+from schemas.access.rotation import SIGN_AFTER_S
+from schemas.kafka.headers import GATEWAY_MAC, TENANT
+from schemas.kafka.seal import record_mac_holds
 from schemas.runs.topics import RUN_EVENTS
-from schemas.seal import record_mac_holds
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while

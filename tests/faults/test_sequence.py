@@ -13,7 +13,7 @@ import psycopg
 
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.events import RunEvent
+from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
 from tests.builders import event
 from tests.faults.processes import OwnProcess, own_process, paused

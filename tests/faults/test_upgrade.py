@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from schemas import codec, headers, registry
-from schemas.compatibility import incompatibilities
+from schemas.kafka import codec, headers, registry
+from schemas.kafka.compatibility import incompatibilities
 from tests.builders import event, run_event
 from tests.faults.checker import check_committed_is_applied
 from tests.faults.database import stored

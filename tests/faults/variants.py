@@ -30,10 +30,10 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.outcomes import Arrival, Handler, Tally
 from processors.runtime.progress import Progress
-from schemas import codec, registry
-from schemas import events as schema_events
-from schemas.producer import producer_config
-from schemas.topics import Group
+from schemas.kafka import codec, registry
+from schemas.kafka.clients import producer_config
+from schemas.kafka.topics import Group
+from schemas.runs import records as schema_events
 from tests.builders import Raw
 from tests.faults.next_release import COST, RUN_EVENT
 

@@ -19,11 +19,11 @@ from gateway.config import Settings
 from gateway.openapi import openapi_document
 from gateway.routes import ROUTES
 from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
-from schemas import telemetry
 from schemas.catalogue import GROUPS, all_topics
+from schemas.process import telemetry
+from schemas.process.settings import declarations
 from schemas.runs.telemetry import OF_EVALUATION, OF_MAINTENANCE, OF_PERSISTENCE
 from schemas.runs.topics import EVALUATION
-from schemas.settings import declarations
 
 FOLDER = Path(__file__).parent
 HELP_COLUMNS = 120

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from schemas import headers
 from schemas.catalogue import CODEC
-from schemas.partitioner import partition_of
+from schemas.kafka import headers
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.telemetry import WRONG_PARTITION
 from tests import builders
 from tests.faults.processes import metric

@@ -13,9 +13,9 @@ from confluent_kafka import TopicPartition
 
 from deploy.admin import topics as admin_topics
 from schemas.catalogue import CODEC
-from schemas.endpoints import new_secret
-from schemas.events import RunFinalized, RunStatus
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.runs.endpoints import new_secret
+from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import EVALUATION
 from tests import builders
 from tests.faults.processes import own_process

@@ -9,7 +9,7 @@ import pytest
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
 from schemas.catalogue import CODEC
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX
 from tests import builders
 from tests.integration import test_gateway
 from tests.integration.test_gateway import VERBATIM, new_run

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from deploy.local.services import ENGINE
 from gateway.queries.runs import PAGE_BYTES_MAX
-from schemas.signature import sign_event
+from schemas.runs.signature import sign_event
 from tests import builders
 from tests.stack import RunningStack, wait_until
 

@@ -6,7 +6,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from schemas.catalogue import CODEC
-from schemas.producer import producer_config
+from schemas.kafka.clients import producer_config
 from tests import builders
 from tests.integration.test_receipts import PERSISTED_S, Client, produce
 from tests.stack import RunningStack

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_gateway import STORED_TIMEOUT_S, Client, new_run
 from tests.stack import RunningStack, wait_until

@@ -16,14 +16,14 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerH
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas import credentials as credentials_file
-from schemas import cursors
+from schemas.access import credentials as credentials_file
+from schemas.access.credentials import Agent, CredentialsFile, Right, Tenant
 from schemas.catalogue import CODEC, all_topics
-from schemas.credentials import Agent, CredentialsFile, Right, Tenant
-from schemas.events import RunStatus, TraceRecord
-from schemas.objects import INLINE_BYTES_MAX
-from schemas.partitioner import partition_of
-from schemas.producer import producer_config
+from schemas.kafka import cursors
+from schemas.kafka.clients import producer_config
+from schemas.kafka.partitioner import partition_of
+from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.runs.records import RunStatus, TraceRecord
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 from tests import builders
 from tests.faults.groups import wait_for_every_group

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from schemas import headers
 from schemas.catalogue import CODEC
-from schemas.events import TraceRecord
+from schemas.kafka import headers
+from schemas.runs.records import TraceRecord
 from schemas.runs.topics import RUN_TRACES
 from tests.builders import event, run_event, signed
 from tests.faults.processes import paused

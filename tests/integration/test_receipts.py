@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas.events import RunFinalized, RunStatus
-from schemas.producer import producer_config
+from schemas.kafka.clients import producer_config
+from schemas.runs.records import RunFinalized, RunStatus
 from tests import builders
 from tests.faults.records import write_as_a_gateway
 from tests.stack import RunningStack, wait_until

@@ -12,8 +12,8 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from schemas import registry
 from schemas.catalogue import CODEC
+from schemas.kafka import registry
 from tests import builders
 from tests.integration.test_receipts import Client
 from tests.stack import RunningStack

@@ -11,7 +11,7 @@ from processors.maintenance.rules import Passed
 from processors.maintenance.store import RetentionStore
 from processors.persistence.store import Writing
 from processors.runtime.outcomes import Arrival
-from schemas import chain
+from schemas.runs import chain
 from tests.builders import TENANT
 from tests.integration.test_split_runs import PARTITIONS, Run, append, one, worker
 from tests.stack import RunningStack

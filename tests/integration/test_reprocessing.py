@@ -16,10 +16,10 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas import headers
-from schemas.producer import producer_config
+from schemas.kafka import headers
+from schemas.kafka.clients import producer_config
+from schemas.kafka.topics import LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, RUN_TRACES
-from schemas.topics import LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from tests.builders import event
 from tests.faults.database import slow_database
 from tests.faults.records import POISON, good, new_run, produce, read_topic

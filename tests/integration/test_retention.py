@@ -33,12 +33,14 @@ from processors.maintenance.process import retain_once
 from processors.maintenance.store import LOCK_ID, PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
-from schemas import chain, headers, migrations, settings
 from schemas.catalogue import CODEC
-from schemas.endpoints import DEFAULT
-from schemas.event_rules import SEQ_MAX
-from schemas.objects import INLINE_BYTES_MAX, reference_to
-from schemas.producer import producer_config
+from schemas.kafka import headers
+from schemas.kafka.clients import producer_config
+from schemas.objects.references import INLINE_BYTES_MAX, reference_to
+from schemas.process import migrations, settings
+from schemas.runs import chain
+from schemas.runs.endpoints import DEFAULT
+from schemas.runs.rules import SEQ_MAX
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
 from tests import builders
 from tests.faults.groups import wait_for_every_group

@@ -19,9 +19,9 @@ import pytest
 from processors.persistence.store import Appended, EventStore, Writing
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Reason
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from schemas.partitioner import partition_of
-from schemas.validity import Rejection
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
+from schemas.runs.validity import Rejection
 from tests import builders
 from tests.stack import RunningStack
 

@@ -23,7 +23,7 @@ from deploy.admin import migrate, topics
 from deploy.errors import Failed
 from deploy.local import lock
 from schemas.catalogue import all_topics, subscriptions
-from schemas.migrations import Migration, migrations
+from schemas.process.migrations import Migration, migrations
 from tests.builders import event
 from tests.faults.processes import free_port
 from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until

@@ -8,7 +8,7 @@ import pytest
 from gateway.log.tail import TailReader
 from gateway.sequence.memory import Known
 from gateway.sequence.tail import PartitionTail
-from schemas.credentials import CredentialsFile, FileCredentials
+from schemas.access.credentials import CredentialsFile, FileCredentials
 from tests.builders import TENANT
 from tests.faults.records import good, new_run, produce
 from tests.stack import RunningStack

@@ -12,7 +12,7 @@ from functools import cache
 from processors.persistence.verdicts import Place, RunKey
 from processors.runtime.batch import Cut, Partition
 from schemas.errors import Reason
-from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus
+from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus
 from tests.builders import TENANT, TOPIC, Raw, event, raw, run_event
 
 PARTITIONS = (Partition(TOPIC, 0), Partition(TOPIC, 1))

@@ -26,12 +26,13 @@ from processors.fanout.subscriber import Subscriber
 from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Transient
-from schemas import cursors, telemetry
-from schemas.events import RunEvent, RunFinalized, RunStatus, TraceRecord
-from schemas.objects import PayloadProblem, PayloadRef, reference_to
-from schemas.partitioner import partition_of
+from schemas.kafka import cursors
+from schemas.kafka.partitioner import partition_of
+from schemas.kafka.topics import Topic
+from schemas.objects.references import PayloadProblem, PayloadRef, reference_to
+from schemas.process import telemetry
+from schemas.runs.records import RunEvent, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
-from schemas.topics import Topic
 from tests.builders import TENANT, event, run_event
 
 IDS = {RUN_EVENTS.name: "E" * 22, RUN_TRACES.name: "T" * 22}

@@ -18,12 +18,12 @@ from processors.persistence.verdicts import (
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival
-from schemas import headers
 from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
-from schemas.events import RunEvent, RunStatus, TraceRecord
+from schemas.kafka import headers
+from schemas.kafka.topics import Topic
+from schemas.runs.records import RunEvent, RunStatus, TraceRecord
 from schemas.runs.topics import PERSISTENCE, RUN_TRACES
-from schemas.topics import Topic
 from tests.builders import TENANT
 from tests.simulation.calls import Calls
 from tests.simulation.log import UNSTORABLE, End, Log

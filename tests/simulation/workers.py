@@ -13,7 +13,7 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
-from schemas import telemetry
+from schemas.process import telemetry
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 from tests.builders import MAC_SECRET, Raw, credentials

@@ -29,9 +29,9 @@ from gateway.queries.runs import EventView, RunView
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
-from schemas.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
-from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests import builders
 from tests.fakes import (
     InForce,

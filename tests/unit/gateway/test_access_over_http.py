@@ -5,7 +5,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.routes import ROUTES, Route
-from schemas.credentials import Agent, Credentials, Right, new_key
+from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.connections import Connections, Cut, Deadlines, files_within, let_open
-from schemas.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, OF_GATEWAY, Telemetry
+from schemas.process.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, OF_GATEWAY, Telemetry
 from tests import builders
 from tests.unit.gateway.conftest import Served, connected
 

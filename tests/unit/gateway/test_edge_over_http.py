@@ -17,8 +17,8 @@ from gateway.connections import IDLE_GRACE_S, UNMATCHED, Deadlines
 from gateway.edge import CLIENT_GONE
 from gateway.parameters import FAULTS_MAX
 from gateway.routes import REGISTRY, ROUTES, Route
-from schemas.credentials import Right
-from schemas.telemetry import HTTP_REQUESTS
+from schemas.access.credentials import Right
+from schemas.process.telemetry import HTTP_REQUESTS
 from tests import builders
 from tests.unit.gateway.conftest import Served, connected, event_view, run_view
 

@@ -16,7 +16,7 @@ from gateway.intake.documents import parse_event
 from gateway.intake.plain_body import read_plain
 from schemas import strictjson
 from schemas.errors import Invalid
-from schemas.event_rules import EVENT_BYTES_MAX
+from schemas.runs.rules import EVENT_BYTES_MAX
 from tests import builders
 from tests.unit.gateway.conftest import Served, made_of
 

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
-from schemas import headers
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.event_rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus, event_id
-from schemas.seal import record_mac_holds
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac_holds
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus, event_id
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 

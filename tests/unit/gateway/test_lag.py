@@ -7,9 +7,9 @@ from gateway.intake.admission import Admission
 from gateway.lag import LagWatch
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
-from schemas.positions import Fault
+from schemas.kafka.positions import Fault
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
-from schemas.telemetry import OF_GATEWAY, Telemetry
 from tests.fakes import MemoryCommitted, MemoryLog
 
 NOW = datetime(2025, 12, 5, tzinfo=UTC)

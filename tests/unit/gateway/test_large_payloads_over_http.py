@@ -8,12 +8,12 @@ import pytest
 
 from gateway.errors import ObjectsUnavailable
 from gateway.queries.runs import PAGE_BYTES_MAX, EventView
-from schemas import objects
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.events import RunEvent
-from schemas.objects import INLINE_BYTES_MAX, reference_to
-from schemas.telemetry import OBJECT_DURATION
+from schemas.objects.references import INLINE_BYTES_MAX, reference_to
+from schemas.objects.references import references as objects
+from schemas.process.telemetry import OBJECT_DURATION
+from schemas.runs.records import RunEvent
 from tests import builders
 from tests.unit.gateway.conftest import Served, event_view
 

@@ -11,8 +11,8 @@ from gateway.errors import LogUnavailable
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges
-from schemas import cursors
-from schemas.partitioner import partition_of
+from schemas.kafka import cursors
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog
 

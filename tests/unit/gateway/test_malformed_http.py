@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from gateway.connections import UNMATCHED, Deadlines
-from schemas.telemetry import HTTP_REQUESTS
+from schemas.process.telemetry import HTTP_REQUESTS
 from tests import builders
 from tests.unit.gateway.conftest import Served, connected
 

@@ -17,7 +17,7 @@ from gateway.queries.traces import TraceView
 from gateway.routes import ROUTES
 from processors.persistence.trace import StoredEvent, Trace
 from schemas.errors import ErrorCode
-from schemas.event_rules import SEQ_MAX, event_faults
+from schemas.runs.rules import SEQ_MAX, event_faults
 from tests import builders
 from tests.unit.gateway.conftest import Served
 

@@ -11,8 +11,8 @@ from gateway.errors import EventTooLarge
 from gateway.intake.bodies import SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from schemas.catalogue import CODEC
-from schemas.event_rules import EVENT_BYTES_MAX
-from schemas.events import EnvironmentCaptured, RunEvent
+from schemas.runs.records import EnvironmentCaptured, RunEvent
+from schemas.runs.rules import EVENT_BYTES_MAX
 from tests import builders
 from tests.packing import MIB, PACK, bomb
 from tests.unit.gateway.conftest import Served, made_of

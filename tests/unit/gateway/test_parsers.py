@@ -30,7 +30,7 @@ from gateway.queries.runs import RunPlace
 from gateway.router import Router
 from gateway.routes import ROUTES
 from gateway.trace import trace_id_of, traceparent_of
-from schemas.credentials import KeyRefused
+from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid
 from schemas.strictjson import NotJson
 from tests import builders

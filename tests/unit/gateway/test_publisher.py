@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
 from gateway.intake.records import Outgoing
 from gateway.publisher import ConfluentPublisher, Receipt
-from schemas.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
+from schemas.process.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
 FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
 RECORD = Outgoing(topic="run.events", key=b"run-1", value=b"v", headers=[])

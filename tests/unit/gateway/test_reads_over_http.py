@@ -8,7 +8,7 @@ from yarl import URL
 
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
-from schemas import cursors
+from schemas.kafka import cursors
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served, event_view, run_view
 

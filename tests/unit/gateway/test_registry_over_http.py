@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas import registry
+from schemas.kafka import registry
 from tests.unit.gateway.conftest import Served
 
 SUBJECT = "run.events-tidegate.runs.RunEvent"

@@ -9,8 +9,8 @@ from gateway.errors import StoreUnavailable
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import ROUTES, Route
 from processors.persistence.store import EventStore
-from schemas import logs
-from schemas.settings import SettingsInvalid
+from schemas.process import logs
+from schemas.process.settings import SettingsInvalid
 from tests import builders
 from tests.unit.gateway.conftest import Served
 

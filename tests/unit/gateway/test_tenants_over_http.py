@@ -13,9 +13,9 @@ from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventView, RunView
 from gateway.routes import ROUTES, Route
+from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
-from schemas.credentials import Agent, Right, Tenant, new_key
-from schemas.telemetry import GROUP_LAG, HTTP_CONNECTIONS
+from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 

@@ -15,7 +15,7 @@ from gateway.intake.toon import VALUES_MAX
 from gateway.judging.judge import TOON_WAITING_MAX, ThreadJudge
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from tests import builders
 from tests.packing import MIB, PACK
 from tests.unit.gateway.conftest import Served, made_of

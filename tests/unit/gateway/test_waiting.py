@@ -9,8 +9,8 @@ import pytest
 from gateway.errors import BadQuery
 from gateway.handlers.waiting import read_wait
 from gateway.receipts.endpoints import EndpointViews
-from schemas.credentials import Principal, Right
-from schemas.events import BreakerState, EndpointState
+from schemas.access.credentials import Principal, Right
+from schemas.runs.records import BreakerState, EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.builders import TENANT
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas import migrations, settings, telemetry
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
-from schemas.events import event_id
+from schemas.process import migrations, settings, telemetry
+from schemas.process.settings import KafkaSettings, SettingsInvalid, setting
+from schemas.runs.records import event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS, RUN_TRACES
-from schemas.settings import KafkaSettings, SettingsInvalid, setting
 
 
 def test_topics_are_named_once_and_within_kafkas_rules() -> None:

@@ -10,8 +10,8 @@ import pytest
 from deploy.admin import topics
 from deploy.errors import NotReachable
 from schemas.catalogue import GROUPS
+from schemas.kafka.topics import Group
 from schemas.runs.topics import EVALUATION, RUN_EVENTS
-from schemas.topics import Group
 
 GROUP = EVALUATION.group("late", delays=["1s"])
 

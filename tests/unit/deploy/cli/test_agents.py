@@ -13,9 +13,9 @@ from deploy.admin.credentials import change
 from deploy.cli.app import build
 from deploy.errors import Failed
 from deploy.local import development
-from schemas import credentials
-from schemas.credentials import Credentials, Tenant
-from schemas.signature import event_signature_holds
+from schemas.access import credentials
+from schemas.access.credentials import Credentials, Tenant
+from schemas.runs.signature import event_signature_holds
 from tests.builders import event, signed
 from tests.unit.deploy.cli.conftest import Command
 

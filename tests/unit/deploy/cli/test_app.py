@@ -11,7 +11,7 @@ from deploy.cli.app import build
 from deploy.cli.keys import entry_text
 from deploy.errors import Failed, NotReachable
 from deploy.local import development
-from schemas import credentials
+from schemas.access import credentials
 from tests.unit.deploy.cli.conftest import NOW
 
 

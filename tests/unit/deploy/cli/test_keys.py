@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import build
 from deploy.errors import Failed
-from schemas import credentials
+from schemas.access import credentials
 
 LONG = "n" * 250  # a name to which nothing can be added, so that its file cannot be replaced
 

@@ -9,8 +9,9 @@ import pytest
 from deploy.errors import Failed, NotReachable
 from deploy.local import development, stack_file
 from deploy.local.stack_file import Stack
-from schemas import credentials, strictjson
-from schemas.signature import event_signature_holds
+from schemas import strictjson
+from schemas.access import credentials
+from schemas.runs.signature import event_signature_holds
 from tests.builders import event
 from tests.unit.deploy.cli.conftest import Command
 

@@ -1,8 +1,8 @@
 """The example that shares no code with us writes what we would write."""
 
 from deploy.examples import direct_producer
-from schemas import registry
 from schemas.catalogue import CODEC
+from schemas.kafka import registry
 from tests import builders
 
 

@@ -11,8 +11,8 @@ import msgspec
 from deploy.errors import Failed
 from deploy.export.gateway import EventShown, RunShown
 from deploy.export.write import export
-from schemas import chain
 from schemas.canonical import event_digest
+from schemas.runs import chain
 from tests import builders
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -19,9 +19,9 @@ from gateway.intake.documents import parse_event
 from gateway.queries.integrity import integrity_view
 from processors.persistence.trace import StoredEvent, Trace
 from schemas.errors import Invalid
-from schemas.event_rules import SEQ_MAX
-from schemas.events import RunEvent
-from schemas.validity import check_direct
+from schemas.runs.records import RunEvent
+from schemas.runs.rules import SEQ_MAX
+from schemas.runs.validity import check_direct
 from tests import builders
 from tests.unit.deploy.export.exports import NOW, run
 from tests.unit.gateway.queries.test_integrity import WHOLE

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from deploy.export.format import LINE_BYTES_MAX, SEAL_START, seal, split
 from deploy.export.verify import Refused, Verified, verify
-from schemas import chain
 from schemas.canonical import event_digest
+from schemas.runs import chain
 from tests import builders
 from tests.unit.deploy.export.exports import NOW, VERBATIM, lines
 

@@ -14,7 +14,7 @@ from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
 from gateway.client import Bounds
 from gateway.client.delivery import Delivery
-from schemas.signature import event_signature_holds
+from schemas.runs.signature import event_signature_holds
 from tests.unit.gateway.client.fake_gateway import BUSY, LOG_AWAY, TAKEN_AND_CUT, Answer, FakeGateway
 
 PATIENT = Bounds(request_timeout_s=5, give_up_after_s=5, pause_first_s=0.001, pause_max_s=0.001)

@@ -12,7 +12,7 @@ import os, sys
 from pathlib import Path
 from deploy.errors import Failed, NotReachable
 from deploy.local.background import detach
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 def work(say, ready):
     say("begins")

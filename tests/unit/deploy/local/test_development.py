@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 
 from deploy.local import development
-from schemas import credentials
-from schemas.credentials import Right, Tenant
+from schemas.access import credentials
+from schemas.access.credentials import Right, Tenant
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

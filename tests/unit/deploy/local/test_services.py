@@ -13,8 +13,8 @@ from deploy.errors import Failed
 from deploy.local import development, given, services
 from gateway.config import Settings
 from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
-from schemas import credentials
-from schemas.settings import SettingsInvalid
+from schemas.access import credentials
+from schemas.process.settings import SettingsInvalid
 
 SECTIONS = (Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings)
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.

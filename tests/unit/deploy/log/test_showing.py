@@ -7,12 +7,12 @@ import pytest
 
 from deploy.log.reading import Edge, Raw, Start, parse_start
 from deploy.log.showing import show
-from schemas import headers
+from schemas.access.credentials import Credentials, Gateway
 from schemas.catalogue import CODEC
-from schemas.credentials import Credentials, Gateway
-from schemas.events import RunFinalized, RunStatus
-from schemas.objects import reference_to, to_json
-from schemas.seal import record_mac
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
+from schemas.objects.references import reference_to, to_json
+from schemas.runs.records import RunFinalized, RunStatus
 from tests import builders
 from tests.fakes import InForce
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gateway.client import TidegateClient
 from gateway.client.encoding import Agent, encode
 from schemas.errors import Invalid
-from schemas.event_rules import EVENT_BYTES_MAX, event_faults
-from schemas.signature import event_signature_holds
+from schemas.runs.rules import EVENT_BYTES_MAX, event_faults
+from schemas.runs.signature import event_signature_holds
 from schemas.strictjson import decode
 from tests.unit.gateway.client.fake_gateway import FakeGateway
 from tests.unit.gateway.client.test_client import QUICK, RUN, SECRET, connect

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.client import Bounds, Run, TidegateClient, Undelivered
 from schemas.errors import Invalid
-from schemas.signature import event_signature_holds
+from schemas.runs.signature import event_signature_holds
 from tests.unit.gateway.client.fake_gateway import BUSY, CUT, HANG, LOG_AWAY, TAKEN_AND_CUT, Answer, FakeGateway
 
 QUICK = Bounds(request_timeout_s=5, pause_first_s=0.001, pause_max_s=0.001, close_timeout_s=5)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.client.environment import bounded, capture
-from schemas.event_rules import ENVIRONMENT_BYTES_MAX
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX
 from schemas.strictjson import decode
 from tests.unit.gateway.client.fake_gateway import FakeGateway
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.client import Run, TidegateClient
-from schemas.signature import event_signature_holds
+from schemas.runs.signature import event_signature_holds
 from tests.unit.gateway.client.fake_gateway import CUT, LOG_AWAY, TAKEN_AND_CUT, Answer, FakeGateway
 from tests.unit.gateway.client.test_client import IMPATIENT, RUN, SECRET, connect
 

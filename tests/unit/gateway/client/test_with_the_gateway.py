@@ -10,7 +10,7 @@ from gateway.client import Run, TidegateClient, traced
 from gateway.config import LimitSettings
 from gateway.errors import LogUnavailable, QueueFull
 from schemas.catalogue import CODEC
-from schemas.events import EnvironmentCaptured, RunEvent, RunFinalized
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
 from tests.builders import SECRET
 from tests.unit.gateway.client.test_client import QUICK, RUN
 from tests.unit.gateway.conftest import Served

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.log.reader import LogRecord, _newest
 from gateway.publisher import Receipt
-from schemas import headers
+from schemas.kafka import headers
 from schemas.runs.topics import EVALUATION
 
 NOW = datetime(2025, 12, 5, 10, tzinfo=UTC)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.storage import Damaged
-from schemas.telemetry import OBJECT_DURATION, OF_GATEWAY, Telemetry
+from schemas.process.telemetry import OBJECT_DURATION, OF_GATEWAY, Telemetry
 from tests.fakes import MemoryObjects
 
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.pages import FETCHES_MAX, PAGES_MAX, Pages
 from gateway.queries.runs import EventView
-from schemas.objects import reference_to, to_json
+from schemas.objects.references import reference_to, to_json
 from tests import builders
 from tests.fakes import MemoryObjects
 from tests.unit.gateway.conftest import event_view

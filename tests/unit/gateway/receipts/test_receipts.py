@@ -17,14 +17,14 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.records import describe
 from gateway.receipts.views import Effect, WalReceipt
-from schemas import headers
+from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
-from schemas.credentials import Principal, Right
-from schemas.events import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord, event_id
-from schemas.positions import Fault
+from schemas.kafka import headers
+from schemas.kafka.positions import Fault
+from schemas.kafka.topics import Group
+from schemas.kafka.transactions import OpenTransaction
+from schemas.runs.records import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord, event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE
-from schemas.topics import Group
-from schemas.transactions import OpenTransaction
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW

@@ -13,8 +13,8 @@ from gateway.log.reader import Edges, LogRecord
 from gateway.publisher import Receipt
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.survey import FRESH_S, Survey, rates_per_s
-from schemas.credentials import Principal, Right
-from schemas.events import BreakerState, EndpointState
+from schemas.access.credentials import Principal, Right
+from schemas.runs.records import BreakerState, EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
 from tests.unit.gateway.conftest import NOW

@@ -15,7 +15,7 @@ from gateway.objects.uploads import Uploads
 from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer, Taken
-from schemas.events import RunFinalized, RunStatus
+from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher

@@ -32,8 +32,8 @@ from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked
 from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.catalogue import CODEC
-from schemas.events import RunEvent, RunFinalized, RunStatus
-from schemas.objects import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.runs.records import RunEvent, RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record

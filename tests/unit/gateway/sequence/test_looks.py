@@ -9,7 +9,7 @@ from gateway.log.followers import GroupFollower
 from gateway.sequence import looks as looks_module
 from gateway.sequence.looks import Looks
 from gateway.sequence.tail import PartitionTail
-from schemas.partitioner import partition_of
+from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryRunStore

@@ -23,10 +23,10 @@ from gateway.sequence import looks, sequencer
 from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
 from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
-from schemas.credentials import Gateway
-from schemas.events import RunStatus
-from schemas.objects import INLINE_BYTES_MAX
-from schemas.seal import record_mac
+from schemas.access.credentials import Gateway
+from schemas.kafka.seal import record_mac
+from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.runs.records import RunStatus
 from tests import builders
 from tests.fakes import InForce, log_record
 from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer

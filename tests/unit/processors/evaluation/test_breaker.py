@@ -3,7 +3,7 @@
 import pytest
 
 from processors.evaluation.breaker import Breaker
-from schemas.events import BreakerState
+from schemas.runs.records import BreakerState
 
 
 class Watched:

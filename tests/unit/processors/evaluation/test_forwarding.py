@@ -14,10 +14,10 @@ from processors.evaluation.sending import Answer, Verdict
 from processors.evaluation.webhook import Message
 from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
-from schemas.endpoints import Endpoint, new_secret
 from schemas.errors import Reason
-from schemas.events import BreakerState, event_id
-from schemas.validity import Rejection
+from schemas.runs.endpoints import Endpoint, new_secret
+from schemas.runs.records import BreakerState, event_id
+from schemas.runs.validity import Rejection
 from tests.builders import event, raw, referring, run_event
 from tests.fakes import MemoryPayloads
 

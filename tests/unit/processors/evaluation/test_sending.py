@@ -25,7 +25,7 @@ from processors.evaluation.sending import (
     retry_after_s,
 )
 from processors.evaluation.webhook import Message
-from schemas.endpoints import Endpoint, new_secret
+from schemas.runs.endpoints import Endpoint, new_secret
 
 MESSAGE = Message(id="evt_1", body=b'{"type":"trace_event"}', traceparent=None)
 SECRET = new_secret()

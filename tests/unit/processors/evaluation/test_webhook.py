@@ -8,8 +8,8 @@ from standardwebhooks import Webhook
 
 from processors.evaluation.webhook import message_of, signed_headers
 from processors.runtime.outcomes import Arrival
-from schemas.endpoints import new_secret
-from schemas.events import RunFinalized, RunRecord, RunStatus, event_id
+from schemas.runs.endpoints import new_secret
+from schemas.runs.records import RunFinalized, RunRecord, RunStatus, event_id
 from tests.builders import event, raw, run_event
 
 NOW = datetime.now(UTC)

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import WSMsgType
 
 from processors.fanout.tickets import VALID_S
-from schemas import cursors
-from schemas.credentials import Agent, Right, new_key
+from schemas.access.credentials import Agent, Right, new_key
+from schemas.kafka import cursors
 from tests.builders import TENANT
 from tests.simulation.streams import IDS
 from tests.unit.processors.fanout.conftest import NOW, OTHER, PAGE, Streams

@@ -6,12 +6,12 @@ import pytest
 from processors.fanout.judging import judge
 from processors.fanout.messages import Kind
 from processors.runtime.batch import Partition, RawRecord
-from schemas import headers
+from schemas.access.credentials import Gateway
 from schemas.catalogue import CODEC
-from schemas.credentials import Gateway
-from schemas.events import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
+from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.seal import record_mac
 from tests.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
 from tests.fakes import InForce
 from tests.unit.gateway.conftest import NOW

@@ -7,7 +7,7 @@ from aiohttp import ClientSession, web
 
 from processors.fanout.messages import Told, framed, plain
 from processors.runtime.batch import Partition
-from schemas.objects import PayloadRef
+from schemas.objects.references import PayloadRef
 from tests.builders import event, run_event
 
 PLACE = Partition("run.events", 3)

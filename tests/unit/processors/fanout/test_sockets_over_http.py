@@ -13,8 +13,9 @@ from processors.fanout.outbox import BYTES_MAX, MESSAGES_MAX
 from processors.fanout.resolving import AWAY_S, PAYLOAD_BYTES_MAX
 from processors.fanout.socket import CLIENT_MESSAGES_BURST, MESSAGE_BYTES_MAX
 from processors.fanout.sockets import PING_EVERY_S, SILENT_S, STUCK_S
-from schemas import cursors, telemetry
-from schemas.events import RunFinalized, RunStatus
+from schemas.kafka import cursors
+from schemas.process import telemetry
+from schemas.runs.records import RunFinalized, RunStatus
 from tests.builders import TENANT, referring
 from tests.simulation.streams import IDS
 from tests.unit.processors.fanout.conftest import NOW, OTHER, Streams, happened

@@ -7,7 +7,7 @@ from processors.fanout.messages import ORDINARY_BYTES_MAX, Kind, Told
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.runtime.batch import Partition
-from schemas.cursors import Cursor
+from schemas.kafka.cursors import Cursor
 from tests.simulation.streams import World, play
 
 SEEDS = range(40)

@@ -4,7 +4,7 @@ import pytest
 
 from processors.fanout import tickets as module
 from processors.fanout.tickets import TICKETS_OF_A_KEY_MAX, VALID_S, Tickets, TooManyTickets
-from schemas.credentials import Principal, Right
+from schemas.access.credentials import Principal, Right
 
 
 class Clock:

@@ -13,9 +13,9 @@ from processors.maintenance.rules import Passed
 from processors.maintenance.store import PassRuns
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
-from schemas import telemetry
+from schemas.process import telemetry
+from schemas.process.settings import ManagementSettings
 from schemas.runs.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION, OF_MAINTENANCE
-from schemas.settings import ManagementSettings
 
 
 @pytest.fixture

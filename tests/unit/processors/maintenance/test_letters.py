@@ -7,8 +7,8 @@ import pytest
 
 from processors.maintenance.letters import object_of, origin
 from schemas.catalogue import CODEC
-from schemas.headers import ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC
-from schemas.objects import reference_to
+from schemas.kafka.headers import ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC
+from schemas.objects.references import reference_to
 from schemas.runs.topics import RUN_EVENTS
 from tests import builders
 

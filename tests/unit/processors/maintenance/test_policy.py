@@ -9,7 +9,7 @@ import pytest
 from deploy.local.development import RETENTION_TEXT
 from processors.maintenance.policy import Retention, parse_retention, watched_retention
 from processors.runtime.errors import Transient
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ROOT = Path(__file__).parents[4]

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 from processors.persistence.placement import Placement
 from processors.runtime.errors import Transient
 from processors.runtime.outcomes import Arrival
-from schemas import telemetry
-from schemas.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.process import telemetry
 from schemas.runs.telemetry import WRONG_PARTITION
 from tests.builders import RUN, raw, run_event
 

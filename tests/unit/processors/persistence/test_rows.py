@@ -6,7 +6,7 @@ import pytest
 
 from processors.persistence.rows import LATEST_MS, received_at
 from processors.runtime.outcomes import Arrival
-from schemas import headers
+from schemas.kafka import headers
 from tests import builders
 
 WRITTEN_AT = datetime(2025, 12, 5, 10, tzinfo=UTC)

@@ -12,8 +12,8 @@ from processors.persistence.calls import ANSWERED_LISTED_MAX
 from processors.persistence.tally import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
 from processors.persistence.trace import Missing, Removed, StoredEvent, Trace
 from schemas import strictjson
-from schemas.chain import CHAIN_START, head, link
-from schemas.event_rules import SEQ_MAX
+from schemas.runs.chain import CHAIN_START, head, link
+from schemas.runs.rules import SEQ_MAX
 from schemas.runs.topics import RUN_TRACES
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,9 +9,9 @@ from processors.persistence.verdicts import Finalization, Known, judge, may_repe
 from processors.runtime.errors import Displaced
 from processors.runtime.outcomes import Arrival, Outcome, Tally
 from schemas.errors import Poison, Reason
-from schemas.events import EnvironmentCaptured, Record, RunFinalized, RunStatus
-from schemas.partitioner import partition_of
-from schemas.validity import Rejection
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.records import EnvironmentCaptured, Record, RunFinalized, RunStatus
+from schemas.runs.validity import Rejection
 from tests.builders import Raw, event, raw, run_event
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

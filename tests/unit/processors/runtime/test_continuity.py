@@ -10,7 +10,7 @@ from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from schemas.errors import Reason
-from schemas.positions import Fault, Position, accepted_metadata, lost_mark
+from schemas.kafka.positions import Fault, Position, accepted_metadata, lost_mark
 
 ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)
 TOPIC_ID = "AbCdEfGhIjKlMnOpQrStUv"

@@ -4,8 +4,8 @@ import pytest
 
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused
+from schemas.kafka.topics import LETTER_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE
-from schemas.topics import LETTER_BYTES_MAX
 
 
 async def test_a_record_that_is_too_large_is_refused_and_no_outage() -> None:

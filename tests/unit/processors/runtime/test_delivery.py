@@ -16,12 +16,13 @@ from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
-from schemas import credentials as credentials_file
-from schemas import headers, telemetry
-from schemas.credentials import Agent, CredentialsFile, FileCredentials, Gateway
+from schemas.access import credentials as credentials_file
+from schemas.access.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
+from schemas.kafka import headers
+from schemas.kafka.topics import Group, Topic
+from schemas.process import telemetry
 from schemas.runs.topics import EVALUATION, PERSISTENCE
-from schemas.topics import Group, Topic
 from tests.builders import TENANT, Raw, credentials, event, raw, run_event, signed
 
 TP = Partition("run.events", 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from processors.runtime.failpoints import EXIT_KILLED, Failpoint, arm
-from schemas.settings import SettingsInvalid
+from schemas.process.settings import SettingsInvalid
 
 ROOT = Path(__file__).parents[4]
 

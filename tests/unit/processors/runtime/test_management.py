@@ -10,7 +10,7 @@ from aiohttp import web
 
 from processors.runtime.health import Health
 from processors.runtime.management import management_runner
-from schemas.telemetry import OF_PROCESSORS, Telemetry
+from schemas.process.telemetry import OF_PROCESSORS, Telemetry
 
 WAIT_S = 60.0
 

@@ -1,10 +1,10 @@
 """Records of a slice, decoded and judged."""
 
 from processors.runtime.reading import read
-from schemas import headers
 from schemas.errors import Reason
-from schemas.seal import record_mac
-from schemas.topics import RECORD_BYTES_MAX
+from schemas.kafka import headers
+from schemas.kafka.seal import record_mac
+from schemas.kafka.topics import RECORD_BYTES_MAX
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from processors.runtime.dead_letters import dead_letter, deferral
 from processors.runtime.redrive import restore
-from schemas import headers
 from schemas.errors import Poison, Reason
+from schemas.kafka import headers
+from schemas.kafka.topics import LETTER_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE
-from schemas.topics import LETTER_BYTES_MAX
 from tests.builders import Raw
 
 POISON = Poison(Reason.NOT_STORABLE, "why")

@@ -20,7 +20,7 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.outcomes import Arrival, Tally
 from processors.runtime.progress import Progress
 from schemas.errors import Poison
-from schemas.topics import Topic
+from schemas.kafka.topics import Topic
 from tests.simulation.calls import Fate
 from tests.simulation.log import PARTITIONS, RUNS, Kind
 from tests.simulation.workers import Parts

@@ -1,0 +1,1 @@
+"""Who may do what: the credentials file and the secrets in it."""

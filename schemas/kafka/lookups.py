@@ -1,0 +1,171 @@
+"""Lookups in Kafka: topic ids, offsets, committed positions, single records. All block and raise KafkaException."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.kafka.clients import is_unreadable
+from schemas.kafka.cursors import topic_id
+from schemas.kafka.positions import PartitionLog, Position, digest
+
+UNKNOWN_EPOCH = -1
+
+Place = tuple[str, int]  # topic, partition
+
+# What a consumer reports where a partition has no record at or after an offset; the client's codes, publicly spelt.
+_NO_RECORD = frozenset(
+    {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
+)
+
+
+def admin_client(bootstrap: str) -> AdminClient:
+    """A client of the admin API that leaves it to its caller to say what is wrong."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> Mapping[str, str]:
+    """Kafka's id of each of the topics that exist, as cursors and marks spell it."""
+    answers = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
+    found: dict[str, str] = {}
+    for name, answer in answers.items():
+        try:
+            found[name] = topic_id(str(_result(answer, timeout_s).topic_id))
+        except KafkaException as error:
+            if error_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return found
+
+
+def positions(consumer: Consumer, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Position]:
+    """Return the positions in *places* committed by *consumer*'s group, which it has not joined."""
+    asked = [TopicPartition(topic, partition) for topic, partition in places]
+    answered = consumer.committed(asked, timeout=timeout_s) if asked else []
+    found: dict[Place, Position] = {}
+    for each in answered:
+        if each.error is not None:
+            raise KafkaException(each.error)
+        offset = each.offset if each.offset >= 0 else None
+        found[each.topic, each.partition] = Position(offset=offset, metadata=each.metadata or "")
+    return found
+
+
+def logs(
+    admin: AdminClient, places: Iterable[Place], *, ids: Mapping[str, str], timeout_s: float
+) -> Mapping[Place, PartitionLog]:
+    """Return the extent of the log in each of *places*; *ids* are the ids of their topics."""
+    asked = list(places)
+    firsts = offsets(admin, asked, OffsetSpec.earliest(), timeout_s=timeout_s)
+    ends = offsets(admin, asked, OffsetSpec.latest(), timeout_s=timeout_s)
+    stable = offsets(admin, asked, OffsetSpec.latest(), isolation=IsolationLevel.READ_COMMITTED, timeout_s=timeout_s)
+    return {
+        place: PartitionLog(
+            topic=ids[place[0]],
+            first=firsts[place].offset,
+            stable_end=stable[place].offset,
+            end=ends[place].offset,
+            epoch=UNKNOWN_EPOCH if (epoch := ends[place].leader_epoch) is None else epoch,
+        )
+        for place in asked
+    }
+
+
+def offsets(
+    admin: AdminClient,
+    places: Sequence[Place],
+    spec: OffsetSpec,
+    *,
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    timeout_s: float,
+) -> Mapping[Place, Any]:
+    """Resolve *spec* in each of *places* to an object with `offset` and `leader_epoch`."""
+    if not places:
+        return {}
+    asked = {TopicPartition(*place): spec for place in places}
+    answers: Mapping[TopicPartition, Any] = admin.list_offsets(
+        asked, isolation_level=isolation, request_timeout=timeout_s
+    )
+    return {(place.topic, place.partition): _result(answer, timeout_s) for place, answer in answers.items()}
+
+
+def record_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float) -> Message | None:
+    """The record at *offset*, or the first one after it; None where the log has none. *consumer* must report ends."""
+    consumer.assign([TopicPartition(*place, offset)])
+    try:
+        deadline_s = monotonic() + timeout_s
+        while (message := consumer.poll(max(0.0, deadline_s - monotonic()))) is not None:
+            error = message.error()
+            if error is None:
+                return message
+            if error.code() in _NO_RECORD:
+                return None
+            raise KafkaException(error)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"nothing was read within {timeout_s:g} s"))  # noqa: SLF001
+    finally:
+        consumer.unassign()
+
+
+def digest_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float) -> str | None:
+    """The digest of the record at *offset*; None where the log has none there."""
+    try:
+        message = record_at(consumer, place, offset, timeout_s=timeout_s)
+    except KafkaException as error:
+        if _is_unreadable(error):  # no mark is of such a record
+            return None
+        raise
+    if message is None or message.offset() != offset:
+        return None
+    _, timestamp_ms = message.timestamp()
+    return digest(timestamp_ms, message.key(), message.value())
+
+
+def first_after_epoch(consumer: Consumer, place: Place, log: PartitionLog, epoch: int, *, timeout_s: float) -> int:
+    """Return the first offset whose record was appended by a leader later than *epoch*; the log's end if none was."""
+    low, high = log.first, log.end
+    while low < high:
+        middle = (low + high) // 2
+        message = _readable_at(consumer, place, middle, high, timeout_s=timeout_s)
+        if message is None or (message.leader_epoch() or UNKNOWN_EPOCH) > epoch:
+            high = middle
+        else:
+            low = (message.offset() or middle) + 1
+    return low
+
+
+def _readable_at(consumer: Consumer, place: Place, start: int, end: int, *, timeout_s: float) -> Message | None:
+    """The first record at or after *start* and below *end* that the client can read; None if there is none."""
+    for offset in range(start, end):
+        try:
+            return record_at(consumer, place, offset, timeout_s=timeout_s)
+        except KafkaException as error:
+            if not _is_unreadable(error):
+                raise
+    return None
+
+
+def _result(answer: Any, timeout_s: float) -> Any:
+    try:
+        return answer.result(timeout_s)
+    except TimeoutError as error:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error  # noqa: SLF001  # its public spelling
+
+
+def error_code(error: KafkaException) -> int | None:
+    """Return the code of what is wrong; None where the exception carries none."""
+    cause = error.args[0] if error.args else None
+    return cause.code() if isinstance(cause, KafkaError) else None
+
+
+def _is_unreadable(error: KafkaException) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, KafkaError) and is_unreadable(cause)

@@ -1,0 +1,1 @@
+"""Payloads too large for the log: their references, and the storage that keeps them."""

@@ -1,0 +1,69 @@
+"""
+Where large payloads are kept, as `TIDEGATE_OBJECTS` names it: a folder of this machine, or a bucket that speaks S3.
+
+Endpoint, region and credentials are AWS's usual environment variables, which the library obstore reads by itself
+(AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...; AWS_ALLOW_HTTP=true admits an endpoint without TLS). It does so
+only while no client options are given here; waits are bounded by who calls.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from schemas.process.settings import SettingsInvalid
+
+S3_SCHEME = "s3://"  # of a location; any other is a folder
+BACKOFF_FIRST = timedelta(milliseconds=100)
+BACKOFF_MAX = timedelta(seconds=1)
+
+# What the library raises, by its documentation. FileNotFoundError is among them, also where the bucket is missing.
+ERRORS = (BaseError, OSError, ValueError)
+
+
+def open_store(
+    location: str, *, retries_max: int, retry_s: float, keeps_empty_folders: bool = True
+) -> LocalStore | S3Store:
+    """
+    Prepare the store at *location*; a folder is made if it is missing, a bucket is not looked at.
+
+    *retries_max* and *retry_s* bound how often and how long a call of S3 is repeated. Folders that deleting has left
+    empty go too unless *keeps_empty_folders*.
+
+    Raises:
+        SettingsInvalid: no folder that can be made, and no s3://bucket/prefix.
+    """
+    if location.startswith(S3_SCHEME):
+        return _bucket(location, retries_max=retries_max, retry_s=retry_s)
+    return LocalStore(_folder(location), automatic_cleanup=not keeps_empty_folders)
+
+
+def is_no_object(error: FileNotFoundError) -> bool:
+    """Whether *error* says that there is no such object, and not that the bucket is missing."""
+    return "NoSuchBucket" not in str(error)
+
+
+def _bucket(location: str, *, retries_max: int, retry_s: float) -> S3Store:
+    try:
+        return S3Store.from_url(
+            location,
+            retry_config={
+                "max_retries": retries_max,
+                "retry_timeout": timedelta(seconds=retry_s),
+                "backoff": {"init_backoff": BACKOFF_FIRST, "max_backoff": BACKOFF_MAX},
+            },
+        )
+    except (BaseError, ValueError) as error:
+        raise SettingsInvalid(f"TIDEGATE_OBJECTS: {location} is no s3://bucket/prefix: {error}") from error
+
+
+def _folder(location: str) -> Path:
+    if "://" in location:
+        raise SettingsInvalid(f"TIDEGATE_OBJECTS: {location} is neither a folder nor s3://bucket/prefix")
+    folder = Path(location).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsInvalid(f"TIDEGATE_OBJECTS: {folder}: {error.strerror}") from error
+    return folder

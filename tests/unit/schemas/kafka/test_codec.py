@@ -1,0 +1,157 @@
+"""The wire format: golden bytes, round trips, and what is refused."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.catalogue import CODEC
+from schemas.errors import Poison, Reason
+from schemas.kafka import registry
+from schemas.kafka.codec import Codec, RecordType
+from schemas.objects.references import PayloadRef
+from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import (
+    BreakerState,
+    EndpointState,
+    EnvironmentCaptured,
+    Record,
+    RunEvent,
+    RunFinalized,
+    RunStatus,
+    TraceRecord,
+)
+from tests.builders import run_event
+
+AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
+DIGEST = bytes(range(32))
+
+# Written by hand from the Avro specification: what these bytes mean must never change.
+GOLDEN: list[tuple[Record, str]] = [
+    (
+        RunEvent(
+            tenant="demo", run_id="r", seq=1, t="2025-12-05T10:00:00Z", actor="agent", type="error", agent_id="7",
+            idempotency_key="k", payload="{}", meta="{}", event_sha256=DIGEST,
+        ),
+        "00" "00000001"
+        "08" + b"demo".hex() + "02" + b"r".hex() + "02" "28" + b"2025-12-05T10:00:00Z".hex() + "0a" + b"agent".hex()
+        + "0a" + b"error".hex() + "02" + b"7".hex() + "02" "02" + b"k".hex() + "02" "04" + b"{}".hex() + "00"
+        "04" + b"{}".hex() + DIGEST.hex(),
+    ),
+    (
+        EnvironmentCaptured(tenant="demo", run_id="r", environment="{}", environment_sha256=DIGEST, captured_at=AT),
+        "00" "00000002" "08" + b"demo".hex() + "02" + b"r".hex() + "04" + b"{}".hex() + DIGEST.hex() + "8094a2dfdd66",
+    ),
+    (
+        RunFinalized(tenant="demo", run_id="r", status=RunStatus.FAILED, event_count=3, finalized_at=AT),
+        "00" "00000003" "08" + b"demo".hex() + "02" + b"r".hex() + "02" "02" "06" "8094a2dfdd66",
+    ),
+    (
+        TraceRecord(
+            tenant="demo", run_id="r", status=RunStatus.SUCCEEDED, event_count=3, chain_head=DIGEST, document="{}"
+        ),
+        "00" "00000004" "08" + b"demo".hex() + "02" + b"r".hex() + "00" "06" + DIGEST.hex() + "04" + b"{}".hex(),
+    ),
+    (
+        EndpointState(
+            endpoint="e", tenant="demo", types=["*"], breaker=BreakerState.OPEN, reason="r", since=AT,
+            first_offsets=[0, 3],
+        ),
+        "00" "00000006" "02" + b"e".hex() + "02" "08" + b"demo".hex() + "02" "02" + b"*".hex() + "00" "02"
+        "02" "02" + b"r".hex() + "8094a2dfdd66" "02" "04" "00" "06" "00",
+    ),
+]  # fmt: skip
+
+# As GOLDEN, of versions that are not written any more.
+OLD: list[tuple[Record, str]] = [
+    (
+        EndpointState(endpoint="e", types=["*"], breaker=BreakerState.CLOSED, since=AT, first_offsets=None),
+        "00" "00000005" "02" + b"e".hex() + "00" "02" "02" + b"*".hex() + "00" "00" "00" "8094a2dfdd66",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=lambda value: type(value).__name__)
+def test_a_record_has_its_golden_bytes(record: Record, golden: str) -> None:
+    assert CODEC.encode(record).hex() == golden
+    assert CODEC.decode(bytes.fromhex(golden)) == record
+
+
+@pytest.mark.parametrize(("record", "golden"), OLD, ids=lambda value: type(value).__name__)
+def test_a_record_of_an_old_version_is_read(record: Record, golden: str) -> None:
+    assert CODEC.decode(bytes.fromhex(golden)) == record
+
+
+def test_each_released_version_has_golden_bytes() -> None:
+    assert sorted(int(golden[2:10], 16) for _, golden in GOLDEN + OLD) == [entry.id for entry in registry.released()]
+
+
+def test_a_reference_to_a_large_payload_survives() -> None:
+    record = run_event(payload=None, payload_ref=PayloadRef(key="demo/r/ab", size_bytes=200_000, sha256=DIGEST))
+    assert CODEC.decode(CODEC.encode(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, Reason.UNDECODABLE),
+        (b"", Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00", Reason.UNDECODABLE),
+        (b"\x01" + CODEC.encode(run_event())[1:], Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00\x63" + CODEC.encode(run_event())[5:], Reason.UNKNOWN_SCHEMA),
+        (CODEC.encode(run_event())[:-1], Reason.UNDECODABLE),
+        (CODEC.encode(run_event()) + b"\x00", Reason.UNDECODABLE),
+        (b"\x00\x00\x00\x00\x01" + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" * 9, Reason.UNDECODABLE),
+    ],
+    ids=["null", "empty", "short", "magic", "schema id", "cut", "trailing", "absurd length"],
+)
+def test_what_is_no_record_is_poison_and_says_why(value: bytes | None, reason: Reason) -> None:
+    with pytest.raises(Poison) as caught:
+        CODEC.decode(value)
+    assert caught.value.reason is reason
+    assert caught.value.detail
+
+
+def test_a_record_of_another_topic_is_not_read() -> None:
+    """Each codec knows the types that it was given, whatever their fields are called."""
+    trace = next(record for record, _ in GOLDEN if isinstance(record, TraceRecord))
+    with pytest.raises(Poison, match=r"is a tidegate\.runs\.TraceRecord") as caught:
+        RUN_CODEC.decode(CODEC.encode(trace))
+    assert caught.value.reason is Reason.UNKNOWN_SCHEMA
+
+
+def test_a_field_is_converted_by_what_its_type_declares() -> None:
+    """Regression: any record with a field `status` was decoded as one with the status of a run."""
+    plain = Codec((RecordType(name="tidegate.runs.TraceRecord", cls=TraceRecord),))
+    trace = next(record for record, _ in GOLDEN if isinstance(record, TraceRecord))
+    assert type(plain.decode(CODEC.encode(trace)).status) is str
+
+
+@given(st.binary(max_size=300))
+def test_random_bodies_are_records_or_poison(body: bytes) -> None:
+    for schema_id in (1, 2, 3, 4):
+        try:
+            CODEC.decode(b"\x00" + schema_id.to_bytes(4, "big") + body)
+        except Poison:
+            continue
+
+
+def test_every_schema_is_the_one_last_released() -> None:
+    """A changed .avsc needs a new entry in registry.json; released ones never change."""
+    released = {name: entry.schema for name, entry in registry.last_released().items()}
+    assert registry.working() == released
+
+
+def test_ids_are_unique_and_versions_grow_by_one() -> None:
+    entries = registry.released()
+    assert [entry.id for entry in entries] == sorted({entry.id for entry in entries})
+    for subject in {entry.subject for entry in entries}:
+        versions = [entry.version for entry in entries if entry.subject == subject]
+        assert versions == list(range(1, len(versions) + 1))
+
+
+def test_every_field_is_documented() -> None:
+    for name, schema in registry.working().items():
+        assert schema["doc"]
+        assert all(field["doc"] for field in schema["fields"]), name  # type: ignore[attr-defined]
