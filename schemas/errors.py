@@ -71,6 +71,14 @@ class Invalid(ValueError):
         self.faults = faults
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a record that decodes is not a valid one."""
+
+    reason: Reason
+    detail: str
+
+
 class Poison(ValueError):
     """A record that can never be stored. Dead-letter it with its bytes; never retry it."""
 

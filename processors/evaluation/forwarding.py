@@ -17,19 +17,20 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from time import monotonic
+from typing import NamedTuple
 
 import structlog
 
 from processors.evaluation.breaker import Breaker
 from processors.evaluation.sending import Answer, Send, Verdict, failed_attempt
 from processors.evaluation.webhook import message_of
+from processors.runtime.contract import Arrival, Failed, Outcome, Settled, Tally
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
-from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
 from processors.runtime.payloads import Payloads
-from schemas.errors import Poison, Reason
+from schemas.errors import Reason
 from schemas.runs.endpoints import Endpoint, is_wanted
-from schemas.runs.records import reference_of
+from schemas.runs.records import RunRecord, reference_of
 
 ALIVE_S = 60.0  # how far back a success says that the endpoint takes others
 JITTER = 0.2
@@ -39,6 +40,14 @@ RESOLVED_MAX = 4  # at once; each holds a payload of up to 10 MiB
 Run = tuple[str, str]  # tenant, run id
 Place = tuple[str, int, int, int]  # topic, partition, offset, tier
 End = tuple[Outcome, Reason | None]  # as a tally counts it
+
+
+class Undelivered(NamedTuple):
+    """A record that the endpoint did not take."""
+
+    failed: Failed[RunRecord]
+    is_final: bool  # it never will
+
 
 log = structlog.get_logger()
 
@@ -68,14 +77,13 @@ class Forwarder:
         self._clock_s = clock_s
         self._sleep = sleep
         self._jitter = jitter
-        self._settled: dict[Place, End | Failure] = {}
+        self._settled: dict[Place, End | Undelivered] = {}
 
-    async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
+    async def forward(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         """See `Handler`."""
-        held: list[Transient] = []
         async with asyncio.TaskGroup() as group:
-            for run in self._runs(arrivals):
-                group.create_task(self._forward_run(run, held))
+            tasks = [group.create_task(self._forward_run(run)) for run in self._runs(arrivals)]
+        held = [reason for task in tasks if (reason := task.result()) is not None]
         settled = [self._settled.get(_place(arrival)) for arrival in arrivals]
         if held:
             raise held[0]
@@ -83,16 +91,17 @@ class Forwarder:
             raise Transient(f"the endpoint's breaker is {self._breaker.state}: {self._breaker.reason}")
         for arrival in arrivals:
             self._settled.pop(_place(arrival), None)
-        tally = Tally(each for each in settled if isinstance(each, tuple))
-        failures = [each for each in settled if isinstance(each, Failure)]
-        if failures:
-            raise SomeFailed(tally, failures)
-        return tally
+        undelivered = [each for each in settled if isinstance(each, Undelivered)]
+        return Settled(
+            Tally(each for each in settled if each is not None and not isinstance(each, Undelivered)),
+            retry_later=[each.failed for each in undelivered if not each.is_final],
+            dead=[each.failed for each in undelivered if each.is_final],
+        )
 
-    def _runs(self, arrivals: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+    def _runs(self, arrivals: Sequence[Arrival[RunRecord]]) -> Sequence[Sequence[Arrival[RunRecord]]]:
         """What is to be sent, by run."""
         endpoint = self._endpoint()
-        runs: dict[Run, list[Arrival]] = {}
+        runs: dict[Run, list[Arrival[RunRecord]]] = {}
         for arrival in arrivals:
             if arrival.rejection is not None:
                 self._settle(arrival, (Outcome.REJECTED, arrival.rejection.reason))
@@ -102,18 +111,19 @@ class Forwarder:
                 runs.setdefault(_run(arrival), []).append(arrival)
         return list(runs.values())
 
-    async def _forward_run(self, run: Sequence[Arrival], held: list[Transient]) -> None:
+    async def _forward_run(self, run: Sequence[Arrival[RunRecord]]) -> Transient | None:
+        """Deliver the events of a run in order, as far as the breaker admits; return what the rest has to wait for."""
         for arrival in run:
             try:
                 settled = await self._deliver(arrival)
             except Transient as reason:
-                held.append(reason)
-                return
+                return reason
             if settled is None:
-                return
+                return None
             self._settle(arrival, settled)
+        return None
 
-    async def _deliver(self, arrival: Arrival) -> End | Failure | None:
+    async def _deliver(self, arrival: Arrival[RunRecord]) -> End | Undelivered | None:
         """
         Try in place; None if the breaker does not let it.
 
@@ -129,14 +139,14 @@ class Forwarder:
             if answer.verdict is Verdict.TAKEN:
                 return Outcome.DONE, None
             if answer.verdict is Verdict.REFUSED:
-                return _failed(arrival, Reason.DELIVERY_REFUSED, answer, again=False)
+                return Undelivered(Failed(arrival, Reason.DELIVERY_REFUSED, answer.detail), is_final=True)
             failures += 1
             if failures > len(endpoint.retries_s) and self._takes_others(since_s=began_s):
-                return _failed(arrival, Reason.DELIVERY_FAILED, answer, again=True)
+                return Undelivered(Failed(arrival, Reason.DELIVERY_FAILED, answer.detail), is_final=False)
             base_s = endpoint.retries_s[min(failures, len(endpoint.retries_s)) - 1]
             await self._sleep(_pause_s(base_s, answer.retry_after_s, jitter=self._jitter()))
 
-    async def _attempt(self, arrival: Arrival, endpoint: Endpoint) -> Answer | None:
+    async def _attempt(self, arrival: Arrival[RunRecord], endpoint: Endpoint) -> Answer | None:
         reference = reference_of(arrival.record) if endpoint.resolve else None
         async with nullcontext() if reference is None else self._slots_of_resolved, self._slots:
             if not self._breaker.admits(self._clock_s(), who=_run(arrival)):
@@ -156,7 +166,7 @@ class Forwarder:
             self._note(arrival, endpoint, answer)
             return answer
 
-    def _note(self, arrival: Arrival, endpoint: Endpoint, answer: Answer) -> None:
+    def _note(self, arrival: Arrival[RunRecord], endpoint: Endpoint, answer: Answer) -> None:
         now_s = self._clock_s()
         if answer.verdict is Verdict.GONE:
             self._breaker.disabled(answer.detail)
@@ -169,15 +179,11 @@ class Forwarder:
         alive_from_s = min(since_s, self._clock_s() - ALIVE_S)
         return self._breaker.is_closed and self._breaker.succeeded_at_s >= alive_from_s
 
-    def _settle(self, arrival: Arrival, settled: End | Failure) -> None:
+    def _settle(self, arrival: Arrival[RunRecord], settled: End | Undelivered) -> None:
         if len(self._settled) >= REMEMBERED_MAX:
             # Of slices that were given up with their partitions. To forget costs a second delivery, no record.
             self._settled.pop(next(iter(self._settled)))
         self._settled[_place(arrival)] = settled
-
-
-def _failed(arrival: Arrival, reason: Reason, answer: Answer, *, again: bool) -> Failure:
-    return Failure(arrival, Poison(reason, answer.detail), again)
 
 
 def _pause_s(base_s: float, asked_s: float | None, *, jitter: float) -> float:
@@ -185,10 +191,10 @@ def _pause_s(base_s: float, asked_s: float | None, *, jitter: float) -> float:
     return min(max(asked_s or 0.0, base_s), 2 * base_s) * (1 + JITTER * jitter)
 
 
-def _place(arrival: Arrival) -> Place:
+def _place(arrival: Arrival[RunRecord]) -> Place:
     raw = arrival.raw
     return raw.topic, raw.partition, raw.offset, raw.tier
 
 
-def _run(arrival: Arrival) -> Run:
+def _run(arrival: Arrival[RunRecord]) -> Run:
     return arrival.record.tenant, arrival.record.run_id

@@ -21,12 +21,15 @@ from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
+from processors.runtime.reading import sealed_or
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.process import settings, telemetry
 from schemas.process.settings import SettingsInvalid
+from schemas.runs.codec import RUN_CODEC
 from schemas.runs.endpoints import Endpoint, watch
 from schemas.runs.telemetry import OF_EVALUATION, WEBHOOK_BREAKER_CLOSED
 from schemas.runs.topics import EVALUATION
+from schemas.runs.validity import check_direct
 
 FETCH_RECORDS_MAX = 500  # a slice that is given up half-way is sent again
 
@@ -43,6 +46,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
         "starting", processor="evaluation", endpoint=name, replay=replay and replay.id, **settings.effective(config)
     )
     endpoint = _endpoint_in_force(name, config)
+    credentials = FileCredentials(CredentialsFile(config.credentials.path))
     there = EVALUATION.members_among(await topic_names(config.kafka.bootstrap))
     live = next((each for each in there if each.member == name), None)
     if live is None:
@@ -78,7 +82,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
             forwarder.forward,
             bootstrap=config.kafka.bootstrap,
             management=config.management,
-            credentials=FileCredentials(CredentialsFile(config.credentials.path)),
+            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer,  # a replay's too: nobody else tries these records once more
             limit=limit_in_force(config.limits, group),
             instruments=instruments,

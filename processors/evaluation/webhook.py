@@ -12,12 +12,12 @@ from datetime import datetime
 import msgspec
 from standardwebhooks import Webhook
 
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.kafka import headers
 from schemas.objects.references import Kept
 from schemas.runs import pushed as documents
 from schemas.runs.pushed import RUN_FINALIZED, TRACE_EVENT, EventDocument, FinalizedDocument
-from schemas.runs.records import FINALIZED_PART, RunEvent, RunFinalized, event_id
+from schemas.runs.records import FINALIZED_PART, RunEvent, RunFinalized, RunRecord, event_id
 
 # W3C Trace Context: anything else is not handed on.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -55,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
-def message_of(arrival: Arrival, kept: Kept | None = None) -> Message:
+def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message:
     """What an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = f"{raw.topic}/{raw.partition}/{raw.offset}"

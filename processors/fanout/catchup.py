@@ -18,12 +18,13 @@ from typing import Self
 import structlog
 
 from processors.fanout.hub import Hub
+from processors.fanout.judging import Judge
 from processors.fanout.log import Expired, Log, Slice
 from processors.fanout.messages import Key, Message, Told
 from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
-from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
@@ -45,7 +46,7 @@ class CatchUp:
         self,
         hub: Hub,
         source: Log,
-        judge: Callable[[Partition, Sequence[RawRecord]], Sequence[Told]],
+        judge: Judge,
         *,
         resolver: Resolver,
         instruments: telemetry.Telemetry,

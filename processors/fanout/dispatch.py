@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from processors.fanout.hub import Hub
+from processors.fanout.judging import Judge
 from processors.fanout.log import Log
-from processors.fanout.messages import Told
 from processors.runtime.batch import Batch, Partition, RawRecord
 from processors.runtime.errors import Transient
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
@@ -24,7 +24,7 @@ class Dispatch:
         self,
         hub: Hub,
         source: Log,
-        judge: Callable[[Partition, Sequence[RawRecord]], Sequence[Told]],
+        judge: Judge,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:

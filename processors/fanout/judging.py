@@ -1,55 +1,46 @@
-"""Records of the log to what sockets are told: decoded, judged, and passed by where they are not valid."""
+"""Records of the log to what sockets are told: decoded, validated, and passed by where they are not valid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from processors.fanout.messages import Told
 from processors.runtime.batch import Partition, RawRecord
-from processors.runtime.reading import read, refuses_any
-from schemas.access.credentials import Credentials, CurrentCredentials, decide
-from schemas.errors import Poison
-from schemas.kafka.seal import is_sealed
-from schemas.runs.codec import TRACE_CODEC
-from schemas.runs.records import EnvironmentCaptured
+from processors.runtime.reading import sealed_or
+from schemas.access.credentials import Credentials, CurrentCredentials
+from schemas.errors import Reason, Rejection
+from schemas.runs.codec import RUN_CODEC, TRACE_CODEC
+from schemas.runs.records import EnvironmentCaptured, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
+from schemas.runs.validity import check_direct
+
+Judge = Callable[[Partition, Sequence[RawRecord]], Sequence[Told]]
 
 
-def judge(partition: Partition, records: Sequence[RawRecord], credentials: CurrentCredentials) -> Sequence[Told]:
+def judge_by(credentials: CurrentCredentials) -> Judge:
     """
-    What of *records* may be told, in their order.
+    Return what finds, among records of a partition, those that may be told, in their order.
 
     Poison and what breaks a rule is told to nobody: persistence keeps it. A trace record counts if a process of ours
     has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
     """
-    if partition.topic == RUN_TRACES.name:
-        sealed = decide(
-            lambda by: [raw for raw in records if _is_sealed(raw, by)],
-            credentials,
-            refuses=lambda found: len(found) < len(records),
-        )
-        return list(_traces(partition, sealed))
-    arrivals, _ = decide(lambda by: read(records, by), credentials, refuses=refuses_any)
-    return [
-        Told(arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp)
-        for arrival in arrivals
-        if arrival.rejection is None and not isinstance(arrival.record, EnvironmentCaptured)
-    ]
+    read_runs = sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials)
+    read_traces = sealed_or(_check_unsealed_trace, codec=TRACE_CODEC, credentials=credentials)
+
+    def judge(partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
+        found = (read_traces if partition.topic == RUN_TRACES.name else read_runs)(records)
+        return [
+            Told(arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp)
+            for arrival in found.arrivals
+            if arrival.rejection is None and _is_told(arrival.record, arrival.raw)
+        ]
+
+    return judge
 
 
-def _is_sealed(raw: RawRecord, credentials: Credentials) -> bool:
-    return is_sealed(
-        topic=raw.topic,
-        key=raw.key,
-        value=raw.value,
-        headers=dict(raw.headers),
-        secrets=credentials.gateway.mac_secrets,
-    )
+def _is_told(record: object, raw: RawRecord) -> bool:
+    if isinstance(record, TraceRecord):
+        return raw.key == trace_key(record.tenant, record.run_id)
+    return not isinstance(record, EnvironmentCaptured)
 
 
-def _traces(partition: Partition, sealed: Sequence[RawRecord]) -> Iterator[Told]:
-    for raw in sealed:
-        try:
-            record = TRACE_CODEC.decode(raw.value)
-        except Poison:
-            continue
-        if raw.key == trace_key(record.tenant, record.run_id):
-            yield Told(record, partition=partition, offset=raw.offset, timestamp_ms=raw.timestamp)
+def _check_unsealed_trace(_record: TraceRecord, /, *, key: bytes | None, credentials: Credentials) -> Rejection | None:  # noqa: ARG001  # as `Check` has it
+    return Rejection(reason=Reason.UNSIGNED_DIRECT, detail="no process of ours has sealed it")

@@ -1,6 +1,6 @@
 """The fanout process: how it is put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from time import monotonic, time
@@ -8,15 +8,14 @@ from time import monotonic, time
 import structlog
 
 from processors.config import FanoutSettings
-from processors.fanout import judging
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
 from processors.fanout.connections import BESIDE_SOCKETS
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
+from processors.fanout.judging import judge_by
 from processors.fanout.log import KafkaLog
-from processors.fanout.messages import Told
 from processors.fanout.places import Places
 from processors.fanout.resolving import Resolver
 from processors.fanout.server import Server
@@ -25,7 +24,6 @@ from processors.fanout.standing import GroupsLook
 from processors.fanout.tallies import Tallies
 from processors.fanout.tickets import Tickets
 from processors.fanout.viewers import Viewers
-from processors.runtime.batch import Partition, RawRecord
 from processors.runtime.health import Health
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
@@ -54,9 +52,7 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
         query_keys=config.streams.query_keys,
         now=lambda: datetime.now(UTC),
     )
-
-    def judge(partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
-        return judging.judge(partition, records, credentials)
+    judge = judge_by(credentials)
 
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(KafkaLog(config.kafka.bootstrap))

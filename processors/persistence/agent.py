@@ -4,25 +4,27 @@ from collections.abc import Callable, Sequence
 
 from processors.persistence.placement import Placement
 from processors.persistence.store import EventStore
+from processors.runtime.contract import Arrival, Handler, Settled
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
-from processors.runtime.outcomes import Arrival, Handler, Tally
 from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
 from schemas.runs.codec import TRACE_CODEC
-from schemas.runs.records import TraceRecord
+from schemas.runs.records import RunRecord, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
 
 
-def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement) -> Handler:
+def persistence(
+    store: EventStore, log: LogWriter, mac_secret: Callable[[], str], placement: Placement
+) -> Handler[RunRecord]:
     """
     Return the handler: rows first, then traces; a crash between the two publishes the traces again on redelivery.
 
     Traces are sealed with *mac_secret*, so that who reads them knows them from what others write to their topic.
     """
 
-    async def persist(arrivals: Sequence[Arrival]) -> Tally:
+    async def persist(arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         partition_count = await placement.check(arrivals)
         appended = await store.append(arrivals, partition_count=partition_count)
         if appended.traces:
@@ -32,7 +34,7 @@ def persistence(store: EventStore, log: LogWriter, mac_secret: Callable[[], str]
             except RecordRefused as refusal:
                 # A trace record is bounded far below what its topic takes as we make it: an operator can mend it.
                 raise Transient(f"{refusal}; see the topic's settings") from refusal
-        return appended.tally
+        return Settled(appended.tally)
 
     return persist
 

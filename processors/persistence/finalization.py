@@ -9,11 +9,11 @@ from psycopg import AsyncConnection, AsyncCursor
 from processors.persistence.removals import removed_from
 from processors.persistence.trace import StoredEvent, Trace, is_misplaced
 from processors.persistence.verdicts import RunKey, place_of
+from processors.runtime.contract import Arrival
 from processors.runtime.errors import Unsettled
-from processors.runtime.outcomes import Arrival
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.chain import CHAIN_START
-from schemas.runs.records import RunStatus, TraceRecord
+from schemas.runs.records import RunFinalized, RunRecord, RunStatus, TraceRecord
 
 ROWS_A_FETCH = 100  # of up to 100 KiB each: they are read between two turns of the event loop
 
@@ -77,9 +77,10 @@ class Summing:
     partition_count: int
 
 
-async def finalize(summing: Summing, arrival: Arrival) -> TraceRecord:
+async def finalize(summing: Summing, arrival: Arrival[RunRecord]) -> TraceRecord:
     """Close the run of *arrival* and sum it up; its events of this slice are written already."""
-    record: Any = arrival.record
+    record = arrival.record
+    assert isinstance(record, RunFinalized)
     await summing.connection.execute(
         FINALIZE_RUN,
         {

@@ -10,7 +10,8 @@ from typing import Any
 from psycopg import AsyncCursor
 
 from processors.persistence.verdicts import Verdicts, place_of
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
+from schemas.runs.records import RunRecord
 
 # Events go with their share of their run's count; runs are locked by then.
 FORGET_EVENTS = """
@@ -37,7 +38,9 @@ FORGET_REJECTED = """
 """
 
 
-async def forget(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], verdicts: Verdicts, *, rewrites: bool) -> None:
+async def forget(
+    cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunRecord]], verdicts: Verdicts, *, rewrites: bool
+) -> None:
     """
     Delete that records were rejected which *verdicts* store.
 
@@ -51,7 +54,7 @@ async def forget(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], verdicts
         await cursor.execute(FORGET_REJECTED, _places(verdicts.events))
 
 
-def _places(arrivals: Sequence[Arrival]) -> dict[str, list[int]]:
+def _places(arrivals: Sequence[Arrival[RunRecord]]) -> dict[str, list[int]]:
     places = [place_of(arrival) for arrival in arrivals]
     return {
         "partitions": [partition for partition, _ in places],

@@ -8,8 +8,8 @@ from typing import Any
 from psycopg import AsyncCursor
 
 from processors.persistence.verdicts import Finalization, Known, RunKey, run_of
-from processors.runtime.outcomes import Arrival
-from schemas.runs.records import RunEvent, RunStatus
+from processors.runtime.contract import Arrival
+from schemas.runs.records import RunEvent, RunRecord, RunStatus
 
 # Locks the runs of the slice, in one order for all, so that no two transactions wait for each other.
 LOCK_RUNS = """
@@ -54,7 +54,7 @@ class LockedRuns:
     with_removed_events: AbstractSet[RunKey]
 
 
-async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> LockedRuns:
+async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunRecord]]) -> LockedRuns:
     """Lock the runs that *arrivals* belong to."""
     runs = sorted({run_of(arrival) for arrival in arrivals})
     asked = {"tenants": [tenant for tenant, _ in runs], "runs": [run_id for _, run_id in runs]}
@@ -74,7 +74,7 @@ async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival]) -> Lo
     )
 
 
-async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival], known: Known) -> None:
+async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunRecord]], known: Known) -> None:
     """Add to *known* the stored events that *arrivals* repeat or collide with."""
     events = [(arrival.raw, arrival.record) for arrival in arrivals if isinstance(arrival.record, RunEvent)]
     await cursor.execute(

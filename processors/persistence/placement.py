@@ -12,8 +12,9 @@ from typing import Protocol
 import structlog
 
 from processors.runtime.batch import RawRecord
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.runs.records import RunRecord
 
 KEYS_REMEMBERED_MAX = 10_000
 
@@ -38,7 +39,7 @@ class Placement:
         self._counter = counter
         self._logged = False
 
-    async def check(self, arrivals: Sequence[Arrival]) -> int:
+    async def check(self, arrivals: Sequence[Arrival[RunRecord]]) -> int:
         """
         Look at *arrivals*; return how many partitions their topic has.
 

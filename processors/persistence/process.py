@@ -14,11 +14,14 @@ from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
 from processors.runtime.order import Order
+from processors.runtime.reading import sealed_or
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka.replays import Replay
 from schemas.process import settings, telemetry
+from schemas.runs.codec import RUN_CODEC
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
+from schemas.runs.validity import check_direct
 
 log = structlog.get_logger()
 
@@ -43,7 +46,7 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
             persistence(store, writer, lambda: credentials().gateway.mac_secrets[0], placement),
             bootstrap=config.kafka.bootstrap,
             management=config.management,
-            credentials=credentials,
+            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer if replay is None else NoDeadLetters(),
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
             instruments=instruments,

@@ -8,8 +8,9 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from processors.persistence.trace import MISSING_RANGES_MAX, Missing, Removed
 from processors.persistence.verdicts import RunKey
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.runs.chain import CHAIN_START
+from schemas.runs.records import RunRecord
 
 # A replay stores removed events again: they are not removed any more.
 MARK_RETURNED = """
@@ -60,7 +61,9 @@ MISSING_BESIDE_REMOVED = """
 """
 
 
-async def mark_returned(cursor: AsyncCursor[Any], events: Sequence[Arrival], runs: AbstractSet[RunKey]) -> None:
+async def mark_returned(
+    cursor: AsyncCursor[Any], events: Sequence[Arrival[RunRecord]], runs: AbstractSet[RunKey]
+) -> None:
     """Take those of *events* that belong to *runs* out of what is removed from them; their rows are locked."""
     records: list[Any] = [arrival.record for arrival in events]
     returned = [record for record in records if (record.tenant, record.run_id) in runs]

@@ -8,11 +8,11 @@ from typing import Any
 from psycopg import AsyncCursor
 
 from processors.persistence.verdicts import RunKey, Verdicts, place_of
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers
 from schemas.objects.references import to_json
-from schemas.runs.records import RunEvent
+from schemas.runs.records import RunEvent, RunRecord
 
 COPY_EVENTS = """
     COPY trace_events (tenant_id, run_id, seq, idempotency_key, t, happened_at, actor, type, agent_id, payload,
@@ -116,7 +116,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
         await cursor.executemany(INSERT_REJECTED, rejections)
 
 
-def received_at(arrival: Arrival) -> datetime:
+def received_at(arrival: Arrival[RunRecord]) -> datetime:
     """When the gateway took the record; for a direct record, the time that its producer or the broker gave it."""
     header = arrival.headers.get(headers.RECEIVED_AT)
     if header is not None and arrival.rejection is None:
@@ -130,7 +130,7 @@ def received_at(arrival: Arrival) -> datetime:
     return datetime.fromtimestamp(min(max(arrival.raw.timestamp, 0), LATEST_MS) / 1000, UTC)
 
 
-def _event_row(arrival: Arrival) -> tuple[object, ...]:
+def _event_row(arrival: Arrival[RunRecord]) -> tuple[object, ...]:
     event: Any = arrival.record
     raw = arrival.raw
     return (
@@ -162,8 +162,8 @@ def _moment(t: str) -> datetime:
 
 @dataclass(slots=True)
 class _RunRow:
-    first: Arrival
-    last: Arrival
+    first: Arrival[RunRecord]
+    last: Arrival[RunRecord]
     agent_id: str | None = None
     event_count: int = 0
     last_seq: int = 0
@@ -195,7 +195,7 @@ def _upsert_parameters(rows: dict[RunKey, _RunRow]) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in zip(names, zip(*columns, strict=True), strict=True)}
 
 
-def _environment_row(arrival: Arrival) -> tuple[object, ...]:
+def _environment_row(arrival: Arrival[RunRecord]) -> tuple[object, ...]:
     record: Any = arrival.record
     return (
         record.tenant,
@@ -207,6 +207,6 @@ def _environment_row(arrival: Arrival) -> tuple[object, ...]:
     )
 
 
-def _identity(arrival: Arrival) -> tuple[object, ...]:
+def _identity(arrival: Arrival[RunRecord]) -> tuple[object, ...]:
     seq = arrival.record.seq if isinstance(arrival.record, RunEvent) else None
     return (arrival.raw.partition, arrival.raw.offset, arrival.record.tenant, arrival.record.run_id, seq)

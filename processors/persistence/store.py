@@ -24,14 +24,14 @@ from processors.persistence.lookup import add_stored, lock_runs
 from processors.persistence.removals import mark_returned
 from processors.persistence.rows import write, write_runs
 from processors.persistence.verdicts import Known, judge, may_repeat_stored
+from processors.runtime.contract import Arrival, Tally
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.failpoints import Failpoint, reach
-from processors.runtime.outcomes import Arrival, Tally
 from schemas.errors import Poison, Reason
 from schemas.process import migrations
 from schemas.process.postgres import NoAnswer, borrowed
 from schemas.process.settings import SettingsInvalid
-from schemas.runs.records import TraceRecord
+from schemas.runs.records import RunRecord, TraceRecord
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ class EventStore:
                 "run `tidegate topics accept`"
             )
 
-    async def append(self, arrivals: Sequence[Arrival], *, partition_count: int) -> Appended:
+    async def append(self, arrivals: Sequence[Arrival[RunRecord]], *, partition_count: int) -> Appended:
         """
         Store a slice in one transaction: each record once, in log order; its topic has *partition_count* partitions.
 
@@ -160,7 +160,7 @@ class EventStore:
         except _MustLookUp:
             return await self._append(arrivals, partition_count, look_up=True)
 
-    async def _append(self, arrivals: Sequence[Arrival], partition_count: int, *, look_up: bool) -> Appended:
+    async def _append(self, arrivals: Sequence[Arrival[RunRecord]], partition_count: int, *, look_up: bool) -> Appended:
         reach(Failpoint.BEFORE_TX)
         try:
             async with self._transaction() as (connection, goes_on), connection.cursor() as cursor:

@@ -8,12 +8,11 @@ first record of a (run, seq) wins and nothing after a finalization is taken.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from processors.runtime.contract import Arrival, Outcome, Tally
 from processors.runtime.errors import Displaced
-from processors.runtime.outcomes import Arrival, Outcome, Tally
-from schemas.errors import Poison, Reason
+from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.partitioner import partition_of
-from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from schemas.runs.validity import Rejection
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord, RunStatus
 
 # Plain tuples, since one of each is made for every record.
 RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
@@ -44,28 +43,28 @@ class Known:
 class Verdicts:
     """The slice, sorted by what is to be written."""
 
-    events: list[Arrival] = field(default_factory=list)
-    environments: dict[RunKey, Arrival] = field(default_factory=dict)  # the last of each run
-    finalizations: dict[RunKey, Arrival] = field(default_factory=dict)
-    duplicates: list[Arrival] = field(default_factory=list)
-    rejected: list[tuple[Arrival, Rejection]] = field(default_factory=list)
+    events: list[Arrival[RunRecord]] = field(default_factory=list)
+    environments: dict[RunKey, Arrival[RunRecord]] = field(default_factory=dict)  # the last of each run
+    finalizations: dict[RunKey, Arrival[RunRecord]] = field(default_factory=dict)
+    duplicates: list[Arrival[RunRecord]] = field(default_factory=list)
+    rejected: list[tuple[Arrival[RunRecord], Rejection]] = field(default_factory=list)
     traces_again: set[RunKey] = field(default_factory=set)  # redelivered finalizations: their trace may not be out
     reopened: set[RunKey] = field(default_factory=set)  # closed runs that late events were added to
     kept: int = 0  # stored events that would be rejected now
     tally: Tally = field(default_factory=Tally)
 
 
-def place_of(arrival: Arrival) -> Place:
+def place_of(arrival: Arrival[RunRecord]) -> Place:
     """Where *arrival* stands in the log."""
     return arrival.raw.partition, arrival.raw.offset
 
 
-def run_of(arrival: Arrival) -> RunKey:
+def run_of(arrival: Arrival[RunRecord]) -> RunKey:
     """The run that *arrival* belongs to."""
     return arrival.record.tenant, arrival.record.run_id
 
 
-def judge(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
+def judge(arrivals: Sequence[Arrival[RunRecord]], known: Known) -> Verdicts:
     """
     Sort *arrivals* by what they are; *known* grows with the events taken.
 
@@ -98,7 +97,7 @@ def may_repeat_stored(verdicts: Verdicts) -> bool:
     return bool(verdicts.rejected)
 
 
-def _judge_again(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
+def _judge_again(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> None:
     """Judge a record whose event is stored: it is never taken back, whatever would be said of it now."""
     if arrival.rejection is not None:
         verdicts.kept += 1
@@ -111,7 +110,7 @@ def _judge_again(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: K
         verdicts.reopened.add((event.tenant, event.run_id))
 
 
-def _judge_event(verdicts: Verdicts, arrival: Arrival, event: RunEvent, known: Known) -> None:
+def _judge_event(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> None:
     identity = event.tenant, event.run_id, event.seq
     stored = known.sha256.get(identity)
     if stored is not None:
@@ -142,7 +141,9 @@ def _is_before(place: Place, other: Place) -> bool:
     return place[0] == other[0] and place[1] < other[1]
 
 
-def _behind_the_end(arrival: Arrival, event: RunEvent, closed: Finalization, partition_count: int) -> Rejection:
+def _behind_the_end(
+    arrival: Arrival[RunRecord], event: RunEvent, closed: Finalization, partition_count: int
+) -> Rejection:
     """Return why an event is not part of a run that is *closed*."""
     partition, offset = closed.place
     if partition == arrival.raw.partition or partition < 0:  # negative: the log has lost that place
@@ -157,7 +158,7 @@ def _behind_the_end(arrival: Arrival, event: RunEvent, closed: Finalization, par
     )
 
 
-def _is_stored_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
+def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> bool:
     """
     Return True if the event of *arrival* is stored from this place of the log.
 
@@ -177,7 +178,7 @@ def _is_stored_here(arrival: Arrival, event: RunEvent, known: Known) -> bool:
     return True
 
 
-def _judge_finalization(verdicts: Verdicts, arrival: Arrival, record: RunFinalized, known: Known) -> None:
+def _judge_finalization(verdicts: Verdicts, arrival: Arrival[RunRecord], record: RunFinalized, known: Known) -> None:
     run = run_of(arrival)
     place = place_of(arrival)
     earlier = known.finalized.get(run)
@@ -194,6 +195,6 @@ def _judge_finalization(verdicts: Verdicts, arrival: Arrival, record: RunFinaliz
         _reject(verdicts, arrival, Rejection(reason=Reason.CONFLICT, detail=detail))
 
 
-def _reject(verdicts: Verdicts, arrival: Arrival, rejection: Rejection) -> None:
+def _reject(verdicts: Verdicts, arrival: Arrival[RunRecord], rejection: Rejection) -> None:
     verdicts.rejected.append((arrival, rejection))
     verdicts.tally[Outcome.REJECTED, rejection.reason] += 1

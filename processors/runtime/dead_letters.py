@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.runtime.batch import RawRecord
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
-from schemas.errors import Poison, Reason
+from schemas.errors import Reason
 from schemas.kafka import headers
 from schemas.kafka.clients import producer_config
 from schemas.kafka.topics import LETTER_BYTES_MAX, Group, Topic
@@ -135,35 +135,35 @@ def _is_fatal(error: KafkaError) -> bool:
     return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001  # its public spelling
 
 
-def dead_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
+def dead_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing:
     """
     Return the dead letter of *record*: its key, bytes and headers, and what went wrong.
 
     Without its bytes, but with their length and digest, where the whole letter would be larger than its topic takes.
     """
-    letter = _whole(record, poison, group=group, attempt=record.attempt + 1)
-    return cut_letter(record, poison, group=group) if letter is None else letter
+    letter = _whole(record, reason, detail, group=group, attempt=record.attempt + 1)
+    return cut_letter(record, reason, detail, group=group) if letter is None else letter
 
 
-def deferral(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing | None:
+def deferral(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing | None:
     """
     Return what waits in a delay tier for *record*: the same as its dead letter, but that it has not failed for good.
 
     None if bytes of the record are missing or would not fit in: then it can only be a dead letter.
     """
-    return _whole(record, poison, group=group, attempt=record.attempt)
+    return _whole(record, reason, detail, group=group, attempt=record.attempt)
 
 
-def _whole(record: RawRecord, poison: Poison, *, group: Group, attempt: int) -> Outgoing | None:
+def _whole(record: RawRecord, reason: Reason, detail: str, *, group: Group, attempt: int) -> Outgoing | None:
     kept = _own_headers(record)
     size_bytes = len(record.key or b"") + len(record.value or b"") + _size_bytes(kept)
     if record.cut is not None or size_bytes > LETTER_BYTES_MAX - FRAME_BYTES:
         return None
-    why = _why(record, poison, group=group, attempt=attempt)
+    why = _why(record, reason, detail, group=group, attempt=attempt)
     return Outgoing(key=record.key, value=record.value, headers=kept + why)
 
 
-def cut_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
+def cut_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing:
     """Return the dead letter of *record* without its value, and without a key or headers that are large themselves."""
     kept = _own_headers(record)
     has_key = record.key is not None and len(record.key) <= PART_BYTES_MAX
@@ -174,7 +174,7 @@ def cut_letter(record: RawRecord, poison: Poison, *, group: Group) -> Outgoing:
     parts += [] if has_headers and not unseen else ["headers"]
     cut: headers.Headers = [(headers.CUT_PARTS, " ".join(parts).encode())]
     cut += [(name, value.encode()) for name, value in _value_facts(record)]
-    why = _why(record, poison, group=group, attempt=record.attempt + 1)
+    why = _why(record, reason, detail, group=group, attempt=record.attempt + 1)
     return Outgoing(key=record.key if has_key else None, value=None, headers=(kept if has_headers else []) + why + cut)
 
 
@@ -201,7 +201,7 @@ def _size_bytes(of: headers.Headers) -> int:
     return sum(len(name) * UTF8_BYTES_MAX + len(value) for name, value in of)
 
 
-def _why(record: RawRecord, poison: Poison, *, group: Group, attempt: int) -> headers.Headers:
+def _why(record: RawRecord, reason: Reason, detail: str, *, group: Group, attempt: int) -> headers.Headers:
     place = {
         headers.ORIGINAL_TOPIC: record.topic,
         headers.ORIGINAL_PARTITION: str(record.partition),
@@ -211,8 +211,8 @@ def _why(record: RawRecord, poison: Poison, *, group: Group, attempt: int) -> he
         headers.ERROR_TOPIC: record.topic,
         headers.ERROR_PARTITION: str(record.partition),
         headers.ERROR_OFFSET: str(record.offset),
-        headers.ERROR_STAGE: "VALUE_CONVERTER" if poison.reason in _DECODING else "TASK_PUT",
-        headers.ERROR_CLASS: poison.reason.value,
-        headers.ERROR_MESSAGE: poison.detail[:MESSAGE_CHARACTERS_MAX],
+        headers.ERROR_STAGE: "VALUE_CONVERTER" if reason in _DECODING else "TASK_PUT",
+        headers.ERROR_CLASS: reason.value,
+        headers.ERROR_MESSAGE: detail[:MESSAGE_CHARACTERS_MAX],
     }
     return [(name, value.encode("utf-8", "replace")) for name, value in place.items()]

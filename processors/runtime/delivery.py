@@ -1,5 +1,5 @@
 """
-The loop that every processor shares: decode, judge, hand to the processor, and settle whatever it answers.
+The loop that every processor shares: read a slice, hand it to the handler, and settle what that answers.
 
 A slice is finished only when each of its records has an outcome that is durable. A record that can never be handled is
 found by halving the slice, written to the dead-letter topic with its bytes, and its neighbours go on in order. One
@@ -13,39 +13,42 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import takewhile
 from time import monotonic
+from typing import Generic, TypeVar
 
 import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.contract import Arrival, Failed, Handler, Outcome, Reader, Reading, Settled, Tally
 from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
-from processors.runtime.limit import DeadLetterLimit, Poisoned
-from processors.runtime.outcomes import Arrival, Failure, Handler, Outcome, SomeFailed, Tally
-from processors.runtime.reading import Unreadable, read, read_set_aside, refuses_any
-from schemas.access.credentials import Credentials, CurrentCredentials, decide
-from schemas.errors import Poison
+from processors.runtime.limit import DeadLetterLimit, DeadLetterRatio
+from processors.runtime.reading import restored
+from schemas.errors import Poison, Reason
 from schemas.kafka.topics import Group, Topic
 from schemas.process import telemetry
 
 HALTED_S = 1.0  # between two looks at a limit that a person may raise
 CLOCK_S = 5.0  # between two looks at a clock that may have been set
 
+R = TypeVar("R")
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 
-class Delivery:
+class Delivery(Generic[R]):
     """Brings slices of one group's source to their effect."""
 
     def __init__(
         self,
         group: Group,
-        handler: Handler,
+        handler: Handler[R],
         *,
+        read: Reader[R],
         dead_letters: DeadLetters,
-        credentials: CurrentCredentials,
         instruments: telemetry.Telemetry,
         health: Health,
         limit: Callable[[], DeadLetterLimit],
@@ -54,14 +57,14 @@ class Delivery:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """
-        Hand decoded records of *group* to *handler*; *limit* may answer otherwise each time.
+        Hand records of *group* to *handler* as *read* returns them; *limit* may answer otherwise each time.
 
         With *only_key*, records of other keys are passed by. Records wait in delay tiers by *clock_s*, the time of day.
         """
         self._group = group
         self._handler = handler
+        self._reader = read
         self._dead_letters = dead_letters
-        self._credentials = credentials
         self._health = health
         self._limit = limit
         self._only_key = only_key
@@ -69,7 +72,7 @@ class Delivery:
         self._sleep = sleep
         self._clock_s = clock_s
         self._tiers = {tier.topic.name: (number, tier) for number, tier in enumerate(group.tiers, start=1)}
-        self._poisoned: defaultdict[Partition, Poisoned] = defaultdict(Poisoned)
+        self._ratios: defaultdict[Partition, DeadLetterRatio] = defaultdict(DeadLetterRatio)
         self._records = instruments[telemetry.RECORDS]
         self._retries = instruments[telemetry.SLICE_RETRIES]
         self._slice_records = instruments[telemetry.SLICE_RECORDS].labels(group.name)
@@ -80,13 +83,13 @@ class Delivery:
         started_s = monotonic()
         async for records in self._due(batch):
             arrivals, unreadable = self._read(batch.partition.topic, records)
-            readable = 0
+            counted = 0
             for found in unreadable:
-                # What decodes counts where it stands, though handled later: else poison would look like all there is.
-                self._poisoned[batch.partition].handled(found.readable_before - readable, self._limit())
-                readable = found.readable_before
-                await self._bury(batch.partition, found.raw, found.poison)
-            await self._settle(batch.partition, arrivals, noted=readable)
+                # What decodes counts in its place, though handled later: else poison would look like all there is.
+                self._ratios[batch.partition].passed(found.readable_before - counted, self._limit())
+                counted = found.readable_before
+                await self._dead_letter(batch.partition, found.raw, found.poison.reason, found.poison.detail)
+            await self._handle(batch.partition, arrivals, counted=counted)
         reach(Failpoint.AFTER_COMMIT_BEFORE_OFFSET)
         self._slice_records.observe(len(batch.records))
         self._slice_duration.observe(monotonic() - started_s)
@@ -107,60 +110,64 @@ class Delivery:
                 left_s = (waiting[0].timestamp - due_until_ms) / 1000
                 await self._rest(batch.partition, min(left_s, CLOCK_S))
 
-    def _read(self, topic: str, records: Sequence[RawRecord]) -> tuple[list[Arrival], list[Unreadable]]:
-        return decide(lambda by: self._read_by(by, topic, records), self._credentials, refuses=refuses_any)
-
-    def _read_by(
-        self, credentials: Credentials, topic: str, records: Sequence[RawRecord]
-    ) -> tuple[list[Arrival], list[Unreadable]]:
+    def _read(self, topic: str, records: Sequence[RawRecord]) -> Reading[R]:
         if topic == self._group.redrive.name:
-            return read_set_aside(records, credentials, tier=0)
-        if topic in self._tiers:
-            number, _ = self._tiers[topic]
-            return read_set_aside(records, credentials, tier=number)
-        return read(records, credentials)
+            tier = 0
+        elif topic in self._tiers:
+            tier, _ = self._tiers[topic]
+        else:
+            return self._reader(records)
+        originals, without_origin = restored(records, tier=tier)
+        found = self._reader(originals)
+        return Reading(found.arrivals, [*without_origin, *found.unreadable])
 
     def _asked_for(self, batch: Batch) -> Sequence[RawRecord]:
         if self._only_key is None:
             return batch.records
         return [record for record in batch.records if record.key == self._only_key]
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
-        """Bring *arrivals* to their outcomes; the first *noted* count as handled already."""
+    async def _handle(self, partition: Partition, arrivals: Sequence[Arrival[R]], *, counted: int) -> None:
+        """Bring *arrivals* to their outcomes; the first *counted* are counted as passed already."""
         # Halves are worked off front first, so that the order of the log is the order of effects.
         waiting = [arrivals] if arrivals else []
         while waiting:
             part = waiting.pop()
-            noted_of_part = min(noted, len(part))
+            counted_of_part = min(counted, len(part))
             try:
-                tally = await self._until_possible(partition, lambda part=part: self._handler(part))  # type: ignore[misc]
+                settled = await self._until_possible(partition, lambda part=part: self._handler(part))  # type: ignore[misc]
             except Poison as poison:
                 if len(part) > 1:
                     middle = len(part) // 2
                     waiting += [part[middle:], part[:middle]]
                     continue
-                await self._bury(partition, part[0].raw, poison)
-            except SomeFailed as left:
-                self._count(partition, left.tally)
-                done = left.tally.total()
-                self._poisoned[partition].handled(done, self._limit(), noted=min(noted_of_part, done))
-                for failure in left.failures:
-                    await self._set_aside(partition, failure)
+                await self._dead_letter(
+                    partition, part[0].raw, poison.reason, poison.detail, counted=bool(counted_of_part)
+                )
             else:
-                self._count(partition, tally)
-                self._poisoned[partition].handled(len(part), self._limit(), noted=noted_of_part)
-            noted -= noted_of_part
+                await self._settle(partition, settled, counted=counted_of_part)
+            counted -= counted_of_part
 
-    async def _set_aside(self, partition: Partition, failure: Failure) -> None:
-        raw, poison, tiers = failure.arrival.raw, failure.poison, self._group.tiers
-        if not failure.again or raw.tier >= len(tiers):
-            await self._bury(partition, raw, poison)
-            return
-        letter, tier = deferral(raw, poison, group=self._group), tiers[raw.tier].topic
-        if letter is None or not await self._is_taken(partition, tier, letter):
-            await self._bury(partition, raw, poison)
-        else:
-            self._count(partition, Tally({(Outcome.DEFERRED, poison.reason): 1}))
+    async def _settle(self, partition: Partition, settled: Settled[R], *, counted: int) -> None:
+        """Write what *settled* puts aside, and count; *counted* of its records are counted as passed already."""
+        self._count(partition, settled.tally)
+        done = settled.tally.total()
+        counted_of_done = min(counted, done)
+        self._ratios[partition].passed(done, self._limit(), counted=counted_of_done)
+        left = counted - counted_of_done
+        for number, failed in enumerate(settled.retry_later):
+            await self._defer(partition, failed, counted=number < left)
+        for number, failed in enumerate(settled.dead, start=len(settled.retry_later)):
+            await self._dead_letter(partition, failed.arrival.raw, failed.reason, failed.detail, counted=number < left)
+
+    async def _defer(self, partition: Partition, failed: Failed[R], *, counted: bool) -> None:
+        """Let a record wait in its next delay tier; without one, or where it does not fit, it is a dead letter."""
+        raw, tiers = failed.arrival.raw, self._group.tiers
+        if raw.tier < len(tiers):
+            letter = deferral(raw, failed.reason, failed.detail, group=self._group)
+            if letter is not None and await self._is_taken(partition, tiers[raw.tier].topic, letter):
+                self._count(partition, Tally({(Outcome.DEFERRED, failed.reason): 1}))
+                return
+        await self._dead_letter(partition, raw, failed.reason, failed.detail, counted=counted)
 
     async def _is_taken(self, partition: Partition, topic: Topic, letter: Outgoing) -> bool:
         """Write *letter*; False if *topic* refuses it for good."""
@@ -172,62 +179,63 @@ class Delivery:
             return False
         return True
 
-    async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
-        await self._until_admitted(partition, raw, poison)
+    async def _dead_letter(
+        self, partition: Partition, raw: RawRecord, reason: Reason, detail: str, *, counted: bool = False
+    ) -> None:
+        await self._until_admitted(partition, raw, detail)
         topic = self._group.dead_letters
-        if not await self._is_taken(partition, topic, dead_letter(raw, poison, group=self._group)):
-            without_bytes = cut_letter(raw, poison, group=self._group)
+        if not await self._is_taken(partition, topic, dead_letter(raw, reason, detail, group=self._group)):
+            without_bytes = cut_letter(raw, reason, detail, group=self._group)
             await self._until_possible(partition, lambda: self._write_cut(topic, without_bytes))
-        self._poisoned[partition].dead_lettered(self._limit())
-        self._count(partition, Tally({(Outcome.DEAD_LETTER, poison.reason): 1}))
+        self._ratios[partition].dead_lettered(self._limit(), counted=counted)
+        self._count(partition, Tally({(Outcome.DEAD_LETTER, reason): 1}))
         log.warning(
             "record dead-lettered",
             topic=raw.topic,
             partition=raw.partition,
             offset=raw.offset,
-            reason=poison.reason,
-            detail=poison.detail,
+            reason=reason,
+            detail=detail,
         )
 
-    async def _until_admitted(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
-        if self._poisoned[partition].admits(self._limit()):
+    async def _until_admitted(self, partition: Partition, raw: RawRecord, detail: str) -> None:
+        if self._ratios[partition].admits(self._limit()):
             return
-        reason = f"the dead-letter limit is reached at {raw.topic}/{raw.partition}/{raw.offset}: {poison.detail}"
+        reason = f"the dead-letter limit is reached at {raw.topic}/{raw.partition}/{raw.offset}: {detail}"
         self._health.halts(partition, reason)
-        log.critical("lane halted", partition=partition.partition, reason=reason)
-        while not self._poisoned[partition].admits(self._limit()):
+        log.critical("partition halted", partition=partition.partition, error=reason)
+        while not self._ratios[partition].admits(self._limit()):
             await self._rest(partition, HALTED_S)
         self._health.goes_on(partition)
-        log.warning("lane goes on", partition=partition.partition, reason="the dead-letter limit was raised")
+        log.warning("partition resumed: the dead-letter limit was raised", partition=partition.partition)
 
-    async def _write_cut(self, topic: Topic, letter: Outgoing) -> Tally:
+    async def _write_cut(self, topic: Topic, letter: Outgoing) -> None:
         try:
-            return await self._write(topic, letter)
+            await self._write(topic, letter)
         except RecordRefused as refusal:
             # A letter of a few KB: what is wrong is the topic, and an operator can mend it.
             raise Transient(f"{refusal}; see the topic's settings") from refusal
 
-    async def _write(self, topic: Topic, letter: Outgoing) -> Tally:
+    async def _write(self, topic: Topic, letter: Outgoing) -> None:
         await self._dead_letters.write(topic, [letter])
-        return Tally()
 
-    async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[Tally]]) -> Tally:
+    async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[T]]) -> T:
         failures = 0
         while True:
             try:
-                tally = await attempt()
+                answer = await attempt()
             except Transient as reason:
                 failures += 1
                 self._retries.labels(self._group.name, type(reason.__cause__ or reason).__name__).inc()
                 self._health.waits(partition, str(reason))
                 if failures == 1:
-                    log.warning("lane waits", partition=partition.partition, reason=str(reason))
+                    log.warning("partition waits", partition=partition.partition, error=str(reason))
                 await self._rest(partition, delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
             else:
                 if failures:
                     self._health.goes_on(partition)
-                    log.warning("lane goes on", partition=partition.partition, attempts=failures + 1)
-                return tally
+                    log.warning("partition resumed", partition=partition.partition, attempts=failures + 1)
+                return answer
 
     async def _rest(self, partition: Partition, seconds: float) -> None:
         self.asleep.add(partition)

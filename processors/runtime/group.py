@@ -1,32 +1,34 @@
 """The life of a process that brings the records of one group to their effect, or repeats part of them."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
+from processors.runtime.contract import Handler, Reader
 from processors.runtime.dead_letters import DeadLetters
 from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.order import ends_of, outcomes_of
-from processors.runtime.outcomes import Handler
 from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
-from schemas.access.credentials import CurrentCredentials
 from schemas.kafka.replays import Replay
 from schemas.kafka.topics import Group
 from schemas.process import telemetry
 from schemas.process.settings import ManagementSettings
+
+R = TypeVar("R")
 
 log = structlog.get_logger()
 
 
 async def run_group(
     group: Group,
-    handler: Handler,
+    handler: Handler[R],
     *,
+    read: Reader[R],
     bootstrap: str,
     management: ManagementSettings,
-    credentials: CurrentCredentials,
     dead_letters: DeadLetters,
     limit: Callable[[], DeadLetterLimit],
     instruments: telemetry.Telemetry,
@@ -39,8 +41,8 @@ async def run_group(
     delivery = Delivery(
         group,
         handler,
+        read=read,
         dead_letters=dead_letters,
-        credentials=credentials,
         instruments=instruments,
         health=health,
         limit=limit,

@@ -49,32 +49,32 @@ def parse_limits(text: str) -> Limits:
 
 
 @dataclass(slots=True)
-class Poisoned:
-    """What one partition has come to of late."""
+class DeadLetterRatio:
+    """The recent share of dead letters in one partition."""
 
     consecutive: int = 0
     dead: float = 0.0
     records: float = 0.0
 
     def admits(self, limit: DeadLetterLimit) -> bool:
-        """Say whether one more dead letter is within *limit*."""
+        """True if one more dead letter is within *limit*."""
         if self.consecutive >= limit.consecutive_max:
             return False
         return self.records < limit.share_over_records or (self.dead + 1) / (self.records + 1) <= limit.share_max
 
-    def dead_lettered(self, limit: DeadLetterLimit) -> None:
-        """Note one dead letter."""
+    def dead_lettered(self, limit: DeadLetterLimit, *, counted: bool = False) -> None:
+        """Count one dead letter; *counted*: among the records it is counted already, since it could be decoded."""
         self.consecutive += 1
         self.dead += 1
-        self._note(1, limit)
+        self._count(0 if counted else 1, limit)
 
-    def handled(self, count: int, limit: DeadLetterLimit, *, noted: int = 0) -> None:
-        """Note *count* records that came to another end, of which *noted* were noted before."""
+    def passed(self, count: int, limit: DeadLetterLimit, *, counted: int = 0) -> None:
+        """Count *count* records that are no dead letters, of which *counted* are counted already."""
         if count:
             self.consecutive = 0
-            self._note(count - noted, limit)
+            self._count(count - counted, limit)
 
-    def _note(self, count: int, limit: DeadLetterLimit) -> None:
+    def _count(self, count: int, limit: DeadLetterLimit) -> None:
         self.records += count
         # Halving both keeps the share and lets the past fade.
         while self.records > 2 * limit.share_over_records:

@@ -6,12 +6,11 @@ A record that bears a `gateway-mac` of ours was checked at the door: schema and 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from schemas import strictjson
 from schemas.access.credentials import Agent, Credentials, CurrentCredentials, Tenant, decide
 from schemas.canonical import event_digest
-from schemas.errors import Fault, Invalid, Poison, Reason
+from schemas.errors import Fault, Invalid, Poison, Reason, Rejection
 from schemas.kafka.seal import is_sealed
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
 from schemas.runs.rules import (
@@ -25,14 +24,6 @@ from schemas.runs.rules import (
 from schemas.runs.signature import event_signature_holds
 
 PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """Why a record that decodes is not a valid one."""
-
-    reason: Reason
-    detail: str
 
 
 _UNSIGNED_DIRECT = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="the tenant takes no unsigned direct records")

@@ -19,18 +19,22 @@ from confluent_kafka import TopicPartition
 from deploy.admin import topics as admin
 from deploy.local import folders
 from processors.runtime.batch import Partition
+from processors.runtime.contract import Arrival, Outcome, Settled, Tally
 from processors.runtime.dead_letters import NoDeadLetters
 from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
 from processors.runtime.limit import NO_LIMIT
-from processors.runtime.outcomes import Arrival, Outcome, Tally
+from processors.runtime.reading import sealed_or
 from processors.runtime.worker import Worker, end_process
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka import replays
 from schemas.kafka.replays import Replay
 from schemas.process import telemetry
 from schemas.process.settings import ManagementSettings
+from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import RunRecord
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
+from schemas.runs.validity import check_direct
 from tests.bench.persistence import Produced
 from tests.stack import RunningStack
 
@@ -65,13 +69,13 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
     """Handle the range, print the speed, end."""
     began_s, ended_s, handled = 0.0, 0.0, 0
 
-    async def handle(arrivals: Sequence[Arrival]) -> Tally:
+    async def handle(arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         nonlocal began_s, ended_s, handled
         began_s = began_s or perf_counter()  # the first slice's decoding is not in it, that of all others is
         await asyncio.sleep(len(arrivals) / RECORDS_PER_S)
         handled += len(arrivals)
         ended_s = perf_counter()
-        return Tally({(Outcome.DONE, None): len(arrivals)})
+        return Settled(Tally({(Outcome.DONE, None): len(arrivals)}))
 
     group, health, instruments = (
         PERSISTENCE.replaying(replay.id),
@@ -81,8 +85,8 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
     delivery = Delivery(
         group,
         handle,
+        read=sealed_or(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(credentials))),
         dead_letters=NoDeadLetters(),
-        credentials=FileCredentials(CredentialsFile(credentials)),
         instruments=instruments,
         health=health,
         limit=lambda: NO_LIMIT,

@@ -25,15 +25,16 @@ from processors.persistence import agent, finalization, process, store
 from processors.persistence.trace import StoredEvent, Trace
 from processors.runtime import group, worker
 from processors.runtime.batch import Batch, Partition
+from processors.runtime.contract import Arrival, Handler, Settled
 from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
-from processors.runtime.outcomes import Arrival, Handler, Tally
 from processors.runtime.progress import Progress
 from schemas.kafka import codec, registry
 from schemas.kafka.clients import producer_config
 from schemas.kafka.topics import Group
 from schemas.runs import records as schema_events
+from schemas.runs.records import RunRecord
 from tests.builders import Raw
 from tests.faults.next_release import COST, RUN_EVENT
 
@@ -67,10 +68,10 @@ def slow_summary() -> None:
 def raising() -> None:
     """Raise from within the handler after some slices."""
 
-    def persistence(*parts: Any) -> Handler:
+    def persistence(*parts: Any) -> Handler[RunRecord]:
         handle, slices_left = agent.persistence(*parts), SLICES_BEFORE_THE_ERROR
 
-        async def handle_or_raise(arrivals: Sequence[Arrival]) -> Tally:
+        async def handle_or_raise(arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
             nonlocal slices_left
             slices_left -= 1
             if slices_left < 0:

@@ -10,7 +10,7 @@ from processors.maintenance.policy import parse_retention
 from processors.maintenance.rules import Passed
 from processors.maintenance.store import RetentionStore
 from processors.persistence.store import Writing
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.runs import chain
 from tests.builders import TENANT
 from tests.integration.test_split_runs import PARTITIONS, Run, append, one, worker

@@ -17,11 +17,10 @@ import psycopg
 import pytest
 
 from processors.persistence.store import Appended, EventStore, Writing
-from processors.runtime.outcomes import Arrival, Outcome, Tally
-from schemas.errors import Reason
+from processors.runtime.contract import Arrival, Outcome, Tally
+from schemas.errors import Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from schemas.runs.validity import Rejection
 from tests import builders
 from tests.stack import RunningStack
 

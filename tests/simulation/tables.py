@@ -15,9 +15,9 @@ from processors.persistence.verdicts import (
     place_of,
     run_of,
 )
+from processors.runtime.contract import Arrival
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.errors import Transient
-from processors.runtime.outcomes import Arrival
 from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers

@@ -13,9 +13,12 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
+from processors.runtime.reading import sealed_or
 from schemas.process import telemetry
+from schemas.runs.codec import RUN_CODEC
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
+from schemas.runs.validity import check_direct
 from tests.builders import MAC_SECRET, Raw, credentials
 from tests.fakes import InForce
 from tests.simulation.calls import Calls
@@ -99,7 +102,7 @@ class Worker:
                 Placement(_partition_count, INSTRUMENTS[WRONG_PARTITION].labels("run.events", "persistence")),
             ),
             dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
-            credentials=InForce(credentials()),
+            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=InForce(credentials())),
             instruments=INSTRUMENTS,
             health=Health(),
             limit=lambda: self.limit,

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from processors.evaluation.breaker import Breaker
-from processors.evaluation.forwarding import RESOLVED_MAX, End, Forwarder
+from processors.evaluation.forwarding import RESOLVED_MAX, End, Forwarder, Undelivered
 from processors.evaluation.sending import Answer, Verdict
 from processors.evaluation.webhook import Message
+from processors.runtime.contract import Arrival, Outcome, Settled, Tally
 from processors.runtime.errors import Transient
-from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
-from schemas.errors import Reason
+from schemas.errors import Reason, Rejection
 from schemas.runs.endpoints import Endpoint, new_secret
-from schemas.runs.records import BreakerState, event_id
-from schemas.runs.validity import Rejection
+from schemas.runs.records import BreakerState, RunRecord, event_id
 from tests.builders import event, raw, referring, run_event
 from tests.fakes import MemoryPayloads
 
@@ -74,7 +73,7 @@ class Receiver:
         self.now_s += seconds
         await asyncio.sleep(0)
 
-    async def until_settled(self, arrivals: Sequence[Arrival]) -> Tally:
+    async def until_settled(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         """As the delivery loop does: again after each wait."""
         for _ in range(1000):
             try:
@@ -84,7 +83,7 @@ class Receiver:
         raise AssertionError("never settled")
 
 
-def arrivals(*places: tuple[str, int], rejected: Sequence[int] = (), partition: int = 0) -> list[Arrival]:
+def arrivals(*places: tuple[str, int], rejected: Sequence[int] = (), partition: int = 0) -> list[Arrival[RunRecord]]:
     found = []
     for offset, (run_id, seq) in enumerate(places):
         record = run_event(event(seq, run_id=run_id))
@@ -100,8 +99,8 @@ def ids(*places: tuple[str, int]) -> list[str]:
 async def test_a_runs_events_come_one_after_the_other_and_runs_side_by_side() -> None:
     receiver = Receiver(concurrency=4)
     slices = [(f"run-{n % 6}", n // 6 + 1) for n in range(30)]
-    tally = await receiver.forwarder.forward(arrivals(*slices))
-    assert tally == Tally({(Outcome.DONE, None): 30})
+    settled = await receiver.forwarder.forward(arrivals(*slices))
+    assert settled.tally == Tally({(Outcome.DONE, None): 30})
     for run in range(6):
         own = [each for each in receiver.taken if each in ids(*((f"run-{run}", seq) for seq in range(1, 6)))]
         assert own == ids(*((f"run-{run}", seq) for seq in range(1, 6)))
@@ -110,10 +109,10 @@ async def test_a_runs_events_come_one_after_the_other_and_runs_side_by_side() ->
 
 async def test_what_is_not_asked_for_or_not_valid_is_not_sent() -> None:
     receiver = Receiver(types=("message",))
-    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.FILTERED, None): 1})
+    assert (await receiver.forwarder.forward(arrivals(("a", 1)))).tally == Tally({(Outcome.FILTERED, None): 1})
     receiver.endpoint = Receiver().endpoint
-    tally = await receiver.forwarder.forward(arrivals(("a", 1), rejected=[0]))
-    assert tally == Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
+    settled = await receiver.forwarder.forward(arrivals(("a", 1), rejected=[0]))
+    assert settled.tally == Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
     assert receiver.attempts == []
 
 
@@ -130,7 +129,7 @@ async def test_an_attempt_that_raises_whatever_it_is_has_failed(broken: Exceptio
         return TAKEN
 
     receiver = Receiver(answer)
-    assert await receiver.until_settled(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+    assert (await receiver.until_settled(arrivals(("a", 1)))).tally == Tally({(Outcome.DONE, None): 1})
     assert receiver.attempts == ids(("a", 1)) * 3
 
 
@@ -145,7 +144,7 @@ async def test_attempts_that_raise_open_the_breaker_with_a_printable_reason() ->
     assert receiver.breaker.reason == "RuntimeError: \\udcff\\u000a"
 
 
-def one_large(content: bytes) -> Arrival:
+def one_large(content: bytes) -> Arrival[RunRecord]:
     record = referring(content, run_id="a")
     return Arrival(raw(record), {}, record, None)  # type: ignore[arg-type]
 
@@ -232,12 +231,10 @@ async def test_a_receiver_may_slow_us_down_and_not_stop_us(asked_s: float | None
 async def test_while_others_are_taken_one_that_fails_is_put_aside_and_its_run_goes_on() -> None:
     [bad] = ids(("a", 2))
     receiver = Receiver(lambda each: FAILED if each == bad else TAKEN)
-    with pytest.raises(SomeFailed) as left:
-        await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2), ("a", 3)))
-    [failure] = left.value.failures
-    assert failure.again
-    assert failure.poison.reason is Reason.DELIVERY_FAILED
-    assert left.value.tally == Tally({(Outcome.DONE, None): 2})
+    settled = await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2), ("a", 3)))
+    [failed] = settled.retry_later
+    assert (failed.reason, settled.dead) == (Reason.DELIVERY_FAILED, [])
+    assert settled.tally == Tally({(Outcome.DONE, None): 2})
     assert receiver.attempts.count(bad) == 4
     assert receiver.taken == ids(("a", 1), ("a", 3))
 
@@ -245,10 +242,9 @@ async def test_while_others_are_taken_one_that_fails_is_put_aside_and_its_run_go
 async def test_what_is_refused_for_good_is_not_tried_again() -> None:
     [bad] = ids(("a", 1))
     receiver = Receiver(lambda each: REFUSED if each == bad else TAKEN)
-    with pytest.raises(SomeFailed) as left:
-        await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2)))
-    [failure] = left.value.failures
-    assert not failure.again
+    settled = await receiver.forwarder.forward(arrivals(("a", 1), ("a", 2)))
+    [failed] = settled.dead
+    assert (failed.reason, settled.retry_later) == (Reason.DELIVERY_REFUSED, [])
     assert receiver.attempts.count(bad) == 1
 
 
@@ -256,8 +252,8 @@ async def test_an_outage_moves_nothing_and_keeps_the_order_of_each_run() -> None
     down_until_s = 200.0
     receiver = Receiver(lambda _: FAILED if receiver.now_s < down_until_s else TAKEN)
     places = [(f"run-{n % 3}", n // 3 + 1) for n in range(30)]
-    tally = await receiver.until_settled(arrivals(*places))
-    assert tally == Tally({(Outcome.DONE, None): 30})
+    settled = await receiver.until_settled(arrivals(*places))
+    assert settled.tally == Tally({(Outcome.DONE, None): 30})
     for run in range(3):
         own = ids(*((f"run-{run}", seq) for seq in range(1, 11)))
         assert [each for each in receiver.taken if each in own] == own
@@ -274,10 +270,9 @@ async def test_one_run_alone_is_not_put_aside_in_an_outage() -> None:
     """Its first event fails until the breaker opens: there is no other whose success would say that it is to blame."""
     given = arrivals(*(("a", seq) for seq in range(1, 6)))
     receiver = Receiver(lambda _: FAILED if receiver.now_s < 200 else TAKEN)
-    assert await receiver.until_settled(given) == Tally({(Outcome.DONE, None): 5})
+    assert (await receiver.until_settled(given)).tally == Tally({(Outcome.DONE, None): 5})
     mistaken = Receiver(lambda _: FAILED if mistaken.now_s < 200 else TAKEN, made=MovesInAnOutage)
-    with pytest.raises(SomeFailed):
-        await mistaken.until_settled(given)
+    assert (await mistaken.until_settled(given)).retry_later
 
 
 async def test_while_the_breaker_is_open_nothing_is_attempted() -> None:
@@ -304,9 +299,8 @@ async def test_another_run_is_the_probe_after_one_has_failed() -> None:
     """A record on which a receiver always fails does not keep the others from it."""
     [bad] = ids(("a", 1))
     receiver = Receiver(lambda each: FAILED if each == bad or receiver.now_s < 40 else TAKEN)
-    with pytest.raises(SomeFailed) as left:
-        await receiver.until_settled(arrivals(("a", 1), ("a", 2), ("b", 1)))
-    assert [each.arrival.record.run_id for each in left.value.failures] == ["a"]
+    settled = await receiver.until_settled(arrivals(("a", 1), ("a", 2), ("b", 1)))
+    assert [each.arrival.record.run_id for each in settled.retry_later] == ["a"]
     assert set(receiver.taken) == set(ids(("a", 2), ("b", 1)))
 
 
@@ -319,7 +313,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_loses_nothing() -> None:
     with pytest.raises(Transient):
         await receiver.forwarder.forward(arrivals(("a", 1)))
     receiver.breaker.enabled()
-    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+    assert (await receiver.forwarder.forward(arrivals(("a", 1)))).tally == Tally({(Outcome.DONE, None): 1})
 
 
 async def test_an_attempt_that_is_cut_off_by_a_revocation_holds_no_probe() -> None:
@@ -334,7 +328,7 @@ async def test_an_attempt_that_is_cut_off_by_a_revocation_holds_no_probe() -> No
     forwarding.cancel()
     await asyncio.wait([forwarding])
     receiver.answers = lambda _: TAKEN
-    assert await receiver.forwarder.forward(arrivals(("a", 1))) == Tally({(Outcome.DONE, None): 1})
+    assert (await receiver.forwarder.forward(arrivals(("a", 1)))).tally == Tally({(Outcome.DONE, None): 1})
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -345,21 +339,21 @@ async def test_every_event_is_taken_or_named_whatever_the_receiver_does(seed: in
 class PassesByWhatIsBlocked(Forwarder):
     """Takes a record for done that the breaker did not let through."""
 
-    async def _deliver(self, arrival: Arrival) -> End | Failure | None:
+    async def _deliver(self, arrival: Arrival[RunRecord]) -> End | Undelivered | None:
         return await super()._deliver(arrival) or (Outcome.DONE, None)
 
 
 class SendsARunAtOnce(Forwarder):
     """Makes every event a run of its own."""
 
-    def _runs(self, arrivals: Sequence[Arrival]) -> Sequence[Sequence[Arrival]]:
+    def _runs(self, arrivals: Sequence[Arrival[RunRecord]]) -> Sequence[Sequence[Arrival[RunRecord]]]:
         return [[each] for run in super()._runs(arrivals) for each in run]
 
 
 class RemembersNothing(Forwarder):
     """Sends a slice that waited from its start again."""
 
-    async def forward(self, arrivals: Sequence[Arrival]) -> Tally:
+    async def forward(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         self._settled.clear()
         return await super().forward(arrivals)
 
@@ -411,10 +405,8 @@ async def demand(made: type[Forwarder], seed: int) -> None:
         assert [each for each in taken if each in own] == own
 
 
-async def settle_all(receiver: Receiver, given: Sequence[Arrival], failed: list[str]) -> None:
+async def settle_all(receiver: Receiver, given: Sequence[Arrival[RunRecord]], failed: list[str]) -> None:
     """As the delivery loop does, keeping what failed by itself."""
-    try:
-        await receiver.until_settled(given)
-    except SomeFailed as left:
-        events = [each.arrival.record for each in left.failures]
-        failed += ids(*((each.run_id, each.seq) for each in events))  # type: ignore[union-attr]
+    settled = await receiver.until_settled(given)
+    events = [each.arrival.record for each in (*settled.retry_later, *settled.dead)]
+    failed += ids(*((each.run_id, each.seq) for each in events))  # type: ignore[union-attr]

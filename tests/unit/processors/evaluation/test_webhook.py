@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from processors.evaluation.webhook import message_of, signed_headers
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.runs.endpoints import new_secret
 from schemas.runs.records import RunFinalized, RunRecord, RunStatus, event_id
 from tests.builders import event, raw, run_event

@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from processors.persistence.placement import Placement
+from processors.runtime.contract import Arrival
 from processors.runtime.errors import Transient
-from processors.runtime.outcomes import Arrival
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.process import telemetry
 from schemas.runs.telemetry import WRONG_PARTITION

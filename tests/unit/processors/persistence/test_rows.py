@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from processors.persistence.rows import LATEST_MS, received_at
-from processors.runtime.outcomes import Arrival
+from processors.runtime.contract import Arrival
 from schemas.kafka import headers
 from tests import builders
 

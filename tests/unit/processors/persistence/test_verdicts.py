@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from processors.persistence.verdicts import Finalization, Known, judge, may_repeat_stored
+from processors.runtime.contract import Arrival, Outcome, Tally
 from processors.runtime.errors import Displaced
-from processors.runtime.outcomes import Arrival, Outcome, Tally
-from schemas.errors import Poison, Reason
+from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, Record, RunFinalized, RunStatus
-from schemas.runs.validity import Rejection
 from tests.builders import Raw, event, raw, run_event
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

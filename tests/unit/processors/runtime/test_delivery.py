@@ -10,19 +10,23 @@ import msgspec
 import pytest
 
 from processors.runtime.batch import Batch, Cut, Partition
+from processors.runtime.contract import Arrival, Failed, Outcome, Settled, Tally
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
-from processors.runtime.outcomes import Arrival, Failure, Outcome, SomeFailed, Tally
+from processors.runtime.reading import sealed_or
 from schemas.access import credentials as credentials_file
 from schemas.access.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers
 from schemas.kafka.topics import Group, Topic
 from schemas.process import telemetry
+from schemas.runs.codec import RUN_CODEC
+from schemas.runs.records import RunRecord
 from schemas.runs.topics import EVALUATION, PERSISTENCE
+from schemas.runs.validity import check_direct
 from tests.builders import TENANT, Raw, credentials, event, raw, run_event, signed
 
 TP = Partition("run.events", 0)
@@ -34,11 +38,11 @@ class Store:
     def __init__(self, *, poison_seqs: Sequence[int] = (), failures: int = 0) -> None:
         self.seqs: list[int] = []
         self.calls: list[int] = []
-        self.arrivals: list[Arrival] = []
+        self.arrivals: list[Arrival[RunRecord]] = []
         self.poison_seqs = poison_seqs
         self.failures = failures
 
-    async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+    async def append(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
         self.calls.append(len(arrivals))
         if self.failures:
             self.failures -= 1
@@ -48,7 +52,7 @@ class Store:
             raise Poison(Reason.NOT_STORABLE, "22P05")
         self.seqs += seqs
         self.arrivals += arrivals
-        return Tally({(Outcome.DONE, None): len(seqs)})
+        return Settled(Tally({(Outcome.DONE, None): len(seqs)}))
 
 
 class Writer:
@@ -95,7 +99,7 @@ class Loop:
             group,
             store.append,
             dead_letters=self.writer,  # type: ignore[arg-type]  # a fake of the same shape
-            credentials=FileCredentials(CredentialsFile(path)),
+            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(path))),
             instruments=self.instruments,
             health=self.health,
             limit=lambda: self.limit,
@@ -228,12 +232,12 @@ async def test_a_slice_of_poison_alone_reaches_no_store(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_breaks_a_rule_goes_to_the_store_with_its_reason(tmp_path: Path) -> None:
-    seen: list[Arrival] = []
+    seen: list[Arrival[RunRecord]] = []
 
     class Keeping(Store):
-        async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+        async def append(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
             seen.extend(arrivals)
-            return Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1})
+            return Settled(Tally({(Outcome.REJECTED, Reason.UNSIGNED_DIRECT): 1}))
 
     loop = Loop(tmp_path, Keeping())
     await loop.delivery.deliver(Batch(TP, [raw(run_event(), checked=False)]))
@@ -247,7 +251,7 @@ async def test_an_error_without_a_meaning_leaves_the_loop(tmp_path: Path) -> Non
     """Only the lane may see it: it ends the process, and the committed offset brings the slice back."""
 
     class Broken(Store):
-        async def append(self, arrivals: Sequence[Arrival]) -> Tally:
+        async def append(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -313,19 +317,15 @@ class Endpoint:
         self.refused = set(refused)
         self.taken: list[int] = []
 
-    async def append(self, arrivals: Sequence[Arrival]) -> Tally:
-        bad = {*self.failing, *self.refused}
-        failures = [
-            Failure(each, Poison(Reason.DELIVERY_FAILED, "500"), each.record.seq in self.failing)  # type: ignore[union-attr]
-            for each in arrivals
-            if each.record.seq in bad  # type: ignore[union-attr]
-        ]
-        seqs = [each.record.seq for each in arrivals if each.record.seq not in bad]  # type: ignore[union-attr]
+    async def append(self, arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
+        by_seq = {each.record.seq: each for each in arrivals}  # type: ignore[union-attr]  # events only
+        seqs = [seq for seq in by_seq if seq not in {*self.failing, *self.refused}]
         self.taken += seqs
-        tally = Tally({(Outcome.DONE, None): len(seqs)})
-        if failures:
-            raise SomeFailed(tally, failures)
-        return tally
+        return Settled(
+            Tally({(Outcome.DONE, None): len(seqs)}),
+            retry_later=[Failed(by_seq[seq], Reason.DELIVERY_FAILED, "500") for seq in by_seq if seq in self.failing],
+            dead=[Failed(by_seq[seq], Reason.DELIVERY_REFUSED, "400") for seq in by_seq if seq in self.refused],
+        )
 
 
 def read_back(letter: Outgoing, *, written_s: float) -> Any:

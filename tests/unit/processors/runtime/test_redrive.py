@@ -10,12 +10,12 @@ from schemas.kafka.topics import LETTER_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE
 from tests.builders import Raw
 
-POISON = Poison(Reason.NOT_STORABLE, "why")
+WHY = (Reason.NOT_STORABLE, "why")
 
 
 def letter_of(record: Raw) -> Raw:
     """The dead letter of *record*, as it is read again."""
-    letter = dead_letter(record, POISON, group=PERSISTENCE)
+    letter = dead_letter(record, *WHY, group=PERSISTENCE)
     bears = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in letter.headers]
     return Raw(topic=PERSISTENCE.redrive.name, key=letter.key, value=letter.value, headers=bears)
 
@@ -59,9 +59,9 @@ def test_a_place_that_is_no_number_is_poison(name: str, value: bytes) -> None:
 
 def test_a_letter_without_its_bytes_comes_back_without_them_and_keeps_their_digest() -> None:
     """It is a dead letter again: nobody takes what is left of it for the record."""
-    letter = dead_letter(Raw(key=b"run-1", value=bytes(LETTER_BYTES_MAX)), POISON, group=PERSISTENCE)
+    letter = dead_letter(Raw(key=b"run-1", value=bytes(LETTER_BYTES_MAX)), *WHY, group=PERSISTENCE)
     restored = restore(Raw(key=letter.key, value=letter.value, headers=letter.headers))  # type: ignore[arg-type]
-    again = dead_letter(restored, POISON, group=PERSISTENCE)
+    again = dead_letter(restored, *WHY, group=PERSISTENCE)
     names = (headers.CUT_PARTS, headers.CUT_VALUE_BYTES, headers.CUT_VALUE_SHA256)
     assert [dict(letter.headers)[name] for name in names] == [dict(again.headers)[name] for name in names]
     assert dict(again.headers)[headers.CUT_VALUE_BYTES] == b"%d" % LETTER_BYTES_MAX
@@ -78,7 +78,7 @@ def test_a_letter_without_its_bytes_comes_back_without_them_and_keeps_their_dige
     ids=["value", "key", "header", "headers"],
 )
 def test_whatever_of_a_record_is_too_large_its_letter_is_small(record: Raw, parts: bytes, key: bytes | None) -> None:
-    letter = dead_letter(record, POISON, group=PERSISTENCE)
+    letter = dead_letter(record, *WHY, group=PERSISTENCE)
     assert (dict(letter.headers)[headers.CUT_PARTS], letter.key, letter.value) == (parts, key, None)
     assert sum(len(name) + len(value) for name, value in letter.headers) < 4096
-    assert deferral(record, POISON, group=PERSISTENCE) is None
+    assert deferral(record, *WHY, group=PERSISTENCE) is None

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from processors.persistence.verdicts import Known, Verdicts, judge
 from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.contract import Arrival, Settled, Tally
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.lanes import Lanes
-from processors.runtime.outcomes import Arrival, Tally
 from processors.runtime.progress import Progress
 from schemas.errors import Poison
 from schemas.kafka.topics import Topic
@@ -277,54 +277,54 @@ class HasAlwaysRoom(Progress):
 class SkipsOnTransient(Delivery):
     """Tries once."""
 
-    async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[Tally]]) -> Tally:
+    async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await attempt()
         except Transient:
-            return Tally()
+            return Settled(Tally())
 
 
 class DropsDeadLetters(Delivery):
     """Does not wait for the acknowledgement of a dead letter."""
 
-    async def _write(self, topic: Topic, letter: Any) -> Tally:
+    async def _write(self, topic: Topic, letter: Any) -> None:
         self._unawaited = asyncio.create_task(super()._write(topic, letter))
-        return Tally()
 
 
 class BuriesNeighbours(Delivery):
     """Takes a whole slice for poison."""
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
+    async def _handle(self, partition: Partition, arrivals: Sequence[Arrival], *, counted: int) -> None:
         try:
             await self._until_possible(partition, lambda: self._handler(arrivals))
         except Poison as poison:
             for each in arrivals:
-                await self._bury(partition, each.raw, poison)
+                await self._dead_letter(partition, each.raw, poison.reason, poison.detail)
 
 
 class WorksBackHalfFirst(Delivery):
     """Stores the later half of a slice with poison before the earlier."""
 
-    async def _settle(self, partition: Partition, arrivals: Sequence[Arrival], *, noted: int) -> None:
+    async def _handle(self, partition: Partition, arrivals: Sequence[Arrival], *, counted: int) -> None:
         if not arrivals:
             return
         try:
             await self._until_possible(partition, lambda: self._handler(arrivals))
         except Poison as poison:
             if len(arrivals) == 1:
-                await self._bury(partition, arrivals[0].raw, poison)
+                await self._dead_letter(partition, arrivals[0].raw, poison.reason, poison.detail)
             else:
                 middle = len(arrivals) // 2
-                await self._settle(partition, arrivals[middle:], noted=noted)
-                await self._settle(partition, arrivals[:middle], noted=noted)
+                await self._handle(partition, arrivals[middle:], counted=counted)
+                await self._handle(partition, arrivals[:middle], counted=counted)
 
 
 class CutsBytes(Delivery):
     """Writes a dead letter without the end of its record."""
 
-    async def _bury(self, partition: Partition, raw: RawRecord, poison: Poison) -> None:
-        await super()._bury(partition, replace(raw, value=(raw.value or b"")[:-1]), poison)  # type: ignore[type-var]
+    async def _dead_letter(self, partition: Partition, raw: RawRecord, *why: Any, counted: bool = False) -> None:
+        cut = replace(raw, value=(raw.value or b"")[:-1])  # type: ignore[type-var]
+        await super()._dead_letter(partition, cut, *why, counted=counted)
 
 
 def forgets_places(arrivals: Sequence[Arrival], known: Known) -> Verdicts:

@@ -8,10 +8,10 @@ import pytest
 
 from gateway.intake.documents import parse_event
 from schemas.catalogue import CODEC
-from schemas.errors import Invalid, Poison, Reason
+from schemas.errors import Invalid, Poison, Reason, Rejection
 from schemas.runs.records import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, event_faults, size_faults
-from schemas.runs.validity import Rejection, check_record
+from schemas.runs.validity import check_record
 from tests.builders import Raw, credentials, event, raw, run_event, signed
 
 
