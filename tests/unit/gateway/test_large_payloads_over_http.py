@@ -10,8 +10,8 @@ from gateway.errors import ObjectsUnavailable
 from gateway.queries.runs import PAGE_BYTES_MAX, EventView
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
+from schemas.objects import references
 from schemas.objects.references import INLINE_BYTES_MAX, reference_to
-from schemas.objects.references import references as objects
 from schemas.process.telemetry import OBJECT_DURATION
 from schemas.runs.records import RunEvent
 from tests import builders
@@ -171,7 +171,7 @@ async def test_a_batch_of_which_nothing_can_be_kept_is_503(served: Served) -> No
 def shown(seq: int, payload: str | None = None, *, referred: bytes | None = None) -> EventView:
     reference = "null"
     if referred is not None:
-        reference = objects.to_json(reference_to(referred, tenant=builders.TENANT, run_id=builders.RUN))
+        reference = references.to_json(reference_to(referred, tenant=builders.TENANT, run_id=builders.RUN))
     return event_view(seq, payload=payload or "null", payload_ref=reference)
 
 
