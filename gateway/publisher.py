@@ -15,7 +15,6 @@ from functools import cache, partial
 from itertools import takewhile
 from typing import Any, Protocol, Self
 
-import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -23,7 +22,7 @@ from gateway.errors import EventTooLarge, LogUnavailable, QueueFull, Refused
 from gateway.intake.records import Outgoing
 from gateway.polled import PolledProducer
 from schemas.kafka.clients import producer_config
-from schemas.kafka.positions import LOST_PARTITIONS
+from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import EVENTS_ACCEPTED, PUBLISH_DURATION, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
 LINGER_MS = 0.5  # what comes while requests are under way makes the batches: as many events a second as with 3 ms
@@ -37,26 +36,7 @@ REBUILD_EVERY_S = 1.0  # where a producer cannot be built
 log = structlog.get_logger()
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """Where a record lies in the log."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    @property
-    def wal_id(self) -> str:
-        """
-        The receipt as clients see it: run.events/3/1042.
-
-        A place that the log has lost, as rows of the store may have it, is run.events/3/1042/lost.
-        """
-        if self.partition < 0:
-            return f"{self.topic}/{self.partition % LOST_PARTITIONS}/{self.offset}/lost"
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-
-Reported = Callable[[Receipt | None], None]
+Reported = Callable[[RecordPlace | None], None]
 
 
 class Delivery(Protocol):
@@ -66,7 +46,7 @@ class Delivery(Protocol):
     def overdue(self) -> bool:
         """Whether it has no acknowledgement in the time there was, and may be written or not, now or later."""
 
-    async def acknowledged(self) -> Receipt:
+    async def acknowledged(self) -> RecordPlace:
         """
         Wait for the broker's acknowledgement, for a bounded time. Any number may wait, also again.
 
@@ -100,7 +80,7 @@ class Publisher(Protocol):
             EventTooLarge: over the topic's limit. Never retry. Answer 413.
         """
 
-    async def publish(self, record: Outgoing) -> Receipt:
+    async def publish(self, record: Outgoing) -> RecordPlace:
         """
         Append *record* and wait for the acknowledgement.
 
@@ -181,7 +161,7 @@ class ConfluentPublisher:
         """How many records were handed over and are not reported yet."""
         return len(self._polled.producer)
 
-    async def publish(self, record: Outgoing) -> Receipt:
+    async def publish(self, record: Outgoing) -> RecordPlace:
         """Append *record* and wait; see `Publisher.publish`."""
         return await self.submit(record).acknowledged()
 
@@ -302,7 +282,7 @@ class _Delivery:
         self.overdue = False
         self.started_s = time.monotonic()
         self._loop = loop
-        self._outcome: asyncio.Future[Receipt] = loop.create_future()
+        self._outcome: asyncio.Future[RecordPlace] = loop.create_future()
         self._reports = reports
         self._reported = reported
         self._message: Message | None = None
@@ -311,7 +291,7 @@ class _Delivery:
         self.error, self._message = error, message
         self._reports.append(self)
 
-    async def acknowledged(self) -> Receipt:
+    async def acknowledged(self) -> RecordPlace:
         """See `Delivery.acknowledged`."""
         outcome = asyncio.shield(self._outcome)  # one who stops waiting must not stop the others
         if not self.overdue:
@@ -326,7 +306,7 @@ class _Delivery:
         """Tell whoever waits, and who has asked to know its fate."""
         message, receipt = self._message, None
         if self.error is None and message is not None:
-            receipt = Receipt(self.topic, message.partition() or 0, message.offset() or 0)
+            receipt = RecordPlace(self.topic, message.partition() or 0, message.offset() or 0)
             self._outcome.set_result(receipt)
         else:
             self._fail(_refusal(KafkaException(self.error)))

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from processors.evaluation.process import run_evaluation
 from processors.fanout.process import run_fanout
-from processors.maintenance.process import run_maintenance
-from processors.persistence.process import run_persistence
+from processors.runs.evaluation.process import run_evaluation
+from processors.runs.persistence.process import run_persistence
+from processors.runs.retention.process import run_maintenance
 from processors.runtime.order import Processor
 
 PROCESSORS: Mapping[str, Processor] = {

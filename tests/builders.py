@@ -11,6 +11,7 @@ from schemas.access.credentials import Agent, Credentials, Gateway, Tenant
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import reference_to
 from schemas.runs.records import Record, RunEvent
@@ -90,6 +91,10 @@ class Raw:
     attempt: int = 0
     tier: int = 0
     cut: Cut | None = None
+
+    @property
+    def place(self) -> RecordPlace:
+        return RecordPlace(self.topic, self.partition, self.offset)
 
 
 def raw(

@@ -7,10 +7,9 @@ from datetime import datetime
 
 from gateway.intake.offers import Candidate
 from gateway.intake.records import Outgoing
-from gateway.log.followers import Partition
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.objects.storage import Damaged
-from gateway.publisher import Receipt, Reported
+from gateway.publisher import Reported
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import (
     EnvironmentView,
@@ -26,6 +25,7 @@ from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault, Position
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
@@ -57,22 +57,22 @@ class RecordingDelivery:
 
     reported: Reported
     overdue: bool = False
-    outcome: Receipt | Exception | None = None
+    outcome: RecordPlace | Exception | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def acknowledged(self) -> Receipt:
+    async def acknowledged(self) -> RecordPlace:
         """Wait until the test, or the publisher, says what became of it."""
         await self.arrived.wait()
-        if isinstance(self.outcome, Receipt):
+        if isinstance(self.outcome, RecordPlace):
             return self.outcome
         assert self.outcome is not None
         raise self.outcome
 
-    def settle(self, outcome: Receipt | Exception) -> None:
+    def settle(self, outcome: RecordPlace | Exception) -> None:
         """Say what became of it."""
         self.outcome, self.overdue = outcome, False
         self.arrived.set()
-        self.reported(outcome if isinstance(outcome, Receipt) else None)
+        self.reported(outcome if isinstance(outcome, RecordPlace) else None)
 
     def give_up(self, refusal: Exception) -> None:
         """Let who waits wait no longer; its fate is open."""
@@ -89,9 +89,9 @@ class RecordingPublisher:
     failure: Exception | None = None  # raised instead of publishing
     held: list[RecordingDelivery] | None = None  # takes what is published; the test settles it
     published: list[Outgoing] = field(default_factory=list)
-    log: list[tuple[Receipt, Outgoing]] = field(default_factory=list)  # what of it has arrived
+    log: list[tuple[RecordPlace, Outgoing]] = field(default_factory=list)  # what of it has arrived
 
-    async def publish(self, record: Outgoing) -> Receipt:
+    async def publish(self, record: Outgoing) -> RecordPlace:
         """Keep *record*."""
         return await self.submit(record).acknowledged()
 
@@ -101,7 +101,7 @@ class RecordingPublisher:
             raise self.failure
         self.published.append(record)
 
-        def arrived(receipt: Receipt | None) -> None:
+        def arrived(receipt: RecordPlace | None) -> None:
             if receipt is not None:
                 self.log.append((receipt, record))
             if reported is not None:
@@ -111,7 +111,7 @@ class RecordingPublisher:
         if self.held is not None:
             self.held.append(delivery)
         else:
-            receipt = Receipt(record.topic, 0, len(self.published) - 1)
+            receipt = RecordPlace(record.topic, 0, len(self.published) - 1)
             asyncio.get_running_loop().call_soon(delivery.settle, receipt)
         return delivery
 
@@ -126,7 +126,7 @@ class MemoryRunStore:
     environments: dict[str, EnvironmentView] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
     integrities: dict[str, IntegrityView] = field(default_factory=dict)
-    effects: dict[Receipt, Effect] = field(default_factory=dict)
+    effects: dict[RecordPlace, Effect] = field(default_factory=dict)
     numbering: dict[RunKey, Known] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
@@ -181,7 +181,7 @@ class MemoryRunStore:
             raise self.failure
         return {key: self.numbering[key] for key, _ in asked if key in self.numbering}
 
-    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
+    async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
         """What the record at *place* came to."""
         self._look(place, identity)
         return self.effects.get(place) if tenant == self.tenant else None
@@ -233,8 +233,8 @@ class MemoryObjects:
 class MemoryLog:
     """A log of one partition a topic in memory; `looks` counts what was asked."""
 
-    records: dict[Receipt, LogRecord] = field(default_factory=dict)
-    letters: dict[Receipt, LogRecord] = field(default_factory=dict)  # by the place that they come from
+    records: dict[RecordPlace, LogRecord] = field(default_factory=dict)
+    letters: dict[RecordPlace, LogRecord] = field(default_factory=dict)  # by the place that they come from
     edges_of: Edges = field(default_factory=lambda: Edges(first=0, end=0))  # of every topic's partition 0
     complete: bool = True  # whether a search has the time it needs
     faulty: dict[int, Fault] = field(default_factory=dict)  # by partition, whatever the position
@@ -242,14 +242,14 @@ class MemoryLog:
     failure: Exception | None = None  # raised instead of looking
     looks: int = 0
 
-    async def look(self, place: Receipt) -> Look | None:
+    async def look(self, place: RecordPlace) -> Look | None:
         """The record at *place*."""
         self._count()
         known = place.partition == 0 and place.offset < self.edges_of.end + self.edges_of.undecided
         undecided = place.offset >= self.edges_of.end
         return Look(edges=self.edges_of, record=self.records.get(place), undecided=undecided) if known else None
 
-    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+    async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """What was put aside of *place*."""
         self._count()
         letter = self.letters.get(place)
@@ -275,7 +275,7 @@ class MemoryLog:
         self._count()
         return self.transaction
 
-    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+    async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
         """When those of *places* that are held were written."""
         held = {place: self.records[place].written_at for place in places if place in self.records}
         return {place: moment for place, moment in held.items() if moment is not None}
@@ -290,7 +290,7 @@ class MemoryLog:
         self.looks += 1
 
 
-def log_record(record: Outgoing, place: Receipt) -> LogRecord:
+def log_record(record: Outgoing, place: RecordPlace) -> LogRecord:
     """*record* as the log has it."""
     headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
     return LogRecord(place=place, written_at=None, key=record.key, value=record.value, headers=headers)
@@ -300,7 +300,7 @@ def log_record(record: Outgoing, place: Receipt) -> LogRecord:
 class MemoryTails:
     """The end of the one partition in memory."""
 
-    log: Sequence[tuple[Receipt, Outgoing]] = ()  # of a publisher: what has arrived
+    log: Sequence[tuple[RecordPlace, Outgoing]] = ()  # of a publisher: what has arrived
     complete: bool = True  # whether a read has the time it needs
     hidden_from: int | None = None  # the offset of an open transaction: what follows it cannot be read
     failure: Exception | None = None  # raised instead of reading

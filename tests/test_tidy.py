@@ -21,6 +21,26 @@ ALLOWED = {
     "processors": {"processors", "schemas"},
     "deploy": {"deploy", "schemas", "gateway.client"},
 }
+# A module may import from its own entry and from the lines above it; entries of one line never know each other.
+LAYERS = (
+    ("schemas.errors",),
+    ("schemas.strictjson", "schemas.canonical"),
+    ("schemas.process",),
+    ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
+    ("schemas.runs",),
+    ("schemas.catalogue",),
+    ("processors.runtime",),
+    ("processors.outbound",),
+    ("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention", "processors.fanout"),
+    ("processors.app",),
+    ("processors.__main__",),
+)
+# What every domain is built on, and so may know none of them.
+KIT = {
+    *("schemas.process", "schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
+    *("processors.runtime", "processors.outbound"),
+}
+DOMAINS = ("runs",)
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
 
 
@@ -63,15 +83,35 @@ def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
     assert wrong == []
 
 
-def test_features_of_the_processors_know_nothing_of_each_other() -> None:
-    folders = (path.parent for path in (ROOT / "processors").glob("*/__init__.py"))
-    features = {folder.name for folder in folders} - {"runtime"}
+def entry_of(name: str) -> tuple[int, str] | None:
+    """The line and the entry of `LAYERS` that a module belongs to."""
+    found = [(line, entry) for line, entries in enumerate(LAYERS) for entry in entries if within(name, {entry})]
+    return max(found, key=lambda each: len(each[1]), default=None)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_its_own_entry_and_the_lines_above(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    if (own := entry_of(module)) is None:
+        return
+    for name in imports(path):
+        other = entry_of(name)
+        assert other is None or other == own or other[0] < own[0], f"{module} imports {name}"
+
+
+def test_the_kit_knows_no_domain() -> None:
+    domains = {"schemas.catalogue", *(f"{package}.{domain}" for package in ALLOWED for domain in DOMAINS)}
     for path in MODULES:
-        parts = path.relative_to(ROOT).parts
-        if parts[0] != "processors" or parts[1] not in (*features, "runtime"):
-            continue
-        others = {f"processors.{each}" for each in features if each != parts[1]}
-        assert not [name for name in imports(path) if within(name, others)], path
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if within(module, KIT):
+            assert not [name for name in imports(path) if within(name, domains)], path
+
+
+def test_every_module_has_its_layer() -> None:
+    for path in MODULES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name != "__init__.py" and module.startswith(("schemas.", "processors.")):
+            assert entry_of(module) is not None, module
 
 
 def test_only_the_composition_is_not_imported() -> None:
@@ -87,10 +127,10 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         "psycopg": (
             "gateway/queries/",
             *(
-                f"processors/persistence/{name}.py"
+                f"processors/runs/persistence/{name}.py"
                 for name in ("store", "lookup", "rows", "forgetting", "finalization", "removals")
             ),
-            "processors/maintenance/session.py",
+            "processors/runs/retention/session.py",
             "schemas/process/postgres.py",
             "deploy/",
         ),

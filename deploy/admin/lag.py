@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition
 
 from deploy.admin import positions, topics
 from deploy.admin.positions import GroupPosition
-from schemas.kafka.lookups import Place
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault
 from schemas.kafka.topics import Group
 
@@ -48,14 +48,14 @@ def measure(bootstrap: str) -> list[PartitionLag]:
     return [_lag(each, waiting_since_s.get((each.group.id, each.place)), now_s) for each in found]
 
 
-def _waiting_since_s(bootstrap: str, found: list[GroupPosition]) -> Mapping[tuple[str, Place], float]:
+def _waiting_since_s(bootstrap: str, found: list[GroupPosition]) -> Mapping[tuple[str, Partition], float]:
     behind: defaultdict[tuple[Group, str], list[TopicPartition]] = defaultdict(list)
     for each in found:
         if each.position.offset is not None and each.position.offset < each.log.stable_end:
             topic, partition = each.place
             behind[each.group, topic].append(TopicPartition(topic, partition, each.position.offset))
     return {
-        (group.id, (topic, partition)): moment_s
+        (group.id, Partition(topic, partition)): moment_s
         for (group, topic), places in behind.items()
         for partition, moment_s in first_timestamps_s(bootstrap, group, places).items()
     }

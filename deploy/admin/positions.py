@@ -21,9 +21,9 @@ from schemas.catalogue import groups_among, subscriptions
 from schemas.errors import Poison
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
-from schemas.kafka.lookups import Place, admin_client
+from schemas.kafka.lookups import admin_client
+from schemas.kafka.places import LOST_PARTITIONS, Partition
 from schemas.kafka.positions import (
-    LOST_PARTITIONS,
     NO_EPOCH,
     Fault,
     PartitionLog,
@@ -63,7 +63,7 @@ class GroupPosition:
     """One group in one partition."""
 
     group: Group
-    place: Place
+    place: Partition
     position: Position
     log: PartitionLog
     fault: Fault | None
@@ -115,17 +115,25 @@ def examine(bootstrap: str) -> list[GroupPosition]:
         if missing := sorted(consumed - counts.keys()):
             raise Failed(f"topic {', '.join(missing)} does not exist: run `tidegate topics create`")
         ids = lookups.topic_ids(admin, consumed, timeout_s=TIMEOUT_S)
-        places = [(name, partition) for name in sorted(consumed) for partition in range(counts[name])]
+        places = [Partition(name, partition) for name in sorted(consumed) for partition in range(counts[name])]
+        found = {group: _positions(bootstrap, group, places) for group in groups}
+        # The logs are looked up last: a position that a group commits meanwhile would lie beyond an older end.
         logs = lookups.logs(admin, places, ids=ids, timeout_s=TIMEOUT_S)
-        return [each for group in groups for each in _positions(bootstrap, group, logs)]
+        return [each for group, positions in found.items() for each in _examined(bootstrap, group, positions, logs)]
 
 
-def _positions(bootstrap: str, group: Group, logs: Mapping[Place, PartitionLog]) -> Iterator[GroupPosition]:
+def _positions(bootstrap: str, group: Group, places: Sequence[Partition]) -> Mapping[Partition, Position]:
     sources = {topic.name for topic in group.sources}
+    own = [place for place in places if place.topic in sources]
     with _consumer(bootstrap, group.id) as consumer:
-        own = [place for place in logs if place[0] in sources]
-        found = topics.settle(partial(lookups.positions, consumer, own, timeout_s=TIMEOUT_S))
-        for place, position in found.items():
+        return topics.settle(partial(lookups.positions, consumer, own, timeout_s=TIMEOUT_S))
+
+
+def _examined(
+    bootstrap: str, group: Group, positions: Mapping[Partition, Position], logs: Mapping[Partition, PartitionLog]
+) -> Iterator[GroupPosition]:
+    with _consumer(bootstrap, group.id) as consumer:
+        for place, position in positions.items():
             digest_at = partial(lookups.digest_at, consumer, place, timeout_s=TIMEOUT_S)
             yield GroupPosition(
                 group=group,
@@ -175,27 +183,29 @@ def _divergence(bootstrap: str, each: GroupPosition) -> int:
 
 
 def _first_lost_row(bootstrap: str, postgres: str, each: GroupPosition, offset: int) -> int | None:
-    """The first place from *offset* on from which a row is stored that is of another record than the log has there."""
-    _, partition = each.place
+    """Return the first offset, from *offset* on, whose stored row is of another record than the log has there."""
     with _session(postgres) as session:
-        rows = session.execute(ROWS_FROM, (partition, offset)).fetchall()
+        rows = session.execute(ROWS_FROM, (each.place.partition, offset)).fetchall()
     with _asking(), _consumer(bootstrap, each.group.id) as consumer:
+        # Looked up after the rows: those that are stored meanwhile would lie beyond an older end.
+        ids = {each.place.topic: each.log.topic}
+        log = lookups.logs(admin_client(bootstrap), [each.place], ids=ids, timeout_s=TIMEOUT_S)[each.place]
         # A log is cut off behind some record: what is before it is as it was, what is behind it is not.
         low, high = 0, len(rows)
         while low < high:
             middle = (low + high) // 2
-            if _is_stored_from(consumer, each, rows[middle]):
+            if _is_stored_from(consumer, each.place, log, rows[middle]):
                 low = middle + 1
             else:
                 high = middle
     return None if low == len(rows) else int(rows[low][0])
 
 
-def _is_stored_from(consumer: Consumer, each: GroupPosition, row: tuple[Any, ...]) -> bool:
+def _is_stored_from(consumer: Consumer, place: Partition, log: PartitionLog, row: tuple[Any, ...]) -> bool:
     offset, tenant, run_id, seq, sha256 = row
-    if not each.log.first <= offset < each.log.end:
-        return bool(offset < each.log.first)  # expired
-    message = lookups.record_at(consumer, each.place, offset, timeout_s=TIMEOUT_S)
+    if not log.first <= offset < log.end:
+        return bool(offset < log.first)  # expired
+    message = lookups.record_at(consumer, place, offset, timeout_s=TIMEOUT_S)
     if message is None or message.offset() != offset:
         return False
     try:

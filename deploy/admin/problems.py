@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from deploy.admin.lag import PartitionLag
 from deploy.errors import Failed
 from deploy.log.dead_letters import Selection, waiting
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import EXPLANATIONS, WAY_ON
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import TransactionsUnknown, open_transactions
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.records import EndpointState
 
 TIMEOUT_S = 3.0
 
@@ -42,7 +44,7 @@ def of_transactions(bootstrap: str, lags: Iterable[PartitionLag]) -> Iterator[st
 
 def _who(bootstrap: str, topic: str, partition: int) -> str:
     try:
-        found = asyncio.run(open_transactions(bootstrap, (topic, partition), timeout_s=TIMEOUT_S))
+        found = asyncio.run(open_transactions(bootstrap, Partition(topic, partition), timeout_s=TIMEOUT_S))
     except TransactionsUnknown:
         return ""
     if not found:

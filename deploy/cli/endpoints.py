@@ -13,8 +13,9 @@ from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
+from schemas.pacing.breaker import BreakerState
 from schemas.runs.codec import STATE_CODEC
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES, endpoint_of
 
 ENABLED = "enabled by an operator"

@@ -41,7 +41,7 @@ class Letter:
     @property
     def place(self) -> str:
         """Where it lies."""
-        return f"{self.raw.topic}/{self.raw.partition}/{self.raw.offset}"
+        return self.raw.place.wal_id
 
     @property
     def key(self) -> str:

@@ -20,6 +20,7 @@ from confluent_kafka import (
 
 from deploy.errors import Failed, NotReachable
 from schemas.kafka.clients import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.topics import RECORD_BYTES_MAX
 
 TIMEOUT_S = 10.0
@@ -50,8 +51,13 @@ class Raw:
     problem: str | None = None  # why the record cannot be read: it has no key, value and headers then
 
     @property
+    def place(self) -> RecordPlace:
+        """Return its position in the log."""
+        return RecordPlace(self.topic, self.partition, self.offset)
+
+    @property
     def size_bytes(self) -> int:
-        """Key, value and headers."""
+        """Return the size of key, value and headers."""
         headers = sum(len(name) + len(value or b"") for name, value in self.headers)
         return len(self.key or b"") + len(self.value or b"") + headers
 

@@ -29,7 +29,7 @@ class Shown:
     @property
     def wal_id(self) -> str:
         """Its place in the log."""
-        return f"{self.raw.topic}/{self.raw.partition}/{self.raw.offset}"
+        return self.raw.place.wal_id
 
     def document(self) -> dict[str, object]:
         """The whole of it as JSON shows it."""

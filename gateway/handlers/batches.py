@@ -19,10 +19,10 @@ from gateway.intake.documents import BATCH_EVENTS_MAX, check_run_id
 from gateway.intake.offers import Batch, Offer
 from gateway.judging.judge import judged_currently
 from gateway.judging.questions import BatchQuestion
-from gateway.publisher import Receipt
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
 from schemas.errors import ErrorCode, Fault
+from schemas.kafka.places import RecordPlace
 
 Outcome = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
 
@@ -57,7 +57,7 @@ class Told(NamedTuple):
     """What became of an event that was valid."""
 
     result: EventResult
-    receipt: Receipt | None
+    receipt: RecordPlace | None
     refusal: Refused | None
 
 

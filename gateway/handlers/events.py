@@ -16,10 +16,10 @@ from gateway.intake.offers import Offer, Origin
 from gateway.judging.judge import judged_currently
 from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
-from gateway.publisher import Receipt
 from gateway.queries.runs import EventFilter
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
+from schemas.kafka.places import RecordPlace
 
 
 async def accept_event(call: Call) -> web.Response:
@@ -82,7 +82,7 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
     return charge, outcomes
 
 
-async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> Receipt:
+async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> RecordPlace:
     """The place of *offer*'s record. Raises as `Taken.acknowledged`, and then what it was charged is given back."""
     try:
         return await taken.acknowledged()

@@ -5,9 +5,9 @@ from msgspec import UNSET, UnsetType
 from gateway.context import Call
 from gateway.errors import BadQuery, LogUnavailable, QueueFull
 from gateway.log.followers import GroupFollower
-from gateway.publisher import Receipt
 from schemas.catalogue import GROUPS
 from schemas.errors import Fault
+from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import endpoint_of
 
 WAIT_MAX_S = 10.0
@@ -30,7 +30,7 @@ def read_wait(call: Call) -> GroupFollower | None:
     return seen[name]
 
 
-async def wait_past(call: Call, follower: GroupFollower | None, receipt: Receipt) -> bool | UnsetType:
+async def wait_past(call: Call, follower: GroupFollower | None, receipt: RecordPlace) -> bool | UnsetType:
     """
     Return whether the group has committed past *receipt* within `WAIT_MAX_S`; unset where nobody asked.
 

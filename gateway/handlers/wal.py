@@ -8,8 +8,8 @@ from aiohttp import web
 from gateway.context import Call
 from gateway.errors import NotFound
 from gateway.handlers.answers import answer, found
-from gateway.publisher import Receipt
 from schemas.catalogue import find_topic
+from schemas.kafka.places import RecordPlace
 
 _PARTITION = re.compile(r"[0-9]{1,9}\Z")
 _OFFSET = re.compile(r"[0-9]{1,18}\Z")
@@ -27,9 +27,9 @@ async def show_status(call: Call) -> web.Response:
     return answer(await call.parts.survey.status(call.principal))
 
 
-def _place(names: Sequence[str]) -> Receipt:
+def _place(names: Sequence[str]) -> RecordPlace:
     """Return the place that the path names. Raises NotFound if there can be no such record."""
     topic, partition, offset = names
     if not (_PARTITION.match(partition) and _OFFSET.match(offset)):
         raise NotFound(_NOTHING)
-    return Receipt(found(find_topic(topic), _NOTHING).name, int(partition), int(offset))
+    return RecordPlace(found(find_topic(topic), _NOTHING).name, int(partition), int(offset))

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 from gateway.errors import LogUnavailable
 from gateway.log.consumer import REQUEST_S, looking_consumer, partitions_of
 from gateway.log.thread import ClientThread
-from gateway.publisher import Receipt
 from schemas.kafka import lookups
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault, Position
 from schemas.kafka.topics import Group
 
@@ -38,13 +38,6 @@ class Progress:
     def position(self) -> Position:
         """What the group has committed."""
         return Position(offset=self.committed, metadata=self.metadata)
-
-
-class Partition(NamedTuple):
-    """A topic partition."""
-
-    topic: str
-    partition: int
 
 
 class Committed(Protocol):
@@ -104,7 +97,7 @@ class GroupFollower:
         wanted = topic or self.group.source.name
         return {each.partition: progress for each, progress in self._seen.items() if each.topic == wanted}
 
-    async def wait_past(self, place: Receipt, *, timeout_s: float) -> bool:
+    async def wait_past(self, place: RecordPlace, *, timeout_s: float) -> bool:
         """Wait until the group has committed past *place*; False after *timeout_s*, or at once if too many wait."""
         if len(self._waiters) >= self._waiters_max:
             return False

@@ -31,9 +31,9 @@ from gateway.log.consumer import (
     poll_until,
 )
 from gateway.log.thread import ClientThread
-from gateway.publisher import Receipt
 from schemas.kafka import headers, lookups
 from schemas.kafka.clients import headers_of
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault, Position, fault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction, TransactionsUnknown, open_transactions
@@ -48,7 +48,7 @@ VERIFIED_MAX = 10_000
 class LogRecord:
     """One record as the broker has it."""
 
-    place: Receipt
+    place: RecordPlace
     written_at: datetime | None  # None: it bears no time
     key: bytes | None
     value: bytes | None
@@ -97,10 +97,10 @@ class Log(Protocol):
     does not answer in time (answer 503).
     """
 
-    async def look(self, place: Receipt) -> Look | None:
+    async def look(self, place: RecordPlace) -> Look | None:
         """What is at *place*; None if there is no such topic or partition, or nothing was written there (yet)."""
 
-    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+    async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """Search what *group* put aside for the record of *place*, from *written_at* on, for a bounded time."""
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
@@ -115,7 +115,7 @@ class Log(Protocol):
     async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
         """The oldest open transaction in a partition; None if there is none."""
 
-    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+    async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
         """When the first record at or after each of *places* was written, as far as could be read in time."""
 
     async def membership(self, group: Group) -> Membership | None:
@@ -144,11 +144,11 @@ class LogReader:
         await self._thread.run(self._uncommitted.close)
         await self._thread.close(self._consumer.close)
 
-    async def look(self, place: Receipt) -> Look | None:
+    async def look(self, place: RecordPlace) -> Look | None:
         """See `Log.look`."""
         return await self._thread.run(self._look, place)
 
-    async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+    async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """See `Log.set_aside`."""
         # In the order in which an attempt leads through them: a dead letter is sent back, and fails into the tiers.
         topics = [group.dead_letters, group.redrive, *(tier.topic for tier in group.tiers)]
@@ -169,12 +169,12 @@ class LogReader:
     async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
         """See `Log.open_transaction`."""
         try:
-            found = await open_transactions(self._bootstrap, (topic, partition), timeout_s=REQUEST_S)
+            found = await open_transactions(self._bootstrap, Partition(topic, partition), timeout_s=REQUEST_S)
         except TransactionsUnknown as error:
             raise LogUnavailable(f"Kafka does not tell of open transactions: {error}") from error
         return found[0] if found else None
 
-    async def written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+    async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
         """See `Log.written_at`."""
         return await self._thread.run(self._written_at, places) if places else {}
 
@@ -182,7 +182,7 @@ class LogReader:
         """See `Log.membership`."""
         return await self._thread.run(self._membership, group.id)
 
-    def _look(self, place: Receipt) -> Look | None:
+    def _look(self, place: RecordPlace) -> Look | None:
         if place.partition not in partitions_of(self._consumer, place.topic):
             return None
         edges = self._edges_of(place.topic, [place.partition])[place.partition]
@@ -204,7 +204,7 @@ class LogReader:
             return None
         return Look(edges=edges, record=record, undecided=undecided)
 
-    def _search(self, topics: Sequence[str], place: Receipt, written_at: datetime | None) -> Search:
+    def _search(self, topics: Sequence[str], place: RecordPlace, written_at: datetime | None) -> Search:
         deadline_s = monotonic() + LOOK_S
         starts = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics]  # each has one partition
         if written_at is not None:
@@ -227,9 +227,9 @@ class LogReader:
             self._consumer.unassign()
         return Search(last=_newest(found, topics), complete=not unread)
 
-    def _written_at(self, places: Sequence[Receipt]) -> Mapping[Receipt, datetime]:
+    def _written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
         wanted = {(place.topic, place.partition): place for place in places}
-        found: dict[Receipt, datetime] = {}
+        found: dict[RecordPlace, datetime] = {}
         deadline_s = monotonic() + LOOK_S
         self._consumer.assign([_partition(place) for place in places])
         try:
@@ -257,14 +257,14 @@ class LogReader:
         ids = lookups.topic_ids(self._admin, [topic], timeout_s=REQUEST_S)
         if topic not in ids:
             return dict.fromkeys(positions, Fault.RECREATED)
-        logs = lookups.logs(self._admin, [(topic, each) for each in positions], ids=ids, timeout_s=REQUEST_S)
+        logs = lookups.logs(self._admin, [Partition(topic, each) for each in positions], ids=ids, timeout_s=REQUEST_S)
         found: dict[int, Fault] = {}
         for partition, position in positions.items():
-            log = logs[topic, partition]
+            log = logs[Partition(topic, partition)]
             verified = (topic, partition, position, log.epoch)
             if verified in self._verified:
                 continue
-            digest_at = partial(lookups.digest_at, self._consumer, (topic, partition), timeout_s=REQUEST_S)
+            digest_at = partial(lookups.digest_at, self._consumer, Partition(topic, partition), timeout_s=REQUEST_S)
             if (wrong := fault(position, log, digest_at)) is not None:
                 found[partition] = wrong
             elif position.mark is not None and position.mark.epoch != log.epoch:
@@ -277,11 +277,12 @@ class LogReader:
         return self._edges_of(topic, partitions_of(self._consumer, topic))
 
     def _edges_of(self, topic: str, partitions: Sequence[int]) -> Mapping[int, Edges]:
-        stable = edges_of(self._consumer, topic, partitions)
-        places = [(topic, partition) for partition in partitions]
+        places = [Partition(topic, partition) for partition in partitions]
+        # In this order: what is appended in between must not look like records of an open transaction.
         ends = lookups.offsets(self._admin, places, OffsetSpec.latest(), timeout_s=REQUEST_S)
+        stable = edges_of(self._consumer, topic, partitions)
         return {
-            partition: Edges(first=first, end=end, undecided=max(0, ends[topic, partition].offset - end))
+            partition: Edges(first=first, end=end, undecided=max(0, ends[Partition(topic, partition)].offset - end))
             for partition, (first, end) in stable.items()
         }
 
@@ -294,14 +295,14 @@ def _next(consumer: Consumer) -> LogRecord | None:
     return None if message.error() is not None else record_of(message)
 
 
-def _partition(place: Receipt) -> TopicPartition:
+def _partition(place: RecordPlace) -> TopicPartition:
     return TopicPartition(place.topic, place.partition, place.offset)
 
 
 def record_of(message: Message) -> LogRecord:
     """What *message* holds."""
     return LogRecord(
-        place=Receipt(message.topic() or "", message.partition() or 0, message.offset() or 0),
+        place=RecordPlace(message.topic() or "", message.partition() or 0, message.offset() or 0),
         written_at=_written_at(message),
         key=message.key(),
         value=message.value(),
@@ -324,7 +325,7 @@ def _newest(copies: Sequence[LogRecord], topics: Sequence[str]) -> LogRecord | N
     return max(copies, key=way, default=None)
 
 
-def _comes_from(letter: LogRecord, place: Receipt) -> bool:
+def _comes_from(letter: LogRecord, place: RecordPlace) -> bool:
     origin = (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
     return [headers.find(letter.headers, name) for name in origin] == [
         place.topic.encode(),

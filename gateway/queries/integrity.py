@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from gateway.publisher import Receipt
+from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import RUN_EVENTS
 
 MISSING_RANGES_MAX = 100  # shown; the counts are exact
@@ -228,7 +228,7 @@ def _removal_view(removal: Mapping[str, Any]) -> RemovalView:
 
 def _rejected_view(record: Mapping[str, Any]) -> RejectedView:
     return RejectedView(
-        wal_id=Receipt(RUN_EVENTS.name, record["kafka_partition"], record["kafka_offset"]).wal_id,
+        wal_id=RecordPlace(RUN_EVENTS.name, record["kafka_partition"], record["kafka_offset"]).wal_id,
         seq=record["seq"],
         reason=record["reason"],
         detail=record["detail"],

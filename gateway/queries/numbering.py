@@ -6,8 +6,8 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from gateway.intake.offers import Candidate
-from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
+from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
 from schemas.runs.topics import RUN_EVENTS
 
@@ -64,5 +64,5 @@ def _closing(row: Mapping[str, Any]) -> Closing | None:
     return None if row["status"] is None else Closing(status=RunStatus(row["status"]), receipt=_receipt(row))
 
 
-def _receipt(row: Mapping[str, Any]) -> Receipt:
-    return Receipt(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"])
+def _receipt(row: Mapping[str, Any]) -> RecordPlace:
+    return RecordPlace(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"])

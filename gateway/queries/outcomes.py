@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.publisher import Receipt
 from gateway.receipts.views import Effect
+from schemas.kafka.places import RecordPlace
 
 # A record ends in one of these tables. Where it is in the log, its row must be of the same run and content, for a log
 # that was cut off gives old places to new records. Places are keys of the first three; of the others the run is, where
@@ -48,13 +48,13 @@ OUTCOME = """
 """
 
 
-def effect(row: Mapping[str, Any], place: Receipt) -> Effect:
+def effect(row: Mapping[str, Any], place: RecordPlace) -> Effect:
     """What a row of `OUTCOME` says of the record at *place*."""
     elsewhere = row["outcome"] in ("duplicate", "replaced") and row["kafka_offset"] is not None
     return Effect(
         outcome=row["outcome"],
         reason=row["reason"],
         detail=row["detail"],
-        in_place_of=Receipt(place.topic, row["kafka_partition"], row["kafka_offset"]).wal_id if elsewhere else None,
+        in_place_of=RecordPlace(place.topic, row["kafka_partition"], row["kafka_offset"]).wal_id if elsewhere else None,
         at=row["stored_at"],
     )

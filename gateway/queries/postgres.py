@@ -21,7 +21,6 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from gateway.intake.offers import Candidate
-from gateway.publisher import Receipt
 from gateway.queries import numbering
 from gateway.queries.integrity import (
     INTEGRITY,
@@ -44,6 +43,7 @@ from gateway.queries.runs import (
 )
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
+from schemas.kafka.places import RecordPlace
 from schemas.process.migrations import APPLIED_VERSION, newest_version
 from schemas.process.postgres import borrowed, check_alive, is_sound_after
 from schemas.process.settings import SettingsInvalid
@@ -254,7 +254,7 @@ class PostgresRunStore:
         row = await self._one(TRACE, tenant, run_id)
         return None if row is None else str(row["document"])
 
-    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
+    async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
         """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
         parameters = {
             "tenant": tenant,
@@ -363,4 +363,4 @@ def _event_view(row: Mapping[str, Any]) -> EventView:
 
 
 def _wal_id(row: Mapping[str, Any]) -> str:
-    return Receipt(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"]).wal_id
+    return RecordPlace(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"]).wal_id

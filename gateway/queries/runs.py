@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.intake.offers import Candidate
-from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView
 from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
+from schemas.kafka.places import RecordPlace
 
 PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that passes it
 
@@ -147,7 +147,7 @@ class RunStore(Protocol):
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
         """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
 
-    async def effect(self, tenant: str, place: Receipt, identity: RecordIdentity) -> Effect | None:
+    async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
         """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
 
     async def topic_id(self, topic: str) -> str | None:

@@ -12,7 +12,6 @@ from datetime import timedelta
 from gateway.errors import StoreUnavailable
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Log, LogRecord, Search
-from gateway.publisher import Receipt
 from gateway.queries.runs import RecordIdentity, RunStore
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
@@ -20,6 +19,7 @@ from gateway.receipts.views import Effect, RecordView
 from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.kafka import headers
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.topics import Group
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent
@@ -58,7 +58,7 @@ class Effects:
     async def find(
         self,
         follower: GroupFollower,
-        place: Receipt,
+        place: RecordPlace,
         record: LogRecord | None,
         view: RecordView | None,
         principal: Principal,
@@ -94,11 +94,11 @@ class Effects:
             return Effect(outcome="filtered", detail=_BEGAN_BEHIND)
         return EXPIRED if record is None else self._delivered(follower.group, record)
 
-    async def _stored(self, place: Receipt, record: LogRecord | None, principal: Principal) -> Effect | None:
+    async def _stored(self, place: RecordPlace, record: LogRecord | None, principal: Principal) -> Effect | None:
         return await self._store.effect(principal.tenant, place, _identity(record))
 
     async def _search(
-        self, follower: GroupFollower, place: Receipt, view: RecordView | None, principal: Principal
+        self, follower: GroupFollower, place: RecordPlace, view: RecordView | None, principal: Principal
     ) -> Search:
         written_at = None if view is None else view.written_at
         search = await self._log.set_aside(follower.group, place, written_at=written_at)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from gateway.publisher import Receipt
 from gateway.receipts.views import EndpointStatus
 from schemas.access.credentials import Principal, Right
+from schemas.kafka.places import RecordPlace
 from schemas.runs.endpoints import is_wanted
 from schemas.runs.records import EndpointState, RunRecord
 
@@ -30,7 +30,7 @@ class EndpointViews:
         state = self._states.get(endpoint or "")
         return state is None or is_wanted(record, tenant=state.tenant, types=state.types)
 
-    def began_behind(self, endpoint: str | None, place: Receipt) -> bool:
+    def began_behind(self, endpoint: str | None, place: RecordPlace) -> bool:
         """Whether *place* is known to lie before the one where the group of *endpoint* began."""
         state = self._states.get(endpoint or "")
         firsts = (state and state.first_offsets) or ()

@@ -13,13 +13,13 @@ import msgspec
 from gateway.errors import LogUnavailable
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log, LogRecord, Look
-from gateway.publisher import Receipt
 from gateway.receipts.effects import EXPIRED, NOTHING_KNOWN, OF_ROWS, Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see
 from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, WalReceipt
 from schemas.access.credentials import Principal
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.positions import EXPLANATIONS
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, endpoint_of
 
@@ -43,7 +43,7 @@ class Receipts:
         self._followers = followers
         self._clock = clock
 
-    async def find(self, place: Receipt, principal: Principal) -> WalReceipt | None:
+    async def find(self, place: RecordPlace, principal: Principal) -> WalReceipt | None:
         """
         What became of the record at *place*; None if the principal's tenant has none there.
 
@@ -75,13 +75,13 @@ class Receipts:
             groups=groups,
         )
 
-    async def _log_view(self, place: Receipt, look: Look) -> LogView:
+    async def _log_view(self, place: RecordPlace, look: Look) -> LogView:
         state: Literal["present", "expired", "undecided"] = "expired" if look.record is None else "present"
         detail = None
         if look.undecided:
             state, found = "undecided", await self._log.open_transaction(place.topic, place.partition)
             if found is not None:
-                first = await self._log.look(Receipt(place.topic, place.partition, found.first_offset))
+                first = await self._log.look(RecordPlace(place.topic, place.partition, found.first_offset))
                 begun_at = first.record.written_at if first is not None and first.record is not None else None
                 since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
                 detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
@@ -103,7 +103,7 @@ class Receipts:
     async def _group(
         self,
         follower: GroupFollower,
-        place: Receipt,
+        place: RecordPlace,
         raw: LogRecord | None,
         record: RecordView | None,
         principal: Principal,
@@ -131,7 +131,7 @@ class Receipts:
         )
 
 
-def _state(place: Receipt, committed: int | None, *, expired: bool) -> State:
+def _state(place: RecordPlace, committed: int | None, *, expired: bool) -> State:
     if committed is None:
         return "not_started"
     if committed > place.offset:

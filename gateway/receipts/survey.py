@@ -10,7 +10,7 @@ import msgspec
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, Log
-from gateway.publisher import Publisher, Receipt
+from gateway.publisher import Publisher
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.views import (
     GatewayStatus,
@@ -22,6 +22,7 @@ from gateway.receipts.views import (
 )
 from schemas.access.credentials import Principal
 from schemas.catalogue import all_topics
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.positions import Fault
 from schemas.kafka.topics import Group
 from schemas.runs.topics import endpoint_of
@@ -101,7 +102,7 @@ class Survey:
         progress = follower.progress()
         faults = await self._log.faults(group.source.name, {each: progress[each].position for each in progress})
         waiting = {
-            partition: Receipt(group.source.name, partition, max(each.committed, source[partition].first))
+            partition: RecordPlace(group.source.name, partition, max(each.committed, source[partition].first))
             for partition, each in progress.items()
             if each.committed is not None and partition in source and each.committed < source[partition].end
         }

@@ -13,7 +13,8 @@ import msgspec
 
 from gateway.errors import IdempotencyConflict, LogUnavailable, Refused, RunClosed, SequenceError
 from gateway.intake.offers import Candidate
-from gateway.publisher import Delivery, Receipt
+from gateway.publisher import Delivery
+from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
 
 RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
@@ -25,9 +26,9 @@ class Sent(msgspec.Struct, kw_only=True):
     """A record of the run: in the log, or on its way, and then `delivery` says what becomes of it."""
 
     delivery: Delivery | None = None
-    receipt: Receipt | None = None
+    receipt: RecordPlace | None = None
 
-    async def acknowledged(self) -> Receipt:
+    async def acknowledged(self) -> RecordPlace:
         """The record's place. Raises as `Delivery.acknowledged`."""
         if self.receipt is None and self.delivery is not None:
             return await self.delivery.acknowledged()
@@ -130,7 +131,7 @@ class Run:
         self.in_flight[seq] = entry
         self._sent = max(self._sent, seq)
 
-    def reported(self, seq: int, receipt: Receipt | None) -> None:
+    def reported(self, seq: int, receipt: RecordPlace | None) -> None:
         """Note the fate of what was on its way as *seq*; None: it is not in the log, as far as is known."""
         entry = self.in_flight.pop(seq)
         if seq == self._sent:
@@ -144,7 +145,7 @@ class Run:
         if len(self._remembered) > REMEMBERED_MAX:
             del self._remembered[next(iter(self._remembered))]
 
-    def closing_reported(self, receipt: Receipt | None) -> None:
+    def closing_reported(self, receipt: RecordPlace | None) -> None:
         """Note the fate of the finalization that was on its way."""
         if receipt is None:
             self.closing, self.verified = None, False

@@ -17,9 +17,10 @@ from gateway.errors import EventTooLarge, IdempotencyConflict, LogUnavailable, R
 from gateway.intake.offers import Candidate, Offer
 from gateway.intake.records import Outgoing
 from gateway.objects.uploads import Uploads
-from gateway.publisher import Publisher, Receipt
+from gateway.publisher import Publisher
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, conflict, judge
+from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
 
 RUNS_MAX = 20_000  # remembered; the others are looked up when they go on
@@ -39,7 +40,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         """What the answer says."""
         return "duplicate" if self.duplicate else "accepted"
 
-    async def acknowledged(self) -> Receipt:
+    async def acknowledged(self) -> RecordPlace:
         """The record's place. Raises as `Delivery.acknowledged`."""
         return await self.sent.acknowledged()
 

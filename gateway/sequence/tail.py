@@ -8,11 +8,11 @@ import msgspec
 
 from gateway.intake.offers import Candidate
 from gateway.log.reader import LogRecord
-from gateway.publisher import Receipt
 from gateway.sequence.memory import Closing, Entry, Known, RunKey
 from schemas.access.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers as header_names
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import is_sealed
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import RunEvent, RunFinalized, RunRecord
@@ -54,7 +54,7 @@ class PartitionTail:
         if isinstance(valid, RunEvent | RunFinalized):
             self._note(record.place, valid)
 
-    def _note(self, place: Receipt, valid: RunEvent | RunFinalized) -> None:
+    def _note(self, place: RecordPlace, valid: RunEvent | RunFinalized) -> None:
         key = (valid.tenant, valid.run_id)
         run = self._runs.setdefault(key, _RunTail())
         if run.closing is None:
@@ -66,7 +66,7 @@ class PartitionTail:
                 run.closing = Closing(status=valid.status, receipt=place)
         self._hold(place, key, seq=valid.seq if isinstance(valid, RunEvent) else 0)
 
-    def _hold(self, place: Receipt, key: RunKey, *, seq: int) -> None:
+    def _hold(self, place: RecordPlace, key: RunKey, *, seq: int) -> None:
         self._runs[key].records += 1
         self._held.append((place.offset, key, seq))
 

@@ -24,8 +24,8 @@ from processors.fanout.messages import Key, Message, Told
 from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
-from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
+from schemas.kafka.places import Partition
 from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 

@@ -15,7 +15,8 @@ from processors.fanout.tallies import Tallies, Tally
 from processors.runtime.errors import Transient
 from schemas.catalogue import find_group
 from schemas.kafka.topics import Group
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 
 EVERY_S = 1.0

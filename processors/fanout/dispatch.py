@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from processors.fanout.hub import Hub
 from processors.fanout.judging import Judge
 from processors.fanout.log import Log
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Transient
+from schemas.kafka.places import Partition
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 PIECE_RECORDS_MAX = 200

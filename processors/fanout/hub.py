@@ -16,8 +16,9 @@ from processors.fanout.places import Places
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.fanout.tallies import Tallies
-from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.batch import RawRecord
 from schemas.kafka.cursors import Cursor
+from schemas.kafka.places import Partition
 from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 

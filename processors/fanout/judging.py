@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from processors.fanout.messages import Told
-from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.batch import RawRecord
 from processors.runtime.reading import sealed_or
 from schemas.access.credentials import Credentials, CurrentCredentials
 from schemas.errors import Reason, Rejection
+from schemas.kafka.places import Partition
 from schemas.runs.codec import RUN_CODEC, TRACE_CODEC
 from schemas.runs.records import EnvironmentCaptured, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key

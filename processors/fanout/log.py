@@ -11,11 +11,12 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.fanout.places import TopicEnds
-from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.batch import RawRecord
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.kafka import lookups
 from schemas.kafka.clients import headers_of, is_unreadable, looking_config
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.objects.references import Kept, PayloadRef
 from schemas.runs import pushed as documents
 from schemas.runs.pushed import EventDocument, FinalizedDocument, event_document, finalized_document
 from schemas.runs.records import RunEvent, RunFinalized, TraceRecord, reference_of
-from schemas.runs.topics import RUN_EVENTS
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
 _CLOSE = 0x88
@@ -122,7 +121,7 @@ class Told:
         record = self._record
         if isinstance(record, TraceRecord):
             return {"run_id": record.run_id, "trace": msgspec.Raw(record.document.encode())}
-        wal_id = f"{RUN_EVENTS.name}/{self.partition.partition}/{self.offset}"
+        wal_id = RecordPlace(*self.partition, self.offset).wal_id
         document: EventDocument | FinalizedDocument
         if isinstance(record, RunFinalized):
             document = finalized_document(record)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.fanout.messages import Key
-from processors.runtime.batch import Partition
 from schemas.kafka import cursors
 from schemas.kafka.cursors import Cursor, CursorInvalid
 from schemas.kafka.partitioner import partition_of
+from schemas.kafka.places import Partition
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 

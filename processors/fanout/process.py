@@ -7,9 +7,9 @@ from time import monotonic, time
 
 import structlog
 
-from processors.config import FanoutSettings
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
+from processors.fanout.config import FanoutSettings
 from processors.fanout.connections import BESIDE_SOCKETS
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.dispatch import Dispatch

@@ -21,12 +21,12 @@ from processors.fanout.socket import CLOSE_S, MESSAGE_BYTES_MAX, Socket
 from processors.fanout.sockets import Sockets
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tickets import VALID_S, Tickets, TooManyTickets
-from processors.runtime.batch import Partition
 from processors.runtime.errors import Unsettled
 from schemas.access.credentials import Principal
 from schemas.errors import ErrorCode
 from schemas.kafka import cursors
 from schemas.kafka.cursors import Cursor, CursorInvalid
+from schemas.kafka.places import Partition
 from schemas.process import telemetry
 from schemas.process.http_protocol import HttpRunner
 

@@ -8,10 +8,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from processors.fanout.dashboard import GroupStanding, Standing
 from processors.fanout.log import looking_consumer
-from processors.runtime.batch import Partition
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.catalogue import groups_among
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group
 from schemas.runs.codec import endpoint_state
 from schemas.runs.records import EndpointState

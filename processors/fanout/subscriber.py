@@ -6,7 +6,7 @@ from typing import Protocol
 
 from processors.fanout.messages import Key, Kind, Message, Told
 from processors.fanout.sent import Sent
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition
 from schemas.runs.topics import RUN_TRACES
 
 

@@ -1,19 +1,13 @@
 """One fetched slice of a partition: what our transport hands to Faust as a single event."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from schemas.errors import Reason
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Mark
-
-
-class Partition(NamedTuple):
-    """A topic partition."""
-
-    topic: str
-    partition: int
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +33,11 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     tier: int = 0  # how many of its group's delay tiers it has waited in
     epoch: int = -1  # of the leader that appended it; -1: not known
     cut: Cut | None = None  # None: key, value and headers are all there
+
+    @property
+    def place(self) -> RecordPlace:
+        """Return its position in the log."""
+        return RecordPlace(self.topic, self.partition, self.offset)
 
 
 class Slice(list[RawRecord]):

@@ -6,9 +6,9 @@ from collections.abc import Set as AbstractSet
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient, Unsettled
 from schemas.kafka import lookups
+from schemas.kafka.places import Partition
 
 REQUEST_S = 5.0
 START_S = 10.0

@@ -15,10 +15,11 @@ from typing import NoReturn
 import structlog
 
 from processors.runtime.backoff import delay_s
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.positions import Positions
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import (
     EXPLANATIONS,
     WAY_ON,
@@ -80,7 +81,7 @@ class Continuity:
         for partition, position in committed.items():
             order = orders[partition]
             if order.offset is not None and is_accepted(order, position):
-                log.warning("going on from the accepted position", partition=_text(partition), offset=order.offset)
+                log.warning("going on from the accepted position", partition=str(partition), offset=order.offset)
                 accepted[partition] = order.offset
             mark = None if partition in accepted else position.mark
             for marks in (self._handed, self._handled):
@@ -181,11 +182,11 @@ class Continuity:
         Raises:
             Unsettled: it is mended, so the partition is to be begun again.
         """
-        reason = f"{_text(partition)} at offset {position.offset}: {EXPLANATIONS[found]}; {WAY_ON}"
+        reason = f"{partition} at offset {position.offset}: {EXPLANATIONS[found]}; {WAY_ON}"
         await self._stop(partition, found, reason, only_accepted=False)
 
     async def _stop(self, partition: Partition, found: Fault, reason: str, *, only_accepted: bool) -> NoReturn:
-        place = _text(partition)
+        place = str(partition)
         if not self._stops:
             raise Unsettled(reason)
         self._health.halts(partition, reason)
@@ -222,7 +223,3 @@ class Continuity:
             epoch=record.epoch,
             digest=digest(record.timestamp, record.key, record.value),
         )
-
-
-def _text(partition: Partition) -> str:
-    return f"{partition.topic}/{partition.partition}"

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from processors.runtime.backoff import delay_s
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, Failed, Handler, Outcome, Reader, Reading, Settled, Tally
 from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
 from processors.runtime.errors import RecordRefused, Transient
@@ -27,6 +27,7 @@ from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, DeadLetterRatio
 from processors.runtime.reading import restored
 from schemas.errors import Poison, Reason
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group, Topic
 from schemas.process import telemetry
 
@@ -201,7 +202,7 @@ class Delivery(Generic[R]):
     async def _until_admitted(self, partition: Partition, raw: RawRecord, detail: str) -> None:
         if self._ratios[partition].admits(self._limit()):
             return
-        reason = f"the dead-letter limit is reached at {raw.topic}/{raw.partition}/{raw.offset}: {detail}"
+        reason = f"the dead-letter limit is reached at {raw.place.wal_id}: {detail}"
         self._health.halts(partition, reason)
         log.critical("partition halted", partition=partition.partition, error=reason)
         while not self._ratios[partition].admits(self._limit()):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition
 
 NO_PARTITION = (
     "no partition is assigned to this process: its group has more workers than it can use, or its topics are missing"
@@ -16,19 +16,19 @@ class Health:
     joined: bool = False  # the group has given us an assignment, possibly an empty one
     partitions: int | None = None  # how many it has given us; None: the process has no group
     problem: str | None = None  # why nothing can be consumed at all
-    waiting: dict[Partition, str] = field(default_factory=dict)  # why each waiting lane waits
-    halted: set[Partition] = field(default_factory=set)  # lanes stopped by the dead-letter limit
+    waiting: dict[Partition | str, str] = field(default_factory=dict)  # why each partition or periodic task waits
+    halted: set[Partition | str] = field(default_factory=set)  # lanes stopped by the dead-letter limit
 
-    def waits(self, partition: Partition, reason: str) -> None:
+    def waits(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits."""
         self.waiting[partition] = reason
 
-    def halts(self, partition: Partition, reason: str) -> None:
+    def halts(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits for a person."""
         self.halted.add(partition)
         self.waits(partition, reason)
 
-    def goes_on(self, partition: Partition) -> None:
+    def goes_on(self, partition: Partition | str) -> None:
         """Note that the lane of *partition* works again."""
         self.waiting.pop(partition, None)
         self.halted.discard(partition)

@@ -7,7 +7,8 @@ So one partition's backoff does not stall the others, and a partition's records 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
+from schemas.kafka.places import Partition
 
 Work = Callable[[Batch], Awaitable[None]]
 

@@ -33,7 +33,7 @@ def create_management(health: Health, instruments: telemetry.Telemetry) -> web.A
                     "status": status,
                     "reason": health.reason(),
                     "files": watched.problems(),
-                    "waiting": {f"{each.topic}/{each.partition}": why for each, why in health.waiting.items()},
+                    "waiting": {str(each): why for each, why in health.waiting.items()},
                 }
             ),
             content_type="application/json",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition
 from schemas.kafka.replays import Replay
 from schemas.kafka.topics import Topic
 from schemas.process import telemetry

@@ -8,10 +8,10 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException
 
-from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault, Position, accepting_group, fault
 
 REQUEST_S = 5.0

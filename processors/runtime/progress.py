@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
+from schemas.kafka.places import Partition
 
 BATCHES_MAX = 3  # unfinished batches of one partition: one in work, the next ready, one on its way
 BYTES_MAX = 32 * 1024 * 1024  # and their bytes; a single batch may exceed it

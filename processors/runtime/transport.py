@@ -25,12 +25,13 @@ from faust.types import TP, AppT, ConsumerMessage
 
 from processors.runtime import fetched
 from processors.runtime.backoff import delay_s
-from processors.runtime.batch import Batch, Partition, Slice
+from processors.runtime.batch import Batch, Slice
 from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault, Position
 
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.

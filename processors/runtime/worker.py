@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
 from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
@@ -30,6 +30,7 @@ from processors.runtime.positions import KafkaPositions
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Cleanup, Topic
 from schemas.process import telemetry
 from schemas.process.settings import ManagementSettings

@@ -17,11 +17,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.kafka.clients import is_unreadable
 from schemas.kafka.cursors import topic_id
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import PartitionLog, Position, digest
 
 UNKNOWN_EPOCH = -1
-
-Place = tuple[str, int]  # topic, partition
 
 # What a consumer reports where a partition has no record at or after an offset; the client's codes, publicly spelt.
 _NO_RECORD = frozenset(
@@ -47,22 +46,22 @@ def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> 
     return found
 
 
-def positions(consumer: Consumer, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, Position]:
+def positions(consumer: Consumer, places: Iterable[Partition], *, timeout_s: float) -> Mapping[Partition, Position]:
     """Return the positions in *places* committed by *consumer*'s group, which it has not joined."""
     asked = [TopicPartition(topic, partition) for topic, partition in places]
     answered = consumer.committed(asked, timeout=timeout_s) if asked else []
-    found: dict[Place, Position] = {}
+    found: dict[Partition, Position] = {}
     for each in answered:
         if each.error is not None:
             raise KafkaException(each.error)
         offset = each.offset if each.offset >= 0 else None
-        found[each.topic, each.partition] = Position(offset=offset, metadata=each.metadata or "")
+        found[Partition(each.topic, each.partition)] = Position(offset=offset, metadata=each.metadata or "")
     return found
 
 
 def logs(
-    admin: AdminClient, places: Iterable[Place], *, ids: Mapping[str, str], timeout_s: float
-) -> Mapping[Place, PartitionLog]:
+    admin: AdminClient, places: Iterable[Partition], *, ids: Mapping[str, str], timeout_s: float
+) -> Mapping[Partition, PartitionLog]:
     """Return the extent of the log in each of *places*; *ids* are the ids of their topics."""
     asked = list(places)
     firsts = offsets(admin, asked, OffsetSpec.earliest(), timeout_s=timeout_s)
@@ -70,7 +69,7 @@ def logs(
     stable = offsets(admin, asked, OffsetSpec.latest(), isolation=IsolationLevel.READ_COMMITTED, timeout_s=timeout_s)
     return {
         place: PartitionLog(
-            topic=ids[place[0]],
+            topic=ids[place.topic],
             first=firsts[place].offset,
             stable_end=stable[place].offset,
             end=ends[place].offset,
@@ -82,12 +81,12 @@ def logs(
 
 def offsets(
     admin: AdminClient,
-    places: Sequence[Place],
+    places: Sequence[Partition],
     spec: OffsetSpec,
     *,
     isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     timeout_s: float,
-) -> Mapping[Place, Any]:
+) -> Mapping[Partition, Any]:
     """Resolve *spec* in each of *places* to an object with `offset` and `leader_epoch`."""
     if not places:
         return {}
@@ -95,12 +94,12 @@ def offsets(
     answers: Mapping[TopicPartition, Any] = admin.list_offsets(
         asked, isolation_level=isolation, request_timeout=timeout_s
     )
-    return {(place.topic, place.partition): _result(answer, timeout_s) for place, answer in answers.items()}
+    return {Partition(place.topic, place.partition): _result(answer, timeout_s) for place, answer in answers.items()}
 
 
-def record_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float) -> Message | None:
+def record_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_s: float) -> Message | None:
     """The record at *offset*, or the first one after it; None where the log has none. *consumer* must report ends."""
-    consumer.assign([TopicPartition(*place, offset)])
+    consumer.assign([TopicPartition(*partition, offset)])
     try:
         deadline_s = monotonic() + timeout_s
         while (message := consumer.poll(max(0.0, deadline_s - monotonic()))) is not None:
@@ -115,10 +114,10 @@ def record_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float
         consumer.unassign()
 
 
-def digest_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float) -> str | None:
+def digest_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_s: float) -> str | None:
     """The digest of the record at *offset*; None where the log has none there."""
     try:
-        message = record_at(consumer, place, offset, timeout_s=timeout_s)
+        message = record_at(consumer, partition, offset, timeout_s=timeout_s)
     except KafkaException as error:
         if _is_unreadable(error):  # no mark is of such a record
             return None
@@ -129,12 +128,14 @@ def digest_at(consumer: Consumer, place: Place, offset: int, *, timeout_s: float
     return digest(timestamp_ms, message.key(), message.value())
 
 
-def first_after_epoch(consumer: Consumer, place: Place, log: PartitionLog, epoch: int, *, timeout_s: float) -> int:
+def first_after_epoch(
+    consumer: Consumer, partition: Partition, log: PartitionLog, epoch: int, *, timeout_s: float
+) -> int:
     """Return the first offset whose record was appended by a leader later than *epoch*; the log's end if none was."""
     low, high = log.first, log.end
     while low < high:
         middle = (low + high) // 2
-        message = _readable_at(consumer, place, middle, high, timeout_s=timeout_s)
+        message = _readable_at(consumer, partition, middle, high, timeout_s=timeout_s)
         if message is None or (message.leader_epoch() or UNKNOWN_EPOCH) > epoch:
             high = middle
         else:
@@ -142,11 +143,11 @@ def first_after_epoch(consumer: Consumer, place: Place, log: PartitionLog, epoch
     return low
 
 
-def _readable_at(consumer: Consumer, place: Place, start: int, end: int, *, timeout_s: float) -> Message | None:
+def _readable_at(consumer: Consumer, partition: Partition, start: int, end: int, *, timeout_s: float) -> Message | None:
     """The first record at or after *start* and below *end* that the client can read; None if there is none."""
     for offset in range(start, end):
         try:
-            return record_at(consumer, place, offset, timeout_s=timeout_s)
+            return record_at(consumer, partition, offset, timeout_s=timeout_s)
         except KafkaException as error:
             if not _is_unreadable(error):
                 raise

@@ -19,9 +19,6 @@ from enum import StrEnum
 import msgspec
 
 DIGEST_BYTES = 8
-# Rows of records that the log has lost have a negative partition: by how many it falls with each acceptance
-# (`sql/0004_lost_places.sql`).
-LOST_PARTITIONS = 100_000
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import TopicPartition
 
-from schemas.kafka.lookups import Place
+from schemas.kafka.places import Partition
 
 DESCRIBE_PRODUCERS = 61
 NO_TRANSACTION = -1
@@ -101,7 +101,7 @@ class _RequestV0(RequestStruct):  # type: ignore[misc]
 class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
     API_KEY = DESCRIBE_PRODUCERS
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Partition) -> None:
         self._place = place
 
     def build(self, request_struct_class: type[_RequestV0]) -> _RequestV0:
@@ -109,7 +109,7 @@ class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
         return request_struct_class([(topic, [partition], {})], {})
 
 
-async def open_transactions(bootstrap: str, place: Place, *, timeout_s: float) -> list[OpenTransaction]:
+async def open_transactions(bootstrap: str, place: Partition, *, timeout_s: float) -> list[OpenTransaction]:
     """
     The open transactions in *place*, the oldest first.
 

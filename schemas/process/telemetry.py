@@ -177,6 +177,19 @@ ADMISSION_MULTIPLIER = Metric(
     help="Admitted rate as a part of what is persisted: 1 while events are not held back",
 )
 
+MAINTENANCE_DURATION = Metric(
+    name="tidegate_maintenance_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="A pass of a duty (retention, abandonment), done or failed",
+    labels=("duty", "outcome"),
+    buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0),
+)
+MAINTENANCE_DONE = Metric(
+    name="tidegate_maintenance_last_done_timestamp_seconds",
+    kind=Kind.GAUGE,
+    help="When a duty was last done whole, in seconds since 1970",
+    labels=("duty",),
+)
 FANOUT_SOCKETS = Metric(
     name="tidegate_fanout_sockets",
     kind=Kind.GAUGE,

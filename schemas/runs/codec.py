@@ -5,9 +5,9 @@ from typing import Any
 from schemas.errors import Poison
 from schemas.kafka.codec import Codec, RecordType, Shortcut
 from schemas.objects.references import PayloadRef
+from schemas.pacing.breaker import BreakerState
 from schemas.runs import plain_event
 from schemas.runs.records import (
-    BreakerState,
     EndpointState,
     EnvironmentCaptured,
     RunEvent,

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from schemas.objects.references import PayloadRef
+from schemas.pacing.breaker import BreakerState
 
 # The parts of a run's event ids that are no numbers.
 FINALIZED_PART = "finalized"
@@ -67,15 +68,6 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
     event_count: int
     chain_head: bytes
     document: str
-
-
-class BreakerState(StrEnum):
-    """Whether an endpoint is sent to."""
-
-    CLOSED = "closed"  # it is
-    OPEN = "open"  # it fails: nothing is attempted for a while
-    HALF_OPEN = "half_open"  # one attempt decides
-    DISABLED = "disabled"  # it said 410: nothing is attempted until an operator enables it
 
 
 class EndpointState(msgspec.Struct, frozen=True, kw_only=True):

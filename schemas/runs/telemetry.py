@@ -1,6 +1,6 @@
 """The metrics of the processes that handle runs."""
 
-from schemas.process.telemetry import OF_PROCESSORS, Kind, Metric
+from schemas.process.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION, OF_PROCESSORS, Kind, Metric
 
 WRONG_PARTITION = Metric(
     name="tidegate_wrong_partition_records_total",
@@ -46,19 +46,6 @@ RUNS_ABANDONED = Metric(
     name="tidegate_runs_abandoned_total",
     kind=Kind.COUNTER,
     help="Open runs that were given up because nothing came for them",
-)
-MAINTENANCE_DURATION = Metric(
-    name="tidegate_maintenance_duration_seconds",
-    kind=Kind.HISTOGRAM,
-    help="A pass of a duty (retention, abandonment), done or failed",
-    labels=("duty", "outcome"),
-    buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0),
-)
-MAINTENANCE_DONE = Metric(
-    name="tidegate_maintenance_last_done_timestamp_seconds",
-    kind=Kind.GAUGE,
-    help="When a duty was last done whole, in seconds since 1970",
-    labels=("duty",),
 )
 
 OF_PERSISTENCE = (*OF_PROCESSORS, WRONG_PARTITION)

@@ -18,7 +18,6 @@ from confluent_kafka import TopicPartition
 
 from deploy.admin import topics as admin
 from deploy.local import folders
-from processors.runtime.batch import Partition
 from processors.runtime.contract import Arrival, Outcome, Settled, Tally
 from processors.runtime.dead_letters import NoDeadLetters
 from processors.runtime.delivery import Delivery
@@ -28,6 +27,7 @@ from processors.runtime.reading import sealed_or
 from processors.runtime.worker import Worker, end_process
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka import replays
+from schemas.kafka.places import Partition
 from schemas.kafka.replays import Replay
 from schemas.process import telemetry
 from schemas.process.settings import ManagementSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.objects.backend import ObstoreStorage
-from processors.maintenance.objects import ObstoreObjects
-from processors.maintenance.rules import StoredObject
+from processors.runs.retention.objects import ObstoreObjects
+from processors.runs.retention.rules import StoredObject
 from processors.runtime.errors import Transient
 from schemas.objects.references import owner_of
 from schemas.process.settings import SettingsInvalid

@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from gateway.intake.records import Outgoing
-from gateway.publisher import ConfluentPublisher, Publisher, Receipt
+from gateway.publisher import ConfluentPublisher, Publisher
+from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS
 from tests.fakes import RecordingPublisher
@@ -93,7 +94,7 @@ async def test_after_a_fatal_error_of_librdkafka_another_producer_publishes(stac
         await asyncio.gather(*(real.publish(outgoing(number, key="fatal")) for number in range(20)))
 
 
-def _read(bootstrap: str, receipt: Receipt) -> tuple[object, ...]:
+def _read(bootstrap: str, receipt: RecordPlace) -> tuple[object, ...]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "contract", "enable.auto.commit": False})
     consumer.assign([TopicPartition(receipt.topic, receipt.partition, receipt.offset)])
     message = consumer.poll(READY_TIMEOUT_S)

@@ -16,13 +16,12 @@ from deploy.log.showing import show
 from gateway.errors import LogUnavailable
 from gateway.log.reader import LogReader
 from gateway.log.tail import TailReader
-from gateway.publisher import Receipt
 from gateway.sequence.memory import Known
 from gateway.sequence.tail import PartitionTail
 from processors.fanout.log import KafkaLog
-from processors.runtime.batch import Partition
 from processors.runtime.errors import Transient
 from schemas.kafka.clients import ANSWER_BYTES_MAX
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
 from tests.builders import RUN, TENANT, credentials, event, raw, run_event
@@ -71,8 +70,8 @@ async def in_time(call: Callable[[], Awaitable[Answer]]) -> Answer:
 
 async def test_a_receipt_finds_it_there(bootstrap: str) -> None:
     async with LogReader(bootstrap) as reader:
-        look = await in_time(lambda: reader.look(Receipt(RUN_EVENTS.name, 0, UNREADABLE_AT)))
-        after = await in_time(lambda: reader.look(Receipt(RUN_EVENTS.name, 0, UNREADABLE_AT + 1)))
+        look = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT)))
+        after = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT + 1)))
     assert look is not None
     assert look.record is not None
     assert (look.record.place.offset, look.record.value) == (UNREADABLE_AT, None)

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from processors.evaluation.webhook import Body, EventData
-from processors.maintenance.policy import parse_retention
+from processors.runs.evaluation.webhook import Body, EventData
+from processors.runs.retention.policy import parse_retention
 from schemas.runs import endpoints
 from schemas.runs.pushed import RUN_FINALIZED
 from tests.golden.surface import settings_table

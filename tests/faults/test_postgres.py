@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from deploy.local import settings_file
-from processors.persistence import store
+from processors.runs.persistence import store
 from schemas.runs.records import RunFinalized, RunStatus
 from tests.builders import TENANT, event, run_event
 from tests.faults.checker import check, check_committed_is_applied

@@ -20,11 +20,11 @@ from gateway import __main__ as gateway_main
 from gateway import publisher
 from gateway.intake import offers
 from processors import __main__ as processors_main
-from processors.maintenance import rules
-from processors.persistence import agent, finalization, process, store
-from processors.persistence.trace import StoredEvent, Trace
+from processors.runs.persistence import agent, finalization, process, store
+from processors.runs.persistence.trace import StoredEvent, Trace
+from processors.runs.retention import rules
 from processors.runtime import group, worker
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
 from processors.runtime.contract import Arrival, Handler, Settled
 from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.health import Health
@@ -32,6 +32,7 @@ from processors.runtime.lanes import Lanes, Work
 from processors.runtime.progress import Progress
 from schemas.kafka import codec, registry
 from schemas.kafka.clients import producer_config
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group
 from schemas.runs import records as schema_events
 from schemas.runs.records import RunRecord

@@ -18,7 +18,10 @@ from deploy.cli.app import build
 from gateway.config import Settings
 from gateway.openapi import openapi_document
 from gateway.routes import ROUTES
-from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
+from processors.fanout.config import FanoutSettings
+from processors.runs.evaluation.config import EvaluationSettings
+from processors.runs.persistence.config import PersistenceSettings
+from processors.runs.retention.config import MaintenanceSettings
 from schemas.catalogue import GROUPS, all_topics
 from schemas.process import telemetry
 from schemas.process.settings import declarations

@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 
 from gateway.queries.postgres import PostgresRunStore
-from processors.maintenance.policy import parse_retention
-from processors.maintenance.rules import Passed
-from processors.maintenance.store import RetentionStore
-from processors.persistence.store import Writing
+from processors.runs.persistence.store import Writing
+from processors.runs.retention.policy import parse_retention
+from processors.runs.retention.rules import Passed
+from processors.runs.retention.store import RetentionStore
 from processors.runtime.contract import Arrival
 from schemas.runs import chain
 from tests.builders import TENANT

@@ -27,12 +27,13 @@ from deploy.admin import migrate, topics
 from deploy.local import settings_file
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
-from processors.config import MaintenanceSettings
-from processors.maintenance import log
-from processors.maintenance.process import retain_once
-from processors.maintenance.store import LOCK_ID, PassRuns
+from processors.runs.retention import log
+from processors.runs.retention.config import MaintenanceSettings
+from processors.runs.retention.process import retain_once
+from processors.runs.retention.store import LOCK_ID
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint
+from processors.runtime.periodic import RunsElsewhere
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
 from schemas.kafka.clients import producer_config
@@ -558,7 +559,7 @@ def test_what_one_writes_to_is_passed_by_and_two_passes_do_not_meet(stack: Runni
         writer.execute("SELECT FROM runs WHERE run_id = %s FOR UPDATE", (run_id,))
         assert of_tenant(retained.run()) == NOTHING
         writer.execute("SELECT pg_advisory_lock(%s)", (LOCK_ID,))
-        with pytest.raises(PassRuns):
+        with pytest.raises(RunsElsewhere):
             retained.run()
     assert of_tenant(retained.run())["runs"] == 1
 

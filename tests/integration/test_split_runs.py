@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from processors.persistence.store import Appended, EventStore, Writing
+from processors.runs.persistence.store import Appended, EventStore, Writing
 from processors.runtime.contract import Arrival, Outcome, Tally
 from schemas.errors import Reason, Rejection
 from schemas.kafka.partitioner import partition_of

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 
-from processors.persistence.verdicts import Place, RunKey
-from processors.runtime.batch import Cut, Partition
+from processors.runs.persistence.verdicts import Place, RunKey
+from processors.runtime.batch import Cut
 from schemas.errors import Reason
+from schemas.kafka.places import Partition
 from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus
 from tests.builders import TENANT, TOPIC, Raw, event, raw, run_event
 

@@ -24,10 +24,11 @@ from processors.fanout.places import Places, TopicEnds
 from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tallies import Tallies
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Transient
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
 from schemas.objects.references import PayloadProblem, PayloadRef, reference_to
 from schemas.process import telemetry

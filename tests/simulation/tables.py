@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from processors.persistence.store import Appended
-from processors.persistence.verdicts import (
+from processors.runs.persistence.store import Appended
+from processors.runs.persistence.verdicts import (
     Finalization,
     Known,
     Place,

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from processors.persistence.agent import persistence
-from processors.persistence.placement import Placement
-from processors.persistence.verdicts import judge
-from processors.runtime.batch import Batch, Partition, Slice
+from processors.runs.persistence.agent import persistence
+from processors.runs.persistence.placement import Placement
+from processors.runs.persistence.verdicts import judge
+from processors.runtime.batch import Batch, Slice
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.health import Health
@@ -14,6 +14,7 @@ from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
 from processors.runtime.reading import sealed_or
+from schemas.kafka.places import Partition
 from schemas.process import telemetry
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION

@@ -8,10 +8,10 @@ may never be seen is checked in each step; what must hold once the faults are ov
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from processors.persistence.verdicts import Place
-from processors.runtime.batch import Partition
+from processors.runs.persistence.verdicts import Place
 from processors.runtime.limit import DeadLetterLimit
 from schemas.catalogue import CODEC
+from schemas.kafka.places import Partition
 from tests.simulation.calls import Calls, Fate
 from tests.simulation.log import PARTITIONS, End, Kind, Log
 from tests.simulation.tables import Tables

@@ -12,8 +12,8 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.handlers.batches import _told_of_all
 from gateway.intake.documents import BATCH_EVENTS_MAX, COMMAS_MAX
 from gateway.intake.limits import Limits
-from gateway.publisher import Receipt
 from gateway.throttle import Charge
+from schemas.kafka.places import RecordPlace
 from tests import builders
 from tests.unit.gateway.conftest import Served
 
@@ -93,7 +93,7 @@ async def test_what_was_not_acknowledged_is_to_be_sent_again(served: Served) -> 
     sending = asyncio.create_task(send(served, [builders.event(1), builders.event(2)]))
     while len(held) < 2:  # noqa: ASYNC110  # the publisher tells nobody
         await asyncio.sleep(0.001)
-    held[0].settle(Receipt("run.events", 0, 0))
+    held[0].settle(RecordPlace("run.events", 0, 0))
     held[1].give_up(LogUnavailable("no acknowledgement"))
     status, answer = await sending
     assert (status, statuses(answer)) == (207, ["accepted", "retry"])
@@ -138,13 +138,13 @@ async def test_those_that_are_overdue_are_waited_for_together() -> None:
     all_wait = asyncio.Barrier(overdue)
 
     class Overdue:
-        async def acknowledged(self) -> Receipt:
+        async def acknowledged(self) -> RecordPlace:
             async with asyncio.timeout(5):
                 await all_wait.wait()
             raise LogUnavailable("still no acknowledgement")
 
     class First:
-        async def acknowledged(self) -> Receipt:
+        async def acknowledged(self) -> RecordPlace:
             raise LogUnavailable("no acknowledgement within 10 s")
 
     offer: Any = SimpleNamespace(event=SimpleNamespace(seq=1), agent_id="plain-agent")

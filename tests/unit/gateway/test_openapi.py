@@ -15,7 +15,7 @@ from gateway.intake.documents import EventBody
 from gateway.openapi import openapi_document
 from gateway.queries.traces import TraceView
 from gateway.routes import ROUTES
-from processors.persistence.trace import StoredEvent, Trace
+from processors.runs.persistence.trace import StoredEvent, Trace
 from schemas.errors import ErrorCode
 from schemas.runs.rules import SEQ_MAX, event_faults
 from tests import builders

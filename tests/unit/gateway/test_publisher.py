@@ -9,7 +9,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
 from gateway.intake.records import Outgoing
-from gateway.publisher import ConfluentPublisher, Receipt
+from gateway.publisher import ConfluentPublisher
+from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
 FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
@@ -116,7 +117,7 @@ async def test_a_report_becomes_the_receipt() -> None:
         await bench.ready()
         receipts = await asyncio.gather(*(publisher.publish(RECORD) for _ in range(3)))
     assert {receipt.partition for receipt in receipts} == {3}
-    assert Receipt("run.events", 3, 1042).wal_id == "run.events/3/1042"
+    assert RecordPlace("run.events", 3, 1042).wal_id == "run.events/3/1042"
 
 
 @pytest.mark.parametrize(

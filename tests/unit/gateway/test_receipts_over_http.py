@@ -6,12 +6,12 @@ import pytest
 
 from gateway.errors import LogUnavailable
 from gateway.log.reader import Edges, LogRecord
-from gateway.publisher import Receipt
 from schemas.catalogue import CODEC
+from schemas.kafka.places import RecordPlace
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
 
-PLACE = Receipt("run.events", 0, 0)
+PLACE = RecordPlace("run.events", 0, 0)
 EVENTS = f"/api/runs/{builders.RUN}/events"
 
 

@@ -8,7 +8,7 @@ import structlog
 from gateway.errors import StoreUnavailable
 from gateway.queries.postgres import PostgresRunStore
 from gateway.routes import ROUTES, Route
-from processors.persistence.store import EventStore
+from processors.runs.persistence.store import EventStore
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid
 from tests import builders

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import generate_latest
 
 from gateway.log.reader import Edges, LogRecord
-from gateway.publisher import Receipt
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventView, RunView
 from gateway.routes import ROUTES, Route
 from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
+from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served
@@ -25,7 +25,7 @@ READS = [route for route in NAMED if route.method == "GET"]
 WRITES = [route for route in NAMED if route.method != "GET"]
 TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 NOBODYS = "run-of-nobody"
-PLACE = Receipt("run.events", 0, 0)
+PLACE = RecordPlace("run.events", 0, 0)
 
 
 def name(route: Route) -> str:

@@ -10,7 +10,8 @@ from gateway.errors import BadQuery
 from gateway.handlers.waiting import read_wait
 from gateway.receipts.endpoints import EndpointViews
 from schemas.access.credentials import Principal, Right
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.builders import TENANT
 

@@ -17,7 +17,7 @@ from deploy.export.verify import Verified, verify
 from deploy.export.write import export
 from gateway.intake.documents import parse_event
 from gateway.queries.integrity import integrity_view
-from processors.persistence.trace import StoredEvent, Trace
+from processors.runs.persistence.trace import StoredEvent, Trace
 from schemas.errors import Invalid
 from schemas.runs.records import RunEvent
 from schemas.runs.rules import SEQ_MAX

@@ -12,7 +12,10 @@ import pytest
 from deploy.errors import Failed
 from deploy.local import development, given, services
 from gateway.config import Settings
-from processors.config import EvaluationSettings, FanoutSettings, MaintenanceSettings, PersistenceSettings
+from processors.fanout.config import FanoutSettings
+from processors.runs.evaluation.config import EvaluationSettings
+from processors.runs.persistence.config import PersistenceSettings
+from processors.runs.retention.config import MaintenanceSettings
 from schemas.access import credentials
 from schemas.process.settings import SettingsInvalid
 

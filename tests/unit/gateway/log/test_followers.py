@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from gateway.errors import LogUnavailable
 from gateway.log.followers import GroupFollower, Progress
-from gateway.publisher import Receipt
+from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import PERSISTENCE
 from tests.fakes import MemoryCommitted
 from tests.unit.gateway.conftest import NOW
@@ -16,8 +16,8 @@ from tests.unit.gateway.conftest import NOW
 WAIT_S = 5.0
 
 
-def place(offset: int, partition: int = 0) -> Receipt:
-    return Receipt("run.events", partition, offset)
+def place(offset: int, partition: int = 0) -> RecordPlace:
+    return RecordPlace("run.events", partition, offset)
 
 
 async def test_a_wait_ends_when_the_group_has_passed_the_record() -> None:

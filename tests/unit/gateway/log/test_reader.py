@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.log.reader import LogRecord, _newest
-from gateway.publisher import Receipt
 from schemas.kafka import headers
+from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import EVALUATION
 
 NOW = datetime(2025, 12, 5, 10, tzinfo=UTC)
@@ -23,7 +23,7 @@ WAY = [(FIRST, 0), (SECOND, 0), (LETTERS, 1), (REDRIVE, 1), (FIRST, 1), (SECOND,
 def test_it_is_the_one_that_is_furthest_on_its_way(length: int, clock: int) -> None:
     copies = [
         LogRecord(
-            place=Receipt(topic, 0, step),
+            place=RecordPlace(topic, 0, step),
             written_at=NOW + clock * timedelta(minutes=step),
             key=b"r",
             value=b"",

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.log.followers import GroupFollower, Partition, Progress
+from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, LogRecord, Search
-from gateway.publisher import Receipt
 from gateway.queries.runs import RecordIdentity
 from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
@@ -20,19 +19,21 @@ from gateway.receipts.views import Effect, WalReceipt
 from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
-from schemas.runs.records import BreakerState, EndpointState, EnvironmentCaptured, TraceRecord, event_id
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.records import EndpointState, EnvironmentCaptured, TraceRecord, event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
 
-PLACE = Receipt("run.events", 0, 5)
+PLACE = RecordPlace("run.events", 0, 5)
 EVENT = CODEC.encode(builders.run_event())
 GARBAGE = b"\x07no frame"
-LETTER_PLACE = Receipt("run.events.persistence.dlq", 0, 2)
+LETTER_PLACE = RecordPlace("run.events.persistence.dlq", 0, 2)
 STORED = Effect(outcome="stored", at=NOW)
 
 
@@ -40,7 +41,7 @@ def who(tenant: str = builders.TENANT, *rights: Right) -> Principal:
     return Principal(key_id="k", tenant=tenant, rights=frozenset({Right.READ, *rights}), agents=None)
 
 
-def record(value: bytes = EVENT, *, place: Receipt = PLACE, **bears: str) -> LogRecord:
+def record(value: bytes = EVENT, *, place: RecordPlace = PLACE, **bears: str) -> LogRecord:
     return LogRecord(
         place=place,
         written_at=NOW - timedelta(seconds=3),
@@ -61,7 +62,7 @@ async def receipt_of(
     committed: int | None = 9,
     principal: Principal | None = None,
     store: MemoryRunStore | None = None,
-    place: Receipt = PLACE,
+    place: RecordPlace = PLACE,
     group: Group = PERSISTENCE,
     others: Mapping[Partition, int | None] | None = None,
     endpoints: Mapping[str, EndpointState] | None = None,
@@ -199,15 +200,15 @@ async def test_what_names_no_tenant_is_for_those_who_administer() -> None:
 
 
 async def test_a_place_where_nothing_was_written_has_no_receipt() -> None:
-    assert await receipt_of(record(), place=Receipt("run.events", 0, 9)) is None
-    assert await receipt_of(record(), place=Receipt("run.events", 1, 0)) is None
+    assert await receipt_of(record(), place=RecordPlace("run.events", 0, 9)) is None
+    assert await receipt_of(record(), place=RecordPlace("run.events", 1, 0)) is None
 
 
 async def test_a_topic_that_no_group_reads_has_a_receipt_without_groups() -> None:
     trace = TraceRecord(
         tenant=builders.TENANT, run_id=builders.RUN, status="failed", event_count=0, chain_head=bytes(32), document="{}"
     )
-    place = Receipt("run.traces", 0, 0)
+    place = RecordPlace("run.traces", 0, 0)
     receipt = await receipt_of(record(CODEC.encode(trace), place=place), place=place)
     assert receipt is not None
     assert (receipt.groups, receipt.record and receipt.record.event_id) == ([], None)
@@ -267,7 +268,7 @@ async def test_what_is_not_valid_was_not_sent() -> None:
 
 async def test_what_waits_in_a_tier_says_until_when_and_why() -> None:
     failed = {headers.ERROR_CLASS: "delivery_failed", headers.ERROR_MESSAGE: "HTTP 500"}
-    waiting = record(place=Receipt(FIRST_TIER, 0, 4), **failed)
+    waiting = record(place=RecordPlace(FIRST_TIER, 0, 4), **failed)
     effect = await effect_on(sealed(), letters={PLACE: waiting}, others={Partition(FIRST_TIER, 0): 4})
     assert (effect.outcome, effect.reason, effect.detail) == ("deferred", "delivery_failed", "HTTP 500")
     assert waiting.written_at is not None
@@ -275,13 +276,13 @@ async def test_what_waits_in_a_tier_says_until_when_and_why() -> None:
 
 
 async def test_what_waited_and_was_handled_was_delivered() -> None:
-    waited = record(place=Receipt(FIRST_TIER, 0, 4))
+    waited = record(place=RecordPlace(FIRST_TIER, 0, 4))
     effect = await effect_on(sealed(), letters={PLACE: waited}, others={Partition(FIRST_TIER, 0): 5})
     assert effect.outcome == "delivered"
 
 
 async def test_a_dead_letter_that_was_sent_back_waits_until_it_is_handled() -> None:
-    back = record(place=Receipt(SCORER.redrive.name, 0, 1))
+    back = record(place=RecordPlace(SCORER.redrive.name, 0, 1))
     place = Partition(SCORER.redrive.name, 0)
     assert (await effect_on(sealed(), letters={PLACE: back}, others={place: 1})).outcome == "deferred"
     assert (await effect_on(sealed(), letters={PLACE: back}, others={place: 2})).outcome == "delivered"
@@ -306,10 +307,10 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     group = EVALUATION.group("scorer", delays=["30s"])
     tier = group.tiers[0].topic.name
     committed = {tier: {0: Progress(committed=4, moved_at=None)}, group.redrive.name: {}}
-    waits = LogRecord(place=Receipt(tier, 0, 4), written_at=NOW, key=b"r", value=GARBAGE, headers=[])
+    waits = LogRecord(place=RecordPlace(tier, 0, 4), written_at=NOW, key=b"r", value=GARBAGE, headers=[])
 
     class Meanwhile(MemoryLog):
-        async def set_aside(self, group: Group, place: Receipt, *, written_at: datetime | None) -> Search:
+        async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
             committed[tier] = {0: Progress(committed=5, moved_at=None)}
             return Search(last=waits, complete=True)
 

@@ -8,13 +8,14 @@ import pytest
 
 from gateway.errors import LogUnavailable
 from gateway.intake.admission import Admission
-from gateway.log.followers import GroupFollower, Partition
+from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, LogRecord
-from gateway.publisher import Receipt
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.survey import FRESH_S, Survey, rates_per_s
 from schemas.access.credentials import Principal, Right
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.kafka.places import Partition, RecordPlace
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
 from tests.unit.gateway.conftest import NOW
@@ -29,7 +30,7 @@ def test_rates_are_measured_between_two_looks() -> None:
 
 
 async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -> None:
-    first_waiting = Receipt("run.events", 0, 4)
+    first_waiting = RecordPlace("run.events", 0, 4)
     written_at = NOW - timedelta(seconds=90)
     record = LogRecord(place=first_waiting, written_at=written_at, key=None, value=None, headers=())
     log = MemoryLog(records={first_waiting: record}, edges_of=Edges(first=2, end=9))

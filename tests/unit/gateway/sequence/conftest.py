@@ -12,9 +12,9 @@ from gateway.intake.offers import Candidate, Offer, set_apart
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.log.followers import GroupFollower
 from gateway.objects.uploads import Uploads
-from gateway.publisher import Receipt
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer, Taken
+from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
@@ -66,7 +66,7 @@ class Door:
         """Offer events together."""
         return await self.sequencer.take(KEY, offers)
 
-    async def one(self, given: Offer) -> tuple[str, Receipt]:
+    async def one(self, given: Offer) -> tuple[str, RecordPlace]:
         """Offer one event, wait for its place; raises what it was refused with."""
         (taken,) = await self.take(given)
         if isinstance(taken, Refused):
@@ -76,12 +76,12 @@ class Door:
     async def stored_to(self, offset: int) -> None:
         """Let persistence have committed *offset*, and the gateway have read that."""
         self.committed.offsets[0] = offset
-        assert await self.follower.wait_past(Receipt("run.events", 0, offset - 1), timeout_s=10)
+        assert await self.follower.wait_past(RecordPlace("run.events", 0, offset - 1), timeout_s=10)
 
     def appear(self, *records: Outgoing) -> None:
         """Let others have written *records*."""
         for record in records:
-            place = Receipt(record.topic, 0, 100 + len(self.publisher.log))
+            place = RecordPlace(record.topic, 0, 100 + len(self.publisher.log))
             self.publisher.log.append((place, record))
 
 

@@ -25,13 +25,14 @@ from gateway.intake.offers import Candidate
 from gateway.intake.records import Outgoing
 from gateway.log.followers import GroupFollower
 from gateway.objects.uploads import Uploads
-from gateway.publisher import Receipt, Reported
+from gateway.publisher import Reported
 from gateway.sequence import looks, sequencer
 from gateway.sequence.looks import Looks
 from gateway.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
 from gateway.sequence.sequencer import Sequencer, Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.catalogue import CODEC
+from schemas.kafka.places import RecordPlace
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunEvent, RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
@@ -123,7 +124,7 @@ class Link:
         self._world = world
         self._last: asyncio.Task[None] | None = None
 
-    async def publish(self, record: Outgoing) -> Receipt:
+    async def publish(self, record: Outgoing) -> RecordPlace:
         return await self.submit(record).acknowledged()
 
     def submit(self, record: Outgoing, *, reported: Reported | None = None) -> RecordingDelivery:
@@ -147,7 +148,7 @@ class Link:
             delivery.give_up(LogUnavailable("no acknowledgement"))
             await world.turns(6)
         world.log.append(record)
-        place = Receipt(record.topic, 0, len(world.log) - 1)
+        place = RecordPlace(record.topic, 0, len(world.log) - 1)
         await world.turns(6)
         # Written, and reported as an error all the same: its fate is unknown.
         delivery.settle(LogUnavailable("timed out") if 0.15 <= fate < 0.2 else place)
@@ -189,7 +190,7 @@ class Tail:
         (tail,) = tails
         tail.begin_at(stored_to.get(tail.partition, 0))
         while tail.end < end:
-            tail.take(log_record(self._world.log[tail.end], Receipt("run.events", 0, tail.end)))
+            tail.take(log_record(self._world.log[tail.end], RecordPlace("run.events", 0, tail.end)))
         await self._world.turns(3)
         return frozenset([tail.partition])
 
@@ -212,12 +213,12 @@ class Store(MemoryRunStore):
                 event.seq: Entry(
                     sha256=run.entries[event.seq][0],
                     idempotency_key=None,
-                    receipt=Receipt("run.events", 0, run.entries[event.seq][1]),
+                    receipt=RecordPlace("run.events", 0, run.entries[event.seq][1]),
                 )
                 for event in events
                 if event.seq in run.entries
             }
-            closing = run.closed and Closing(status=run.closed[0], receipt=Receipt("run.events", 0, run.closed[1]))
+            closing = run.closed and Closing(status=run.closed[0], receipt=RecordPlace("run.events", 0, run.closed[1]))
             before = found.get(key)
             entries |= before.entries if before else {}
             found[key] = Known(head=run.head, entries=entries, closing=closing)

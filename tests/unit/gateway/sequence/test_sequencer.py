@@ -18,12 +18,12 @@ from gateway.errors import (
 )
 from gateway.intake.offers import Offer
 from gateway.intake.records import Outgoing
-from gateway.publisher import Receipt
 from gateway.sequence import looks, sequencer
 from gateway.sequence.memory import REMEMBERED_MAX, Closing, Entry, Known
 from gateway.sequence.sequencer import Taken
 from gateway.sequence.tail import PartitionTail
 from schemas.access.credentials import Gateway
+from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunStatus
@@ -94,7 +94,7 @@ async def test_a_seq_whose_record_persistence_has_rejected_is_free(door: Door) -
     await door.one(offer(1))
     await door.one(offer(2, key="used before"))
     await door.stored_to(2)
-    first = Entry(sha256=offer(1).event.sha256, idempotency_key=None, receipt=Receipt("run.events", 0, 0))
+    first = Entry(sha256=offer(1).event.sha256, idempotency_key=None, receipt=RecordPlace("run.events", 0, 0))
     door.store.numbering[KEY] = Known(head=1, entries={1: first})
     assert (await door.one(offer(2)))[0] == "accepted"
 
@@ -102,12 +102,12 @@ async def test_a_seq_whose_record_persistence_has_rejected_is_free(door: Door) -
 async def test_what_others_wrote_is_a_duplicate_at_their_place(door: Door) -> None:
     """From the tail and from the store, by seq and by key."""
     door.appear(offer(2, key="k-2").record)
-    place = Receipt("run.events", 0, 7)
+    place = RecordPlace("run.events", 0, 7)
     door.store.numbering[KEY] = Known(
         head=1, entries={1: Entry(sha256=offer(1).event.sha256, idempotency_key=None, receipt=place)}
     )
     assert await door.one(offer(1)) == ("duplicate", place)
-    assert await door.one(offer(2, key="k-2")) == ("duplicate", Receipt("run.events", 0, 100))
+    assert await door.one(offer(2, key="k-2")) == ("duplicate", RecordPlace("run.events", 0, 100))
     with pytest.raises(IdempotencyConflict):
         await door.one(offer(4, key="k-2"))
 
@@ -115,7 +115,7 @@ async def test_what_others_wrote_is_a_duplicate_at_their_place(door: Door) -> No
 async def test_a_retry_of_what_memory_has_dropped_is_found_in_the_log(door: Door) -> None:
     for seq in range(1, REMEMBERED_MAX + 3):
         await door.one(offer(seq))
-    assert await door.one(offer(1)) == ("duplicate", Receipt("run.events", 0, 0))
+    assert await door.one(offer(1)) == ("duplicate", RecordPlace("run.events", 0, 0))
     assert door.tails.reads == 2
 
 
@@ -185,7 +185,7 @@ async def test_what_the_store_has_leaves_the_tail() -> None:
     """A tail that only grew would fill up."""
     tail = PartitionTail(0, records_max=4, credentials=InForce(builders.credentials()))
     for offset in range(4):
-        tail.take(log_record(offer(offset + 1).record, Receipt("run.events", 0, offset)))
+        tail.take(log_record(offer(offset + 1).record, RecordPlace("run.events", 0, offset)))
     assert tail.full
     asked = [offer(1).event, offer(4).event]
     assert tail.add_to(Known(), KEY, asked).entries.keys() == {1, 4}
@@ -210,7 +210,7 @@ async def test_the_run_waits_while_an_event_is_in_doubt(door: Door) -> None:
     (joined,) = await door.take(offer(1))
     assert isinstance(joined, Taken)
     assert joined.duplicate
-    delivery.settle(Receipt("run.events", 0, 5))
+    delivery.settle(RecordPlace("run.events", 0, 5))
     assert (await joined.acknowledged()).offset == 5
     door.publisher.held = None
     assert (await door.one(offer(2)))[0] == "accepted"
@@ -224,7 +224,7 @@ async def test_what_did_not_arrive_leaves_no_trace(door: Door) -> None:
     assert isinstance(first, Taken)
     assert isinstance(second, Taken)
     door.publisher.held[0].settle(EventTooLarge("too large"))
-    door.publisher.held[1].settle(Receipt("run.events", 0, 0))
+    door.publisher.held[1].settle(RecordPlace("run.events", 0, 0))
     with pytest.raises(EventTooLarge):
         await first.acknowledged()
     door.publisher.held = None
@@ -252,7 +252,7 @@ async def test_what_is_not_handed_over_is_not_remembered(door: Door, refusal: Re
     (outcome,) = await door.take(offer(1))
     assert outcome is refusal
     door.publisher.failure = None
-    assert await door.one(offer(1)) == ("accepted", Receipt("run.events", 0, 0))
+    assert await door.one(offer(1)) == ("accepted", RecordPlace("run.events", 0, 0))
 
 
 async def test_a_batch_ends_with_what_is_refused(door: Door) -> None:
@@ -316,7 +316,7 @@ async def test_others_may_have_closed_the_run(door: Door) -> None:
         await door.one(offer(2))
     assert (await door.one(offer(1)))[0] == "duplicate"
     other = (builders.TENANT, "run-2")
-    place = Receipt("run.events", 0, 3)
+    place = RecordPlace("run.events", 0, 3)
     door.store.numbering[other] = Known(head=1, closing=Closing(status=RunStatus.FAILED, receipt=place))
     taken = await door.sequencer.close(other, RunStatus.FAILED, finalization(RunStatus.FAILED, run_id="run-2"))
     assert (taken.status, await taken.acknowledged()) == ("duplicate", place)

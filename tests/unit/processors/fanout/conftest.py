@@ -21,11 +21,13 @@ from processors.fanout.server import Server
 from processors.fanout.sockets import Sockets
 from processors.fanout.tallies import Tallies
 from processors.fanout.tickets import Tickets
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
 from schemas.access.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
 from schemas.kafka.partitioner import partition_of
+from schemas.kafka.places import Partition
+from schemas.pacing.breaker import BreakerState
 from schemas.process import telemetry
-from schemas.runs.records import BreakerState, EndpointState
+from schemas.runs.records import EndpointState
 from schemas.runs.topics import RUN_EVENTS
 from tests.builders import MAC_SECRET, TENANT, event, run_event
 from tests.fakes import InForce, MemoryPayloads

@@ -5,10 +5,11 @@ import pytest
 
 from processors.fanout.judging import judge_by
 from processors.fanout.messages import Kind
-from processors.runtime.batch import Partition, RawRecord
+from processors.runtime.batch import RawRecord
 from schemas.access.credentials import Gateway
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
+from schemas.kafka.places import Partition
 from schemas.kafka.seal import record_mac
 from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from processors.fanout.messages import Told, framed, plain
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition
 from schemas.objects.references import PayloadRef
 from tests.builders import event, run_event
 

@@ -6,8 +6,8 @@ from processors.fanout.hub import Hub
 from processors.fanout.messages import ORDINARY_BYTES_MAX, Kind, Told
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
-from processors.runtime.batch import Partition
 from schemas.kafka.cursors import Cursor
+from schemas.kafka.places import Partition
 from tests.simulation.streams import World, play
 
 SEEDS = range(40)

@@ -4,7 +4,7 @@ import pytest
 
 from processors.fanout.messages import Told
 from processors.fanout.tallies import FINALIZED_MAX, OTHER, TYPES_MAX, Tallies
-from processors.runtime.batch import Partition
+from schemas.kafka.places import Partition
 from schemas.runs.records import RunFinalized, RunStatus
 from tests.builders import event, run_event
 from tests.unit.gateway.conftest import NOW

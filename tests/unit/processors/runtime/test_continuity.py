@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from processors.runtime.batch import Batch, Cut, Partition, RawRecord
+from processors.runtime.batch import Batch, Cut, RawRecord
 from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from schemas.errors import Reason
+from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault, Position, accepted_metadata, lost_mark
 
 ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from processors.runtime.batch import Batch, Cut, Partition
+from processors.runtime.batch import Batch, Cut
 from processors.runtime.contract import Arrival, Failed, Outcome, Settled, Tally
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
@@ -21,6 +21,7 @@ from schemas.access import credentials as credentials_file
 from schemas.access.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group, Topic
 from schemas.process import telemetry
 from schemas.runs.codec import RUN_CODEC

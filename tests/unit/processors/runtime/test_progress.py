@@ -4,8 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from processors.runtime.batch import Batch, Partition
+from processors.runtime.batch import Batch
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, TOTAL_BYTES_MAX, Progress
+from schemas.kafka.places import Partition
 from tests.builders import Raw
 
 TP = Partition("run.events", 0)

@@ -12,14 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from processors.persistence.verdicts import Known, Verdicts, judge
-from processors.runtime.batch import Batch, Partition, RawRecord
+from processors.runs.persistence.verdicts import Known, Verdicts, judge
+from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, Settled, Tally
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
 from schemas.errors import Poison
+from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
 from tests.simulation.calls import Fate
 from tests.simulation.log import PARTITIONS, RUNS, Kind

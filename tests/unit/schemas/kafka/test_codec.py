@@ -11,9 +11,9 @@ from schemas.errors import Poison, Reason
 from schemas.kafka import registry
 from schemas.kafka.codec import Codec, RecordType
 from schemas.objects.references import PayloadRef
+from schemas.pacing.breaker import BreakerState
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import (
-    BreakerState,
     EndpointState,
     EnvironmentCaptured,
     Record,

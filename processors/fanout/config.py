@@ -1,0 +1,35 @@
+"""Settings of the fanout process."""
+
+from dataclasses import dataclass
+
+from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """Where live streams are served, and to how many."""
+
+    host: str = setting("TIDEGATE_FANOUT_HOST", "127.0.0.1", help="Address of the live streams")
+    port: int = setting("TIDEGATE_FANOUT_PORT", 8081, help="Port of the live streams")
+    origins: str | None = setting(
+        "TIDEGATE_FANOUT_ORIGINS",
+        None,
+        help="Origins whose web pages may connect, comma separated; who sends no Origin is no web page",
+    )
+    query_keys: bool = setting(
+        "TIDEGATE_FANOUT_QUERY_KEYS", True, help="Whether an API key may stand in the URL, as ?api_key="
+    )
+    sockets_max: int = setting("TIDEGATE_FANOUT_SOCKETS_MAX", 5_000, help="Open websockets")
+    tenant_sockets_max: int = setting("TIDEGATE_FANOUT_TENANT_SOCKETS_MAX", 2_000, help="Open websockets of one tenant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanoutSettings:
+    """Everything that the fanout process is told."""
+
+    kafka: KafkaSettings
+    credentials: CredentialsSettings
+    management: ManagementSettings
+    streams: StreamSettings
+    objects: ObjectsSettings
+    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

@@ -1,0 +1,1 @@
+"""Requests to receivers outside: where they may go, when, and what an answer means."""

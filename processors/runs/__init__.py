@@ -1,0 +1,1 @@
+"""The groups and tasks that handle runs: rows, webhooks, retention."""

@@ -1,0 +1,25 @@
+"""Settings of an endpoint's process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.runs.endpoints import EndpointsSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """Everything that the process of one endpoint is told."""
+
+    kafka: KafkaSettings
+    credentials: CredentialsSettings
+    management: ManagementSettings
+    endpoints: EndpointsSettings
+    objects: ObjectsSettings
+    internal_allowed: bool = setting(
+        "TIDEGATE_EVALUATION_INTERNAL", False, help="Send also to internal addresses, without TLS, on any port"
+    )
+    limits: Path | None = setting(
+        "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
+    )
+    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

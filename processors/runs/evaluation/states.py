@@ -1,0 +1,178 @@
+"""
+The endpoint's state, kept in the log for all who show it, and for the worker's next start.
+
+A compacted topic: the last record of an endpoint counts. The worker writes it; so does an operator who enables an
+endpoint again that was disabled, which is why a worker whose endpoint is disabled goes on looking.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from time import monotonic
+from typing import Self
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from processors.outbound.breaker import Breaker
+from processors.runtime.cluster import REQUEST_S, partitions_of
+from processors.runtime.dead_letters import LogWriter, Outgoing
+from processors.runtime.errors import RecordRefused, Transient, Unsettled
+from schemas.kafka.clients import looking_config
+from schemas.kafka.topics import Group
+from schemas.pacing.breaker import BreakerState
+from schemas.runs.codec import STATE_CODEC, endpoint_state
+from schemas.runs.endpoints import Endpoint
+from schemas.runs.records import EndpointState
+from schemas.runs.topics import ENDPOINT_STATES
+
+LOOK_EVERY_S = 2.0
+READ_S = 10.0
+REASON_CHARACTERS_MAX = 500
+
+log = structlog.get_logger()
+
+
+class EndpointStates:
+    """Tells the log of one endpoint's breaker; an async context manager."""
+
+    def __init__(
+        self,
+        group: Group,
+        endpoint: Callable[[], Endpoint],
+        *,
+        bootstrap: str,
+        writer: LogWriter,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Keep the state of the endpoint whose group *group* is; the context tells it a first time."""
+        assert group.member is not None
+        self._group = group
+        self._name = group.member
+        self._endpoint = endpoint
+        self._bootstrap = bootstrap
+        self._writer = writer
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self.breaker = Breaker(changed=self._note)
+
+    async def __aenter__(self) -> Self:
+        """
+        Take over what the log says of the endpoint; then tell it whatever changes.
+
+        Raises:
+            Transient: the log does not answer.
+            Unsettled: nothing says where the group begins.
+        """
+        # In this order, and written before the group is joined: while the log says nothing of the endpoint, no worker
+        # has joined, and what is committed is still where the group began.
+        committed = await asyncio.to_thread(self._read_committed)
+        last = await asyncio.to_thread(self._read_last)
+        self._first_offsets = committed if last is None else _earliest(last.first_offsets, committed)
+        self._now = self._state(BreakerState.CLOSED, None)
+        if last is None:
+            await self._write(self._now)
+        else:
+            self._changed.set()
+            if last.breaker is BreakerState.DISABLED:
+                self.breaker.disabled(last.reason or "")
+        self._task = asyncio.create_task(self._tell())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Tell no more: what a stopped worker's endpoint is like, nobody knows."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _note(self, state: BreakerState, reason: str | None) -> None:
+        self._now = self._state(state, reason)
+        self._changed.set()
+        log.warning("breaker changes", endpoint=self._name, state=state.value, reason=reason)
+
+    def _state(self, breaker: BreakerState, reason: str | None) -> EndpointState:
+        endpoint = self._endpoint()
+        return EndpointState(
+            endpoint=self._name,
+            tenant=endpoint.tenant,
+            types=list(endpoint.types),
+            breaker=breaker,
+            reason=None if reason is None else reason[:REASON_CHARACTERS_MAX],
+            since=self._clock(),
+            first_offsets=self._first_offsets,
+        )
+
+    async def _tell(self) -> None:
+        while True:
+            if self._now.breaker is BreakerState.DISABLED and not self._changed.is_set():
+                await asyncio.sleep(LOOK_EVERY_S)
+                await self._look()
+                continue
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._write(self._now)
+            except Transient as error:
+                log.warning("the endpoint's state is not told", endpoint=self._name, why=str(error))
+                self._changed.set()
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _write(self, state: EndpointState) -> None:
+        record = Outgoing(key=state.endpoint.encode(), value=STATE_CODEC.encode(state), headers=[])
+        try:
+            await self._writer.write(ENDPOINT_STATES, [record])
+        except RecordRefused as refusal:
+            raise Transient(f"{refusal}; see the topic's settings") from refusal
+
+    async def _look(self) -> None:
+        try:
+            last = await asyncio.to_thread(self._read_last)
+        except Transient:
+            return  # asked again soon
+        if last is not None and last.breaker is BreakerState.CLOSED:
+            self.breaker.enabled()
+
+    def _read_committed(self) -> list[int]:
+        consumer = self._looking(group_id=self._group.id)
+        topic = self._group.source.name
+        try:
+            places = [TopicPartition(topic, partition) for partition in sorted(partitions_of(consumer, topic))]
+            committed = consumer.committed(places, timeout=REQUEST_S)
+        except KafkaException as error:
+            raise Transient(f"{self._group.id}: {error}") from error
+        finally:
+            consumer.close()
+        for place in committed:
+            if place.error is not None:
+                raise Transient(f"{self._group.id}: {place.error}")
+            if place.offset < 0:
+                raise Unsettled(f"{self._group.id} has no offset: `tidegate topics create` says where it begins")
+        return [place.offset for place in committed]
+
+    def _read_last(self) -> EndpointState | None:
+        consumer = self._looking(group_id="tidegate.endpoints")  # never joined
+        deadline_s = monotonic() + READ_S
+        found: EndpointState | None = None
+        try:
+            consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
+            while True:
+                message = consumer.poll(max(0.0, deadline_s - monotonic()))
+                if message is None:
+                    raise Transient(f"{ENDPOINT_STATES.name} is not read within {READ_S:g} s")
+                if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  its public spelling
+                        return found
+                    raise Transient(f"{ENDPOINT_STATES.name}: {error.str()}")
+                if message.key() == self._name.encode():
+                    found = endpoint_state(message.value()) or found
+        except KafkaException as error:
+            raise Transient(f"{ENDPOINT_STATES.name}: {error}") from error
+        finally:
+            consumer.close()
+
+    def _looking(self, *, group_id: str) -> Consumer:
+        return Consumer(looking_config(self._bootstrap, group_id=group_id, client_id=f"tidegate-{self._name}"))
+
+
+def _earliest(first: list[int] | None, committed: list[int]) -> list[int] | None:
+    # An operator may set the group back, while it has no members, and then more is sent.
+    return None if first is None else list(map(min, first, committed))

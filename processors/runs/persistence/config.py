@@ -1,0 +1,21 @@
+"""Settings of the persistence process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistenceSettings:
+    """Everything that the persistence process is told."""
+
+    kafka: KafkaSettings
+    credentials: CredentialsSettings
+    management: ManagementSettings
+    postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_write", secret=True)
+    limits: Path | None = setting(
+        "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
+    )
+    connections_max: int = setting("TIDEGATE_PERSISTENCE_CONNECTIONS", 4, help="Connections to Postgres")
+    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")

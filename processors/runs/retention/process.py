@@ -1,0 +1,93 @@
+"""The maintenance process: how it is put together."""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import msgspec
+import structlog
+
+from processors.runs.retention.abandonment import Abandonment
+from processors.runs.retention.config import MaintenanceSettings
+from processors.runs.retention.log import KafkaProgress
+from processors.runs.retention.objects import ObstoreObjects
+from processors.runs.retention.policy import watched_retention
+from processors.runs.retention.report import Removed, Report
+from processors.runs.retention.retention import Pass
+from processors.runs.retention.session import check_dsn
+from processors.runs.retention.store import RetentionStore
+from processors.runtime.health import Health
+from processors.runtime.order import Order
+from processors.runtime.periodic import PeriodicTask, PeriodicTasks
+from schemas.process import settings, telemetry
+from schemas.runs.telemetry import (
+    OF_MAINTENANCE,
+    RETENTION_HELD_RUNS,
+    RETENTION_REMOVED,
+    RETENTION_REMOVED_BYTES,
+    RUNS_ABANDONED,
+)
+from schemas.runs.topics import PERSISTENCE
+
+log = structlog.get_logger()
+
+
+async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
+    """Run maintenance until it is told to stop, or once; return its exit code."""
+    config = settings.load(MaintenanceSettings, environ)
+    if order.once:
+        report = await retain_once(config, dry_run=order.dry_run)
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        sys.stdout.flush()
+        return 0
+    log.info("starting", processor="maintenance", **settings.effective(config))
+    check_dsn(config.postgres)
+    retention, idle = watched_retention(config.retention), timedelta(seconds=config.run_idle_s)
+    opened = partial(RetentionStore.opened, config.postgres)
+    async with opened():
+        pass  # the tables are those that this code knows
+    health, instruments = Health(), telemetry.Telemetry(OF_MAINTENANCE)
+
+    def removed(what: str, number: int) -> None:
+        if what == "bytes":
+            instruments[RETENTION_REMOVED_BYTES].inc(number)
+        else:
+            instruments[RETENTION_REMOVED].labels(what).inc(number)
+
+    removal = _retention_pass(config, removed)
+    progress = KafkaProgress(config.kafka.bootstrap, [PERSISTENCE])
+    abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
+
+    async def retain() -> None:
+        report = await removal.carry_out(retention(), dry_run=False)
+        instruments[RETENTION_HELD_RUNS].set(report.held_runs)
+
+    async def abandon() -> None:
+        instruments[RUNS_ABANDONED].inc(await abandonment.carry_out())
+
+    tasks = [PeriodicTask(name="retention", period_s=config.period_s, work=retain)]
+    if idle:
+        tasks.append(PeriodicTask(name="abandonment", period_s=min(60.0, config.run_idle_s / 2), work=abandon))
+    return await PeriodicTasks(tasks, health=health, instruments=instruments).run(config.management)
+
+
+async def retain_once(config: MaintenanceSettings, *, dry_run: bool) -> Report:
+    """Carry out one pass of retention, or only count it."""
+    check_dsn(config.postgres)
+    retention = watched_retention(config.retention)
+    return await _retention_pass(config, lambda _what, _number: None).carry_out(retention(), dry_run=dry_run)
+
+
+def _retention_pass(config: MaintenanceSettings, removed: Removed) -> Pass:
+    return Pass(
+        partial(RetentionStore.opened, config.postgres),
+        progress=KafkaProgress(config.kafka.bootstrap),
+        objects=ObstoreObjects(config.objects.location),
+        clock=_now,
+        removed=removed,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

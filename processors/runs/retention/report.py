@@ -1,0 +1,77 @@
+"""What a pass removed, or would remove."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from processors.runs.retention.rules import Hold
+
+
+@dataclass(slots=True)
+class Gone:
+    """What went of one tenant."""
+
+    runs: int = 0
+    events: int = 0
+    rejected: int = 0
+    objects: int = 0
+    bytes: int = 0  # as stored: payloads and metas compressed, rejected records and objects whole
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """One pass, as `python -m processors maintenance --once` prints it."""
+
+    dry_run: bool
+    tenants: dict[str, Gone] = msgspec.field(default_factory=dict)
+    held_runs: int = 0  # old enough, and a group has yet to pass them
+    held_rejected: int = 0
+    held_objects: str | None = None  # why none was looked at; None: they were
+
+
+Removed = Callable[[str, int], None]  # what (runs, events, rejected, objects, bytes), and how many
+
+
+@dataclass(slots=True, kw_only=True)
+class Count:
+    """Fills a report, and tells at once what is removed: a pass may break off."""
+
+    report: Report
+    removed: Removed
+
+    def run(self, tenant: str, *, events: int, size_bytes: int) -> None:
+        """A run went, with so many events."""
+        gone = self._of(tenant)
+        gone.runs += 1
+        gone.events += events
+        gone.bytes += size_bytes
+        self._tell(runs=1, events=events, bytes=size_bytes)
+
+    def rejected(self, tenant: str, size_bytes: int) -> None:
+        """A rejected record went."""
+        gone = self._of(tenant)
+        gone.rejected += 1
+        gone.bytes += size_bytes
+        self._tell(rejected=1, bytes=size_bytes)
+
+    def object(self, tenant: str, size_bytes: int) -> None:
+        """An object went."""
+        gone = self._of(tenant)
+        gone.objects += 1
+        gone.bytes += size_bytes
+        self._tell(objects=1, bytes=size_bytes)
+
+    def holds(self, kind: str, hold: Hold | None) -> None:
+        """Something stays."""
+        if hold is Hold.UNPASSED and kind == "runs":
+            self.report.held_runs += 1
+        elif hold is Hold.UNPASSED:
+            self.report.held_rejected += 1
+
+    def _tell(self, **removed: int) -> None:
+        if not self.report.dry_run:
+            for what, number in removed.items():
+                self.removed(what, number)
+
+    def _of(self, tenant: str) -> Gone:
+        return self.report.tenants.setdefault(tenant, Gone())

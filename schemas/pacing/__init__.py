@@ -1,0 +1,1 @@
+"""How fast others are sent to, and whether at all."""
