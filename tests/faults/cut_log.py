@@ -12,12 +12,18 @@ from tests.faults.processes import held_down
 from tests.faults.records import WITHIN_S
 from tests.stack import RunningStack, wait_until
 
-_BATCH = struct.Struct(">qi")  # base offset, length of what follows
+_LENGTH = struct.Struct(">qi")  # base offset, length of what follows
+# What a batch begins with: these two, leader epoch, magic, CRC, attributes, offset of its last record from the base.
+_BATCH = struct.Struct(">qiibIhi")
 
 
 @contextmanager
 def cut_off(stack: RunningStack, topic: str, partition: int, *, before: int) -> Iterator[None]:
-    """Kill the broker, cut every record from offset *before* on off a partition, and start the broker again."""
+    """
+    Kill the broker, cut every record from offset *before* on off a partition, and start the broker again.
+
+    Records that share a batch with that one go too: a batch that is not whole is none.
+    """
     with held_down(stack, "kafka", signal.SIGKILL):
         folder = stack.folder / "kafka" / "data" / f"{topic}-{partition}"
         [segment] = folder.glob("*.log")
@@ -35,10 +41,10 @@ def _cut(segment: Path, before: int) -> None:
     data = segment.read_bytes()
     end = 0
     while end < len(data):
-        offset, length = _BATCH.unpack_from(data, end)
-        if offset >= before:
+        base, length, *_, last_delta = _BATCH.unpack_from(data, end)
+        if base + last_delta >= before:
             break
-        end += _BATCH.size + length
+        end += _LENGTH.size + length
     assert end < len(data), f"{segment} has no record at or after {before}"
     with segment.open("r+b") as file:
         file.truncate(end)
