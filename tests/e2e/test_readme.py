@@ -1,4 +1,4 @@
-"""What the README says, run as a stranger would run it."""
+"""What the README and the guides say, run as a stranger would run it."""
 
 import json
 import os
@@ -22,19 +22,26 @@ from tests.stack import RunningStack
 from tests.tools import need
 
 ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "deploy" / "docs").glob("*.md"))
+PAGES = {path: path.read_text() for path in (README, *GUIDES)}
+README_BYTES_MAX = 10_000
 # What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
 ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of one language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    fenced = [
+        found
+        for page in PAGES.values()
+        for found in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
     return [text for named, text in fenced if named == language]
 
 
 def commands() -> Iterator[str]:
-    """Every command of the README; one may go over several lines."""
+    """Every command of the pages; one may go over several lines."""
     for block in blocks(""):
         for command in re.split(r"\n(?=\S)", block.strip()):
             if re.match(r"(make|tidegate|python|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
@@ -142,4 +149,26 @@ def test_the_example_of_retention_is_one() -> None:
 
 
 def test_every_setting_is_listed_as_it_is_declared() -> None:
-    assert settings_table() in README, f"README needs these rows:\n{settings_table()}"
+    page = PAGES[ROOT / "deploy" / "docs" / "deploy.md"]
+    assert settings_table() in page, f"deploy.md needs these rows:\n{settings_table()}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_bytes()) <= README_BYTES_MAX
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        path, _, heading = target.partition("#")
+        if path.startswith("https://"):
+            continue
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), f"{page.name} links to {target}"
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", other.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, target
+
+
+def test_the_readme_names_every_guide() -> None:
+    assert all(f"(deploy/docs/{guide.name})" in PAGES[README] for guide in GUIDES)
