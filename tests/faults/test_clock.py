@@ -20,7 +20,7 @@ WALL_CLOCKS = {
 MAY_READ = {
     "gateway/__main__.py",
     "gateway/client/run.py",
-    *(f"processors/{each}/process.py" for each in ("persistence", "evaluation", "fanout", "maintenance")),
+    *(f"processors/{each}/process.py" for each in ("runs/persistence", "runs/evaluation", "runs/retention", "fanout")),
 }
 
 

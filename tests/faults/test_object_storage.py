@@ -16,7 +16,7 @@ from tests.faults.processes import OwnProcess, own_process
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.test_network import cut_off
 from tests.s3 import BUCKET, aws, s3_server
-from tests.stack import RunningStack
+from tests.stack import RunningStack, wait_until
 
 GOES_ON_S = 90.0
 EVENTS = 100
@@ -52,6 +52,9 @@ def test_large_events_are_refused_without_object_storage_and_go_on_when_it_is_ba
                 run_id = f"small-{tmp_path.name}"
                 event = json.dumps(builders.event(run_id=run_id))
                 assert ask(stack, gateway, "POST", f"/api/runs/{run_id}/events", event)[0] == 202
+                wait_until(
+                    lambda: "object storage is away" in gateway.log, timeout_s=GOES_ON_S, what="the log to say so"
+                )
             load.wait_for(EVENTS)
         assert load.summary["errors"].keys() <= {"STORE_UNAVAILABLE", "TIMEOUT"}
         check(stack, [load.ledger])
@@ -59,7 +62,6 @@ def test_large_events_are_refused_without_object_storage_and_go_on_when_it_is_ba
             status, text = ask(stack, gateway, "GET", f"/api/runs/{run_id}/events?resolve=true")
             assert status == 200
             assert all(event["payload"]["text"] for event in json.loads(text)["events"])
-        assert "object storage is away" in gateway.log
 
 
 def ask(stack: RunningStack, gateway: OwnProcess, method: str, path: str, body: str | None = None) -> tuple[int, str]:

@@ -6,7 +6,6 @@ changes one name of the product before it starts.
 """
 
 import asyncio
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +29,12 @@ from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.progress import Progress
-from schemas.kafka import codec, registry
+from schemas.kafka import registry
 from schemas.kafka.clients import producer_config
+from schemas.kafka.codec import Codec, RecordType
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group
+from schemas.runs import codec as run_codec
 from schemas.runs import records as schema_events
 from schemas.runs.records import RunRecord
 from tests.builders import Raw
@@ -130,7 +131,9 @@ def next_release() -> None:
     change(registry, "released", lambda: (*known, RUN_EVENT))
     change(schema_events, "RunEvent", RunEvent)
     change(offers, "RunEvent", partial(RunEvent, cost=COST))
-    importlib.reload(codec)  # its tables are made on import
+    newer = RecordType(name=RUN_EVENT.record_name, cls=RunEvent, converters=run_codec.RUN_EVENT.converters)
+    # In place: whoever has imported the codec has this object.
+    Codec.__init__(run_codec.RUN_CODEC, (newer, run_codec.ENVIRONMENT_CAPTURED, run_codec.RUN_FINALIZED))
 
 
 # Mutations

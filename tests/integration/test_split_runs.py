@@ -22,12 +22,13 @@ from schemas.errors import Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
 from tests import builders
+from tests.faults.checker import INVENTED_FROM
 from tests.stack import RunningStack
 
 PARTITIONS = 1000
 WITHIN_S = 30.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OFFSETS = count(10**12 + randbelow(10**12))  # far behind what the log of the stack holds
+OFFSETS = count(INVENTED_FROM + randbelow(10**12))  # far behind what the log of the stack holds
 HOLD_UP_THE_END = """
     INSERT INTO trace_records
         (tenant_id, run_id, status, event_count, chain_head, document, kafka_partition, kafka_offset)
