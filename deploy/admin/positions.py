@@ -119,7 +119,9 @@ def examine(bootstrap: str) -> list[GroupPosition]:
         found = {group: _positions(bootstrap, group, places) for group in groups}
         # The logs are looked up last: a position that a group commits meanwhile would lie beyond an older end.
         logs = lookups.logs(admin, places, ids=ids, timeout_s=TIMEOUT_S)
-        return [each for group, positions in found.items() for each in _examined(bootstrap, group, positions, logs)]
+        # One consumer for the digests: it only reads records, for whichever group.
+        with _consumer(bootstrap, PERSISTENCE.id) as consumer:
+            return [each for group, positions in found.items() for each in _examined(consumer, group, positions, logs)]
 
 
 def _positions(bootstrap: str, group: Group, places: Sequence[Partition]) -> Mapping[Partition, Position]:
@@ -130,18 +132,17 @@ def _positions(bootstrap: str, group: Group, places: Sequence[Partition]) -> Map
 
 
 def _examined(
-    bootstrap: str, group: Group, positions: Mapping[Partition, Position], logs: Mapping[Partition, PartitionLog]
+    consumer: Consumer, group: Group, positions: Mapping[Partition, Position], logs: Mapping[Partition, PartitionLog]
 ) -> Iterator[GroupPosition]:
-    with _consumer(bootstrap, group.id) as consumer:
-        for place, position in positions.items():
-            digest_at = partial(lookups.digest_at, consumer, place, timeout_s=TIMEOUT_S)
-            yield GroupPosition(
-                group=group,
-                place=place,
-                position=position,
-                log=logs[place],
-                fault=fault(position, logs[place], digest_at),
-            )
+    for place, position in positions.items():
+        digest_at = partial(lookups.digest_at, consumer, place, timeout_s=TIMEOUT_S)
+        yield GroupPosition(
+            group=group,
+            place=place,
+            position=position,
+            log=logs[place],
+            fault=fault(position, logs[place], digest_at),
+        )
 
 
 def acceptances(bootstrap: str, postgres: str) -> Acceptances:

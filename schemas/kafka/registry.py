@@ -9,6 +9,7 @@ Subjects follow TopicRecordNameStrategy: `<topic>-<full record name>`.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1]
@@ -29,8 +30,9 @@ class Released:
         return f"{self.schema['namespace']}.{self.schema['name']}"
 
 
+@cache
 def released() -> tuple[Released, ...]:
-    """Every version ever released, by id."""
+    """Return every version ever released, by id; the file is read once."""
     return tuple(Released(**entry) for entry in json.loads((FOLDER / "registry.json").read_text()))
 
 
