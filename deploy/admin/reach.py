@@ -55,7 +55,7 @@ def get(management: str, path: str, *, bytes_max: int = ANSWER_BYTES_MAX) -> tup
 
 
 def is_ready(management: str) -> bool:
-    """Whether the process behind the *management* URL answers /readyz with 200."""
+    """True if the process at the *management* URL answers /readyz with 200."""
     try:
         status, _ = get(management, "/readyz")
     except (OSError, HTTPException):

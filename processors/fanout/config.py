@@ -7,7 +7,7 @@ from schemas.process.settings import CredentialsSettings, KafkaSettings, Managem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSettings:
-    """Where live streams are served, and to how many."""
+    """The address and the bounds of the live streams."""
 
     host: str = setting("TIDEGATE_FANOUT_HOST", "127.0.0.1", help="Address of the live streams")
     port: int = setting("TIDEGATE_FANOUT_PORT", 8081, help="Port of the live streams")
@@ -25,7 +25,7 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanoutSettings:
-    """Everything that the fanout process is told."""
+    """The settings of the fanout process."""
 
     kafka: KafkaSettings
     credentials: CredentialsSettings

@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 
 Tally = Counter[tuple[Outcome, Reason | None]]
-"""How often each outcome came about; the reason is None where the outcome needs none."""
+"""Count of each outcome; the reason is None where the outcome has none."""
 
 
 class Arrival(msgspec.Struct, Generic[R], frozen=True, gc=False):
@@ -75,7 +75,7 @@ class Settled(NamedTuple, Generic[R]):
     """A handler's answer: each record of the slice is in exactly one of the three."""
 
     tally: Tally
-    retry_later: Sequence[Failed[R]] = ()  # into the next delay tier; dead letters when there is none
+    retry_later: Sequence[Failed[R]] = ()  # next delay tier; dead letters if there is none
     dead: Sequence[Failed[R]] = ()
 
 

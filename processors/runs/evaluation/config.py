@@ -9,7 +9,7 @@ from schemas.runs.endpoints import EndpointsSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """Everything that the process of one endpoint is told."""
+    """The settings of the process of one endpoint."""
 
     kafka: KafkaSettings
     credentials: CredentialsSettings

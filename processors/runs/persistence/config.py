@@ -8,7 +8,7 @@ from schemas.process.settings import CredentialsSettings, KafkaSettings, Managem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistenceSettings:
-    """Everything that the persistence process is told."""
+    """The settings of the persistence process."""
 
     kafka: KafkaSettings
     credentials: CredentialsSettings

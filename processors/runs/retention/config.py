@@ -8,7 +8,7 @@ from schemas.process.settings import KafkaSettings, ManagementSettings, ObjectsS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceSettings:
-    """Everything that the maintenance process is told."""
+    """The settings of the maintenance process."""
 
     kafka: KafkaSettings
     management: ManagementSettings
