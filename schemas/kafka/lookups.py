@@ -1,6 +1,7 @@
 """Lookups in Kafka: topic ids, offsets, committed positions, single records. All block and raise KafkaException."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from time import monotonic
 from typing import Any
 
@@ -21,6 +22,11 @@ from schemas.kafka.places import Partition
 from schemas.kafka.positions import PartitionLog, Position, digest
 
 UNKNOWN_EPOCH = -1
+# How long the first attempt at a request waits for a broker; each further attempt waits twice as long.
+FIRST_ATTEMPT_S = 1.0
+LAST_ATTEMPT_S = 0.1  # at least, however late it is
+
+Answers = Mapping[Any, Future[Any]]
 
 # What a consumer reports where a partition has no record at or after an offset; the client's codes, publicly spelt.
 _NO_RECORD = frozenset(
@@ -35,11 +41,14 @@ def admin_client(bootstrap: str) -> AdminClient:
 
 def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> Mapping[str, str]:
     """Kafka's id of each of the topics that exist, as cursors and marks spell it."""
-    answers = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
+    asked = TopicCollection(list(names))
+    answers = _answers(
+        admin, lambda within_s: admin.describe_topics(asked, request_timeout=within_s), timeout_s=timeout_s
+    )
     found: dict[str, str] = {}
     for name, answer in answers.items():
         try:
-            found[name] = topic_id(str(_result(answer, timeout_s).topic_id))
+            found[name] = topic_id(str(answer.result().topic_id))
         except KafkaException as error:
             if error_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -91,10 +100,12 @@ def offsets(
     if not places:
         return {}
     asked = {TopicPartition(*place): spec for place in places}
-    answers: Mapping[TopicPartition, Any] = admin.list_offsets(
-        asked, isolation_level=isolation, request_timeout=timeout_s
+    answers = _answers(
+        admin,
+        lambda within_s: admin.list_offsets(asked, isolation_level=isolation, request_timeout=within_s),
+        timeout_s=timeout_s,
     )
-    return {Partition(place.topic, place.partition): _result(answer, timeout_s) for place, answer in answers.items()}
+    return {Partition(place.topic, place.partition): answer.result() for place, answer in answers.items()}
 
 
 def record_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_s: float) -> Message | None:
@@ -154,11 +165,25 @@ def _readable_at(consumer: Consumer, partition: Partition, start: int, end: int,
     return None
 
 
-def _result(answer: Any, timeout_s: float) -> Any:
-    try:
-        return answer.result(timeout_s)
-    except TimeoutError as error:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error  # noqa: SLF001  # its public spelling
+def _answers(admin: AdminClient, ask: Callable[[float], Answers], *, timeout_s: float) -> Answers:
+    """
+    Return the answers to *ask*, each of them done, within *timeout_s*.
+
+    After an attempt that no broker answered, read the metadata again: by itself the client would send each request to
+    the broker that it knows as leader or controller, dead or not, and spend half a core on waiting for it.
+    """
+    deadline_s, within_s = monotonic() + timeout_s, FIRST_ATTEMPT_S
+    while True:
+        answers = ask(min(within_s, max(LAST_ATTEMPT_S, deadline_s - monotonic())))
+        if not any(_is_timed_out(answer) for answer in answers.values()) or monotonic() >= deadline_s:
+            return answers
+        admin.list_topics(timeout=max(LAST_ATTEMPT_S, deadline_s - monotonic()))
+        within_s *= 2
+
+
+def _is_timed_out(answer: Future[Any]) -> bool:
+    error = answer.exception()
+    return isinstance(error, KafkaException) and error_code(error) == KafkaError._TIMED_OUT  # noqa: SLF001  # its public spelling
 
 
 def error_code(error: KafkaException) -> int | None:
