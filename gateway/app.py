@@ -22,7 +22,8 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
 from gateway.room import Room
-from gateway.routes import ROUTES, Route
+from gateway.route import Route
+from gateway.routes import ROUTES
 from gateway.sequence.sequencer import Sequencer
 from gateway.throttle import Throttle
 from schemas.access.credentials import CurrentCredentials

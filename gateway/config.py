@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.connections import CONNECTIONS_MAX, DEADLINES
+from gateway.throttle import LimitSettings
 from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 
@@ -20,22 +21,6 @@ class ApiSettings:
         int(DEADLINES.idle_s),
         help="Seconds that an idle connection is kept open, as Keep-Alive says; 0: each answer ends its connection",
         minimum=0,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitSettings:
-    """How much is taken of whom within any 60 s, by each gateway; a tenant's limit stands in the credentials file."""
-
-    run_per_min: int = setting("TIDEGATE_LIMIT_RUN_PER_MIN", 1_000, help="Events of one run; 0: no limit")
-    agent_per_min: int = setting("TIDEGATE_LIMIT_AGENT_PER_MIN", 10_000, help="Events of one agent; 0: no limit")
-    key_per_min: int = setting("TIDEGATE_LIMIT_KEY_PER_MIN", 0, help="Requests with one API key; 0: no limit")
-    address_per_min: int = setting("TIDEGATE_LIMIT_ADDRESS_PER_MIN", 0, help="Requests from one address; 0: no limit")
-    admission_lag_max: int = setting(
-        "TIDEGATE_ADMISSION_LAG_MAX",
-        1_000_000,
-        help="Events are admitted more slowly from four fifths of this lag of persistence on",
-        unit="records",
     )
 
 

@@ -18,8 +18,8 @@ from gateway.intake.bodies import names_toon
 from gateway.intake.records import Stamp
 from gateway.parameters import check_names
 from gateway.problems import problem_response
+from gateway.route import Route
 from gateway.router import Router
-from gateway.routes import Route
 from gateway.trace import trace_id_of, traceparent_of
 from schemas.errors import ErrorCode
 from schemas.process.telemetry import EVENTS_REFUSED, HTTP_DURATION, HTTP_REQUESTS, Telemetry

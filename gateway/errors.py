@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.intake.limits import OverLimit, rate_limit, rate_limit_policy
 from schemas.access.credentials import KeyRefused
 from schemas.errors import ErrorCode, Fault, Invalid
 from schemas.strictjson import NotJson
@@ -44,6 +43,12 @@ class Refused(Exception):
 
     code: ClassVar[ErrorCode]
     retry_after_s: int | None = None
+    faults: Sequence[Fault] = ()
+    expected_seq: int | None = None
+
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Return the headers of the answer."""
+        return () if self.retry_after_s is None else (("Retry-After", str(self.retry_after_s)),)
 
 
 class BadQuery(Refused):
@@ -118,7 +123,11 @@ class MethodNotAllowed(Refused):
     def __init__(self, allowed: Sequence[str]) -> None:
         """Name the methods that the path has."""
         super().__init__(f"this path has {', '.join(allowed)}")
-        self.allowed = allowed
+        self._allowed = allowed
+
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """See `Refused.headers`."""
+        return (("Allow", ", ".join(self._allowed)),)
 
 
 class ClientGone(ConnectionError):
@@ -158,8 +167,12 @@ class UnsupportedCoding(Refused):
 
     def __init__(self, taken: Sequence[str]) -> None:
         """Name the codings that are taken."""
-        super().__init__(f"Content-Encoding is one of {', '.join(taken)}, once")
-        self.taken = taken
+        super().__init__(f"Content-Encoding must be one of {', '.join(taken)}, once")
+        self._taken = taken
+
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """See `Refused.headers`."""
+        return (("Accept-Encoding", ", ".join(self._taken)),)
 
 
 class QueueFull(Refused):
@@ -222,7 +235,13 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
     invalid = ErrorCode.TOON_VALIDATION_ERROR if of_toon else ErrorCode.VALIDATION_ERROR
     match error:
         case Refused():
-            problem = _problem_of_refused(error)
+            problem = _problem(
+                error.code,
+                str(error),
+                faults=error.faults,
+                headers=error.headers(),
+                expected_seq=error.expected_seq,
+            )
         case InvalidPath():
             problem = _problem(ErrorCode.VALIDATION_ERROR, _count(error.faults), faults=error.faults)
         case Invalid():
@@ -231,28 +250,11 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
             form = "JSON" if isinstance(error, NotJson) else "TOON"
             faults = [Fault(pointer="", detail=str(error))]
             problem = _problem(invalid, f"the body is not a {form} document", faults=faults, status=400)
-        case OverLimit():
-            problem = _problem(ErrorCode.RATE_LIMIT_EXCEEDED, str(error), headers=_over(error))
         case KeyRefused():
             problem = _problem(ErrorCode.UNAUTHENTICATED, str(error), headers=[("WWW-Authenticate", "Bearer")])
         case _:
             problem = _problem(ErrorCode.INTERNAL_ERROR, "it is logged under this trace_id")
     return problem
-
-
-def _problem_of_refused(error: Refused) -> Problem:
-    match error:
-        case MethodNotAllowed():
-            return _problem(error.code, str(error), headers=[("Allow", ", ".join(error.allowed))])
-        case SequenceError():
-            return _problem(error.code, str(error), expected_seq=error.expected_seq)
-        case UnsupportedCoding():
-            return _problem(error.code, str(error), headers=[("Accept-Encoding", ", ".join(error.taken))])
-        case BadQuery():
-            return _problem(error.code, str(error), faults=error.faults)
-        case _:
-            retry = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
-            return _problem(error.code, str(error), headers=retry)
 
 
 def _problem(
@@ -272,13 +274,6 @@ def _problem(
         headers=headers,
         expected_seq=expected_seq,
     )
-
-
-def _over(error: OverLimit) -> Sequence[tuple[str, str]]:
-    headers = [("RateLimit", rate_limit(error.quota)), ("RateLimit-Policy", rate_limit_policy(error.quota))]
-    if error.retry_after_s is not None:
-        headers.append(("Retry-After", str(error.retry_after_s)))
-    return headers
 
 
 def _count(faults: Sequence[Fault]) -> str:

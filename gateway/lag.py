@@ -11,7 +11,7 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Edges, Log
-from gateway.receipts.survey import rates_per_s
+from gateway.rates import rates_per_s
 from schemas.process.telemetry import (
     ADMISSION_MULTIPLIER,
     GROUP_DISPLACED,

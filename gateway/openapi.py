@@ -9,10 +9,9 @@ import msgspec
 import msgspec.inspect as inspection
 
 from gateway.errors import STATUS
-from gateway.handlers.registry import Mistake
 from gateway.intake.codings import Coding
 from gateway.problems import ProblemDocument
-from gateway.routes import Parameter, Route
+from gateway.route import Parameter, Route
 from schemas.errors import ErrorCode
 from schemas.runs.rules import ID_PATTERN
 
@@ -50,7 +49,8 @@ _CONTENT_ENCODING = {
 
 def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
     """The document as JSON."""
-    answers = [*(route.answer for route in routes), ProblemDocument, Mistake]
+    mistakes = {route.mistake for route in routes if route.mistake is not None}
+    answers = [*(route.answer for route in routes), ProblemDocument, *mistakes]
     bodies = [route.body.type for route in routes if route.body]
     types = [*answers, *bodies]
     shown, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -169,7 +169,7 @@ def _answer(route: Route, schemas: dict[str, Any], description: str) -> dict[str
 
 
 def _mistakes(route: Route) -> dict[str, Any]:
-    content = {route.media_type: {"schema": {"$ref": _REF.format(name=Mistake.__name__)}}}
+    content = {route.media_type: {"schema": {"$ref": _REF.format(name=route.mistake.__name__)}}}
     return {str(status): {"description": when, "content": content} for status, when in route.mistakes.items()}
 
 

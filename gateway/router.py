@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from gateway.errors import MethodNotAllowed, NotFound
-from gateway.routes import Route
+from gateway.route import Route
 
 _NAMED = None  # the key of the branch for any name; no segment is that
 

@@ -1,27 +1,23 @@
 """Every route, once: the router and the OpenAPI document are made from this table."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from aiohttp import web
 from msgspec import Meta
 
-from gateway.context import Call
 from gateway.handlers import batches, environments, events, operations, registry, runs, waiting, wal
 from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
-from gateway.intake.bodies import BATCHES, DOCUMENTS, MediaType
+from gateway.intake.bodies import BATCHES, MediaType
 from gateway.intake.documents import EventBody, FinalizationBody
 from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.queries.integrity import IntegrityView
 from gateway.queries.runs import EnvironmentView, RunView, Status
 from gateway.queries.traces import TraceView
 from gateway.receipts.views import WalReceipt, WalStatus
+from gateway.route import Body, Handler, Parameter, Route
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
-
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 BATCH_BYTES_MAX = 20 * 1024 * 1024
 FINALIZATION_BYTES_MAX = 4 * 1024
@@ -46,44 +42,6 @@ _WRITES = (
 _FOLLOWS = (ErrorCode.SEQUENCE_ERROR, ErrorCode.IDEMPOTENCY_CONFLICT, ErrorCode.RUN_FINALIZED)
 _READS = (*_KEYED, ErrorCode.STORE_UNAVAILABLE)
 _LOOKS = (*_KEYED, ErrorCode.BACKPRESSURE, ErrorCode.LOG_UNAVAILABLE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """What a route takes."""
-
-    type: Any
-    bytes_max: int
-    media_types: tuple[str, ...] = DOCUMENTS
-    packed: bool = True  # whether it may be, by Content-Encoding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One query parameter."""
-
-    name: str
-    type: Any
-    description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Route:
-    """One method of one path. Its handler's docstring is its summary."""
-
-    method: str
-    path: str  # without the trailing slash, which is always optional
-    handler: Handler
-    answer: Any  # type of the answer's body
-    status: int = 200
-    also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
-    right: Right | None = None  # None: no key is needed
-    body: Body | None = None
-    query: tuple[Parameter, ...] = ()
-    ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
-    refusals: tuple[ErrorCode, ...] = ()
-    media_type: str = "application/json"  # of the answer
-    mistakes: Mapping[int, str] = field(default_factory=dict)  # told in the Schema Registry's form: status, and when
 
 
 _WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
@@ -140,6 +98,7 @@ def _look_up(path: str, handler: Handler, answer: Any, mistakes: Mapping[int, st
         answer=answer,
         media_type=registry.MEDIA_TYPE,
         mistakes=mistakes or {},
+        mistake=registry.Mistake,
         ignores_query=True,
     )
 
@@ -165,6 +124,7 @@ REGISTRY = (
         ),
         media_type=registry.MEDIA_TYPE,
         mistakes=registry.NO_SUCH_SCHEMA_OF_SUBJECT,
+        mistake=registry.Mistake,
         ignores_query=True,
     ),
     _look_up("/subjects/{subject}/versions", registry.list_versions, list[int], registry.NO_SUCH_SUBJECT),

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from gateway.intake.offers import Candidate
 from gateway.intake.records import Outgoing
+from gateway.log.effect import Effect
 from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
 from gateway.objects.storage import Damaged
 from gateway.publisher import Reported
@@ -20,7 +21,6 @@ from gateway.queries.runs import (
     RunPlace,
     RunView,
 )
-from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient

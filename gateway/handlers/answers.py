@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
-from multidict import CIMultiDict
 
-from gateway.errors import NotFound
+from gateway.answering import answer
 from gateway.intake.limits import rate_limit, rate_limit_policy
 from gateway.queries.runs import EventView, RunView
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
 
-Thing = TypeVar("Thing")
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
 Waited = Annotated[bool, Meta(description="With ?wait: whether the group has committed past the record")]
 Status = Annotated[
@@ -35,9 +33,6 @@ LiveCursor = Annotated[
         "last; the websocket may show again what the pages showed. Null while the log does not answer"
     ),
 ]
-
-_HEADERS = CIMultiDict({"Content-Type": "application/json"})
-_ENCODER = msgspec.json.Encoder()
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,16 +73,6 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     ] = UNSET
 
 
-def answer(document: msgspec.Struct, *, status: int = 200) -> web.Response:
-    """Answer with *document* as JSON."""
-    return answer_text(_ENCODER.encode(document), status=status)
-
-
-def answer_text(body: bytes, *, status: int = 200) -> web.Response:
-    """Answer with a JSON text as it is."""
-    return web.Response(body=body, status=status, headers=_HEADERS.copy())
-
-
 def limited(response: web.Response, charge: Charge) -> web.Response:
     """Say in *response* how much is left of the limits, if there are any."""
     if (quota := charge.tightest) is not None:
@@ -109,10 +94,3 @@ def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Respons
         target = request.rel_url.update_query(cursor=document.next_cursor)
         response.headers["Link"] = f'<?{target.raw_query_string}>; rel="next"'
     return response
-
-
-def found(thing: Thing | None, otherwise: str) -> Thing:
-    """Return *thing*. Raises NotFound, which says *otherwise*, where the tenant has none."""
-    if thing is None:
-        raise NotFound(otherwise)
-    return thing

@@ -8,10 +8,11 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.answering import answer
 from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused, problem_of
-from gateway.handlers.answers import Sequencing, Waited, WalId, answer, limited, sequencing
+from gateway.handlers.answers import Sequencing, Waited, WalId, limited, sequencing
 from gateway.handlers.events import acknowledged, origin_of, take
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.bodies import BATCHES

@@ -2,9 +2,10 @@
 
 from aiohttp import web
 
+from gateway.answering import answer, found
 from gateway.body import read_body
 from gateway.context import Call
-from gateway.handlers.answers import Accepted, answer, found
+from gateway.handlers.answers import Accepted
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal

@@ -6,16 +6,18 @@ from datetime import datetime
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
+from gateway.answering import answer, found
 from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused
-from gateway.handlers.answers import EventAccepted, EventPage, answer, found, limited, page, sequencing
+from gateway.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.offers import Offer, Origin
 from gateway.judging.judge import judged_currently
 from gateway.judging.questions import EventQuestion
-from gateway.paging import read_flag, read_limit, read_seq_cursor, read_word, seq_cursor
+from gateway.paging import read_flag, read_limit, read_word
+from gateway.queries.parameters import read_seq_cursor, seq_cursor
 from gateway.queries.runs import EventFilter
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge

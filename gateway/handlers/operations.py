@@ -7,8 +7,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 
+from gateway.answering import answer, answer_text
 from gateway.context import Call
-from gateway.handlers.answers import answer, answer_text
 from schemas.process import watched
 from schemas.process.telemetry import OF_GROUPS
 

@@ -2,16 +2,18 @@
 
 from aiohttp import web
 
+from gateway.answering import answer, answer_text, found
 from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import LogUnavailable
-from gateway.handlers.answers import Accepted, RunPage, answer, answer_text, found, page, sequencing
+from gateway.handlers.answers import Accepted, RunPage, page, sequencing
 from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
 from gateway.judging.judge import judged
 from gateway.judging.questions import FinalizationQuestion
-from gateway.paging import read_agent, read_limit, read_run_cursor, read_status, read_time, run_cursor
+from gateway.paging import read_limit, read_time
+from gateway.queries.parameters import read_agent, read_run_cursor, read_status, run_cursor
 from gateway.queries.runs import RunFilter
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import FINALIZED_PART, RunFinalized

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from gateway.answering import answer, found
 from gateway.context import Call
 from gateway.errors import NotFound
-from gateway.handlers.answers import answer, found
 from schemas.catalogue import find_topic
 from schemas.kafka.places import RecordPlace
 

@@ -17,6 +17,9 @@ from math import inf
 
 import msgspec
 
+from gateway.errors import Refused
+from schemas.errors import ErrorCode
+
 WINDOW_S = 60
 WINDOWS_MAX = 100_000  # of each kind; 0.5 KB each, 3 KB where each second has a charge
 # The second that runs has only begun: without one more, its part and the oldest's would reach beyond 60 s.
@@ -86,8 +89,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     windows: Sequence[_Window]
 
 
-class OverLimit(Exception):
-    """A charge does not fit, and nothing of it is charged. Come again after `retry_after_s`; None: never as large."""
+class OverLimit(Refused):
+    """A charge does not fit, and nothing of it is charged. Retry after `retry_after_s`; None: never as large."""
+
+    code = ErrorCode.RATE_LIMIT_EXCEEDED
 
     def __init__(self, quota: Quota, *, count: int, retry_after_s: int | None) -> None:
         """*quota* is that of the window which takes longest until it has room for *count*."""
@@ -98,6 +103,11 @@ class OverLimit(Exception):
         )
         self.quota = quota
         self.retry_after_s = retry_after_s
+
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """See `Refused.headers`."""
+        limits = (("RateLimit", rate_limit(self.quota)), ("RateLimit-Policy", rate_limit_policy(self.quota)))
+        return (*limits, *super().headers())
 
 
 class Limits:

@@ -10,6 +10,7 @@ from gateway.intake.bodies import LINES, MediaType
 from gateway.intake.documents import parse_event, split_lines, split_list
 from gateway.intake.records import Outgoing, Stamp, seal
 from gateway.intake.refusals import Refusal
+from gateway.objects.uploads import Upload
 from schemas.access.credentials import Credentials, Principal
 from schemas.errors import Invalid
 from schemas.objects.references import is_large, reference_to
@@ -32,13 +33,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     sha256: bytes
     idempotency_key: str | None
-
-
-class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A payload that is to be kept before the record that refers to it."""
-
-    key: str
-    content: bytes
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):

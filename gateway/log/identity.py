@@ -1,22 +1,34 @@
 """Detects that run.events was deleted and created again, so that the store holds places of another topic."""
 
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
 from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
 from gateway.log.reader import Log
 from gateway.looking import Looking
-from gateway.queries.runs import RunStore
 from schemas.runs.topics import RUN_EVENTS
 
 log = structlog.get_logger()
 
 
+class RememberedTopics(Protocol):
+    """The port to the topics whose places are stored."""
+
+    async def topic_id(self, topic: str) -> str | None:
+        """
+        Return Kafka's id of *topic* when its first record was stored; None if none was.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
+
 class LogIdentity(Looking):
     """Compares the topic's id with the one that the store remembers; an async context manager."""
 
-    def __init__(self, source: Log, store: RunStore) -> None:
+    def __init__(self, source: Log, store: RememberedTopics) -> None:
         """Ask *source* and *store*; what did not answer counts as unchanged."""
         self._log = source
         self._store = store

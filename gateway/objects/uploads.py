@@ -11,13 +11,21 @@ nobody, and whoever collects such objects must leave alone what is young.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from gateway.errors import ObjectsUnavailable, QueueFull, Refused
-from gateway.intake.offers import Upload
 from gateway.objects.storage import ObjectStorage
 
 UPLOAD_TIMEOUT_S = 10.0  # the wait for a slot included
 UPLOADS_MAX = 8  # at once
 WAITING_BYTES_MAX = 64 * 1024 * 1024  # of all payloads that are not kept yet
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A payload that is to be kept before the record that refers to it."""
+
+    key: str
+    content: bytes
 
 
 class Uploads:

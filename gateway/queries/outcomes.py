@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.receipts.views import Effect
+from gateway.log.effect import Effect
 from schemas.kafka.places import RecordPlace
 
 # A record ends in one of these tables. Where it is in the log, its row must be of the same run and content, for a log

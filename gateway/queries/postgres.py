@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from gateway.intake.offers import Candidate
+from gateway.log.effect import Effect
 from gateway.queries import numbering
 from gateway.queries.integrity import (
     INTEGRITY,
@@ -41,7 +42,6 @@ from gateway.queries.runs import (
     RunPlace,
     RunView,
 )
-from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from schemas.kafka.places import RecordPlace
 from schemas.process.migrations import APPLIED_VERSION, newest_version

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.intake.offers import Candidate
+from gateway.log.effect import Effect
 from gateway.queries.integrity import IntegrityView
-from gateway.receipts.views import Effect
 from gateway.sequence.memory import Known, RunKey
 from schemas.kafka.places import RecordPlace
 

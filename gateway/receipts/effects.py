@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from gateway.errors import StoreUnavailable
+from gateway.log.effect import Effect
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Log, LogRecord, Search
 from gateway.queries.runs import RecordIdentity, RunStore
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see, text
-from gateway.receipts.views import Effect, RecordView
+from gateway.receipts.views import RecordView
 from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.kafka import headers

@@ -11,6 +11,7 @@ from gateway.intake.admission import Admission
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, Log
 from gateway.publisher import Publisher
+from gateway.rates import rates_per_s
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.views import (
     GatewayStatus,
@@ -154,16 +155,6 @@ def _lag(follower: GroupFollower, topic: str, edges: Mapping[str, Mapping[int, E
     progress = follower.progress(topic)
     ends = {each: place.end for each, place in edges[topic].items()}
     return sum(max(0, ends.get(each, 0) - (place.committed or 0)) for each, place in progress.items())
-
-
-def rates_per_s(before: tuple[float, Mapping[str, int]], after: tuple[float, Mapping[str, int]]) -> Mapping[str, float]:
-    """How fast each of some numbers grew between two looks; one that was made anew meanwhile did not."""
-    (then_s, written_then), (now_s, written_now) = before, after
-    return {
-        name: max(0, written - written_then.get(name, 0)) / (now_s - then_s)
-        for name, written in written_now.items()
-        if now_s > then_s
-    }
 
 
 def _topic(name: str, partitions: Mapping[int, Edges], rate_per_s: float | None) -> TopicStatus:

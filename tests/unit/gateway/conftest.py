@@ -12,7 +12,6 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_app
-from gateway.config import LimitSettings
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.context import Readiness
 from gateway.intake.admission import Admission
@@ -28,7 +27,7 @@ from gateway.objects.uploads import Uploads
 from gateway.queries.runs import EventView, RunView
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
-from gateway.throttle import Throttle
+from gateway.throttle import LimitSettings, Throttle
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE

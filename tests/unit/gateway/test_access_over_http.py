@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.routes import ROUTES, Route
+from gateway.route import Route
+from gateway.routes import ROUTES
 from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests import builders

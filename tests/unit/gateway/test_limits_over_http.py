@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import LimitSettings
 from gateway.errors import EventTooLarge, LogUnavailable
+from gateway.throttle import LimitSettings
 from tests import builders
 from tests.fakes import RecordingDelivery
 from tests.unit.gateway.conftest import Served

@@ -7,7 +7,8 @@ import structlog
 
 from gateway.errors import StoreUnavailable
 from gateway.queries.postgres import PostgresRunStore
-from gateway.routes import ROUTES, Route
+from gateway.route import Route
+from gateway.routes import ROUTES
 from processors.runs.persistence.store import EventStore
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.client import Run, TidegateClient, traced
-from gateway.config import LimitSettings
 from gateway.errors import LogUnavailable, QueueFull
+from gateway.throttle import LimitSettings
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
 from tests.builders import SECRET

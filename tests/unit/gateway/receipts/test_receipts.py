@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.log.effect import Effect
 from gateway.log.followers import GroupFollower, Progress
 from gateway.log.reader import Edges, LogRecord, Search
 from gateway.queries.runs import RecordIdentity
@@ -15,7 +16,7 @@ from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.records import describe
-from gateway.receipts.views import Effect, WalReceipt
+from gateway.receipts.views import WalReceipt
 from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
