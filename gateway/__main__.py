@@ -13,10 +13,10 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from gateway.app import create_app
+from gateway.app import create_server, features, management
 from gateway.config import Settings
 from gateway.connections import DEADLINES, let_open
-from gateway.context import Readiness
+from gateway.feature import Readiness, Shared
 from gateway.intake.admission import Admission
 from gateway.judging.process import JudgeProcess
 from gateway.lag import LagWatch
@@ -32,7 +32,6 @@ from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
 from gateway.publisher import ConfluentPublisher
 from gateway.queries.postgres import PostgresRunStore
-from gateway.routes import MANAGEMENT, ROUTES
 from gateway.sequence.looks import Looks
 from gateway.sequence.sequencer import Sequencer
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
@@ -101,38 +100,38 @@ async def serve(settings: Settings) -> None:
         looks = await stack.enter_async_context(
             Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )
-        # One for both servers: two would not know of each other's events.
         sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
-        pages = Pages(objects)
         admission = Admission(settings.limits.admission_lag_max)
         throttle = Throttle(settings.limits, admission=admission)
         await stack.enter_async_context(
             LagWatch(log=log_reader, followers=followers, admission=admission, telemetry=telemetry)
         )
-        for routes, place, bound in (
-            (MANAGEMENT, settings.management, MANAGEMENT_CONNECTIONS_MAX),
-            (ROUTES, settings.api, connections_max),
+        shared = Shared(
+            publisher=publisher,
+            judge=judge,
+            throttle=throttle,
+            log=log_reader,
+            followers=followers,
+            credentials=credentials,
+            clock=_now,
+            telemetry=telemetry,
+            readiness=readiness,
+            deadlines=dataclasses.replace(DEADLINES, idle_s=settings.api.keep_alive_s),
+        )
+        api = features(
+            shared,
+            store=store,
+            sequencer=sequencer,
+            pages=Pages(objects),
+            live=live,
+            identity=identity,
+            endpoints=endpoints,
+        )
+        for served, place, bound in (
+            (management(shared, store=store, identity=identity), settings.management, MANAGEMENT_CONNECTIONS_MAX),
+            (api, settings.api, connections_max),
         ):
-            server = create_app(
-                routes=routes,
-                connections_max=bound,
-                publisher=publisher,
-                judge=judge,
-                sequencer=sequencer,
-                throttle=throttle,
-                store=store,
-                pages=pages,
-                log=log_reader,
-                followers=followers,
-                endpoints=endpoints,
-                live=live,
-                identity=identity,
-                credentials=credentials,
-                clock=_now,
-                telemetry=telemetry,
-                readiness=readiness,
-                deadlines=dataclasses.replace(DEADLINES, idle_s=settings.api.keep_alive_s),
-            )
+            server = create_server(served, shared, connections_max=bound)
             await _listen(stack, server, place.host, place.port)
         # A request leaves no cycles behind: collect rarely, and never look at what was there before the first one.
         gc.freeze()

@@ -1,101 +1,105 @@
-"""Composition: an HTTP server made from what it is given."""
+"""Composition: the features of the API, and an HTTP server made from them."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web, web_response
 
-from gateway.connections import CONNECTIONS_MAX, DEADLINES, IDLE_GRACE_S, Connections, Deadlines
-from gateway.context import Clock, Parts, Readiness
+from gateway.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
 from gateway.edge import Edge
-from gateway.judging.judge import Judge
+from gateway.feature import Feature, Shared
+from gateway.handlers.operations import OperationsParts
 from gateway.live import LiveCursors
-from gateway.log.followers import GroupFollower
 from gateway.log.identity import LogIdentity
-from gateway.log.reader import Log
 from gateway.objects.pages import Pages
 from gateway.openapi import openapi_document
-from gateway.publisher import Publisher
+from gateway.operations import routes as operations
 from gateway.queries.runs import RunStore
 from gateway.receipts.effects import Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.survey import Survey
-from gateway.room import Room
+from gateway.registry import routes as registry
 from gateway.route import Route
-from gateway.routes import ROUTES
+from gateway.runs import routes as runs
+from gateway.runs.parts import RunParts
 from gateway.sequence.sequencer import Sequencer
-from gateway.throttle import Throttle
-from schemas.access.credentials import CurrentCredentials
-from schemas.process.telemetry import Telemetry
+from gateway.status import routes as status
+from gateway.status.parts import StatusParts
+from gateway.waiting import Waiting
 from schemas.runs.records import EndpointState
+from schemas.runs.topics import endpoint_of
+
+ROUTES: tuple[Route[Any], ...] = (*runs.ROUTES, *status.ROUTES, *registry.ROUTES, *operations.ROUTES)
+"""Every route of the API."""
 
 
-def create_app(
+def features(
+    shared: Shared,
     *,
-    publisher: Publisher,
-    judge: Judge,
-    sequencer: Sequencer,
-    throttle: Throttle,
     store: RunStore,
+    sequencer: Sequencer,
     pages: Pages,
-    log: Log,
-    followers: Mapping[str, GroupFollower],
-    endpoints: Mapping[str, EndpointState],
     live: LiveCursors,
     identity: LogIdentity,
-    credentials: CurrentCredentials,
-    clock: Clock,
-    telemetry: Telemetry,
-    readiness: Readiness,
-    routes: Sequence[Route] = ROUTES,
-    connections_max: int = CONNECTIONS_MAX,
-    deadlines: Deadlines = DEADLINES,
-) -> web.Server:
-    """The server of *routes*; whoever runs it decides where it listens."""
+    endpoints: Mapping[str, EndpointState],
+) -> tuple[Feature[Any], ...]:
+    """Return the features of the API."""
     views = EndpointViews(endpoints)
-    parts = Parts(
-        publisher=publisher,
-        judge=judge,
-        sequencer=sequencer,
-        throttle=throttle,
-        store=store,
-        pages=pages,
-        receipts=Receipts(
-            log=log,
-            effects=Effects(log=log, store=store, credentials=credentials, endpoints=views),
-            endpoints=views,
-            followers=followers,
-            clock=clock,
-        ),
-        survey=Survey(
-            log=log,
-            followers=followers,
-            endpoints=views,
-            publisher=publisher,
-            admission=throttle.admission,
-            clock=clock,
-        ),
-        followers=followers,
-        endpoints=views,
-        live=live,
-        identity=identity,
-        log=log,
-        credentials=credentials,
-        clock=clock,
-        telemetry=telemetry,
-        readiness=readiness,
-        deadlines=deadlines,
-        room=Room(),
-        openapi=openapi_document(ROUTES, version=version("tidegate")),
+    waiting = Waiting(
+        shared.followers,
+        log=shared.log,
+        is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal),
     )
+    receipts = Receipts(
+        log=shared.log,
+        effects=Effects(log=shared.log, store=store, credentials=shared.credentials, endpoints=views),
+        endpoints=views,
+        followers=shared.followers,
+        clock=shared.clock,
+    )
+    survey = Survey(
+        log=shared.log,
+        followers=shared.followers,
+        endpoints=views,
+        publisher=shared.publisher,
+        admission=shared.throttle.admission,
+        clock=shared.clock,
+    )
+    return (
+        Feature(
+            routes=runs.ROUTES,
+            parts=RunParts(shared=shared, sequencer=sequencer, store=store, pages=pages, live=live, waiting=waiting),
+        ),
+        Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, survey=survey)),
+        Feature(routes=registry.ROUTES, parts=None),
+        Feature(routes=operations.ROUTES, parts=_operations(shared, store, identity)),
+    )
+
+
+def management(shared: Shared, *, store: RunStore, identity: LogIdentity) -> tuple[Feature[Any], ...]:
+    """Return what is served on the management port."""
+    return (Feature(routes=operations.MANAGEMENT, parts=_operations(shared, store, identity)),)
+
+
+def _operations(shared: Shared, store: RunStore, identity: LogIdentity) -> OperationsParts:
+    document = openapi_document(ROUTES, version=version("tidegate"))
+    return OperationsParts(shared=shared, store=store, identity=identity, openapi=document)
+
+
+def create_server(
+    features: Sequence[Feature[Any]], shared: Shared, *, connections_max: int = CONNECTIONS_MAX
+) -> web.Server:
+    """Return the server of *features*; whoever runs it decides where it listens."""
     # Answers tell no versions, those that aiohttp gives to malformed requests included.
     web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
+    deadlines = shared.deadlines
     return Connections(
-        Edge(routes, parts),
+        Edge(features, shared),
         deadlines=deadlines,
         connections_max=connections_max,
-        telemetry=telemetry,
+        telemetry=shared.telemetry,
         access_log=None,
         auto_decompress=False,  # aiohttp would inflate without a bound, on the event loop
         keepalive_timeout=deadlines.idle_s + IDLE_GRACE_S,

@@ -30,7 +30,7 @@ async def read_body(call: Call, taken: Sequence[MediaType] = DOCUMENTS) -> Body:
     codings = request.headers.getall("Content-Encoding", ())
     coding = coding_of(codings) if codings else None
     received = await receive(call)
-    return Body(received=received, media_type=media_type, coding=coding, bytes_max=call.body_bytes_max)
+    return Body(received=received, media_type=media_type, coding=coding, bytes_max=call.body.bytes_max)
 
 
 async def receive(call: Call) -> bytes:
@@ -40,7 +40,7 @@ async def receive(call: Call) -> bytes:
     Raises:
         EventTooLarge, QueueFull, BodyTimeout, BadBody, ClientGone: see `read_body`.
     """
-    request, bytes_max, deadline_s = call.request, call.body_bytes_max, call.parts.deadlines.body_s
+    request, bytes_max, deadline_s = call.request, call.body.bytes_max, call.body.deadline_s
     content = request.content
     try:
         if content.is_eof():  # it came with the head, as small bodies do: nothing to wait for
@@ -52,7 +52,7 @@ async def receive(call: Call) -> bytes:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         async with asyncio.timeout(deadline_s):
-            return await _read(content, bytes_max, call.parts.room)
+            return await _read(content, bytes_max, call.body.room)
     except web.RequestPayloadError as error:
         raise BadBody("the body is incomplete or its framing is broken; send the whole request again") from error
     except OSError as error:  # TimeoutError is one too: ours, or the network's

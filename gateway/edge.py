@@ -11,13 +11,15 @@ from multidict import istr
 
 from gateway.body import too_large
 from gateway.connections import UNMATCHED
-from gateway.context import NOBODY, Call, Parts
+from gateway.context import NOBODY, BodyLimits, Call
 from gateway.errors import ClientGone, Malformed, problem_of
+from gateway.feature import Feature, Shared
 from gateway.intake.access import authenticate, require
 from gateway.intake.bodies import names_toon
 from gateway.intake.records import Stamp
 from gateway.parameters import check_names
 from gateway.problems import problem_response
+from gateway.room import Room
 from gateway.route import Route
 from gateway.router import Router
 from gateway.trace import trace_id_of, traceparent_of
@@ -35,15 +37,20 @@ log = structlog.get_logger()
 class Edge:
     """The function that aiohttp's server calls for each request."""
 
-    def __init__(self, routes: Sequence[Route], parts: Parts) -> None:
-        """Serve *routes*, and HEAD wherever they have GET."""
-        heads = [dataclasses.replace(route, method="HEAD") for route in routes if route.method == "GET"]
-        routes = [*routes, *heads]
-        self._router = Router(routes)
-        self._parts = parts
-        self._instruments = {route: _Instruments(parts.telemetry, route.method, route.path) for route in routes}
-        self._unmatched = _Instruments(parts.telemetry, "", UNMATCHED)
-        idle_s = int(parts.deadlines.idle_s)
+    def __init__(self, features: Sequence[Feature[Any]], shared: Shared) -> None:
+        """Serve the routes of *features*, and HEAD wherever they have GET."""
+        self._shared = shared
+        room = Room()
+        self._served: dict[Route[Any], _Served] = {}
+        for feature in features:
+            for route in feature.routes:
+                self._served[route] = _Served(route, feature.parts, shared, room)
+                if route.method == "GET":
+                    head = dataclasses.replace(route, method="HEAD")
+                    self._served[head] = _Served(head, feature.parts, shared, room)
+        self._router = Router(list(self._served))
+        self._unmatched = _Instruments(shared.telemetry, "", UNMATCHED)
+        idle_s = int(shared.deadlines.idle_s)
         self._keep_alive = f"timeout={idle_s}" if idle_s else None
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -54,14 +61,15 @@ class Edge:
         try:
             _check_form(request)
             route, names = self._router.find(request.method, request.rel_url.raw_path)
-            instruments = self._instruments[route]
-            response = await route.handler(self._admit(request, route, names, traceparent))
+            served = self._served[route]
+            instruments = served.instruments
+            response = await route.handler(served.parts, self._admit(request, served, names, traceparent))
         except ClientGone:
             instruments.record(CLIENT_GONE, started_s)
             raise
         except Exception as error:  # noqa: BLE001  # the one place where errors turn into answers
             response = self._refuse(request, error, trace_id_of(traceparent))
-        if "Upgrade" in request.headers or not self._parts.readiness.accepting or self._keep_alive is None:
+        if "Upgrade" in request.headers or not self._shared.readiness.accepting or self._keep_alive is None:
             # No upgrade is made, and aiohttp would not read on after some.
             response.force_close()
         elif request.keep_alive and response.keep_alive is None:
@@ -70,29 +78,27 @@ class Edge:
         instruments.record(response.status, started_s)
         return response
 
-    def _admit(self, request: web.BaseRequest, route: Route, names: Sequence[str], traceparent: str) -> Call:
-        bytes_max = route.body.bytes_max if route.body is not None else 0
-        if (request.content_length or 0) > bytes_max:
-            raise too_large(bytes_max)
-        now, principal = self._parts.clock(), NOBODY
+    def _admit(self, request: web.BaseRequest, served: "_Served", names: Sequence[str], traceparent: str) -> Call:
+        route, shared = served.route, self._shared
+        if (request.content_length or 0) > served.body.bytes_max:
+            raise too_large(served.body.bytes_max)
+        now, principal = shared.clock(), NOBODY
         if route.right is not None:
-            self._parts.throttle.charge_address(request.remote or "")  # before any secret is compared
-            principal, credentials = authenticate(request.headers, self._parts.credentials, now=now)
-            self._parts.throttle.charge_key(principal.key_id)
+            shared.throttle.charge_address(request.remote or "")  # before any secret is compared
+            principal, credentials = authenticate(request.headers, shared.credentials, now=now)
+            shared.throttle.charge_key(principal.key_id)
             require(principal, route.right)
         else:
-            credentials = self._parts.credentials()
+            credentials = shared.credentials()
         if request.rel_url.raw_query_string and not route.ignores_query:
             check_names(request.query, [parameter.name for parameter in route.query])
         return Call(
             request=request,
-            parts=self._parts,
-            run_id=names[0] if names else "",
-            names=names,
+            path=dict(zip(served.names, names, strict=True)),
             principal=principal,
             credentials=credentials,
             stamp=Stamp(received_at=now, traceparent=traceparent, mac_secret=credentials.gateway.mac_secrets[0]),
-            body_bytes_max=bytes_max,
+            body=served.body,
         )
 
     def _refuse(self, request: web.BaseRequest, error: Exception, trace_id: str) -> web.Response:
@@ -101,7 +107,7 @@ class Edge:
             path = request.rel_url.raw_path
             log.error("request failed", trace_id=trace_id, method=request.method, path=path, exc_info=error)
         if request.method in ("POST", "PUT"):
-            self._parts.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
+            self._shared.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
         response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id)
         if isinstance(error, Malformed):
             response.force_close()
@@ -114,6 +120,20 @@ def _check_form(request: web.BaseRequest) -> None:
         raise Malformed("only HTTP/1.0 and HTTP/1.1 are supported")
     if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
         raise Malformed("Transfer-Encoding must be chunked, and nothing else")
+
+
+class _Served:
+    """A route with what is the same for each of its requests."""
+
+    __slots__ = ("body", "instruments", "names", "parts", "route")
+
+    def __init__(self, route: Route[Any], parts: Any, shared: Shared, room: Room) -> None:
+        self.route = route
+        self.parts = parts
+        self.names = route.names
+        bytes_max = 0 if route.body is None else route.body.bytes_max
+        self.body = BodyLimits(bytes_max=bytes_max, deadline_s=shared.deadlines.body_s, room=room)
+        self.instruments = _Instruments(shared.telemetry, route.method, route.path)
 
 
 class _Instruments:

@@ -47,7 +47,7 @@ _CONTENT_ENCODING = {
 }
 
 
-def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
+def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
     """The document as JSON."""
     mistakes = {route.mistake for route in routes if route.mistake is not None}
     answers = [*(route.answer for route in routes), ProblemDocument, *mistakes]
@@ -86,7 +86,7 @@ def openapi_document(routes: Sequence[Route], *, version: str) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route[Any], schemas: dict[str, Any]) -> dict[str, Any]:
     summary = inspect.getdoc(route.handler) or ""
     operation: dict[str, Any] = {
         "operationId": getattr(route.handler, "__name__", route.path),
@@ -159,16 +159,18 @@ def _without_defaults(schema: dict[str, Any], *, is_always_sent: bool) -> dict[s
     return schema | {"properties": bare} | ({"required": required} if required else {})
 
 
-def _answers(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _answers(route: Route[Any], schemas: dict[str, Any]) -> dict[str, Any]:
     when = {route.status: "Accepted" if route.status == 202 else "OK", **route.also}  # noqa: PLR2004
     return {str(status): _answer(route, schemas, description) for status, description in when.items()}
 
 
-def _answer(route: Route, schemas: dict[str, Any], description: str) -> dict[str, Any]:
+def _answer(route: Route[Any], schemas: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {route.media_type: {"schema": schemas[repr(route.answer)]}}}
 
 
-def _mistakes(route: Route) -> dict[str, Any]:
+def _mistakes(route: Route[Any]) -> dict[str, Any]:
+    if route.mistake is None:
+        return {}
     content = {route.media_type: {"schema": {"$ref": _REF.format(name=route.mistake.__name__)}}}
     return {str(status): {"description": when, "content": content} for status, when in route.mistakes.items()}
 

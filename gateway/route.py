@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
@@ -11,7 +11,10 @@ from gateway.intake.bodies import DOCUMENTS
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+P = TypeVar("P")
+
+Handler = Callable[[P, Call], Awaitable[web.StreamResponse]]
+"""Answers a call with the parts of its feature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +37,12 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Route:
+class Route(Generic[P]):
     """One method of one path. Its handler's docstring is its summary."""
 
     method: str
     path: str  # without the trailing slash, which is always optional
-    handler: Handler
+    handler: Handler[P]
     answer: Any  # type of the answer's body
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
@@ -51,3 +54,8 @@ class Route:
     media_type: str = "application/json"  # of the answer
     mistakes: Mapping[int, str] = field(default_factory=dict)  # errors in a form of the route's own: status, and when
     mistake: Any = None  # the type of that form
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names in the path, in order: ("run_id",)."""
+        return tuple(segment[1:-1] for segment in self.path.split("/") if segment.startswith("{"))

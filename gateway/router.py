@@ -2,7 +2,7 @@
 Paths to routes.
 
 Why not aiohttp's: its Application with router and middleware costs a fifth of a request that does nothing, and
-the table in `routes.py` is all that is needed of it.
+a table of routes is all that is needed of it.
 
 The path is split as it was sent, and each segment is percent-decoded after that, once (RFC 3986, 2.4): a slash that
 was sent as %2F is part of a name and never separates segments.
@@ -21,7 +21,7 @@ _NAMED = None  # the key of the branch for any name; no segment is that
 class Router:
     """A tree of path segments; one trailing slash is ignored."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route[Any]]) -> None:
         """Index *routes*."""
         self._root: dict[str | None, Any] = {}
         for route in routes:
@@ -30,7 +30,7 @@ class Router:
                 node = node.setdefault(_NAMED if segment.startswith("{") else segment, {})
             node.setdefault("", {})[route.method] = route  # no segment is empty
 
-    def find(self, method: str, raw_path: str) -> tuple[Route, Sequence[str]]:
+    def find(self, method: str, raw_path: str) -> tuple[Route[Any], Sequence[str]]:
         """
         Return the route of *raw_path*, which is still percent-encoded, and the names in it, decoded and in order.
 
@@ -52,7 +52,7 @@ class Router:
                 names.append(segment)
             else:
                 raise NotFound("no such path")
-        methods: dict[str, Route] = node.get("", {})
+        methods: dict[str, Route[Any]] = node.get("", {})
         if method in methods:
             return methods[method], names
         if methods:

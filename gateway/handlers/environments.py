@@ -6,19 +6,19 @@ from gateway.answering import answer, found
 from gateway.body import read_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted
-from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
 from gateway.judging.judge import judged
 from gateway.judging.questions import EnvironmentQuestion
+from gateway.runs.parts import RunParts
 from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 
 
-async def capture_environment(call: Call) -> web.Response:
+async def capture_environment(parts: RunParts, call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
-    run_id, follower = check_run_id(call.run_id), read_wait(call)
+    run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     question = EnvironmentQuestion(body=await read_body(call))
-    snapshot = await judged(question, call.credentials, otherwise=call.parts.judge)
+    snapshot = await judged(question, call.credentials, otherwise=parts.shared.judge)
     record = EnvironmentCaptured(
         tenant=call.principal.tenant,
         run_id=run_id,
@@ -26,13 +26,13 @@ async def capture_environment(call: Call) -> web.Response:
         environment_sha256=snapshot.sha256,
         captured_at=call.stamp.received_at,
     )
-    receipt = await call.parts.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
-    waited = await wait_past(call, follower, receipt)
+    receipt = await parts.shared.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
+    waited = await parts.waiting.past(follower, receipt)
     return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
 
 
-async def show_environment(call: Call) -> web.Response:
+async def show_environment(parts: RunParts, call: Call) -> web.Response:
     """The newest capture of a run's environment."""
-    run_id = check_run_id(call.run_id)
-    environment = await call.parts.store.environment(call.principal.tenant, run_id)
+    run_id = check_run_id(call.path["run_id"])
+    environment = await parts.store.environment(call.principal.tenant, run_id)
     return answer(found(environment, "no environment: no such run, or none was captured and stored yet"))

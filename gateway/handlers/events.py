@@ -11,7 +11,6 @@ from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused
 from gateway.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
-from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.offers import Offer, Origin
 from gateway.judging.judge import judged_currently
@@ -19,18 +18,19 @@ from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_word
 from gateway.queries.parameters import read_seq_cursor, seq_cursor
 from gateway.queries.runs import EventFilter
+from gateway.runs.parts import RunParts
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
 from schemas.kafka.places import RecordPlace
 
 
-async def accept_event(call: Call) -> web.Response:
+async def accept_event(parts: RunParts, call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
-    run_id, follower = check_run_id(call.run_id), read_wait(call)
-    call.parts.throttle.turn_away(1)
+    run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
+    parts.shared.throttle.turn_away(1)
     question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
-    offer = await judged_currently(question, call.credentials, call.parts.credentials, otherwise=call.parts.judge)
-    charge, (taken,) = await take(call, run_id, [offer])
+    offer = await judged_currently(question, call.credentials, parts.shared.credentials, otherwise=parts.shared.judge)
+    charge, (taken,) = await take(parts, call, run_id, [offer])
     if isinstance(taken, Refused):
         raise taken
     receipt = await acknowledged(taken, offer, charge)
@@ -39,25 +39,25 @@ async def accept_event(call: Call) -> web.Response:
         wal_id=receipt.wal_id,
         seq=offer.event.seq,
         sequence=sequencing(taken),
-        waited=await wait_past(call, follower, receipt),
+        waited=await parts.waiting.past(follower, receipt),
     )
     return limited(answer(document, status=202), charge)
 
 
-async def list_events(call: Call) -> web.Response:
+async def list_events(parts: RunParts, call: Call) -> web.Response:
     """A page of a run's events by seq."""
-    tenant, run_id = call.principal.tenant, check_run_id(call.run_id)
+    tenant, run_id = call.principal.tenant, check_run_id(call.path["run_id"])
     admitted = EventFilter(type=read_word(call.request.query, "type"), actor=read_word(call.request.query, "actor"))
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
     resolve = read_flag(call.request.query, "resolve")
-    live_cursor = call.parts.live.cursor(tenant, run_id)  # before the page is read
-    events, more = await call.parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
+    live_cursor = parts.live.cursor(tenant, run_id)  # before the page is read
+    events, more = await parts.store.events(tenant, run_id, admitted, after_seq=after_seq, limit=limit)
     removed_at: datetime | UnsetType = UNSET
     if not events or events[0].seq > after_seq + 1:
-        run = found(await call.parts.store.run(tenant, run_id), "no such run")
+        run = found(await parts.store.run(tenant, run_id), "no such run")
         removed_at = run.events_removed_at if run.is_removed and run.events_removed_at else UNSET
     if resolve:
-        resolved = await call.parts.pages.resolve(events)
+        resolved = await parts.pages.resolve(events)
         events, more = resolved, more or len(resolved) < len(events)
     document = EventPage(
         events=events,
@@ -68,7 +68,9 @@ async def list_events(call: Call) -> web.Response:
     return page(call.request, document)
 
 
-async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge, Sequence[Taken | Refused]]:
+async def take(
+    parts: RunParts, call: Call, run_id: str, offers: Sequence[Offer]
+) -> tuple[Charge, Sequence[Taken | Refused]]:
     """
     Charge *offers* and hand them to the log; see `Sequencer.take`. What could not be handed over is given back.
 
@@ -76,8 +78,8 @@ async def take(call: Call, run_id: str, offers: Sequence[Offer]) -> tuple[Charge
         OverLimit, SlowedDown: see `Throttle.charge_events`.
     """
     agents = _by_agent(offers)
-    charge = call.parts.throttle.charge_events(run_id, agents, call.principal, call.credentials)
-    outcomes = await call.parts.sequencer.take((call.principal.tenant, run_id), offers)
+    charge = parts.shared.throttle.charge_events(run_id, agents, call.principal, call.credentials)
+    outcomes = await parts.sequencer.take((call.principal.tenant, run_id), offers)
     handed_over = sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes)
     if handed_over < len(offers):
         charge.give_back(_by_agent(offers[handed_over:]))

@@ -1,7 +1,9 @@
 """What operators and tools ask: probes, metrics, the API's description. No key is needed."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -9,12 +11,31 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 
 from gateway.answering import answer, answer_text
 from gateway.context import Call
+from gateway.feature import Shared
+from gateway.log.identity import LogIdentity
 from schemas.process import watched
 from schemas.process.telemetry import OF_GROUPS
 
 DOCS = (Path(__file__).parent.parent / "docs.html").read_bytes()
 # The page is one file with its script and style; it may load nothing else.
 DOCS_POLICY = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+class StoreProbe(Protocol):
+    """The port to whether the store answers."""
+
+    async def answers(self) -> bool:
+        """True if the store answers now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationsParts:
+    """What the handlers of operations work with."""
+
+    shared: Shared
+    store: StoreProbe
+    identity: LogIdentity
+    openapi: bytes
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,36 +54,36 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: Mapping[str, str] = {}  # settings files that are not in force as they are, and why
 
 
-async def livez(_call: Call) -> web.Response:
+async def livez(_parts: OperationsParts, _call: Call) -> web.Response:
     """Say that the event loop turns."""
     return answer(Alive())
 
 
-async def readyz(call: Call) -> web.Response:
+async def readyz(parts: OperationsParts, _call: Call) -> web.Response:
     """Say whether events are taken; the store's state is told but does not count."""
-    log, problem = call.parts.publisher.ready, call.parts.identity.problem
-    ready = log and problem is None and call.parts.readiness.accepting
-    store = await call.parts.store.answers()
+    log, problem = parts.shared.publisher.ready, parts.identity.problem
+    ready = log and problem is None and parts.shared.readiness.accepting
+    store = await parts.store.answers()
     body = Ready(ready=ready, log=log, store=store, reason=problem, files=watched.problems())
     return answer(body, status=200 if ready else 503)
 
 
-async def metrics(call: Call) -> web.Response:
+async def metrics(parts: OperationsParts, _call: Call) -> web.Response:
     """Every metric in Prometheus' text format, for operators."""
-    return _exposed(call.parts.telemetry.registry)
+    return _exposed(parts.shared.telemetry.registry)
 
 
-async def public_metrics(call: Call) -> web.Response:
+async def public_metrics(parts: OperationsParts, _call: Call) -> web.Response:
     """The metrics but for those of groups, which bear the names of all tenants' endpoints."""
-    return _exposed(_WithoutGroups(call.parts.telemetry.registry))
+    return _exposed(_WithoutGroups(parts.shared.telemetry.registry))
 
 
-async def openapi(call: Call) -> web.Response:
+async def openapi(parts: OperationsParts, _call: Call) -> web.Response:
     """The API's description, OpenAPI 3.1."""
-    return answer_text(call.parts.openapi)
+    return answer_text(parts.openapi)
 
 
-async def docs(_call: Call) -> web.Response:
+async def docs(_parts: OperationsParts, _call: Call) -> web.Response:
     """A page that shows the description."""
     return web.Response(
         body=DOCS, headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": DOCS_POLICY}

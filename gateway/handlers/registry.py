@@ -84,24 +84,24 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-async def list_subjects(_call: Call) -> web.Response:
+async def list_subjects(_parts: None, _call: Call) -> web.Response:
     """Every subject, named `<topic>-<full record name>` (TopicRecordNameStrategy)."""
     return _answer(list(_BY_SUBJECT))
 
 
-async def list_versions(call: Call) -> web.Response:
+async def list_versions(_parts: None, call: Call) -> web.Response:
     """The versions of a subject."""
-    return _of_subject(call.names[0], lambda entries: [entry.version for entry in entries])
+    return _of_subject(call.path["subject"], lambda entries: [entry.version for entry in entries])
 
 
-async def find_version(call: Call) -> web.Response:
+async def find_version(_parts: None, call: Call) -> web.Response:
     """The version of a subject that has this schema: a look-up, though it is a POST. Nothing is registered."""
     if call.request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedCoding(["identity"])
     body = await receive(call)
-    entries = _BY_SUBJECT.get(call.names[0])
+    entries = _BY_SUBJECT.get(call.path["subject"])
     if not entries:
-        return _no_subject(call.names[0])
+        return _no_subject(call.path["subject"])
     try:
         # Not msgspec: numbers with an exponent take it so long that 64 KiB would hold up everyone.
         schema = json.loads(msgspec.json.decode(body, type=SchemaOfId).schema)
@@ -111,47 +111,47 @@ async def find_version(call: Call) -> web.Response:
     return _answer(_registered(entry)) if entry else _mistake(404, NO_SCHEMA, "Schema not found")
 
 
-async def show_version(call: Call) -> web.Response:
+async def show_version(_parts: None, call: Call) -> web.Response:
     """One version of a subject, by its number or `latest`."""
     return _of_version(call, _registered)
 
 
-async def show_version_schema(call: Call) -> web.Response:
+async def show_version_schema(_parts: None, call: Call) -> web.Response:
     """The schema alone of one version of a subject."""
     return _of_version(call, lambda entry: entry.schema)
 
 
-async def show_schema(call: Call) -> web.Response:
+async def show_schema(_parts: None, call: Call) -> web.Response:
     """The schema that an id in a record's frame stands for; a `subject` parameter is ignored."""
-    return _of_id(call.names[0], lambda entry: SchemaOfId(schema=_text(entry.schema)))
+    return _of_id(call.path["id"], lambda entry: SchemaOfId(schema=_text(entry.schema)))
 
 
-async def list_schema_versions(call: Call) -> web.Response:
+async def list_schema_versions(_parts: None, call: Call) -> web.Response:
     """Where the schema of an id is listed."""
-    return _of_id(call.names[0], lambda entry: [SubjectVersion(subject=entry.subject, version=entry.version)])
+    return _of_id(call.path["id"], lambda entry: [SubjectVersion(subject=entry.subject, version=entry.version)])
 
 
-async def list_schema_subjects(call: Call) -> web.Response:
+async def list_schema_subjects(_parts: None, call: Call) -> web.Response:
     """The subjects that have the schema of an id."""
-    return _of_id(call.names[0], lambda entry: [entry.subject])
+    return _of_id(call.path["id"], lambda entry: [entry.subject])
 
 
-async def list_schema_types(_call: Call) -> web.Response:
+async def list_schema_types(_parts: None, _call: Call) -> web.Response:
     """The kinds of schemas: Avro alone."""
     return _answer(["AVRO"])
 
 
-async def show_compatibility(_call: Call) -> web.Response:
+async def show_compatibility(_parts: None, _call: Call) -> web.Response:
     """What every new version must be to its last."""
     return _answer(Compatibility())
 
 
-async def show_subject_compatibility(call: Call) -> web.Response:
+async def show_subject_compatibility(_parts: None, call: Call) -> web.Response:
     """The same, of a subject."""
-    return _of_subject(call.names[0], lambda _entries: Compatibility())
+    return _of_subject(call.path["subject"], lambda _entries: Compatibility())
 
 
-async def show_mode(_call: Call) -> web.Response:
+async def show_mode(_parts: None, _call: Call) -> web.Response:
     """Say that schemas cannot be registered here."""
     return _answer(Mode())
 
@@ -162,7 +162,7 @@ def _of_subject(subject: str, shown: Callable[[Sequence[Released]], object]) -> 
 
 
 def _of_version(call: Call, shown: Callable[[Released], object]) -> web.Response:
-    subject, version = call.names
+    subject, version = call.path["subject"], call.path["version"]
     entries = _BY_SUBJECT.get(subject)
     if not entries:
         return _no_subject(subject)

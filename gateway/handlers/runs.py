@@ -7,7 +7,6 @@ from gateway.body import read_body
 from gateway.context import Call
 from gateway.errors import LogUnavailable
 from gateway.handlers.answers import Accepted, RunPage, page, sequencing
-from gateway.handlers.waiting import read_wait, wait_past
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
 from gateway.judging.judge import judged
@@ -15,12 +14,13 @@ from gateway.judging.questions import FinalizationQuestion
 from gateway.paging import read_limit, read_time
 from gateway.queries.parameters import read_agent, read_run_cursor, read_status, run_cursor
 from gateway.queries.runs import RunFilter
+from gateway.runs.parts import RunParts
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import FINALIZED_PART, RunFinalized
 from schemas.runs.topics import PERSISTENCE
 
 
-async def list_runs(call: Call) -> web.Response:
+async def list_runs(parts: RunParts, call: Call) -> web.Response:
     """A page of the tenant's runs, the newest first."""
     query = call.request.query
     admitted = RunFilter(
@@ -30,45 +30,45 @@ async def list_runs(call: Call) -> web.Response:
         started_before=read_time(query, "to"),
     )
     after, limit = read_run_cursor(query), read_limit(query)
-    runs, more = await call.parts.store.runs(call.principal.tenant, admitted, after=after, limit=limit)
+    runs, more = await parts.store.runs(call.principal.tenant, admitted, after=after, limit=limit)
     return page(call.request, RunPage(runs=runs, next_cursor=run_cursor(runs[-1]) if more else None))
 
 
-async def show_run(call: Call) -> web.Response:
+async def show_run(parts: RunParts, call: Call) -> web.Response:
     """One run."""
-    run_id = check_run_id(call.run_id)
-    return answer(found(await call.parts.store.run(call.principal.tenant, run_id), "no such run"))
+    run_id = check_run_id(call.path["run_id"])
+    return answer(found(await parts.store.run(call.principal.tenant, run_id), "no such run"))
 
 
-async def show_trace(call: Call) -> web.Response:
+async def show_trace(parts: RunParts, call: Call) -> web.Response:
     """The trace record, once the run is finalized and its events are stored."""
-    run_id = check_run_id(call.run_id)
-    trace = await call.parts.store.trace(call.principal.tenant, run_id)
+    run_id = check_run_id(call.path["run_id"])
+    trace = await parts.store.trace(call.principal.tenant, run_id)
     return answer_text(found(trace, "no trace record: no such run, or it is not finalized and stored yet").encode())
 
 
-async def show_integrity(call: Call) -> web.Response:
+async def show_integrity(parts: RunParts, call: Call) -> web.Response:
     """Whether a run is whole: what of it is missing, repeated, rejected and signed."""
-    run_id = check_run_id(call.run_id)
-    home = _home_partition(call, run_id)
-    shown = await call.parts.store.integrity(call.principal.tenant, run_id, home_partition=home)
+    run_id = check_run_id(call.path["run_id"])
+    home = _home_partition(parts, run_id)
+    shown = await parts.store.integrity(call.principal.tenant, run_id, home_partition=home)
     return answer(found(shown, "no such run"))
 
 
-def _home_partition(call: Call, run_id: str) -> int | None:
+def _home_partition(parts: RunParts, run_id: str) -> int | None:
     """Return the partition that the run's key belongs in; None while Kafka does not say how many there are."""
     try:
-        count = len(call.parts.followers[PERSISTENCE.name].progress())
+        count = len(parts.shared.followers[PERSISTENCE.name].progress())
     except LogUnavailable:
         return None
     return partition_of(run_id.encode(), count) if count else None
 
 
-async def finalize_run(call: Call) -> web.Response:
+async def finalize_run(parts: RunParts, call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
-    run_id, follower = check_run_id(call.run_id), read_wait(call)
+    run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     question = FinalizationQuestion(body=await read_body(call))
-    body = await judged(question, call.credentials, otherwise=call.parts.judge)
+    body = await judged(question, call.credentials, otherwise=parts.shared.judge)
     record = RunFinalized(
         tenant=call.principal.tenant,
         run_id=run_id,
@@ -77,12 +77,12 @@ async def finalize_run(call: Call) -> web.Response:
         finalized_at=call.stamp.received_at,
     )
     sealed = seal(record, part=FINALIZED_PART, stamp=call.stamp)
-    taken = await call.parts.sequencer.close((record.tenant, run_id), body.status, sealed)
+    taken = await parts.sequencer.close((record.tenant, run_id), body.status, sealed)
     receipt = await taken.acknowledged()
     document = Accepted(
         status=taken.status,
         wal_id=receipt.wal_id,
         sequence=sequencing(taken),
-        waited=await wait_past(call, follower, receipt),
+        waited=await parts.waiting.past(follower, receipt),
     )
     return answer(document, status=202)

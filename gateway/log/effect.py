@@ -8,7 +8,7 @@ from msgspec import Meta
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a consumer group did with a record."""
+    """What a record came to."""
 
     outcome: Annotated[
         Literal[

@@ -15,9 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from deploy.cli.app import build
+from gateway.app import ROUTES
 from gateway.config import Settings
 from gateway.openapi import openapi_document
-from gateway.routes import ROUTES
 from processors.fanout.config import FanoutSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings

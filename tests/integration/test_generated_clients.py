@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from gateway.app import ROUTES
 from gateway.intake.bodies import BATCHES, MediaType
-from gateway.routes import ROUTES
 from tests.stack import RunningStack
 from tests.tools import need
 

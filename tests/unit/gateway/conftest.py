@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway.app import create_app
+from gateway.app import create_server, features
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
-from gateway.context import Readiness
+from gateway.feature import Readiness, Shared
 from gateway.intake.admission import Admission
 from gateway.intake.bodies import Body
 from gateway.judging.judge import Judge, ThreadJudge, judged
@@ -169,25 +169,28 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     throttle = Throttle(LimitSettings(), admission=Admission())
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
     identity = LogIdentity(log, store)
-    server = create_app(
+    shared = Shared(
         publisher=publisher,
         judge=ThreadJudge(),
         throttle=throttle,
-        sequencer=Sequencer(publisher=publisher, looks=looks, uploads=Uploads(storage)),
-        store=store,
-        pages=Pages(storage),
         log=log,
         followers={"persistence": follower},
-        endpoints={},
-        live=live,
-        identity=identity,
         credentials=credentials,
         clock=lambda: NOW,
         telemetry=telemetry,
         readiness=readiness,
         deadlines=deadlines,
-        connections_max=connections_max,
     )
+    api = features(
+        shared,
+        store=store,
+        sequencer=Sequencer(publisher=publisher, looks=looks, uploads=Uploads(storage)),
+        pages=Pages(storage),
+        live=live,
+        identity=identity,
+        endpoints={},
+    )
+    server = create_server(api, shared, connections_max=connections_max)
     runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
+from gateway.app import ROUTES
 from gateway.errors import StoreUnavailable
 from gateway.route import Route
-from gateway.routes import ROUTES
 from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests import builders

@@ -10,6 +10,7 @@ from aiohttp.base_protocol import BaseProtocol
 
 from gateway.body import receive
 from gateway.connections import DEADLINES
+from gateway.context import BodyLimits
 from gateway.errors import EventTooLarge, QueueFull
 from gateway.room import Room
 
@@ -24,8 +25,7 @@ class Sending:
         self.stream = StreamReader(protocol, limit=2**16, loop=loop)
         self.call: Any = SimpleNamespace(
             request=SimpleNamespace(content=self.stream, headers={}),
-            parts=SimpleNamespace(deadlines=DEADLINES, room=room),
-            body_bytes_max=bytes_max,
+            body=BodyLimits(bytes_max=bytes_max, deadline_s=DEADLINES.body_s, room=room),
         )
         self.received = asyncio.create_task(receive(self.call))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.app import ROUTES
 from gateway.openapi import openapi_document
-from gateway.routes import ROUTES
 from tests.tools import need
 
 PAGE = Path(__file__).parents[3] / "gateway" / "docs.html"

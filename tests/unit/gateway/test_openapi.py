@@ -10,11 +10,11 @@ from urllib.parse import urljoin
 import msgspec
 import pytest
 
+from gateway.app import ROUTES
 from gateway.errors import STATUS
 from gateway.intake.documents import EventBody
 from gateway.openapi import openapi_document
 from gateway.queries.traces import TraceView
-from gateway.routes import ROUTES
 from processors.runs.persistence.trace import StoredEvent, Trace
 from schemas.errors import ErrorCode
 from schemas.runs.rules import SEQ_MAX, event_faults

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import paging
+from gateway.app import ROUTES
 from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
 from gateway.intake.access import authenticate
 from gateway.intake.bodies import MediaType, media_type_of
@@ -28,7 +29,6 @@ from gateway.intake.documents import (
 )
 from gateway.queries.runs import RunPlace
 from gateway.router import Router
-from gateway.routes import ROUTES
 from gateway.trace import trace_id_of, traceparent_of
 from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid

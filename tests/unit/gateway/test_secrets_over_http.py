@@ -5,10 +5,10 @@ import json
 import pytest
 import structlog
 
+from gateway.app import ROUTES
 from gateway.errors import StoreUnavailable
 from gateway.queries.postgres import PostgresRunStore
 from gateway.route import Route
-from gateway.routes import ROUTES
 from processors.runs.persistence.store import EventStore
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
+from gateway.app import ROUTES
 from gateway.log.reader import Edges, LogRecord
 from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.queries.runs import EnvironmentView, EventView, RunView
 from gateway.route import Route
-from gateway.routes import ROUTES
 from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace

@@ -1,0 +1,1 @@
+"""Probes, metrics and the description of the API."""

@@ -1,0 +1,1 @@
+"""The read half of Confluent's Schema Registry API."""

@@ -1,0 +1,1 @@
+"""Runs over HTTP: sent, listed, shown, finalized."""

@@ -1,0 +1,165 @@
+"""The routes of runs."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from gateway.handlers import batches, environments, events, runs
+from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
+from gateway.intake.bodies import BATCHES
+from gateway.intake.documents import EventBody, FinalizationBody
+from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
+from gateway.queries.integrity import IntegrityView
+from gateway.queries.runs import EnvironmentView, RunView, Status
+from gateway.queries.traces import TraceView
+from gateway.refusals import FOLLOWS, READS, WRITES
+from gateway.route import Body, Parameter, Route
+from gateway.runs.parts import RunParts
+from gateway.waiting import WAIT_MAX_S
+from schemas.access.credentials import Right
+from schemas.errors import ErrorCode
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
+from schemas.runs.topics import DOMAIN
+
+BATCH_BYTES_MAX = 20 * 1024 * 1024
+FINALIZATION_BYTES_MAX = 4 * 1024
+
+# Of every deployment; an endpoint's group, such as evaluation.default, can be waited for by its name as well.
+NAMES = tuple(group.name for group in DOMAIN.groups)
+
+_WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
+_TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+_PAGE = (
+    Parameter(
+        name="limit",
+        type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+        description=f"Entries a page; {LIMIT_DEFAULT} by default",
+    ),
+    Parameter(name="cursor", type=str, description="next_cursor of the page before"),
+)
+
+_WAIT = (
+    Parameter(
+        name="wait",
+        type=Annotated[str, Meta(extra_json_schema={"enum": NAMES})],
+        description=f"Hold the answer until this group ({', '.join(NAMES)}, or evaluation.NAME of a webhook "
+        f"endpoint) has committed past the record, {WAIT_MAX_S:g} s at most; `waited` in the answer says "
+        "whether it has",
+    ),
+)
+
+ROUTES: tuple[Route[RunParts], ...] = (
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/events",
+        handler=events.accept_event,
+        answer=EventAccepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
+        query=_WAIT,
+        refusals=(*WRITES, *FOLLOWS, ErrorCode.SIGNATURE_INVALID, ErrorCode.STORE_UNAVAILABLE),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/events",
+        handler=events.list_events,
+        answer=EventPage,
+        right=Right.READ,
+        query=(
+            Parameter(name="type", type=_WORD, description="Only events of this type"),
+            Parameter(name="actor", type=_WORD, description="Only events of this actor"),
+            Parameter(
+                name="resolve",
+                type=bool,
+                description="true: show payloads that are kept in object storage too; `payload_problem` says where "
+                "one cannot be shown. By default payload is null there, and payload_ref names it",
+            ),
+            *_PAGE,
+        ),
+        refusals=(*READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/events/batch",
+        handler=batches.accept_batch,
+        answer=batches.BatchAnswer,
+        status=202,
+        also={207: "Not all of the events are in the log"},
+        right=Right.INGEST,
+        body=Body(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
+        query=_WAIT,
+        refusals=(*WRITES, ErrorCode.STORE_UNAVAILABLE),
+    ),
+    Route(
+        method="POST",
+        path="/api/runs/{run_id}/finalize",
+        handler=runs.finalize_run,
+        answer=Accepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
+        query=_WAIT,
+        refusals=(*WRITES, ErrorCode.IDEMPOTENCY_CONFLICT),
+    ),
+    Route(
+        method="PUT",
+        path="/api/runs/{run_id}/environment",
+        handler=environments.capture_environment,
+        answer=Accepted,
+        status=202,
+        right=Right.INGEST,
+        body=Body(type=dict[str, Any], bytes_max=ENVIRONMENT_BYTES_MAX),
+        query=_WAIT,
+        refusals=WRITES,
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/environment",
+        handler=environments.show_environment,
+        answer=EnvironmentView,
+        right=Right.READ,
+        refusals=(*READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/trace",
+        handler=runs.show_trace,
+        answer=TraceView,
+        right=Right.READ,
+        refusals=(*READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}/integrity",
+        handler=runs.show_integrity,
+        answer=IntegrityView,
+        right=Right.READ,
+        refusals=(*READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs/{run_id}",
+        handler=runs.show_run,
+        answer=RunView,
+        right=Right.READ,
+        refusals=(*READS, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/runs",
+        handler=runs.list_runs,
+        answer=RunPage,
+        right=Right.READ,
+        query=(
+            Parameter(
+                name="agent", type=Annotated[str, Meta(pattern=ID_PATTERN)], description="Only runs of this agent"
+            ),
+            Parameter(name="status", type=Status, description="Only runs of this status"),
+            Parameter(name="from", type=_TIME, description="Only runs started at this time (RFC 3339) or later"),
+            Parameter(name="to", type=_TIME, description="Only runs started before this time (RFC 3339)"),
+            *_PAGE,
+        ),
+        refusals=READS,
+    ),
+)
