@@ -14,11 +14,12 @@ import uvloop
 from aiohttp import web
 
 from gateway.app import create_server, features, management
+from gateway.body_worker import BODY_TASKS
+from gateway.child.process import ParserProcess
 from gateway.config import Settings
 from gateway.connections import DEADLINES, let_open
 from gateway.feature import Readiness, Shared
 from gateway.intake.admission import Admission
-from gateway.judging.process import JudgeProcess
 from gateway.lag import LagWatch
 from gateway.listening import Listener
 from gateway.live import LiveCursors
@@ -90,7 +91,7 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(store)
         await check_tables(store)
         await stack.enter_async_context(publisher)
-        judge = await stack.enter_async_context(JudgeProcess(telemetry))
+        parser = await stack.enter_async_context(ParserProcess(BODY_TASKS, telemetry))
         log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
         followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
@@ -108,7 +109,7 @@ async def serve(settings: Settings) -> None:
         )
         shared = Shared(
             publisher=publisher,
-            judge=judge,
+            parser=parser,
             throttle=throttle,
             log=log_reader,
             followers=followers,

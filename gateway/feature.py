@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from gateway.child.parsing import BodyParser
 from gateway.connections import Deadlines
 from gateway.context import Clock
-from gateway.judging.judge import Judge
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log
 from gateway.publisher import Publisher
@@ -30,7 +30,7 @@ class Shared:
     """What every feature may use."""
 
     publisher: Publisher
-    judge: Judge
+    parser: BodyParser
     throttle: Throttle
     log: Log
     followers: Mapping[str, GroupFollower]  # by group name

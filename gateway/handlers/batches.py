@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gateway.answering import answer
 from gateway.body import read_body
+from gateway.child.parsing import parse_body_currently
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused, problem_of
 from gateway.handlers.answers import Sequencing, Waited, WalId, limited, sequencing
@@ -17,8 +18,7 @@ from gateway.handlers.events import acknowledged, origin_of, take
 from gateway.intake.bodies import BATCHES
 from gateway.intake.documents import BATCH_EVENTS_MAX, check_run_id
 from gateway.intake.offers import Batch, Offer
-from gateway.judging.judge import judged_currently
-from gateway.judging.questions import BatchQuestion
+from gateway.runs.body_tasks import ParseBatch
 from gateway.runs.parts import RunParts
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
@@ -66,17 +66,17 @@ async def accept_batch(parts: RunParts, call: Call) -> web.Response:
     """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     parts.shared.throttle.turn_away(BATCH_EVENTS_MAX)
-    question = BatchQuestion(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
-    batch = await judged_currently(
-        question,
+    task = ParseBatch(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
+    batch = await parse_body_currently(
+        task,
         call.credentials,
         parts.shared.credentials,
-        otherwise=parts.shared.judge,
+        parser=parts.shared.parser,
         refuses=lambda found: found.refusal is not None and found.refusal.is_by_credentials,
     )
     charge, outcomes = await take(parts, call, run_id, batch.offers)
     told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)), charge)
-    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None, of_toon=question.body.is_toon)
+    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None, of_toon=task.body.is_toon)
     if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
         raise first
     places = [each.receipt for each in told if each.receipt is not None]

@@ -4,12 +4,12 @@ from aiohttp import web
 
 from gateway.answering import answer, found
 from gateway.body import read_body
+from gateway.child.parsing import parse_body
 from gateway.context import Call
 from gateway.handlers.answers import Accepted
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
-from gateway.judging.judge import judged
-from gateway.judging.questions import EnvironmentQuestion
+from gateway.runs.body_tasks import ParseEnvironment
 from gateway.runs.parts import RunParts
 from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 
@@ -17,8 +17,8 @@ from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 async def capture_environment(parts: RunParts, call: Call) -> web.Response:
     """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
-    question = EnvironmentQuestion(body=await read_body(call))
-    snapshot = await judged(question, call.credentials, otherwise=parts.shared.judge)
+    task = ParseEnvironment(body=await read_body(call))
+    snapshot = await parse_body(task, call.credentials, parser=parts.shared.parser)
     record = EnvironmentCaptured(
         tenant=call.principal.tenant,
         run_id=run_id,

@@ -8,16 +8,16 @@ from msgspec import UNSET, UnsetType
 
 from gateway.answering import answer, found
 from gateway.body import read_body
+from gateway.child.parsing import parse_body_currently
 from gateway.context import Call
 from gateway.errors import RETRYABLE, Refused
 from gateway.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
 from gateway.intake.documents import check_run_id
 from gateway.intake.offers import Offer, Origin
-from gateway.judging.judge import judged_currently
-from gateway.judging.questions import EventQuestion
 from gateway.paging import read_flag, read_limit, read_word
 from gateway.queries.parameters import read_seq_cursor, seq_cursor
 from gateway.queries.runs import EventFilter
+from gateway.runs.body_tasks import ParseEvent
 from gateway.runs.parts import RunParts
 from gateway.sequence.sequencer import Taken
 from gateway.throttle import Charge
@@ -28,8 +28,8 @@ async def accept_event(parts: RunParts, call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     parts.shared.throttle.turn_away(1)
-    question = EventQuestion(body=await read_body(call), origin=origin_of(call, run_id))
-    offer = await judged_currently(question, call.credentials, parts.shared.credentials, otherwise=parts.shared.judge)
+    task = ParseEvent(body=await read_body(call), origin=origin_of(call, run_id))
+    offer = await parse_body_currently(task, call.credentials, parts.shared.credentials, parser=parts.shared.parser)
     charge, (taken,) = await take(parts, call, run_id, [offer])
     if isinstance(taken, Refused):
         raise taken

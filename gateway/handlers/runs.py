@@ -4,16 +4,16 @@ from aiohttp import web
 
 from gateway.answering import answer, answer_text, found
 from gateway.body import read_body
+from gateway.child.parsing import parse_body
 from gateway.context import Call
 from gateway.errors import LogUnavailable
 from gateway.handlers.answers import Accepted, RunPage, page, sequencing
 from gateway.intake.documents import check_run_id
 from gateway.intake.records import seal
-from gateway.judging.judge import judged
-from gateway.judging.questions import FinalizationQuestion
 from gateway.paging import read_limit, read_time
 from gateway.queries.parameters import read_agent, read_run_cursor, read_status, run_cursor
 from gateway.queries.runs import RunFilter
+from gateway.runs.body_tasks import ParseFinalization
 from gateway.runs.parts import RunParts
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import FINALIZED_PART, RunFinalized
@@ -67,8 +67,8 @@ def _home_partition(parts: RunParts, run_id: str) -> int | None:
 async def finalize_run(parts: RunParts, call: Call) -> web.Response:
     """Close a run; what follows in the log is rejected. Authorised by the key alone."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
-    question = FinalizationQuestion(body=await read_body(call))
-    body = await judged(question, call.credentials, otherwise=parts.shared.judge)
+    task = ParseFinalization(body=await read_body(call))
+    body = await parse_body(task, call.credentials, parser=parts.shared.parser)
     record = RunFinalized(
         tenant=call.principal.tenant,
         run_id=run_id,

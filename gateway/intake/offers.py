@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.child.refusals import Refusal
 from gateway.errors import Refused
 from gateway.intake.access import check_signature, speaker
 from gateway.intake.bodies import LINES, MediaType
 from gateway.intake.documents import parse_event, split_lines, split_list
 from gateway.intake.records import Outgoing, Stamp, seal
-from gateway.intake.refusals import Refusal
 from gateway.objects.uploads import Upload
 from schemas.access.credentials import Credentials, Principal
 from schemas.errors import Invalid

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_server, features
+from gateway.child.parsing import BodyParser, ThreadParser, parse_body
 from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.feature import Readiness, Shared
 from gateway.intake.admission import Admission
 from gateway.intake.bodies import Body
-from gateway.judging.judge import Judge, ThreadJudge, judged
 from gateway.live import LiveCursors
 from gateway.log.followers import GroupFollower
 from gateway.log.identity import LogIdentity
@@ -95,18 +95,18 @@ async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A question of a test's own: the verdict is what *call* makes of the text."""
+    """A task of a test's own: the result is what *call* makes of the text."""
 
     body: Body
     call: Callable[[bytes], Any]
 
-    def verdict(self, text: bytes, _credentials: Credentials) -> Any:
+    def result(self, text: bytes, _credentials: Credentials) -> Any:
         return self.call(text)
 
 
-async def made_of(body: Body, call: Callable[[bytes], Any], *, otherwise: Judge | None = None) -> Any:
-    """What *call* makes of *body*, where the gateway would judge it."""
-    return await judged(Applied(body, call), builders.credentials(), otherwise=otherwise or ThreadJudge())
+async def made_of(body: Body, call: Callable[[bytes], Any], *, parser: BodyParser | None = None) -> Any:
+    """What *call* makes of *body*, where the gateway would parse it."""
+    return await parse_body(Applied(body, call), builders.credentials(), parser=parser or ThreadParser())
 
 
 def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", meta: str = "{}") -> EventView:
@@ -171,7 +171,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     identity = LogIdentity(log, store)
     shared = Shared(
         publisher=publisher,
-        judge=ThreadJudge(),
+        parser=ThreadParser(),
         throttle=throttle,
         log=log,
         followers={"persistence": follower},

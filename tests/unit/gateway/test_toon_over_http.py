@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import toon_format
 
+from gateway.child.parsing import TOON_WAITING_MAX, ThreadParser
 from gateway.errors import QueueFull
 from gateway.intake.bodies import TOON_SMALL_BYTES_MAX, Body, MediaType
 from gateway.intake.codings import Coding
 from gateway.intake.toon import VALUES_MAX
-from gateway.judging.judge import TOON_WAITING_MAX, ThreadJudge
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
@@ -139,7 +139,7 @@ async def test_only_small_toon_is_translated_on_the_loop(bytes_count: int) -> No
 
 async def test_large_toon_beyond_what_may_wait_is_to_be_sent_again() -> None:
     """The others are judged; the answer for the rest is 429, and afterwards there is room again."""
-    body, judge = _padded(TOON_SMALL_BYTES_MAX + 1), ThreadJudge()
+    body, judge = _padded(TOON_SMALL_BYTES_MAX + 1), ThreadParser()
 
     async def outcome() -> Any:
         try:

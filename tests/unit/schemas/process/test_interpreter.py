@@ -15,13 +15,13 @@ subprocess.run(module_command("schemas.started", "x"), env=module_environment(),
 """
 JUDGES = """
 import asyncio
-from gateway.judging.process import JudgeProcess
+from gateway.child.process import ParserProcess
 from schemas.process.telemetry import OF_GATEWAY
 from schemas.process.telemetry import Telemetry
 
 async def main():
-    async with JudgeProcess(Telemetry(OF_GATEWAY)) as judge:
-        await judge._process.wait()
+    async with ParserProcess({}, Telemetry(OF_GATEWAY)) as parser:
+        await parser._process.wait()
 
 asyncio.run(main())
 """
@@ -51,6 +51,6 @@ def test_the_new_process_runs_the_code_of_the_one_that_starts_it(tmp_path: Path)
 
 def test_the_process_that_parses_bodies_is_the_gateways_own(tmp_path: Path) -> None:
     checkout = copied(tmp_path, "schemas", "gateway")
-    (checkout / "gateway/judging/__main__.py").write_text("import pathlib; pathlib.Path('started').touch()")
+    (checkout / "gateway/body_worker.py").write_text("import pathlib; pathlib.Path('started').touch()")
     output(checkout, JUDGES)
     assert (checkout / "started").exists()

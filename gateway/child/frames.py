@@ -1,9 +1,8 @@
 """
-What the gateway and its judging process tell each other, over the latter's standard input and output.
+The messages between the gateway and its body parser, over the latter's standard input and output.
 
-Each frame is a head (length of what follows, number of the question, kind) and a value in MessagePack. The gateway
-tells the credentials in force before the first question that they hold for, and again when they change; answers come
-in any order.
+Each frame is a head (length of what follows, number of the task, kind) and a value in MessagePack. The gateway sends
+the credentials in force before the first task that they are for, and again when they change; results come in any order.
 """
 
 import struct
@@ -14,17 +13,17 @@ from typing import NamedTuple
 import msgspec
 
 HEAD = struct.Struct(">IIB")
-NUMBERS = 2**32  # questions are numbered anew after so many
+NUMBERS = 2**32  # tasks are numbered from 0 again after so many
 
 _ENCODER = msgspec.msgpack.Encoder()
 
 
 class Kind(IntEnum):
-    """What a frame is."""
+    """The content of a frame."""
 
     CREDENTIALS = 0
-    QUESTION = 1
-    VERDICT = 2
+    TASK = 1
+    RESULT = 2
     REFUSAL = 3
 
 
@@ -37,13 +36,13 @@ class Frame(NamedTuple):
 
 
 def frame(kind: Kind, value: msgspec.Struct, *, number: int = 0) -> bytes:
-    """The bytes of one frame."""
+    """Return the bytes of one frame."""
     encoded = _ENCODER.encode(value)
     return HEAD.pack(len(encoded), number, kind) + encoded
 
 
 async def read_frame(reader: StreamReader) -> Frame | None:
-    """The next frame; None: the other end is gone."""
+    """Return the next frame; None if the other end is gone."""
     try:
         length, number, kind = HEAD.unpack(await reader.readexactly(HEAD.size))
         return Frame(number, Kind(kind), await reader.readexactly(length))

@@ -1,0 +1,1 @@
+"""Bodies too large for the event loop, parsed in a child process."""

@@ -1,1 +1,0 @@
-"""Bodies too large for the event loop, judged in a process of their own."""
