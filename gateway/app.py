@@ -23,6 +23,7 @@ from gateway.receipts.survey import Survey
 from gateway.registry import routes as registry
 from gateway.route import Route
 from gateway.runs import routes as runs
+from gateway.runs.effects import effect_finders
 from gateway.runs.parts import RunParts
 from gateway.sequence.sequencer import Sequencer
 from gateway.status import routes as status
@@ -54,7 +55,10 @@ def features(
     )
     receipts = Receipts(
         log=shared.log,
-        effects=Effects(log=shared.log, store=store, credentials=shared.credentials, endpoints=views),
+        effects=Effects(
+            log=shared.log,
+            finders=effect_finders(store, views, shared.credentials),
+        ),
         endpoints=views,
         followers=shared.followers,
         clock=shared.clock,

@@ -11,9 +11,10 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import LogUnavailable
+from gateway.log.effect import EXPIRED, NOTHING_KNOWN
 from gateway.log.followers import GroupFollower
 from gateway.log.reader import Log, LogRecord, Look
-from gateway.receipts.effects import EXPIRED, NOTHING_KNOWN, OF_ROWS, Effects
+from gateway.receipts.effects import OF_ROWS, Effects
 from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.records import describe, may_see
 from gateway.receipts.views import GroupReceipt, LogView, RecordView, State, WalReceipt

@@ -17,6 +17,7 @@ from gateway.receipts.endpoints import EndpointViews
 from gateway.receipts.receipts import Receipts
 from gateway.receipts.records import describe
 from gateway.receipts.views import WalReceipt
+from gateway.runs.effects import effect_finders
 from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
@@ -79,9 +80,9 @@ async def receipt_of(
             log=memory,
             effects=Effects(
                 log=memory,
-                store=store or MemoryRunStore(builders.TENANT),
-                credentials=InForce(builders.credentials()),
-                endpoints=views,
+                finders=effect_finders(
+                    store or MemoryRunStore(builders.TENANT), views, InForce(builders.credentials())
+                ),
             ),
             endpoints=views,
             followers={group.name: follower},
@@ -317,9 +318,7 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
 
     effects = Effects(
         log=Meanwhile(),
-        store=MemoryRunStore(builders.TENANT),
-        credentials=InForce(builders.credentials()),
-        endpoints=EndpointViews({}),
+        finders=effect_finders(MemoryRunStore(builders.TENANT), EndpointViews({}), InForce(builders.credentials())),
     )
     follower: Any = SimpleNamespace(group=group, progress=lambda topic: committed[topic])
     view = describe(record())
