@@ -1,17 +1,17 @@
 """The effects of the groups of runs: rows of persistence, webhooks of evaluation."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from gateway.log.effect import EXPIRED, NOTHING_KNOWN, Effect, EffectFinder
 from gateway.log.reader import LogRecord
 from gateway.queries.runs import RecordIdentity, RunStore
-from gateway.receipts.endpoints import EndpointViews
 from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.topics import Group
 from schemas.runs.codec import RUN_CODEC
-from schemas.runs.records import EnvironmentCaptured, RunEvent
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.runs.topics import EVALUATION, PERSISTENCE, endpoint_of
 from schemas.runs.validity import check_record_now
 
@@ -19,8 +19,18 @@ _NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"
 _BEGAN_BEHIND = "the endpoint began behind it; a replay sends it"
 
 
+class Endpoints(Protocol):
+    """The port to what the webhook endpoints ask for."""
+
+    def want(self, endpoint: str | None, record: RunRecord) -> bool:
+        """True if *endpoint* asks for *record*, as it is set up now, or may, as far as is known."""
+
+    def began_behind(self, endpoint: str | None, place: RecordPlace) -> bool:
+        """True if *place* is known to precede the one where the group of *endpoint* began."""
+
+
 def effect_finders(
-    store: RunStore, endpoints: EndpointViews, credentials: CurrentCredentials
+    store: RunStore, endpoints: Endpoints, credentials: CurrentCredentials
 ) -> Mapping[str, EffectFinder]:
     """Return the finders of the groups of runs, by the name of the group or of its family."""
     return {
@@ -52,7 +62,7 @@ class EvaluationEffects:
     where that began.
     """
 
-    def __init__(self, endpoints: EndpointViews, credentials: CurrentCredentials) -> None:
+    def __init__(self, endpoints: Endpoints, credentials: CurrentCredentials) -> None:
         self._endpoints = endpoints
         self._credentials = credentials
 
