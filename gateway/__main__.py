@@ -15,29 +15,29 @@ from aiohttp import web
 
 from gateway.app import create_server, features, management
 from gateway.body_worker import BODY_TASKS
-from gateway.child.process import ParserProcess
 from gateway.config import Settings
-from gateway.connections import DEADLINES, let_open
-from gateway.feature import Readiness, Shared
-from gateway.intake.admission import Admission
-from gateway.lag import LagWatch
-from gateway.listening import Listener
-from gateway.live import LiveCursors
-from gateway.log.endpoints import EndpointStates
-from gateway.log.groups import Groups
-from gateway.log.identity import LogIdentity
-from gateway.log.reader import LogReader
-from gateway.log.tail import TailReader
+from gateway.http.child.process import ParserProcess
+from gateway.http.connections import DEADLINES, let_open
+from gateway.http.feature import Readiness, Shared
+from gateway.http.listening import Listener
+from gateway.http.live import LiveCursors
+from gateway.kafka.groups import Groups
+from gateway.kafka.identity import LogIdentity
+from gateway.kafka.lag import LagWatch
+from gateway.kafka.publisher import ConfluentPublisher
+from gateway.kafka.reader import LogReader
+from gateway.limits.throttle import Throttle
 from gateway.objects.measured import MeasuredStorage
-from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
-from gateway.publisher import ConfluentPublisher
-from gateway.queries.postgres import PostgresRunStore
-from gateway.sequence.looks import Looks
-from gateway.sequence.sequencer import Sequencer
+from gateway.runs.pages import Pages
+from gateway.runs.postgres import PostgresRunStore
+from gateway.runs.sequence.looks import Looks
+from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.sequence.tail_reader import TailReader
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
-from gateway.throttle import Throttle
+from gateway.status.endpoint_states import EndpointStates
 from schemas.access.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
+from schemas.pacing.admission import Admission
 from schemas.process.logs import log_as_json
 from schemas.process.settings import SettingsInvalid, effective, load
 from schemas.process.telemetry import OF_GATEWAY, Telemetry

@@ -6,29 +6,29 @@ from typing import Any
 
 from aiohttp import web, web_response
 
-from gateway.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
-from gateway.edge import Edge
-from gateway.feature import Feature, Shared
-from gateway.handlers.operations import OperationsParts
-from gateway.live import LiveCursors
-from gateway.log.identity import LogIdentity
-from gateway.objects.pages import Pages
-from gateway.openapi import openapi_document
+from gateway.http.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
+from gateway.http.edge import Edge
+from gateway.http.feature import Feature, Shared
+from gateway.http.live import LiveCursors
+from gateway.http.openapi import openapi_document
+from gateway.http.routes import Route
+from gateway.http.waiting import Waiting
+from gateway.kafka.identity import LogIdentity
 from gateway.operations import routes as operations
-from gateway.queries.runs import RunStore
-from gateway.receipts.effects import Effects
-from gateway.receipts.endpoints import EndpointViews
-from gateway.receipts.receipts import Receipts
-from gateway.receipts.survey import Survey
+from gateway.operations.handlers import OperationsParts
 from gateway.registry import routes as registry
-from gateway.route import Route
 from gateway.runs import routes as runs
 from gateway.runs.effects import effect_finders
+from gateway.runs.pages import Pages
 from gateway.runs.parts import RunParts
-from gateway.sequence.sequencer import Sequencer
+from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.store import RunStore
 from gateway.status import routes as status
+from gateway.status.effects import Effects
+from gateway.status.endpoints import EndpointViews
 from gateway.status.parts import StatusParts
-from gateway.waiting import Waiting
+from gateway.status.receipts import Receipts
+from gateway.status.survey import Survey
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 

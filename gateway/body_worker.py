@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 import structlog
 
-from gateway.child.frames import Frame, Kind, frame, read_frame
-from gateway.child.parsing import ThreadParser, parse_body
-from gateway.child.refusals import Refusal
-from gateway.runs import body_tasks as runs
+from gateway.http.child.frames import Frame, Kind, frame, read_frame
+from gateway.http.child.parsing import ThreadParser, parse_body
+from gateway.http.child.refusals import Refusal
+from gateway.runs.parsing import tasks as runs
 from schemas.access.credentials import Credentials
 from schemas.process.logs import log_as_json
 

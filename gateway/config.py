@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gateway.connections import CONNECTIONS_MAX, DEADLINES
-from gateway.throttle import LimitSettings
+from gateway.http.connections import CONNECTIONS_MAX, DEADLINES
+from gateway.limits.throttle import LimitSettings
 from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
 
 

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaException
 
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
-from gateway.queries.postgres import PostgresRunStore, TablesNotMigrated
+from gateway.runs.postgres import PostgresRunStore, TablesNotMigrated
 from schemas.kafka import lookups
 from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS

@@ -5,14 +5,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.intake.offers import Candidate
-from gateway.intake.records import Outgoing
-from gateway.log.effect import Effect
-from gateway.log.reader import Edges, LogRecord, Look, Membership, Search
+from gateway.kafka.effect import Effect
+from gateway.kafka.publisher import Reported
+from gateway.kafka.reader import Edges, LogRecord, Look, Membership, Search
+from gateway.kafka.records import Outgoing
 from gateway.objects.storage import Damaged
-from gateway.publisher import Reported
-from gateway.queries.integrity import IntegrityView
-from gateway.queries.runs import (
+from gateway.runs.integrity import IntegrityView
+from gateway.runs.parsing.offers import Candidate
+from gateway.runs.sequence.memory import Known, RunKey
+from gateway.runs.sequence.tail import PartitionTail
+from gateway.runs.store import (
     EnvironmentView,
     EventFilter,
     EventView,
@@ -21,8 +23,6 @@ from gateway.queries.runs import (
     RunPlace,
     RunView,
 )
-from gateway.sequence.memory import Known, RunKey
-from gateway.sequence.tail import PartitionTail
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
 from schemas.kafka.places import Partition, RecordPlace

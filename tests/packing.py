@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import brotli
 
-from gateway.intake.codings import Coding
+from gateway.http.codings import Coding
 
 if sys.version_info >= (3, 14):
     from compression import zstd

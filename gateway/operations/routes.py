@@ -7,9 +7,9 @@ probe that fails for one would take the gateway out of service.
 
 from typing import Any
 
-from gateway.handlers import operations
-from gateway.handlers.operations import OperationsParts
-from gateway.route import Handler, Route
+from gateway.http.routes import Handler, Route
+from gateway.operations import handlers as operations
+from gateway.operations.handlers import OperationsParts
 from schemas.errors import ErrorCode
 
 _PROBES = (

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.handlers import registry
-from gateway.intake.bodies import MediaType
-from gateway.route import Body, Handler, Route
+from gateway.http.bodies import MediaType
+from gateway.http.routes import Body, Handler, Route
+from gateway.registry import handlers as registry
 from schemas.errors import ErrorCode
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from gateway.log.effect import EXPIRED, NOTHING_KNOWN, Effect, EffectFinder
-from gateway.log.reader import LogRecord
-from gateway.queries.runs import RecordIdentity, RunStore
+from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN, Effect, EffectFinder
+from gateway.kafka.reader import LogRecord
+from gateway.runs.store import RecordIdentity, RunStore
 from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
 from schemas.kafka.places import RecordPlace

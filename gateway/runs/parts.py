@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from gateway.feature import Shared
-from gateway.live import LiveCursors
-from gateway.objects.pages import Pages
-from gateway.queries.runs import RunStore
-from gateway.sequence.sequencer import Sequencer
-from gateway.waiting import Waiting
+from gateway.http.feature import Shared
+from gateway.http.live import LiveCursors
+from gateway.http.waiting import Waiting
+from gateway.runs.pages import Pages
+from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.store import RunStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

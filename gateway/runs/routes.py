@@ -4,18 +4,18 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from gateway.handlers import batches, environments, events, runs
-from gateway.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
-from gateway.intake.bodies import BATCHES
-from gateway.intake.documents import EventBody, FinalizationBody
-from gateway.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
-from gateway.queries.integrity import IntegrityView
-from gateway.queries.runs import EnvironmentView, RunView, Status
-from gateway.queries.traces import TraceView
-from gateway.refusals import FOLLOWS, READS, WRITES
-from gateway.route import Body, Parameter, Route
+from gateway.http.bodies import BATCHES
+from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
+from gateway.http.refusals import FOLLOWS, READS, WRITES
+from gateway.http.routes import Body, Parameter, Route
+from gateway.http.waiting import WAIT_MAX_S
+from gateway.runs.handlers import batches, environments, events, runs
+from gateway.runs.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
+from gateway.runs.integrity import IntegrityView
+from gateway.runs.parsing.bodies import EventBody, FinalizationBody
 from gateway.runs.parts import RunParts
-from gateway.waiting import WAIT_MAX_S
+from gateway.runs.store import EnvironmentView, RunView, Status
+from gateway.runs.traces import TraceView
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN

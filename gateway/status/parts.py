@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gateway.receipts.receipts import Receipts
-from gateway.receipts.survey import Survey
+from gateway.status.receipts import Receipts
+from gateway.status.survey import Survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

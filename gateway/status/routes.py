@@ -1,10 +1,10 @@
 """The routes of receipts and of the status."""
 
-from gateway.handlers import wal
-from gateway.receipts.views import WalReceipt, WalStatus
-from gateway.refusals import LOOKS_INTO_LOG
-from gateway.route import Route
+from gateway.http.refusals import LOOKS_INTO_LOG
+from gateway.http.routes import Route
+from gateway.status import handlers as wal
 from gateway.status.parts import StatusParts
+from gateway.status.views import WalReceipt, WalStatus
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 

@@ -16,15 +16,15 @@ import pytest
 import uvloop
 
 from gateway.body_worker import BODY_TASKS
-from gateway.child.parsing import BodyParser, ThreadParser
-from gateway.child.process import RESTART_AFTER_S, ParserProcess
 from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
-from gateway.intake.bodies import Body, MediaType
-from gateway.intake.codings import Coding
-from gateway.intake.documents import FinalizationBody
-from gateway.intake.offers import Origin
-from gateway.intake.records import Stamp
-from gateway.runs.body_tasks import (
+from gateway.http.bodies import Body, MediaType
+from gateway.http.child.parsing import BodyParser, ThreadParser
+from gateway.http.child.process import RESTART_AFTER_S, ParserProcess
+from gateway.http.codings import Coding
+from gateway.kafka.records import Stamp
+from gateway.runs.parsing.bodies import FinalizationBody
+from gateway.runs.parsing.offers import Origin
+from gateway.runs.parsing.tasks import (
     AnyTask,
     ParseBatch,
     ParseEnvironment,
@@ -225,7 +225,7 @@ def test_a_process_that_answers_no_more_is_ended_and_its_gateway_leaves_nothing_
 ) -> None:
     """However far the loop has got with it; uvloop cannot be closed while a process is not waited for."""
     silent = (sys.executable, "-c", "import os, time; os.closerange(1, 1_000); time.sleep(60)")
-    monkeypatch.setattr("gateway.child.process.COMMAND", silent)
+    monkeypatch.setattr("gateway.http.child.process.COMMAND", silent)
 
     def await_silence(pid: int | None) -> None:
         while os.path.lexists(f"/proc/{pid}/fd/1"):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from gateway.intake.records import Outgoing
-from gateway.publisher import ConfluentPublisher, Publisher
+from gateway.kafka.publisher import ConfluentPublisher, Publisher
+from gateway.kafka.records import Outgoing
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS

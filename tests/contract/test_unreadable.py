@@ -14,10 +14,10 @@ from confluent_kafka import Producer
 from deploy.log.reading import Edge, records
 from deploy.log.showing import show
 from gateway.errors import LogUnavailable
-from gateway.log.reader import LogReader
-from gateway.log.tail import TailReader
-from gateway.sequence.memory import Known
-from gateway.sequence.tail import PartitionTail
+from gateway.kafka.reader import LogReader
+from gateway.runs.sequence.memory import Known
+from gateway.runs.sequence.tail import PartitionTail
+from gateway.runs.sequence.tail_reader import TailReader
 from processors.fanout.log import KafkaLog
 from processors.runtime.errors import Transient
 from schemas.kafka.clients import ANSWER_BYTES_MAX

@@ -16,8 +16,8 @@ from time import sleep
 from typing import Any
 
 from gateway import __main__ as gateway_main
-from gateway import publisher
-from gateway.intake import offers
+from gateway.kafka import publisher
+from gateway.runs.parsing import offers
 from processors import __main__ as processors_main
 from processors.runs.persistence import agent, finalization, process, store
 from processors.runs.persistence.trace import StoredEvent, Trace

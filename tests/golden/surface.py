@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from deploy.cli.app import build
 from gateway.app import ROUTES
 from gateway.config import Settings
-from gateway.openapi import openapi_document
+from gateway.http.openapi import openapi_document
 from processors.fanout.config import FanoutSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings

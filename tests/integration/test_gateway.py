@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.local.services import ENGINE
-from gateway.queries.runs import PAGE_BYTES_MAX
+from gateway.runs.store import PAGE_BYTES_MAX
 from schemas.runs.signature import sign_event
 from tests import builders
 from tests.stack import RunningStack, wait_until

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.app import ROUTES
-from gateway.intake.bodies import BATCHES, MediaType
+from gateway.http.bodies import BATCHES, MediaType
 from tests.stack import RunningStack
 from tests.tools import need
 

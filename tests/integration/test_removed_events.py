@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from gateway.queries.postgres import PostgresRunStore
+from gateway.runs.postgres import PostgresRunStore
 from processors.runs.persistence.store import Writing
 from processors.runs.retention.policy import parse_retention
 from processors.runs.retention.rules import Passed

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 
-from gateway.log.tail import TailReader
-from gateway.sequence.memory import Known
-from gateway.sequence.tail import PartitionTail
+from gateway.runs.sequence.memory import Known
+from gateway.runs.sequence.tail import PartitionTail
+from gateway.runs.sequence.tail_reader import TailReader
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from tests.builders import TENANT
 from tests.faults.records import good, new_run, produce
@@ -19,7 +19,7 @@ READ_S = 30.0  # the second that a read has may be too little on a busy machine
 
 @pytest.fixture
 async def reader(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TailReader]:
-    monkeypatch.setattr("gateway.log.tail.READ_S", READ_S)
+    monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_S", READ_S)
     async with TailReader(stack.addresses.kafka) as opened:
         yield opened
 

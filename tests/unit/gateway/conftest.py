@@ -12,23 +12,23 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_server, features
-from gateway.child.parsing import BodyParser, ThreadParser, parse_body
-from gateway.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
-from gateway.feature import Readiness, Shared
-from gateway.intake.admission import Admission
-from gateway.intake.bodies import Body
-from gateway.live import LiveCursors
-from gateway.log.followers import GroupFollower
-from gateway.log.identity import LogIdentity
-from gateway.log.reader import Edges
+from gateway.http.bodies import Body
+from gateway.http.child.parsing import BodyParser, ThreadParser, parse_body
+from gateway.http.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
+from gateway.http.feature import Readiness, Shared
+from gateway.http.live import LiveCursors
+from gateway.kafka.followers import GroupFollower
+from gateway.kafka.identity import LogIdentity
+from gateway.kafka.reader import Edges
+from gateway.limits.throttle import LimitSettings, Throttle
 from gateway.objects.measured import MeasuredStorage
-from gateway.objects.pages import Pages
 from gateway.objects.uploads import Uploads
-from gateway.queries.runs import EventView, RunView
-from gateway.sequence.looks import Looks
-from gateway.sequence.sequencer import Sequencer
-from gateway.throttle import LimitSettings, Throttle
+from gateway.runs.pages import Pages
+from gateway.runs.sequence.looks import Looks
+from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.store import EventView, RunView
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
 from tests import builders

@@ -5,7 +5,7 @@ import pytest
 
 from gateway.app import ROUTES
 from gateway.errors import StoreUnavailable
-from gateway.route import Route
+from gateway.http.routes import Route
 from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests import builders

@@ -9,10 +9,10 @@ import pytest
 import toon_format
 
 from gateway.errors import LogUnavailable, QueueFull
-from gateway.handlers.batches import _told_of_all
-from gateway.intake.documents import BATCH_EVENTS_MAX, COMMAS_MAX
-from gateway.intake.limits import Limits
-from gateway.throttle import Charge
+from gateway.limits.limits import Limits
+from gateway.limits.throttle import Charge
+from gateway.runs.handlers.batches import _told_of_all
+from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, COMMAS_MAX
 from schemas.kafka.places import RecordPlace
 from tests import builders
 from tests.unit.gateway.conftest import Served

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.app import ROUTES
-from gateway.openapi import openapi_document
+from gateway.http.openapi import openapi_document
 from tests.tools import need
 
 PAGE = Path(__file__).parents[3] / "gateway" / "docs.html"

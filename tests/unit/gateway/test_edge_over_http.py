@@ -14,11 +14,11 @@ import structlog
 from yarl import URL
 
 from gateway.app import ROUTES
-from gateway.connections import IDLE_GRACE_S, UNMATCHED, Deadlines
-from gateway.edge import CLIENT_GONE
-from gateway.parameters import FAULTS_MAX
+from gateway.http.connections import IDLE_GRACE_S, UNMATCHED, Deadlines
+from gateway.http.edge import CLIENT_GONE
+from gateway.http.parameters import FAULTS_MAX
+from gateway.http.routes import Route
 from gateway.registry.routes import ROUTES as REGISTRY
-from gateway.route import Route
 from schemas.access.credentials import Right
 from schemas.process.telemetry import HTTP_REQUESTS
 from tests import builders

@@ -11,9 +11,9 @@ from io import BytesIO
 
 import pytest
 
-from gateway.intake.bodies import SMALL_BYTES_MAX, TOON_SMALL_BYTES_MAX, Body, MediaType
-from gateway.intake.documents import parse_event
-from gateway.intake.plain_body import read_plain
+from gateway.http.bodies import SMALL_BYTES_MAX, TOON_SMALL_BYTES_MAX, Body, MediaType
+from gateway.runs.parsing.bodies import parse_event
+from gateway.runs.parsing.plain_body import read_plain
 from schemas import strictjson
 from schemas.errors import Invalid
 from schemas.runs.rules import EVENT_BYTES_MAX

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ObjectsUnavailable
-from gateway.queries.runs import PAGE_BYTES_MAX, EventView
+from gateway.runs.store import PAGE_BYTES_MAX, EventView
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.objects import references

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.errors import EventTooLarge, LogUnavailable
-from gateway.throttle import LimitSettings
+from gateway.limits.throttle import LimitSettings
 from tests import builders
 from tests.fakes import RecordingDelivery
 from tests.unit.gateway.conftest import Served

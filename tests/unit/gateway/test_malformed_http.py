@@ -7,7 +7,7 @@ import re
 import pytest
 import structlog
 
-from gateway.connections import UNMATCHED, Deadlines
+from gateway.http.connections import UNMATCHED, Deadlines
 from schemas.process.telemetry import HTTP_REQUESTS
 from tests import builders
 from tests.unit.gateway.conftest import Served, connected

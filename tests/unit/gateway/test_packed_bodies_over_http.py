@@ -8,8 +8,8 @@ import time
 import pytest
 
 from gateway.errors import EventTooLarge
-from gateway.intake.bodies import SMALL_BYTES_MAX, Body, MediaType
-from gateway.intake.codings import Coding
+from gateway.http.bodies import SMALL_BYTES_MAX, Body, MediaType
+from gateway.http.codings import Coding
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent
 from schemas.runs.rules import EVENT_BYTES_MAX

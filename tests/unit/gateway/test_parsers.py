@@ -12,13 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import paging
 from gateway.app import ROUTES
 from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
-from gateway.intake.access import authenticate
-from gateway.intake.bodies import MediaType, media_type_of
-from gateway.intake.codings import Coding, coding_of
-from gateway.intake.documents import (
+from gateway.http import paging
+from gateway.http.access import authenticate
+from gateway.http.bodies import MediaType, media_type_of
+from gateway.http.codings import Coding, coding_of
+from gateway.http.router import Router
+from gateway.http.trace import trace_id_of, traceparent_of
+from gateway.runs.parsing.bodies import (
     BATCH_EVENTS_MAX,
     _split_long_list,
     parse_environment,
@@ -27,9 +29,7 @@ from gateway.intake.documents import (
     split_lines,
     split_list,
 )
-from gateway.queries.runs import RunPlace
-from gateway.router import Router
-from gateway.trace import trace_id_of, traceparent_of
+from gateway.runs.store import RunPlace
 from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid
 from schemas.strictjson import NotJson

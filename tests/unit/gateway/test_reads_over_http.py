@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from yarl import URL
 
-from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
-from gateway.queries.runs import EnvironmentView, EventFilter, EventView, RunFilter, RunView
+from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
+from gateway.runs.store import EnvironmentView, EventFilter, EventView, RunFilter, RunView
 from schemas.kafka import cursors
 from tests import builders
 from tests.unit.gateway.conftest import NOW, Served, event_view, run_view

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.errors import LogUnavailable
-from gateway.log.reader import Edges, LogRecord
+from gateway.kafka.reader import Edges, LogRecord
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace
 from tests import builders

@@ -7,8 +7,8 @@ import structlog
 
 from gateway.app import ROUTES
 from gateway.errors import StoreUnavailable
-from gateway.queries.postgres import PostgresRunStore
-from gateway.route import Route
+from gateway.http.routes import Route
+from gateway.runs.postgres import PostgresRunStore
 from processors.runs.persistence.store import EventStore
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid

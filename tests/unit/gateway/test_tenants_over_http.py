@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from gateway.app import ROUTES
-from gateway.log.reader import Edges, LogRecord
-from gateway.queries.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
-from gateway.queries.runs import EnvironmentView, EventView, RunView
-from gateway.route import Route
+from gateway.http.routes import Route
+from gateway.kafka.reader import Edges, LogRecord
+from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
+from gateway.runs.store import EnvironmentView, EventView, RunView
 from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace

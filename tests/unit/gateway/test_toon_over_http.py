@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import toon_format
 
-from gateway.child.parsing import TOON_WAITING_MAX, ThreadParser
 from gateway.errors import QueueFull
-from gateway.intake.bodies import TOON_SMALL_BYTES_MAX, Body, MediaType
-from gateway.intake.codings import Coding
-from gateway.intake.toon import VALUES_MAX
+from gateway.http.bodies import TOON_SMALL_BYTES_MAX, Body, MediaType
+from gateway.http.child.parsing import TOON_WAITING_MAX, ThreadParser
+from gateway.http.codings import Coding
+from gateway.http.toon import VALUES_MAX
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus

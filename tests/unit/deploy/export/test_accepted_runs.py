@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from deploy.export.gateway import EventShown, RunShown
 from deploy.export.verify import Verified, verify
 from deploy.export.write import export
-from gateway.intake.documents import parse_event
-from gateway.queries.integrity import integrity_view
+from gateway.runs.integrity import integrity_view
+from gateway.runs.parsing.bodies import parse_event
 from processors.runs.persistence.trace import StoredEvent, Trace
 from schemas.errors import Invalid
 from schemas.runs.records import RunEvent

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.client.bounds import JITTER, Bounds
-from gateway.intake.limits import WINDOW_S
+from gateway.limits.limits import WINDOW_S
 
 BOUNDS = Bounds(pause_first_s=0.1, pause_max_s=5.0)
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.client import Run, TidegateClient, traced
 from gateway.errors import LogUnavailable, QueueFull
-from gateway.throttle import LimitSettings
+from gateway.limits.throttle import LimitSettings
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
 from tests.builders import SECRET

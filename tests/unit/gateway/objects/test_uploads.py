@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from gateway.errors import ObjectsUnavailable, QueueFull
-from gateway.intake.offers import Upload, set_apart
 from gateway.objects.uploads import UPLOADS_MAX, Uploads
+from gateway.runs.parsing.offers import Upload, set_apart
 from schemas.objects.references import INLINE_BYTES_MAX
 from tests import builders
 from tests.fakes import MemoryObjects

@@ -15,7 +15,7 @@ subprocess.run(module_command("schemas.started", "x"), env=module_environment(),
 """
 JUDGES = """
 import asyncio
-from gateway.child.process import ParserProcess
+from gateway.http.child.process import ParserProcess
 from schemas.process.telemetry import OF_GATEWAY
 from schemas.process.telemetry import Telemetry
 

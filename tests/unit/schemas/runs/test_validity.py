@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.intake.documents import parse_event
+from gateway.runs.parsing.bodies import parse_event
 from schemas.catalogue import CODEC
 from schemas.errors import Invalid, Poison, Reason, Rejection
 from schemas.runs.records import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus

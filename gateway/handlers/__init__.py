@@ -1,1 +1,0 @@
-"""The HTTP functions, one file per resource."""

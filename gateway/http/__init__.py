@@ -1,0 +1,1 @@
+"""HTTP: connections, routes, bodies, answers; what every feature is served with."""

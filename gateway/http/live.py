@@ -1,0 +1,54 @@
+"""
+Where a page of events is to be followed on: the cursor that opens a websocket without a hole behind the page.
+
+It is taken before the page is read: what persistence has committed past then, the page shows or never will. That is up
+to a second old, so the websocket may show the last events of the page again. Why not the place of the run's last event
+in the store: a replay stores events of places that persistence has yet to come to, and what lies between would be
+missed. Trace records are followed from an end of their topic that was seen before, which is as safe.
+"""
+
+from contextlib import suppress
+
+from gateway.errors import LogUnavailable, QueueFull
+from gateway.kafka.followers import GroupFollower
+from gateway.kafka.looking import Looking
+from gateway.kafka.reader import Log
+from schemas.kafka import cursors
+from schemas.kafka.partitioner import partition_of
+from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
+
+
+class LiveCursors(Looking):
+    """Makes cursors from what it has looked up; an async context manager."""
+
+    def __init__(self, *, log: Log, persistence: GroupFollower) -> None:
+        """Know nothing before the first look."""
+        self._log = log
+        self._persistence = persistence
+        self._ids: tuple[str, str] | None = None  # of the events, of the traces
+        self._trace_ends: dict[int, int] = {}
+
+    def cursor(self, tenant: str, run_id: str) -> str | None:
+        """The cursor of a run's websocket, for a page that is read after this; None while the log does not tell."""
+        if self._ids is None:
+            return None
+        try:
+            progress = self._persistence.progress()
+        except LogUnavailable:
+            return None
+        if not progress or not self._trace_ends:
+            return None
+        events = partition_of(run_id.encode(), len(progress))
+        traces = partition_of(trace_key(tenant, run_id), len(self._trace_ends))
+        of_events, of_traces = self._ids
+        return cursors.encode(
+            {of_events: {events: progress[events].committed or 0}, of_traces: {traces: self._trace_ends[traces]}}
+        )
+
+    async def look(self) -> None:
+        """Look once; where the log does not answer, what was seen last is still true."""
+        with suppress(LogUnavailable, QueueFull):
+            events, traces = await self._log.topic_id(RUN_EVENTS.name), await self._log.topic_id(RUN_TRACES.name)
+            edges = await self._log.edges(RUN_TRACES.name)
+            self._ids = None if events is None or traces is None else (events, traces)
+            self._trace_ends = {partition: each.end for partition, each in edges.items()}

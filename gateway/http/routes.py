@@ -1,0 +1,61 @@
+"""A route: one method of one path, with all that the router, the edge and the OpenAPI document need."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from aiohttp import web
+
+from gateway.http.bodies import DOCUMENTS
+from gateway.http.call import Call
+from schemas.access.credentials import Right
+from schemas.errors import ErrorCode
+
+P = TypeVar("P")
+
+Handler = Callable[[P, Call], Awaitable[web.StreamResponse]]
+"""Answers a call with the parts of its feature."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a route takes."""
+
+    type: Any
+    bytes_max: int
+    media_types: tuple[str, ...] = DOCUMENTS
+    packed: bool = True  # whether it may be, by Content-Encoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One query parameter."""
+
+    name: str
+    type: Any
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Route(Generic[P]):
+    """One method of one path. Its handler's docstring is its summary."""
+
+    method: str
+    path: str  # without the trailing slash, which is always optional
+    handler: Handler[P]
+    answer: Any  # type of the answer's body
+    status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
+    right: Right | None = None  # None: no key is needed
+    body: Body | None = None
+    query: tuple[Parameter, ...] = ()
+    ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
+    refusals: tuple[ErrorCode, ...] = ()
+    media_type: str = "application/json"  # of the answer
+    mistakes: Mapping[int, str] = field(default_factory=dict)  # errors in a form of the route's own: status, and when
+    mistake: Any = None  # the type of that form
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names in the path, in order: ("run_id",)."""
+        return tuple(segment[1:-1] for segment in self.path.split("/") if segment.startswith("{"))

@@ -1,0 +1,63 @@
+"""`?wait=GROUP`: an answer held until the group has committed past the record, so that one reads one's own write."""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import UNSET, UnsetType
+
+from gateway.errors import BadQuery, LogUnavailable, QueueFull
+from gateway.http.call import Call
+from gateway.kafka.followers import GroupFollower
+from gateway.kafka.reader import Log
+from schemas.access.credentials import Principal
+from schemas.errors import Fault
+from schemas.kafka.places import RecordPlace
+from schemas.kafka.topics import Group
+
+WAIT_MAX_S = 10.0
+
+
+class Waiting:
+    """Waits for consumer groups."""
+
+    def __init__(
+        self, followers: Mapping[str, GroupFollower], *, log: Log, is_seen: Callable[[Group, Principal], bool]
+    ) -> None:
+        """Ask *followers*, by group name, of the groups that a caller may see (*is_seen*)."""
+        self._followers = followers
+        self._log = log
+        self._is_seen = is_seen
+
+    def read(self, call: Call) -> GroupFollower | None:
+        """
+        Return who follows the group that `?wait` names; None where nobody waits. Called before anything is published.
+
+        Raises:
+            BadQuery: there is no such group, or the caller may not see it.
+        """
+        if not call.request.query_string or (name := call.request.query.get("wait")) is None:
+            return None
+        seen = {
+            group: follower
+            for group, follower in self._followers.items()
+            if self._is_seen(follower.group, call.principal)
+        }
+        if name not in seen:
+            detail = f"wait must be one of {', '.join(seen)}"
+            raise BadQuery([Fault(pointer="", detail=detail, parameter="wait")])
+        return seen[name]
+
+    async def past(self, follower: GroupFollower | None, place: RecordPlace) -> bool | UnsetType:
+        """
+        Return True if the group has committed past *place* within `WAIT_MAX_S`; unset where nobody waits.
+
+        A position that has outlived its log, and so may lie beyond what was written just now, does not count.
+        """
+        if follower is None:
+            return UNSET
+        if not await follower.wait_past(place, timeout_s=WAIT_MAX_S):
+            return False
+        try:
+            position = follower.progress()[place.partition].position
+            return not await self._log.faults(place.topic, {place.partition: position})
+        except (LogUnavailable, QueueFull):
+            return False

@@ -1,1 +1,0 @@
-"""Pure decisions about what comes in: who sends it, what it is, whether it is valid."""

@@ -1,0 +1,65 @@
+"""What a consumer group did with a record, and the port by which a domain says it."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from gateway.kafka.reader import LogRecord
+from schemas.access.credentials import Principal
+from schemas.kafka.places import RecordPlace
+from schemas.kafka.topics import Group
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a record came to."""
+
+    outcome: Annotated[
+        Literal[
+            "stored",
+            "duplicate",
+            "replaced",
+            "rejected",
+            "delivered",
+            "filtered",
+            "deferred",
+            "dead_lettered",
+            "unknown",
+        ],
+        Meta(
+            description="replaced: stored, until a later capture took its place; filtered: the endpoint does not ask "
+            "for it, or began behind it; deferred: it failed, and is tried again at `due_at`; "
+            "unknown: `detail` says why"
+        ),
+    ]
+    reason: str | None = None
+    detail: str | None = None
+    in_place_of: Annotated[
+        str | None, Meta(description="The wal_id that counts instead: the first of duplicates, a later capture")
+    ] = None
+    dead_letter: Annotated[str | None, Meta(description="The place of its dead letter")] = None
+    at: datetime | None = None
+    due_at: Annotated[datetime | None, Meta(description="When what is deferred is tried again")] = None
+
+
+NOTHING_KNOWN = Effect(
+    outcome="unknown",
+    detail="neither in the store nor among the dead letters from its time on: retention may have removed it",
+)
+EXPIRED = Effect(outcome="unknown", detail="the record has expired, and was not put aside from its time on")
+
+
+class EffectFinder(Protocol):
+    """The port to a domain's effects, of a group or of a family of groups."""
+
+    async def stored(self, place: RecordPlace, record: LogRecord | None, principal: Principal) -> Effect | None:
+        """
+        Return what the store has of a record; None if it has nothing, or the group stores nothing.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
+    def presumed(self, group: Group, place: RecordPlace, record: LogRecord | None) -> Effect:
+        """Return the effect on a record that is neither stored nor put aside; None for *record*: it has expired."""

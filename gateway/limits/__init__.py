@@ -1,0 +1,1 @@
+"""How much is accepted of whom, and how fast."""

@@ -1,1 +1,0 @@
-"""Reads from the tables that persistence writes; the only place in the gateway that knows psycopg."""

@@ -1,1 +1,0 @@
-"""What became of a record, and how the log and its groups are doing: put together from the log and the store."""

@@ -1,0 +1,96 @@
+"""Answers: their types, and their bytes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.http.answers import answer
+from gateway.limits.limits import rate_limit, rate_limit_policy
+from gateway.limits.throttle import Charge
+from gateway.runs.sequence.sequencer import Taken
+from gateway.runs.store import EventView, RunView
+
+WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
+Waited = Annotated[bool, Meta(description="With ?wait: whether the group has committed past the record")]
+Status = Annotated[
+    Literal["accepted", "duplicate"],
+    Meta(description="duplicate: it was in the log before, and wal_id is the first one's place"),
+]
+Sequencing = Annotated[
+    Literal["unverified"],
+    Meta(description="Present where what the log holds of the run could not be told in time; persistence judges"),
+]
+Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
+
+LiveCursor = Annotated[
+    str | None,
+    Meta(
+        description="Where the run's websocket follows on, without a hole: that of the first page, read on to the "
+        "last; the websocket may show again what the pages showed. Null while the log does not answer"
+    ),
+]
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The record is in the log."""
+
+    status: Status = "accepted"
+    wal_id: WalId
+    sequence: Sequencing | UnsetType = UNSET
+    waited: Waited | UnsetType = UNSET
+
+
+class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The event is in the log."""
+
+    status: Status
+    wal_id: WalId
+    seq: int
+    sequence: Sequencing | UnsetType = UNSET
+    waited: Waited | UnsetType = UNSET
+
+
+class RunPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the tenant's runs, the newest first."""
+
+    runs: Sequence[RunView]
+    next_cursor: Cursor
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of a run's events, by seq."""
+
+    events: Sequence[EventView]
+    next_cursor: Cursor
+    live_cursor: LiveCursor
+    events_removed_at: Annotated[
+        datetime | UnsetType,
+        Meta(description="When retention removed events of the run: on an empty page, and before a gap"),
+    ] = UNSET
+
+
+def limited(response: web.Response, charge: Charge) -> web.Response:
+    """Say in *response* how much is left of the limits, if there are any."""
+    if (quota := charge.tightest) is not None:
+        response.headers["RateLimit"] = rate_limit(quota)
+        response.headers["RateLimit-Policy"] = rate_limit_policy(quota)
+    return response
+
+
+def sequencing(taken: Taken) -> Sequencing | UnsetType:
+    """What an answer says of how *taken* was judged."""
+    return UNSET if taken.verified else "unverified"
+
+
+def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Response:
+    """Answer with a page; `Link` (RFC 8288) names the next one."""
+    response = answer(document)
+    if document.next_cursor is not None:
+        # Relative to the URL that was asked for, whatever path prefix a proxy has put before ours.
+        target = request.rel_url.update_query(cursor=document.next_cursor)
+        response.headers["Link"] = f'<?{target.raw_query_string}>; rel="next"'
+    return response

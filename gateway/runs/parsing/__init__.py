@@ -1,0 +1,1 @@
+"""Bodies to events, each with its record."""

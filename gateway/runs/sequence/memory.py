@@ -1,0 +1,199 @@
+"""
+What the gateway remembers of one run, and what it therefore says to the next event. Pure.
+
+It is a cache of the log. Other gateways and direct producers write as well, so memory may lag behind: what follows
+the head as remembered is taken at once (persistence is the judge in any case), but nothing is refused, and no seq below
+the head is taken, before the log itself was looked at.
+"""
+
+from enum import Enum, auto
+from itertools import chain
+
+import msgspec
+
+from gateway.errors import IdempotencyConflict, LogUnavailable, Refused, RunClosed, SequenceError
+from gateway.kafka.publisher import Delivery
+from gateway.runs.parsing.offers import Candidate
+from schemas.kafka.places import RecordPlace
+from schemas.runs.records import RunStatus
+
+RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant only
+
+REMEMBERED_MAX = 16  # acknowledged events of a run; whatever is older is in the log
+
+
+class Sent(msgspec.Struct, kw_only=True):
+    """A record of the run: in the log, or on its way, and then `delivery` says what becomes of it."""
+
+    delivery: Delivery | None = None
+    receipt: RecordPlace | None = None
+
+    async def acknowledged(self) -> RecordPlace:
+        """The record's place. Raises as `Delivery.acknowledged`."""
+        if self.receipt is None and self.delivery is not None:
+            return await self.delivery.acknowledged()
+        assert self.receipt is not None
+        return self.receipt
+
+
+class Entry(Sent, kw_only=True):
+    """An event of the run."""
+
+    sha256: bytes
+    idempotency_key: str | None
+
+
+class Closing(Sent, kw_only=True):
+    """How the run was closed, and by which record."""
+
+    status: RunStatus
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log and the store hold of a run, as far as some events asked about bear on it."""
+
+    head: int = 0  # the highest seq
+    entries: dict[int, Entry] = {}  # by seq
+    closing: Closing | None = None
+    seen_to: int = 0  # the offset in the run's partition below which this is complete
+    removed: bool = False  # retention has removed events of the run: the store does not show them
+
+
+class Unlooked(Enum):
+    """Why nothing is known from a look at the log."""
+
+    NOT_YET = auto()
+    IN_VAIN = auto()  # the log or the store did not answer in time
+
+
+class Verdict(Enum):
+    """What to do with an event that is neither repeated nor refused."""
+
+    TAKE = auto()
+    LOOK = auto()  # at the log, and judge again
+
+
+class Run:
+    """One run as it is remembered."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.closing: Closing | None = None
+        self.verified = False  # whether the log was looked at since there last was a reason to doubt
+        self.in_flight: dict[int, Entry] = {}
+        self.users = 0  # requests that judge by it now
+        self._logged = 0  # the highest seq known to be in the log
+        self._sent = 0  # the highest of `in_flight`
+        self._remembered: dict[int, Entry] = {}  # the oldest acknowledged first
+
+    @property
+    def head(self) -> int:
+        """The highest seq that is in the log or on its way."""
+        return max(self._logged, self._sent)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it can be forgotten: nothing is on its way, and nobody judges by it."""
+        closing = self.closing is not None and self.closing.receipt is None
+        return not (self.users or self.in_flight or closing)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether something on its way may be written or not."""
+        # Patience ends in the order in which records were sent: where the oldest is not overdue, none is.
+        oldest = next(iter(self.in_flight.values()), None)
+        on_its_way = (oldest, self.closing)
+        return any(each is not None and each.delivery is not None and each.delivery.overdue for each in on_its_way)
+
+    def may_go_on_with(self, event: Candidate) -> bool:
+        """Whether *event* is the next one, as far as is remembered."""
+        return self.verified and self.closing is None and event.seq == self.head + 1
+
+    def find(self, event: Candidate, looked: Known | Unlooked) -> Entry | None:
+        """The entry that *event* repeats or collides with: of its seq, or else of its idempotency key."""
+        # What was looked up goes before what is remembered: another gateway's record may have come before ours.
+        known = looked.entries if isinstance(looked, Known) else {}
+        entry = self.in_flight.get(event.seq) or known.get(event.seq) or self._remembered.get(event.seq)
+        if entry is None and event.idempotency_key is not None:
+            entries = chain(self.in_flight.values(), known.values(), self._remembered.values())
+            entry = next((each for each in entries if each.idempotency_key == event.idempotency_key), None)
+        return entry
+
+    def learn(self, known: Known) -> None:
+        """Take over what the log and the store hold of the run as a whole; what is on its way stays."""
+        self._logged = max(self._logged, known.head)
+        if known.closing is not None and (self.closing is None or self.closing.receipt is not None):
+            self.closing = known.closing
+        self.verified = True
+
+    def sent(self, seq: int, entry: Entry) -> None:
+        """Note that *entry* is on its way."""
+        self.in_flight[seq] = entry
+        self._sent = max(self._sent, seq)
+
+    def reported(self, seq: int, receipt: RecordPlace | None) -> None:
+        """Note the fate of what was on its way as *seq*; None: it is not in the log, as far as is known."""
+        entry = self.in_flight.pop(seq)
+        if seq == self._sent:
+            self._sent = max(self.in_flight, default=0)
+        if receipt is None:
+            self.verified = False
+            return
+        entry.receipt, entry.delivery = receipt, None
+        self._logged = max(self._logged, seq)
+        self._remembered[seq] = entry
+        if len(self._remembered) > REMEMBERED_MAX:
+            del self._remembered[next(iter(self._remembered))]
+
+    def closing_reported(self, receipt: RecordPlace | None) -> None:
+        """Note the fate of the finalization that was on its way."""
+        if receipt is None:
+            self.closing, self.verified = None, False
+        elif self.closing is not None:
+            self.closing.receipt, self.closing.delivery = receipt, None
+
+
+def judge(run: Run, event: Candidate, looked: Known | Unlooked) -> Verdict | Entry | Closing | Refused:
+    """
+    What *event* is to *run*: to be taken, or to be looked up first, or refused, or what it meets.
+
+    An `Entry` of the same content is what it repeats. Of other content, or a `Closing`, it is still on its way: whether
+    it stands in the event's way is known when it is acknowledged.
+    """
+    entry = run.find(event, looked)
+    if entry is not None and (entry.sha256 == event.sha256 or entry.receipt is None):
+        return entry
+    if run.in_doubt:
+        return LogUnavailable("an earlier event of the run is not acknowledged yet; nothing was written")
+    if looked is Unlooked.IN_VAIN:
+        return Verdict.TAKE
+    if entry is not None and (verdict := _judge_remembered(entry, event, looked)) is not None:
+        return verdict
+    if looked is Unlooked.NOT_YET and not run.may_go_on_with(event):
+        return Verdict.LOOK
+    return _judge_new(run, event)
+
+
+def _judge_remembered(entry: Entry, event: Candidate, looked: Known | Unlooked) -> Verdict | Refused | None:
+    """Judge *event*, in whose way stands acknowledged *entry* of other content; None if that is no part of the run."""
+    if not isinstance(looked, Known):
+        # Remembered is not proven: ours may have come second, and the one before it may have this content.
+        return Verdict.LOOK
+    if entry in looked.entries.values() or looked.removed:
+        return conflict(event)
+    assert entry.receipt is not None
+    # What a look reached and did not show is rejected by persistence.
+    return Verdict.LOOK if entry.receipt.offset >= looked.seen_to else None
+
+
+def conflict(event: Candidate) -> IdempotencyConflict:
+    """Return the refusal of *event*, whose number or key is taken."""
+    return IdempotencyConflict(f"seq {event.seq} or its idempotency key is in the log with other content")
+
+
+def _judge_new(run: Run, event: Candidate) -> Verdict | Closing | Refused:
+    if run.closing is not None:
+        return RunClosed(f"the run was finalized as {run.closing.status}") if run.closing.receipt else run.closing
+    if event.seq > run.head + 1:
+        return SequenceError(expected_seq=run.head + 1, seq=event.seq)
+    return Verdict.TAKE  # the next one, or one that is missing below the head

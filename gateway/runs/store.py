@@ -1,0 +1,154 @@
+"""What can be read of runs: the port and its views. JSON that came from outside is handed on as the text it was."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.kafka.effect import Effect
+from gateway.runs.integrity import IntegrityView
+from gateway.runs.parsing.offers import Candidate
+from gateway.runs.sequence.memory import Known, RunKey
+from schemas.kafka.places import RecordPlace
+
+PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that passes it
+
+Status = Literal["open", "succeeded", "failed", "cancelled", "abandoned"]
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    run_id: str
+    agent_id: str | None
+    status: Status
+    event_count: int
+    last_seq: int
+    declared_event_count: int | None
+    started_at: datetime
+    updated_at: datetime
+    finalized_at: datetime | None
+    events_removed_at: Annotated[
+        datetime | None, Meta(description="When retention last removed events of it; null: it did not")
+    ] = None
+    events_removed_count: Annotated[int, Meta(description="How many of the removed events are not stored again")] = 0
+
+    @property
+    def is_removed(self) -> bool:
+        """True if retention removed events that are not stored again."""
+        return self.events_removed_count > 0
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored event; payload and meta are the JSON that was sent, numbers untouched."""
+
+    seq: int
+    t: str
+    actor: str
+    type: str
+    agent_id: str
+    payload: Annotated[msgspec.Raw, Meta(description="As it was sent; with payload_ref null unless ?resolve=true")]
+    payload_ref: Annotated[msgspec.Raw, Meta(description="Where a payload too large for the log is kept, or null")]
+    payload_problem: (
+        Annotated[Literal["missing", "damaged"], Meta(description="With ?resolve: why payload is still null")]
+        | UnsetType
+    ) = UNSET
+    meta: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+    event_sha256: str
+    wal_id: str
+    received_at: datetime
+    stored_at: datetime
+
+
+class EnvironmentView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run ran in."""
+
+    run_id: str
+    environment: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+    environment_sha256: str
+    wal_id: str
+    captured_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list; None admits all."""
+
+    agent: str | None = None
+    status: str | None = None
+    started_from: datetime | None = None
+    started_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events of a run to list; None admits all."""
+
+    type: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """The place of a run in the list: where the next page goes on."""
+
+    started_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordIdentity:
+    """What a record at some place is, as far as the log tells; None of all where it has expired."""
+
+    run_id: str | None = None
+    event_sha256: bytes | None = None  # of an event
+    environment: bool = False
+
+
+class RunStore(Protocol):
+    """
+    Reads of one tenant's runs. Each call is one consistent look.
+
+    Every method raises StoreUnavailable when Postgres is away, slow, or not migrated: answer 503.
+    """
+
+    async def answers(self) -> bool:
+        """True if Postgres answered within the last second, or does so now; takes at most half of one."""
+
+    async def runs(
+        self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
+    ) -> tuple[Sequence[RunView], bool]:
+        """At most *limit* runs, the newest first, and whether more follow."""
+
+    async def run(self, tenant: str, run_id: str) -> RunView | None:
+        """One run; None if the tenant has no such run."""
+
+    async def events(
+        self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
+    ) -> tuple[Sequence[EventView], bool]:
+        """At most *limit* events by seq, fewer where they are large, and whether more follow."""
+
+    async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
+        """The newest environment captured; None if there is none."""
+
+    async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
+        """
+        Return what is stored of the run and what is not, or None if the tenant has no record of it.
+
+        *home_partition* is the one that the run's key belongs in; None if that is not known.
+        """
+
+    async def trace(self, tenant: str, run_id: str) -> str | None:
+        """The trace record's JSON text; None until the run is finalized and stored."""
+
+    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+        """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
+
+    async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
+        """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
+
+    async def topic_id(self, topic: str) -> str | None:
+        """The id that Kafka had given *topic* when its first record was stored; None if none was."""

@@ -1,0 +1,140 @@
+"""
+The receipt of one record: whether the log has it, and what each group made of it.
+
+The committed offset is read before the effect: what a group has committed past, its effect shows.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from gateway.errors import LogUnavailable
+from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN
+from gateway.kafka.followers import GroupFollower
+from gateway.kafka.reader import Log, LogRecord, Look
+from gateway.status.effects import OF_ROWS, Effects
+from gateway.status.endpoints import EndpointViews
+from gateway.status.records import describe, may_see
+from gateway.status.views import GroupReceipt, LogView, RecordView, State, WalReceipt
+from schemas.access.credentials import Principal
+from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
+from schemas.kafka.places import RecordPlace
+from schemas.kafka.positions import EXPLANATIONS
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, endpoint_of
+
+
+class Receipts:
+    """Makes receipts."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        effects: Effects,
+        endpoints: EndpointViews,
+        followers: Mapping[str, GroupFollower],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Look into *log*; *followers*, by group name, know how far each group is, and *effects* what it did."""
+        self._log = log
+        self._effects = effects
+        self._endpoints = endpoints
+        self._followers = followers
+        self._clock = clock
+
+    async def find(self, place: RecordPlace, principal: Principal) -> WalReceipt | None:
+        """
+        What became of the record at *place*; None if the principal's tenant has none there.
+
+        An expired record bears no tenant any more: it is the tenant's if the store or a dead letter says so.
+
+        Raises:
+            QueueFull, LogUnavailable: see `Log`. That the store is away is said in the receipt.
+        """
+        look = await self._log.look(place)
+        if look is None:
+            return None
+        record = None if look.record is None else describe(look.record)
+        if record is not None and not may_see(principal, record):
+            return None
+        if record is not None and look.record is not None:
+            record = self._placed(record, look.record)
+        groups = [
+            await self._group(follower, place, look.record, record, principal)
+            for follower in list(self._followers.values())
+            if follower.group.source.name == place.topic
+            and self._endpoints.are_seen(endpoint_of(follower.group), principal)
+        ]
+        if record is None and all(group.effect in (NOTHING_KNOWN, EXPIRED) for group in groups):
+            return None
+        return WalReceipt(
+            wal_id=place.wal_id,
+            log=await self._log_view(place, look),
+            record=record,
+            groups=groups,
+        )
+
+    async def _log_view(self, place: RecordPlace, look: Look) -> LogView:
+        state: Literal["present", "expired", "undecided"] = "expired" if look.record is None else "present"
+        detail = None
+        if look.undecided:
+            state, found = "undecided", await self._log.open_transaction(place.topic, place.partition)
+            if found is not None:
+                first = await self._log.look(RecordPlace(place.topic, place.partition, found.first_offset))
+                begun_at = first.record.written_at if first is not None and first.record is not None else None
+                since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
+                detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
+        return LogView(state=state, first_offset=look.edges.first, end_offset=look.edges.end, detail=detail)
+
+    def _placed(self, view: RecordView, record: LogRecord) -> RecordView:
+        """Add to *view* where the record's key belongs."""
+        if record.place.topic != RUN_EVENTS.name or record.key is None or len(record.key) > KEY_BYTES_MAX:
+            return view
+        try:
+            count = len(self._followers[PERSISTENCE.name].progress())
+        except (KeyError, LogUnavailable):
+            return view
+        if not count:
+            return view
+        expected = partition_of(record.key, count)
+        return msgspec.structs.replace(view, wrong_partition=expected != record.place.partition, key_partition=expected)
+
+    async def _group(
+        self,
+        follower: GroupFollower,
+        place: RecordPlace,
+        raw: LogRecord | None,
+        record: RecordView | None,
+        principal: Principal,
+    ) -> GroupReceipt:
+        progress = follower.progress()[place.partition]
+        faults = await self._log.faults(place.topic, {place.partition: progress.position})
+        fault = faults.get(place.partition)
+        state = _state(place, progress.committed, expired=record is None)
+        effect = None
+        if state == "done" or fault is not None:
+            effect = await self._effects.find(follower, place, raw, record, principal)
+        if fault is not None:
+            # The position says nothing, but a row of this very record does.
+            state = "done" if effect is not None and effect.outcome in OF_ROWS else "displaced"
+        waits_since = record.written_at if record is not None and state == "waiting" else None
+        return GroupReceipt(
+            group=follower.group.name,
+            state=state,
+            committed=progress.committed,
+            records_ahead=place.offset - (progress.committed or 0) if state == "waiting" else None,
+            waiting_s=None if waits_since is None else max(0.0, (self._clock() - waits_since).total_seconds()),
+            last_progress_at=progress.moved_at,
+            effect=effect if state == "done" else None,
+            problem=EXPLANATIONS[fault] if fault is not None and state == "displaced" else None,
+        )
+
+
+def _state(place: RecordPlace, committed: int | None, *, expired: bool) -> State:
+    if committed is None:
+        return "not_started"
+    if committed > place.offset:
+        return "done"
+    return "missed" if expired else "waiting"
