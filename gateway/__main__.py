@@ -20,7 +20,6 @@ from gateway.http.child.process import ParserProcess
 from gateway.http.connections import DEADLINES, let_open
 from gateway.http.feature import Readiness, Shared
 from gateway.http.listening import Listener
-from gateway.http.live import LiveCursors
 from gateway.kafka.groups import Groups
 from gateway.kafka.identity import LogIdentity
 from gateway.kafka.lag import LagWatch
@@ -29,6 +28,7 @@ from gateway.kafka.reader import LogReader
 from gateway.limits.throttle import Throttle
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.uploads import Uploads
+from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.postgres import PostgresRunStore
 from gateway.runs.sequence.looks import Looks
@@ -37,11 +37,12 @@ from gateway.runs.sequence.tail_reader import TailReader
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
 from gateway.status.endpoint_states import EndpointStates
 from schemas.access.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
+from schemas.catalogue import GROUPS, groups_among
 from schemas.pacing.admission import Admission
 from schemas.process.logs import log_as_json
 from schemas.process.settings import SettingsInvalid, effective, load
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
-from schemas.runs.topics import PERSISTENCE
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 IN_FLIGHT_WAIT_S = 15.0
@@ -82,7 +83,7 @@ async def serve(settings: Settings) -> None:
         )
     credentials = FileCredentials(CredentialsFile(settings.credentials.path))
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
-    publisher = ConfluentPublisher(settings.kafka.bootstrap, telemetry=telemetry)
+    publisher = ConfluentPublisher(settings.kafka.bootstrap, topic=RUN_EVENTS.name, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
     objects = MeasuredStorage(open_objects(settings.objects.location), telemetry)
     # Blocks, so on a thread.
@@ -93,10 +94,11 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(publisher)
         parser = await stack.enter_async_context(ParserProcess(BODY_TASKS, telemetry))
         log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
-        followers = (await stack.enter_async_context(Groups(settings.kafka.bootstrap, clock=_now))).followers
+        groups = Groups(settings.kafka.bootstrap, declared=GROUPS, among=groups_among, clock=_now)
+        followers = (await stack.enter_async_context(groups)).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
-        identity = await stack.enter_async_context(LogIdentity(log_reader, store))
+        identity = await stack.enter_async_context(LogIdentity(RUN_EVENTS.name, log_reader, store))
         tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
         looks = await stack.enter_async_context(
             Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
@@ -105,7 +107,7 @@ async def serve(settings: Settings) -> None:
         admission = Admission(settings.limits.admission_lag_max)
         throttle = Throttle(settings.limits, admission=admission)
         await stack.enter_async_context(
-            LagWatch(log=log_reader, followers=followers, admission=admission, telemetry=telemetry)
+            LagWatch(log=log_reader, followers=followers, pacing=PERSISTENCE, admission=admission, telemetry=telemetry)
         )
         shared = Shared(
             publisher=publisher,

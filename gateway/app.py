@@ -9,7 +9,6 @@ from aiohttp import web, web_response
 from gateway.http.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
 from gateway.http.edge import Edge
 from gateway.http.feature import Feature, Shared
-from gateway.http.live import LiveCursors
 from gateway.http.openapi import openapi_document
 from gateway.http.routes import Route
 from gateway.http.waiting import Waiting
@@ -19,6 +18,7 @@ from gateway.operations.handlers import OperationsParts
 from gateway.registry import routes as registry
 from gateway.runs import routes as runs
 from gateway.runs.effects import effect_finders
+from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.parts import RunParts
 from gateway.runs.sequence.sequencer import Sequencer

@@ -24,7 +24,7 @@ ALLOWED = {
 # A module may import from its own entry and from the lines above it; entries of one line never know each other.
 LAYERS = (
     ("schemas.errors",),
-    ("schemas.strictjson", "schemas.canonical"),
+    ("schemas.strictjson", "schemas.canonical", "schemas.ids"),
     ("schemas.process",),
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
     ("schemas.runs",),
@@ -49,6 +49,7 @@ LAYERS = (
 KIT = {
     *("schemas.process", "schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
     *("processors.runtime", "processors.outbound"),
+    *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects"),
 }
 DOMAINS = ("runs",)
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")

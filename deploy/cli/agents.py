@@ -14,8 +14,8 @@ from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from schemas.access import credentials
 from schemas.access.credentials import Agent, Credentials, fields
+from schemas.ids import is_id
 from schemas.process import toml_text
-from schemas.runs.rules import is_id
 
 SECRETS_MAX = 2  # the newest, and the one before it until every process of the agent has the newest
 

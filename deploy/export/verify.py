@@ -16,8 +16,9 @@ from schemas import strictjson
 from schemas.access.credentials import Agent
 from schemas.canonical import event_digest
 from schemas.errors import Invalid
+from schemas.ids import is_id
 from schemas.runs.chain import CHAIN_START, link
-from schemas.runs.rules import agent_id_of, event_faults, is_id
+from schemas.runs.rules import agent_id_of, event_faults
 from schemas.runs.validity import signature_fault
 
 HEADER_FIELDS = {"format", "version", "run_id", "status", "finalized", "exported_at", "seal"}

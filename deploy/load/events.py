@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from schemas.runs.rules import is_id
+from schemas.ids import is_id
 from schemas.runs.signature import sign_event
 
 _FILLER = "the tide comes in over the sill, stands an hour at the gate and goes out again; "

@@ -18,7 +18,7 @@ from gateway.client.failures import scrubber_of
 from gateway.client.resending import Resending
 from gateway.client.run import Run, RunParts
 from gateway.client.spool import Spool
-from schemas.runs.rules import is_id
+from schemas.ids import is_id
 
 logger = logging.getLogger(__name__)
 

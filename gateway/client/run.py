@@ -29,8 +29,8 @@ from gateway.client.sender import RunSender
 from gateway.client.spooled import Line, SpooledEnd, SpooledEnvironment, spooled_event
 from gateway.client.waiting import EventQueue
 from schemas.errors import Fault, Invalid
+from schemas.ids import is_id
 from schemas.runs.records import RunStatus
-from schemas.runs.rules import is_id
 
 LOGGED_MAX = 10  # dropped events of a run that are logged at once; the others are counted in the line at its end
 STOP_TIMEOUT_S = 1.0  # of a cancelled sender

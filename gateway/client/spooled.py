@@ -7,7 +7,7 @@ Neither the API key nor the agent's secret is in it: events are signed when they
 import msgspec
 
 from gateway.client.encoding import FRAME_BYTES, PendingEvent
-from schemas.runs.rules import is_id
+from schemas.ids import is_id
 
 
 class Spooled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):

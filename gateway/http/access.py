@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from gateway.errors import Forbidden, SignatureInvalid
+from gateway.errors import Forbidden
 from schemas.access.credentials import Agent, Credentials, CurrentCredentials, KeyRefused, Principal, Right
 from schemas.access.credentials import authenticate as of_key
-from schemas.runs.validity import signature_fault
 
 BEARER = "Bearer "
 
@@ -50,9 +49,3 @@ def speaker(agent_id: str, principal: Principal, credentials: Credentials) -> Ag
     if agent is None:
         raise Forbidden(f"no such agent: the tenant has no agent {agent_id!r}; `tidegate agents add` makes one")
     return agent
-
-
-def check_signature(event: Mapping[str, object], agent: Agent) -> None:
-    """Raise SignatureInvalid unless the valid *event* is signed as *agent* must."""
-    if (detail := signature_fault(event, agent)) is not None:
-        raise SignatureInvalid(detail)

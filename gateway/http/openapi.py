@@ -13,7 +13,7 @@ from gateway.http.codings import Coding
 from gateway.http.problems import ProblemDocument
 from gateway.http.routes import Parameter, Route
 from schemas.errors import ErrorCode
-from schemas.runs.rules import ID_PATTERN
+from schemas.ids import ID_PATTERN
 
 # What generators make a module or a class of, and the documentation a chapter.
 TAGS: Mapping[str, str] = {

@@ -5,7 +5,7 @@ Endpoints come and go while the gateway runs: it looks for their topics now and 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Self
@@ -16,7 +16,6 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.consumer import REQUEST_S, looking_consumer
 from gateway.kafka.followers import CommittedOffsets, GroupFollower
 from gateway.kafka.thread import ClientThread
-from schemas.catalogue import GROUPS, groups_among
 from schemas.kafka.topics import Group
 
 LOOK_EVERY_S = 5.0
@@ -26,9 +25,18 @@ GROUPS_MAX = 100  # followed: each takes a thread and a connection
 class Groups:
     """Follows the groups; an async context manager."""
 
-    def __init__(self, bootstrap: str, *, clock: Callable[[], datetime]) -> None:
-        """Connect in the background; the context follows what is there."""
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        declared: Sequence[Group],
+        among: Callable[[Iterable[str]], Sequence[Group]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Connect in the background; *among* returns the groups that read the topics of these names."""
         self._bootstrap = bootstrap
+        self._declared = declared
+        self._among = among
         self._clock = clock
         self._thread = ClientThread("kafka-groups")
         self._consumer: Consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
@@ -41,7 +49,7 @@ class Groups:
 
     async def __aenter__(self) -> Self:
         """Follow the declared groups, and those of endpoints that are there."""
-        for group in GROUPS:
+        for group in self._declared:
             await self._follow(group)
         await self._look()
         self._task = asyncio.create_task(self._go_on_looking())
@@ -62,7 +70,7 @@ class Groups:
 
     async def _look(self) -> None:
         with suppress(LogUnavailable):  # asked again soon
-            there = groups_among(await self._thread.run(self._topic_names))[:GROUPS_MAX]
+            there = self._among(await self._thread.run(self._topic_names))[:GROUPS_MAX]
             for name in self._followers.keys() - {group.name for group in there}:
                 await self._leave(name)
             for group in there:

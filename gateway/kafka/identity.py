@@ -1,4 +1,4 @@
-"""Detects that run.events was deleted and created again, so that the store holds places of another topic."""
+"""Detects that a topic was deleted and created again, so that the store holds places of another topic."""
 
 from contextlib import suppress
 from typing import Protocol
@@ -8,7 +8,6 @@ import structlog
 from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
 from gateway.kafka.looking import Looking
 from gateway.kafka.reader import Log
-from schemas.runs.topics import RUN_EVENTS
 
 log = structlog.get_logger()
 
@@ -28,8 +27,9 @@ class RememberedTopics(Protocol):
 class LogIdentity(Looking):
     """Compares the topic's id with the one that the store remembers; an async context manager."""
 
-    def __init__(self, source: Log, store: RememberedTopics) -> None:
-        """Ask *source* and *store*; what did not answer counts as unchanged."""
+    def __init__(self, topic: str, source: Log, store: RememberedTopics) -> None:
+        """Ask *source* and *store* for the id of *topic*; what did not answer counts as unchanged."""
+        self._topic = topic
         self._log = source
         self._store = store
         self._expected: str | None = None
@@ -38,18 +38,18 @@ class LogIdentity(Looking):
     async def look(self) -> None:
         """Look once."""
         with suppress(StoreUnavailable):
-            self._expected = await self._store.topic_id(RUN_EVENTS.name) or self._expected
+            self._expected = await self._store.topic_id(self._topic) or self._expected
         with suppress(LogUnavailable, QueueFull):
-            found = await self._log.topic_id(RUN_EVENTS.name)
+            found = await self._log.topic_id(self._topic)
             self._expected = self._expected or found
             self._note(found)
 
     def _note(self, found: str | None) -> None:
         problem = None
         if found is None:
-            problem = f"the topic {RUN_EVENTS.name} does not exist: run `tidegate topics create`"
+            problem = f"the topic {self._topic} does not exist: run `tidegate topics create`"
         elif found != self._expected:
-            problem = f"the topic {RUN_EVENTS.name} was deleted and created again: run `tidegate topics accept`"
+            problem = f"the topic {self._topic} was deleted and created again: run `tidegate topics accept`"
         if problem != self.problem:
             log.error("topic changed", error=problem) if problem else log.info("topic accepted")
         self.problem = problem

@@ -11,6 +11,7 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.rates import rates_per_s
 from gateway.kafka.reader import Edges, Log
+from schemas.kafka.topics import Group
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import (
     ADMISSION_MULTIPLIER,
@@ -20,7 +21,6 @@ from schemas.process.telemetry import (
     TOPIC_UNDECIDED,
     Telemetry,
 )
-from schemas.runs.topics import PERSISTENCE
 
 LOOK_EVERY_S = 1.0
 
@@ -28,12 +28,19 @@ log = structlog.get_logger()
 
 
 class LagWatch:
-    """Looks, and tells the admission; an async context manager."""
+    """Measures the groups' lag, and steps the admission by that of one of them; an async context manager."""
 
     def __init__(
-        self, *, log: Log, followers: Mapping[str, GroupFollower], admission: Admission, telemetry: Telemetry
+        self,
+        *,
+        log: Log,
+        followers: Mapping[str, GroupFollower],
+        pacing: Group,
+        admission: Admission,
+        telemetry: Telemetry,
     ) -> None:
-        """Look into *log*; *followers*, by group name, know how far each group is."""
+        """Look into *log*; *followers*, by group name, know how far each group is; *pacing* sets the admission."""
+        self._pacing = pacing
         self._log = log
         self._followers = followers
         self._admission = admission
@@ -42,7 +49,7 @@ class LagWatch:
         self._displaced = telemetry[GROUP_DISPLACED]
         self._expired = telemetry[GROUP_EXPIRED]
         telemetry[ADMISSION_MULTIPLIER].set_function(lambda: admission.multiplier)
-        self._before: tuple[float, Mapping[str, int]] | None = None  # when, and what persistence had committed
+        self._before: tuple[float, Mapping[str, int]] | None = None  # when, and what the pacing group had committed
 
     async def __aenter__(self) -> Self:
         """Look from now on."""
@@ -67,13 +74,13 @@ class LagWatch:
         depth: int | None = None
         for follower in list(self._followers.values()):
             lag = await self._look_at(follower)
-            if follower.group == PERSISTENCE:
+            if follower.group == self._pacing:
                 depth = lag
         try:
-            persisted_per_s = self._persisted_per_s() if depth is not None else 0.0
+            passed_per_s = self._passed_per_s() if depth is not None else 0.0
         except LogUnavailable:
-            depth, persisted_per_s = None, 0.0
-        self._admission.step(depth, persisted_per_s, monotonic())
+            depth, passed_per_s = None, 0.0
+        self._admission.step(depth, passed_per_s, monotonic())
 
     async def _look_at(self, follower: GroupFollower) -> int | None:
         group = follower.group
@@ -98,11 +105,12 @@ class LagWatch:
         self._undecided.labels(group.source.name).set(sum(each.undecided for each in edges.values()))
         return lag
 
-    def _persisted_per_s(self) -> float:
-        progress = self._followers[PERSISTENCE.name].progress().values()
+    def _passed_per_s(self) -> float:
+        name = self._pacing.name
+        progress = self._followers[name].progress().values()
         before = self._before
-        self._before = monotonic(), {PERSISTENCE.name: sum(each.committed or 0 for each in progress)}
-        return 0.0 if before is None else rates_per_s(before, self._before).get(PERSISTENCE.name, 0.0)
+        self._before = monotonic(), {name: sum(each.committed or 0 for each in progress)}
+        return 0.0 if before is None else rates_per_s(before, self._before).get(name, 0.0)
 
 
 def _expired(committed: Mapping[int, int], edges: Mapping[int, Edges]) -> int:

@@ -8,8 +8,6 @@ from contextlib import suppress
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from schemas.runs.topics import RUN_EVENTS
-
 POLL_TIMEOUT_S = 0.1
 FLUSH_TIMEOUT_S = 10.0
 DISCARD_TIMEOUT_S = 2.0
@@ -28,10 +26,17 @@ class PolledProducer:
     """
 
     def __init__(
-        self, producer: Producer, *, reports: Sized, wake: Callable[[], None], fatal: Callable[[KafkaError], None]
+        self,
+        producer: Producer,
+        *,
+        topic: str,
+        reports: Sized,
+        wake: Callable[[], None],
+        fatal: Callable[[KafkaError], None],
     ) -> None:
-        """Start polling."""
+        """Start polling; *topic* is the one whose metadata `answers` asks for."""
         self.producer = producer
+        self._topic = topic
         self._reports = reports
         self._wake = wake
         self._fatal = fatal
@@ -43,7 +48,7 @@ class PolledProducer:
         """Say whether a broker answers; where none does, take `PROBE_EVERY_S` at least."""
         started_s = time.monotonic()
         try:
-            self.producer.list_topics(RUN_EVENTS.name, timeout=PROBE_TIMEOUT_S)
+            self.producer.list_topics(self._topic, timeout=PROBE_TIMEOUT_S)
         except KafkaException:
             self._closing.wait(max(0.0, started_s + PROBE_EVERY_S - time.monotonic()))
             return False

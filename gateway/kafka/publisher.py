@@ -105,12 +105,14 @@ class ConfluentPublisher:
         self,
         bootstrap: str,
         *,
+        topic: str,
         telemetry: Telemetry,
         make_producer: Callable[[dict[str, Any]], Producer] = Producer,
         ack_timeout_s: float = ACK_TIMEOUT_S,
         in_flight_max: int = IN_FLIGHT_MAX,
     ) -> None:
-        """Prepare; nothing is opened before the context is entered."""
+        """Prepare; nothing is opened before the context is entered. A broker answers if it knows *topic*'s metadata."""
+        self._topic = topic
         self._config: dict[str, Any] = {
             **producer_config(bootstrap, client_id="tidegate-gateway", linger_ms=LINGER_MS),
             "queue.buffering.max.messages": in_flight_max,
@@ -190,7 +192,11 @@ class ConfluentPublisher:
 
     def _open(self) -> PolledProducer:
         return PolledProducer(
-            self._make_producer(self._config), reports=self._reports, wake=self._wake, fatal=self._on_fatal
+            self._make_producer(self._config),
+            topic=self._topic,
+            reports=self._reports,
+            wake=self._wake,
+            fatal=self._on_fatal,
         )
 
     def _wake(self) -> None:

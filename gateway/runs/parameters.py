@@ -5,7 +5,8 @@ from typing import get_args
 
 from gateway.http.paging import Query, bad, bad_cursor, cursor, read_cursor
 from gateway.runs.store import RunPlace, RunView, Status
-from schemas.runs.rules import SEQ_MAX, is_id
+from schemas.ids import is_id
+from schemas.runs.rules import SEQ_MAX
 
 
 def read_agent(query: Query) -> str | None:

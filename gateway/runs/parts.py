@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from gateway.http.feature import Shared
-from gateway.http.live import LiveCursors
 from gateway.http.waiting import Waiting
+from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.store import RunStore

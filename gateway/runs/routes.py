@@ -18,7 +18,8 @@ from gateway.runs.store import EnvironmentView, RunView, Status
 from gateway.runs.traces import TraceView
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
-from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, ID_PATTERN
+from schemas.ids import ID_PATTERN
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
 from schemas.runs.topics import DOMAIN
 
 BATCH_BYTES_MAX = 20 * 1024 * 1024

@@ -19,7 +19,7 @@ from schemas.access.credentials import (
     decide,
 )
 from schemas.errors import ErrorCode
-from schemas.runs.rules import is_id
+from schemas.ids import is_id
 
 BEARER = "Bearer "
 

@@ -11,6 +11,7 @@ from itertools import islice
 
 from schemas import strictjson
 from schemas.errors import Fault
+from schemas.ids import is_id
 
 EVENT_BYTES_MAX = 10 * 1024 * 1024
 META_BYTES_MAX = 64 * 1024
@@ -18,24 +19,17 @@ ENVIRONMENT_BYTES_MAX = 512 * 1024
 SEQ_MAX = 2**63 - 1
 
 # As the API's description has them.
-ID_PATTERN = "^[A-Za-z0-9._:-]{1,128}$"
 TYPE_CHARACTERS_MAX = 128
 ACTOR_PATTERN = "^[a-z][a-z0-9_-]{0,63}$"
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 
 _END = r"\Z"  # in Python, $ lets a line break pass
-_ID = re.compile(r"(?!\.{1,2}\Z)" + ID_PATTERN[1:-1] + _END)
 _ACTOR = re.compile(ACTOR_PATTERN[1:-1] + _END)
 _TYPE = re.compile(rf"(?=.{{1,{TYPE_CHARACTERS_MAX}}}\Z)" + TYPE_PATTERN[1:-1] + _END)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})\Z")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,128}\Z")
 _FIELDS = ("seq", "t", "actor", "type", "payload", "meta")
 _FIELD_NAMES = frozenset(_FIELDS)
-
-
-def is_id(value: str) -> bool:
-    """Say whether *value* may name a run or an agent."""
-    return _ID.match(value) is not None
 
 
 def event_faults(event: object, *, run_id: str) -> list[Fault]:

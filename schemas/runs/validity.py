@@ -11,16 +11,10 @@ from schemas import strictjson
 from schemas.access.credentials import Agent, Credentials, CurrentCredentials, Tenant, decide
 from schemas.canonical import event_digest
 from schemas.errors import Fault, Invalid, Poison, Reason, Rejection
+from schemas.ids import is_id
 from schemas.kafka.seal import is_sealed
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
-from schemas.runs.rules import (
-    ENVIRONMENT_BYTES_MAX,
-    agent_id_of,
-    event_faults,
-    exceeds,
-    is_id,
-    size_faults,
-)
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, agent_id_of, event_faults, exceeds, size_faults
 from schemas.runs.signature import event_signature_holds
 
 PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event

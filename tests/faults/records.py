@@ -7,7 +7,8 @@ from secrets import token_hex
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from gateway.kafka.records import Stamp, seal
+from gateway.kafka.records import Stamp
+from gateway.runs.sealing import seal
 from schemas.access.credentials import CredentialsFile
 from schemas.catalogue import CODEC
 from schemas.kafka import headers

@@ -6,11 +6,11 @@ from gateway.http.answers import answer, found
 from gateway.http.body import read_body
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body
-from gateway.kafka.records import seal
 from gateway.runs.handlers.answers import Accepted
 from gateway.runs.parsing.bodies import check_run_id
 from gateway.runs.parsing.tasks import ParseEnvironment
 from gateway.runs.parts import RunParts
+from gateway.runs.sealing import seal
 from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 
 

@@ -8,12 +8,12 @@ from gateway.http.body import read_body
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body
 from gateway.http.paging import read_limit, read_time
-from gateway.kafka.records import seal
 from gateway.runs.handlers.answers import Accepted, RunPage, page, sequencing
 from gateway.runs.parameters import read_agent, read_run_cursor, read_status, run_cursor
 from gateway.runs.parsing.bodies import check_run_id
 from gateway.runs.parsing.tasks import ParseFinalization
 from gateway.runs.parts import RunParts
+from gateway.runs.sealing import seal
 from gateway.runs.store import RunFilter
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import FINALIZED_PART, RunFinalized

@@ -19,17 +19,9 @@ from gateway.runs.parsing.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid
+from schemas.ids import ID_PATTERN, is_id
 from schemas.runs.records import RunStatus
-from schemas.runs.rules import (
-    ACTOR_PATTERN,
-    ID_PATTERN,
-    SEQ_MAX,
-    TYPE_CHARACTERS_MAX,
-    TYPE_PATTERN,
-    event_faults,
-    is_id,
-    size_faults,
-)
+from schemas.runs.rules import ACTOR_PATTERN, SEQ_MAX, TYPE_CHARACTERS_MAX, TYPE_PATTERN, event_faults, size_faults
 from schemas.strictjson import NotJson
 
 BATCH_EVENTS_MAX = 1_000

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.errors import Refused
-from gateway.http.access import check_signature, speaker
+from gateway.errors import Refused, SignatureInvalid
+from gateway.http.access import speaker
 from gateway.http.bodies import LINES, MediaType
 from gateway.http.child.refusals import Refusal
-from gateway.kafka.records import Outgoing, Stamp, seal
+from gateway.kafka.records import Outgoing, Stamp
 from gateway.objects.uploads import Upload
 from gateway.runs.parsing.bodies import parse_event, split_lines, split_list
+from gateway.runs.sealing import seal
 from schemas.access.credentials import Credentials, Principal
 from schemas.errors import Invalid
 from schemas.objects.references import is_large, reference_to
 from schemas.runs.records import RunEvent
 from schemas.runs.rules import agent_id_of
+from schemas.runs.validity import signature_fault
 from schemas.strictjson import NotJson
 
 
@@ -64,7 +66,8 @@ def offer_of(text: bytes, origin: Origin, credentials: Credentials) -> Offer:
     parsed = parse_event(text, run_id=origin.run_id)
     document, meta = parsed.document, parsed.document["meta"]
     agent_id = agent_id_of(meta)
-    check_signature(document, speaker(agent_id, origin.principal, credentials))
+    if (fault := signature_fault(document, speaker(agent_id, origin.principal, credentials))) is not None:
+        raise SignatureInvalid(fault)
     whole = RunEvent(
         tenant=origin.principal.tenant,
         run_id=origin.run_id,

@@ -16,13 +16,13 @@ from gateway.http.bodies import Body
 from gateway.http.child.parsing import BodyParser, ThreadParser, parse_body
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.http.feature import Readiness, Shared
-from gateway.http.live import LiveCursors
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.identity import LogIdentity
 from gateway.kafka.reader import Edges
 from gateway.limits.throttle import LimitSettings, Throttle
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.uploads import Uploads
+from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.sequence.looks import Looks
 from gateway.runs.sequence.sequencer import Sequencer
@@ -168,7 +168,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
-    identity = LogIdentity(log, store)
+    identity = LogIdentity("run.events", log, store)
     shared = Shared(
         publisher=publisher,
         parser=ThreadParser(),

@@ -20,6 +20,7 @@ from gateway.http.bodies import MediaType, media_type_of
 from gateway.http.codings import Coding, coding_of
 from gateway.http.router import Router
 from gateway.http.trace import trace_id_of, traceparent_of
+from gateway.runs import parameters
 from gateway.runs.parsing.bodies import (
     BATCH_EVENTS_MAX,
     _split_long_list,
@@ -175,8 +176,8 @@ QUERY_VALUES = st.one_of(
 @example("\ud800")
 def test_any_query_is_read_or_is_a_bad_one(text: str) -> None:
     reads = [
-        (paging.read_limit, "limit"), (paging.read_agent, "agent"), (paging.read_status, "status"),
-        (paging.read_run_cursor, "cursor"), (paging.read_seq_cursor, "cursor"),
+        (paging.read_limit, "limit"), (parameters.read_agent, "agent"), (parameters.read_status, "status"),
+        (parameters.read_run_cursor, "cursor"), (parameters.read_seq_cursor, "cursor"),
         (lambda query: paging.read_word(query, "type"), "type"),
         (lambda query: paging.read_time(query, "from"), "from"),
     ]  # fmt: skip
@@ -191,6 +192,6 @@ def test_any_query_is_read_or_is_a_bad_one(text: str) -> None:
     st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True),
 )
 def test_a_cursor_leads_back_to_its_place(seq: int, started_at: datetime, run_id: str) -> None:
-    assert paging.read_seq_cursor({"cursor": paging.seq_cursor(seq)}) == seq
+    assert parameters.read_seq_cursor({"cursor": parameters.seq_cursor(seq)}) == seq
     last = SimpleNamespace(started_at=started_at, run_id=run_id)
-    assert paging.read_run_cursor({"cursor": paging.run_cursor(last)}) == RunPlace(started_at, run_id)
+    assert parameters.read_run_cursor({"cursor": parameters.run_cursor(last)}) == RunPlace(started_at, run_id)

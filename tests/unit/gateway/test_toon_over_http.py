@@ -139,11 +139,11 @@ async def test_only_small_toon_is_translated_on_the_loop(bytes_count: int) -> No
 
 async def test_large_toon_beyond_what_may_wait_is_to_be_sent_again() -> None:
     """The others are judged; the answer for the rest is 429, and afterwards there is room again."""
-    body, judge = _padded(TOON_SMALL_BYTES_MAX + 1), ThreadParser()
+    body, parser = _padded(TOON_SMALL_BYTES_MAX + 1), ThreadParser()
 
     async def outcome() -> Any:
         try:
-            return await made_of(body, len, otherwise=judge)
+            return await made_of(body, len, parser=parser)
         except QueueFull as error:
             return error
 

@@ -18,7 +18,9 @@ NOW = datetime(2025, 12, 5, tzinfo=UTC)
 async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None:
     log, telemetry, admission = MemoryLog(), Telemetry(OF_GATEWAY), Admission(1_000)
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
-        watch = LagWatch(log=log, followers={"persistence": follower}, admission=admission, telemetry=telemetry)
+        watch = LagWatch(
+            log=log, followers={"persistence": follower}, pacing=PERSISTENCE, admission=admission, telemetry=telemetry
+        )
 
         def gauge(name: str) -> float | None:
             return telemetry.registry.get_sample_value(name, {"group": "persistence"})
@@ -49,7 +51,13 @@ async def test_a_topic_that_was_deleted_has_no_edges_and_costs_the_watch_nothing
     log, telemetry = MemoryLog(), Telemetry(OF_GATEWAY)
     log.edges = lambda _topic: _nothing()  # type: ignore[method-assign]
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
-        watch = LagWatch(log=log, followers={"persistence": follower}, admission=Admission(1), telemetry=telemetry)
+        watch = LagWatch(
+            log=log,
+            followers={"persistence": follower},
+            pacing=PERSISTENCE,
+            admission=Admission(1),
+            telemetry=telemetry,
+        )
         await watch.look()
     assert telemetry.registry.get_sample_value("tidegate_group_lag_records", {"group": "persistence"}) == 0
 

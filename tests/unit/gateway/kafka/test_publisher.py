@@ -89,6 +89,7 @@ class Bench:
         self.telemetry = Telemetry(OF_GATEWAY)
         self.publisher = ConfluentPublisher(
             "nowhere:1",
+            topic="run.events",
             telemetry=self.telemetry,
             make_producer=self._make,  # type: ignore[arg-type]  # as much of a Producer as is used
             **options,

@@ -9,9 +9,10 @@ import pytest
 
 from gateway.errors import Refused
 from gateway.kafka.followers import GroupFollower
-from gateway.kafka.records import Outgoing, Stamp, seal
+from gateway.kafka.records import Outgoing, Stamp
 from gateway.objects.uploads import Uploads
 from gateway.runs.parsing.offers import Candidate, Offer, set_apart
+from gateway.runs.sealing import seal
 from gateway.runs.sequence.looks import Looks
 from gateway.runs.sequence.sequencer import Sequencer, Taken
 from schemas.kafka.places import RecordPlace

@@ -38,7 +38,7 @@ from schemas.runs.records import RunEvent, RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
-from tests.unit.gateway.sequence.conftest import NOW, finalization, offer
+from tests.unit.gateway.runs.sequence.conftest import NOW, finalization, offer
 
 SEEDS = 60
 RUNS = 3

@@ -13,7 +13,7 @@ from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
 from tests import builders
 from tests.fakes import InForce, MemoryCommitted, MemoryRunStore
-from tests.unit.gateway.sequence.conftest import NOW, offer
+from tests.unit.gateway.runs.sequence.conftest import NOW, offer
 
 PARTITIONS = 4
 RUNS = {partition_of(b"run-%d" % number, PARTITIONS): f"run-{number}" for number in range(40)}  # one a partition

@@ -29,7 +29,7 @@ from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunStatus
 from tests import builders
 from tests.fakes import InForce, log_record
-from tests.unit.gateway.sequence.conftest import KEY, Door, finalization, offer
+from tests.unit.gateway.runs.sequence.conftest import KEY, Door, finalization, offer
 
 LARGE = "x" * INLINE_BYTES_MAX
 

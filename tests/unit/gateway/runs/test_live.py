@@ -8,9 +8,9 @@ import pytest
 from confluent_kafka import KafkaException
 
 from gateway.errors import LogUnavailable
-from gateway.http.live import LiveCursors
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.reader import Edges
+from gateway.runs.live import LiveCursors
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
