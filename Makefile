@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# They wait for timers and restarts most of the time, so there may be more of them than cores.
+STACKS ?= 4
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -27,9 +29,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 stops afterwards)
 	@$(BIN)/python -m deploy.examples.demo $(if $(DEMO_EXIT),--exit)
 
-test: install tools ## Run what CI runs: check, then every test on real stacks, two of them side by side
+test: install tools ## Run what CI runs: check, then every test on real stacks, STACKS of them side by side
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak" -n $(STACKS) --dist loadfile
 
 # Programs of the operating system that only tests use. CI installs them; elsewhere their tests are skipped.
 TOOLS := kcat npm

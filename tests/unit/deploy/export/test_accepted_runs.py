@@ -24,7 +24,7 @@ from schemas.runs.rules import SEQ_MAX
 from schemas.runs.validity import check_direct
 from tests import builders
 from tests.unit.deploy.export.exports import NOW, run
-from tests.unit.gateway.queries.test_integrity import WHOLE
+from tests.unit.gateway.runs.test_integrity import WHOLE
 
 
 def nested(depth: int, leaf: Any = 0) -> Any:
