@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# They wait for timers and restarts most of the time, so there may be more of them than cores.
-STACKS ?= 4
+# How many stacks the tests have at a time: as many as there are cores to run them.
+STACKS ?= 2
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help

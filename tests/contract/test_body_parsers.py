@@ -18,14 +18,13 @@ import uvloop
 from gateway.body_worker import BODY_TASKS
 from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
 from gateway.http.bodies import Body, MediaType
-from gateway.http.child.parsing import BodyParser, ThreadParser
+from gateway.http.child.parsing import BodyParser, BodyTask, ThreadParser
 from gateway.http.child.process import RESTART_AFTER_S, ParserProcess
 from gateway.http.codings import Coding
 from gateway.kafka.records import Stamp
 from gateway.runs.parsing.bodies import FinalizationBody
 from gateway.runs.parsing.offers import Origin
 from gateway.runs.parsing.tasks import (
-    AnyTask,
     ParseBatch,
     ParseEnvironment,
     ParseEvent,
@@ -273,7 +272,7 @@ async def test_bodies_that_hold_the_interpreter_do_not_hold_the_event_loop(name:
     assert process_s < threads_s / 2
 
 
-async def _longest_pause_s(parser: BodyParser, task: AnyTask) -> float:
+async def _longest_pause_s(parser: BodyParser, task: BodyTask[Any]) -> float:
     """How long the loop stood still at most while *task* was judged."""
     judging = asyncio.create_task(parser.parse(task, KNOWN))
     longest_s, last_s = 0.0, time.perf_counter()
