@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -10,45 +12,34 @@ from typing import Annotated, TextIO
 import typer
 from rich.console import Console
 
-from deploy.cli import (
-    agents,
-    config,
-    dlq,
-    doctor,
-    endpoints,
-    env,
-    keys,
-    lag,
-    migrate,
-    replay,
-    retention,
-    run,
-    schemas,
-    send,
-    sign,
-    stack,
-    status,
-    tail,
-    tenants,
-    topics,
-)
 from deploy.errors import Failed
 from schemas.process.settings import SettingsInvalid
 
 EXIT_USAGE = 2
 HELP = "Run and operate Tidegate. Exit codes: 0 done, 1 failed, 2 usage, 3 not reachable."
-COMMANDS = (
-    stack, status, doctor, env, send, sign, tail, run, lag, dlq, replay, endpoints, retention, topics, schemas,
-    tenants, agents, keys, migrate, config,
-)  # fmt: skip
+# Each command and its module in deploy/cli, in the order of the help.
+COMMANDS: Mapping[str, str] = {
+    **dict.fromkeys(("up", "down", "logs", "restart"), "stack"),
+    **{
+        name: name
+        for name in (
+            *("status", "doctor", "env", "send", "sign", "tail", "run", "lag", "dlq", "replay", "endpoints"),
+            *("retention", "topics", "schemas", "tenants", "agents", "keys", "migrate", "config"),
+        )
+    },
+}
 
 
-def build() -> typer.Typer:
-    """The command with every group registered."""
+def build(wanted: str | None = None) -> typer.Typer:
+    """
+    Return `tidegate` with every command, or with those of the module that has *wanted*.
+
+    Importing all of them takes most of a second.
+    """
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
     app.callback()(_options)
-    for group in COMMANDS:
-        group.register(app)
+    for module in dict.fromkeys([COMMANDS[wanted]] if wanted in COMMANDS else COMMANDS.values()):
+        import_module(f"deploy.cli.{module}").register(app)
     return app
 
 
@@ -69,8 +60,9 @@ def _options(
 
 def main() -> None:
     """Entry point of `tidegate`."""
+    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        build()()
+        build(wanted)()
     except Failed as error:
         _complain(str(error))
         sys.exit(error.exit_code)

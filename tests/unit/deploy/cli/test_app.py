@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from deploy.cli.app import build
+from deploy.cli.app import COMMANDS, build
 from deploy.cli.keys import entry_text
 from deploy.errors import Failed, NotReachable
 from deploy.local import development
@@ -20,6 +21,12 @@ def run(*arguments: str, answer: str | None = None) -> str:
     done = CliRunner().invoke(build(), arguments, input=answer, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+def test_the_table_of_commands_has_each_with_its_module() -> None:
+    assert set(typer.main.get_command(build()).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+    for name in COMMANDS:
+        assert name in typer.main.get_command(build(name)).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", [["status"], ["restart", "kafka"], ["config", "show"], ["lag"], ["migrate"]])
