@@ -83,23 +83,23 @@ async def serve(settings: Settings) -> None:
         )
     credentials = FileCredentials(CredentialsFile(settings.credentials.path))
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
-    publisher = ConfluentPublisher(settings.kafka.bootstrap, topic=RUN_EVENTS.name, telemetry=telemetry)
+    publisher = ConfluentPublisher(settings.kafka, topic=RUN_EVENTS.name, telemetry=telemetry)
     store = PostgresRunStore(settings.postgres)
     objects = MeasuredStorage(open_objects(settings.objects.location), telemetry)
     # Blocks, so on a thread.
-    await asyncio.to_thread(check_topics, settings.kafka.bootstrap)
+    await asyncio.to_thread(check_topics, settings.kafka)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(store)
         await check_tables(store)
         await stack.enter_async_context(publisher)
         parser = await stack.enter_async_context(ParserProcess(BODY_TASKS, telemetry))
-        log_reader = await stack.enter_async_context(LogReader(settings.kafka.bootstrap))
-        groups = Groups(settings.kafka.bootstrap, declared=GROUPS, among=groups_among, clock=_now)
+        log_reader = await stack.enter_async_context(LogReader(settings.kafka))
+        groups = Groups(settings.kafka, declared=GROUPS, among=groups_among, clock=_now)
         followers = (await stack.enter_async_context(groups)).followers
-        endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka.bootstrap))).states
+        endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka))).states
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
         identity = await stack.enter_async_context(LogIdentity(RUN_EVENTS.name, log_reader, store))
-        tails = await stack.enter_async_context(TailReader(settings.kafka.bootstrap))
+        tails = await stack.enter_async_context(TailReader(settings.kafka))
         looks = await stack.enter_async_context(
             Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES
 from gateway.limits.throttle import LimitSettings
-from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

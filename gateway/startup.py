@@ -7,6 +7,8 @@ from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.runs.postgres import PostgresRunStore, TablesNotMigrated
 from schemas.kafka import lookups
+from schemas.kafka.connection import KafkaSettings
+from schemas.kafka.reach import connection_fault
 from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
 
@@ -19,18 +21,19 @@ class CannotStart(Exception):
     """Something that the gateway needs is not there. Do not start; the text says what to do."""
 
 
-def check_topics(bootstrap: str) -> None:
+def check_topics(kafka: KafkaSettings) -> None:
     """
     See that the topics are there. Blocks for up to `KAFKA_WAIT_S`.
 
     Raises:
         CannotStart: they are not, or no broker answers.
     """
-    admin = lookups.admin_client(bootstrap)
+    if (fault := connection_fault(kafka, timeout_s=KAFKA_WAIT_S)) is not None:
+        raise CannotStart(fault)
     try:
-        present = admin.list_topics(timeout=KAFKA_WAIT_S).topics
+        present = lookups.admin_client(kafka).list_topics(timeout=KAFKA_WAIT_S).topics
     except KafkaException as error:
-        raise CannotStart(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)") from error
+        raise CannotStart(f"Kafka at {kafka} no longer answers: {error}") from error
     if RUN_EVENTS.name not in present:
         raise CannotStart(f"the topic {RUN_EVENTS.name} is not there: run `tidegate topics create`")
 

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.admin.reach import kafka_answers, postgres_answers
 from deploy.local import folders, kafka, ports, postgres
+from schemas.kafka.connection import KafkaSettings
 from tests import container
 from tests.compose import COMPLETED, STARTED, Mount, Service, in_order, services
 from tests.container import Bind, Image, build
@@ -182,7 +183,9 @@ def _kafka(folder: Path, address: str) -> Iterator[None]:
     )
     properties = data / "server.properties"
     properties.write_text(properties.read_text().replace(f"{LOCALHOST}:{port}", f"{address}:{port}"))
-    with _server(program.command, folder / "kafka.log", lambda: kafka_answers(f"{address}:{port}")):
+    with _server(
+        program.command, folder / "kafka.log", lambda: kafka_answers(KafkaSettings(bootstrap=f"{address}:{port}"))
+    ):
         yield
 
 

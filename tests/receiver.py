@@ -169,8 +169,8 @@ def own_endpoint(stack: RunningStack, folder: Path, receiver: Receiver, **option
     environ = {"TIDEGATE_ENDPOINTS": str(file), "TIDEGATE_EVALUATION_URL": ""}
     endpoint = OwnEndpoint(name=name, file=file, group=group, environ=environ)
     endpoint.write(receiver, **options)
-    topics.create(stack.addresses.kafka, [group])
-    topics.commit_first_offsets(stack.addresses.kafka, [group])
+    topics.create(stack.kafka, [group])
+    topics.commit_first_offsets(stack.kafka, [group])
     try:
         yield endpoint
     finally:

@@ -12,7 +12,9 @@ from time import monotonic
 
 from deploy.admin.reach import is_ready, kafka_answers, postgres_answers
 from deploy.local import stack_file
+from deploy.local.settings_file import kafka_of
 from deploy.local.stack_file import RunningProcess, Stack
+from schemas.kafka.connection import KafkaSettings
 
 COMMAND_TIMEOUT_S = 240.0
 READY_TIMEOUT_S = 90.0
@@ -36,6 +38,11 @@ class RunningStack:
         found = stack_file.read(self.folder)
         assert found, f"no stack is ready in {self.folder}"
         return found
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """How its processes connect to Kafka."""
+        return kafka_of(self.addresses, self.folder)
 
     def process(self, name: str) -> RunningProcess:
         """The process called *name*."""
@@ -64,7 +71,7 @@ class RunningStack:
         """Whether the process called *name* can do its work now."""
         stack = self.addresses
         if name == "kafka":
-            return kafka_answers(stack.kafka)
+            return kafka_answers(self.kafka)
         if name == "postgres":
             return postgres_answers(stack.postgres)
         return is_ready(stack.management[name])

@@ -9,6 +9,7 @@ from confluent_kafka import TopicPartition
 
 from deploy.admin import positions, topics
 from deploy.admin.positions import GroupPosition
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault
 from schemas.kafka.topics import Group
@@ -34,7 +35,7 @@ class PartitionLag:
     fault: Fault | None  # why the position has outlived the log, so that the group stops
 
 
-def measure(bootstrap: str) -> list[PartitionLag]:
+def measure(kafka: KafkaSettings) -> list[PartitionLag]:
     """
     The lag of every group on every partition that it consumes.
 
@@ -42,13 +43,13 @@ def measure(bootstrap: str) -> list[PartitionLag]:
         NotReachable: no broker answers.
         Failed: a group's topic does not exist.
     """
-    found = positions.examine(bootstrap)
-    waiting_since_s = _waiting_since_s(bootstrap, found)
+    found = positions.examine(kafka)
+    waiting_since_s = _waiting_since_s(kafka, found)
     now_s = time()
     return [_lag(each, waiting_since_s.get((each.group.id, each.place)), now_s) for each in found]
 
 
-def _waiting_since_s(bootstrap: str, found: list[GroupPosition]) -> Mapping[tuple[str, Partition], float]:
+def _waiting_since_s(kafka: KafkaSettings, found: list[GroupPosition]) -> Mapping[tuple[str, Partition], float]:
     behind: defaultdict[tuple[Group, str], list[TopicPartition]] = defaultdict(list)
     for each in found:
         if each.position.offset is not None and each.position.offset < each.log.stable_end:
@@ -57,7 +58,7 @@ def _waiting_since_s(bootstrap: str, found: list[GroupPosition]) -> Mapping[tupl
     return {
         (group.id, Partition(topic, partition)): moment_s
         for (group, topic), places in behind.items()
-        for partition, moment_s in first_timestamps_s(bootstrap, group, places).items()
+        for partition, moment_s in first_timestamps_s(kafka, group, places).items()
     }
 
 
@@ -81,11 +82,11 @@ def _lag(each: GroupPosition, since_s: float | None, now_s: float) -> PartitionL
     )
 
 
-def first_timestamps_s(bootstrap: str, group: Group, places: list[TopicPartition]) -> Mapping[int, float]:
+def first_timestamps_s(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> Mapping[int, float]:
     """When the first record at or after each of *places*, all of one topic, was written; by partition."""
     found: dict[int, float] = {}
     deadline_s = monotonic() + TIMEOUT_S
-    with topics.speaker(bootstrap, group) as consumer:
+    with topics.speaker(kafka, group) as consumer:
         consumer.assign(places)
         while len(found) < len(places) and monotonic() < deadline_s:
             message = consumer.poll(POLL_S)

@@ -21,6 +21,7 @@ from schemas.catalogue import groups_among, subscriptions
 from schemas.errors import Poison
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.kafka.places import LOST_PARTITIONS, Partition
 from schemas.kafka.positions import (
@@ -99,7 +100,7 @@ class Acceptances:
         }
 
 
-def examine(bootstrap: str) -> list[GroupPosition]:
+def examine(kafka: KafkaSettings) -> list[GroupPosition]:
     """
     Every group of the cluster in every partition that it consumes.
 
@@ -108,7 +109,7 @@ def examine(bootstrap: str) -> list[GroupPosition]:
         Failed: a topic does not exist.
     """
     with _asking():
-        admin = admin_client(bootstrap)
+        admin = admin_client(kafka)
         counts = topics.existing(admin)
         groups = groups_among(counts)
         consumed = {topic.name for _, topic in subscriptions(groups)}
@@ -116,18 +117,18 @@ def examine(bootstrap: str) -> list[GroupPosition]:
             raise Failed(f"topic {', '.join(missing)} does not exist: run `tidegate topics create`")
         ids = lookups.topic_ids(admin, consumed, timeout_s=TIMEOUT_S)
         places = [Partition(name, partition) for name in sorted(consumed) for partition in range(counts[name])]
-        found = {group: _positions(bootstrap, group, places) for group in groups}
+        found = {group: _positions(kafka, group, places) for group in groups}
         # The logs are looked up last: a position that a group commits meanwhile would lie beyond an older end.
         logs = lookups.logs(admin, places, ids=ids, timeout_s=TIMEOUT_S)
         # One consumer for the digests: it only reads records, for whichever group.
-        with _consumer(bootstrap, PERSISTENCE.id) as consumer:
+        with _consumer(kafka, PERSISTENCE.id) as consumer:
             return [each for group, positions in found.items() for each in _examined(consumer, group, positions, logs)]
 
 
-def _positions(bootstrap: str, group: Group, places: Sequence[Partition]) -> Mapping[Partition, Position]:
+def _positions(kafka: KafkaSettings, group: Group, places: Sequence[Partition]) -> Mapping[Partition, Position]:
     sources = {topic.name for topic in group.sources}
     own = [place for place in places if place.topic in sources]
-    with _consumer(bootstrap, group.id) as consumer:
+    with _consumer(kafka, group.id) as consumer:
         return topics.settle(partial(lookups.positions, consumer, own, timeout_s=TIMEOUT_S))
 
 
@@ -145,7 +146,7 @@ def _examined(
         )
 
 
-def acceptances(bootstrap: str, postgres: str) -> Acceptances:
+def acceptances(kafka: KafkaSettings, postgres: str) -> Acceptances:
     """
     Return what `accept` would do: nothing if every position stands for what its group has handled.
 
@@ -156,41 +157,41 @@ def acceptances(bootstrap: str, postgres: str) -> Acceptances:
     Raises:
         NotReachable, Failed: see `examine`.
     """
-    recreated = was_recreated(bootstrap, postgres)
+    recreated = was_recreated(kafka, postgres)
     found: list[Acceptance] = []
-    for each in examine(bootstrap):
+    for each in examine(kafka):
         offset = each.position.offset
         if each.fault is not None:
-            start = _divergence(bootstrap, each)
+            start = _divergence(kafka, each)
             found.append(Acceptance(found=each, fault=each.fault, offset=start, rows_from=start))
         elif recreated and offset is None:
             found.append(Acceptance(found=each, fault=Fault.RECREATED, offset=each.log.first, rows_from=0))
         elif not recreated and offset is not None and (each.group, each.place[0]) == (PERSISTENCE, RUN_EVENTS.name):
-            lost = _first_lost_row(bootstrap, postgres, each, offset)
+            lost = _first_lost_row(kafka, postgres, each, offset)
             if lost is not None:
                 found.append(Acceptance(found=each, fault=Fault.REWRITTEN, offset=offset, rows_from=lost))
     return Acceptances(recreated=recreated, positions=found)
 
 
-def _divergence(bootstrap: str, each: GroupPosition) -> int:
+def _divergence(kafka: KafkaSettings, each: GroupPosition) -> int:
     """The first offset whose record the group has not handled."""
     if each.fault is Fault.RECREATED:
         return each.log.first
     mark = each.position.mark
     # Without a mark: what the leader of now has appended, since a log is cut off by a change of leader.
     epoch = each.log.epoch - 1 if mark is None or mark.epoch == NO_EPOCH else mark.epoch
-    with _asking(), _consumer(bootstrap, each.group.id) as consumer:
+    with _asking(), _consumer(kafka, each.group.id) as consumer:
         return lookups.first_after_epoch(consumer, each.place, each.log, epoch, timeout_s=TIMEOUT_S)
 
 
-def _first_lost_row(bootstrap: str, postgres: str, each: GroupPosition, offset: int) -> int | None:
+def _first_lost_row(kafka: KafkaSettings, postgres: str, each: GroupPosition, offset: int) -> int | None:
     """Return the first offset, from *offset* on, whose stored row is of another record than the log has there."""
     with _session(postgres) as session:
         rows = session.execute(ROWS_FROM, (each.place.partition, offset)).fetchall()
-    with _asking(), _consumer(bootstrap, each.group.id) as consumer:
+    with _asking(), _consumer(kafka, each.group.id) as consumer:
         # Looked up after the rows: those that are stored meanwhile would lie beyond an older end.
         ids = {each.place.topic: each.log.topic}
-        log = lookups.logs(admin_client(bootstrap), [each.place], ids=ids, timeout_s=TIMEOUT_S)[each.place]
+        log = lookups.logs(admin_client(kafka), [each.place], ids=ids, timeout_s=TIMEOUT_S)[each.place]
         # A log is cut off behind some record: what is before it is as it was, what is behind it is not.
         low, high = 0, len(rows)
         while low < high:
@@ -219,7 +220,7 @@ def _is_stored_from(consumer: Consumer, place: Partition, log: PartitionLog, row
     return bool(stored == (record.tenant, record.run_id, record.seq, record.event_sha256))
 
 
-def was_recreated(bootstrap: str, postgres: str) -> bool:
+def was_recreated(kafka: KafkaSettings, postgres: str) -> bool:
     """
     True if run.events is not the topic whose places the tables hold.
 
@@ -227,7 +228,7 @@ def was_recreated(bootstrap: str, postgres: str) -> bool:
         NotReachable: Kafka or Postgres does not answer.
     """
     with _asking():
-        now = lookups.topic_ids(admin_client(bootstrap), [RUN_EVENTS.name], timeout_s=TIMEOUT_S).get(RUN_EVENTS.name)
+        now = lookups.topic_ids(admin_client(kafka), [RUN_EVENTS.name], timeout_s=TIMEOUT_S).get(RUN_EVENTS.name)
     try:
         with _session(postgres) as session:
             row = session.execute(REMEMBERED_TOPIC, [RUN_EVENTS.name]).fetchone()
@@ -236,7 +237,7 @@ def was_recreated(bootstrap: str, postgres: str) -> bool:
     return row is not None and row[0] != now
 
 
-def accept(bootstrap: str, postgres: str, shown: Acceptances) -> None:
+def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
     """
     Let each group go on where *shown* says; rows whose place the log has lost stay, with a place of their own.
 
@@ -249,14 +250,14 @@ def accept(bootstrap: str, postgres: str, shown: Acceptances) -> None:
     """
     with _session(postgres) as lock:
         lock.execute(LOCK)  # until the session ends: of two that are asked at once, the second finds nothing left
-        now = acceptances(bootstrap, postgres)
+        now = acceptances(kafka, postgres)
         if now.key() != shown.key():
             raise Failed("the positions have changed meanwhile, nothing was done: run `tidegate topics accept` again")
         with _session(postgres) as session:
             _move_places(session, now)
-        _order(bootstrap, now.positions)
+        _order(kafka, now.positions)
         with _asking():
-            ids = lookups.topic_ids(admin_client(bootstrap), [RUN_EVENTS.name], timeout_s=TIMEOUT_S)
+            ids = lookups.topic_ids(admin_client(kafka), [RUN_EVENTS.name], timeout_s=TIMEOUT_S)
         with _session(postgres) as session:
             session.execute(REMEMBER_TOPIC, (RUN_EVENTS.name, ids[RUN_EVENTS.name]))
 
@@ -277,14 +278,14 @@ def _move_places(session: psycopg.Connection, accepted: Acceptances) -> None:
     session.execute(NOTE_ACCEPTANCE, (acceptance, Json([_noted(each) for each in accepted.positions])))
 
 
-def _order(bootstrap: str, accepted: Sequence[Acceptance]) -> None:
+def _order(kafka: KafkaSettings, accepted: Sequence[Acceptance]) -> None:
     for group_id in sorted({each.found.group.id for each in accepted}):
         orders = [
             TopicPartition(*each.found.place, each.offset, metadata=accepted_metadata(each.found.position))
             for each in accepted
             if each.found.group.id == group_id
         ]
-        with _asking(), _consumer(bootstrap, accepting_group(group_id)) as consumer:
+        with _asking(), _consumer(kafka, accepting_group(group_id)) as consumer:
             topics.settle(partial(consumer.commit, offsets=orders, asynchronous=False))
 
 
@@ -311,8 +312,8 @@ def _noted(each: Acceptance) -> Mapping[str, object]:
 
 
 @contextmanager
-def _consumer(bootstrap: str, group_id: str) -> Iterator[Consumer]:
-    consumer = Consumer(looking_config(bootstrap, group_id=group_id, client_id="tidegate-command"))
+def _consumer(kafka: KafkaSettings, group_id: str) -> Iterator[Consumer]:
+    consumer = Consumer(looking_config(kafka, group_id=group_id, client_id="tidegate-command"))
     try:
         yield consumer
     finally:

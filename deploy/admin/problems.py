@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from deploy.admin.lag import PartitionLag
 from deploy.errors import Failed
 from deploy.log.dead_letters import Selection, waiting
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import EXPLANATIONS, WAY_ON
 from schemas.kafka.topics import Group
@@ -31,20 +32,20 @@ def of_positions(lags: Iterable[PartitionLag]) -> Iterator[str]:
             )
 
 
-def of_transactions(bootstrap: str, lags: Iterable[PartitionLag]) -> Iterator[str]:
+def of_transactions(kafka: KafkaSettings, lags: Iterable[PartitionLag]) -> Iterator[str]:
     """Open transactions of direct producers, which hide every record behind their first one from all groups."""
     hidden = {(each.topic, each.partition): each.undecided for each in lags if each.undecided}
     for (topic, partition), count in hidden.items():
-        who = _who(bootstrap, topic, partition)
+        who = _who(kafka, topic, partition)
         yield (
             f"{count} records of {topic}/{partition} are hidden from every group by an open transaction{who}: let its "
             "producer commit or abort it, or wait until it times out"
         )
 
 
-def _who(bootstrap: str, topic: str, partition: int) -> str:
+def _who(kafka: KafkaSettings, topic: str, partition: int) -> str:
     try:
-        found = asyncio.run(open_transactions(bootstrap, Partition(topic, partition), timeout_s=TIMEOUT_S))
+        found = asyncio.run(open_transactions(kafka, Partition(topic, partition), timeout_s=TIMEOUT_S))
     except TransactionsUnknown:
         return ""
     if not found:
@@ -52,10 +53,10 @@ def _who(bootstrap: str, topic: str, partition: int) -> str:
     return f" of producer {found[0].producer_id}, last written at {found[0].last_written_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def of_dead_letters(bootstrap: str, groups: Iterable[Group]) -> Iterator[str]:
+def of_dead_letters(kafka: KafkaSettings, groups: Iterable[Group]) -> Iterator[str]:
     """Dead letters that nobody has settled. Raises NotReachable, Failed."""
     for group in groups:
-        if count := sum(1 for _ in waiting(bootstrap, group, Selection())):
+        if count := sum(1 for _ in waiting(kafka, group, Selection())):
             yield f"{count} dead letters of {group.name} wait: see `tidegate dlq list --group {group.name}`"
 
 

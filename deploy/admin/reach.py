@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
 
-from schemas.kafka.lookups import admin_client
+from deploy.errors import NotReachable
+from schemas.kafka.connection import KafkaSettings
+from schemas.kafka.reach import connection_fault
 
 TIMEOUT_S = 2.0
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -20,12 +22,15 @@ def kafka_error(error: KafkaException) -> KafkaError:
     return found
 
 
-def kafka_answers(bootstrap: str) -> bool:
-    """Whether a broker gives metadata."""
-    try:
-        return bool(admin_client(bootstrap).list_topics(timeout=TIMEOUT_S).brokers)
-    except KafkaException:
-        return False
+def kafka_answers(kafka: KafkaSettings) -> bool:
+    """True if a broker answers."""
+    return connection_fault(kafka, timeout_s=TIMEOUT_S) is None
+
+
+def need_kafka(kafka: KafkaSettings) -> None:
+    """Raise NotReachable, with what to do, unless a broker answers."""
+    if (fault := connection_fault(kafka, timeout_s=TIMEOUT_S)) is not None:
+        raise NotReachable(fault)
 
 
 def postgres_answers(dsn: str) -> bool:

@@ -17,6 +17,7 @@ from deploy.admin import topics
 from deploy.admin.lag import first_timestamps_s
 from deploy.errors import Failed
 from deploy.log.reading import Edge, Start
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.kafka.replays import Replay
 from schemas.kafka.topics import Group
@@ -39,7 +40,7 @@ class Span:
         return max(0, self.end - self.start)
 
 
-def spans(bootstrap: str, group: Group, start: Start, end: Start) -> list[Span]:
+def spans(kafka: KafkaSettings, group: Group, start: Start, end: Start) -> list[Span]:
     """
     The range from *start* to *end* in each partition of the group's source.
 
@@ -47,14 +48,14 @@ def spans(bootstrap: str, group: Group, start: Start, end: Start) -> list[Span]:
         NotReachable: no broker answers.
         Failed: part of it has expired from the log; says which.
     """
-    admin, places = admin_client(bootstrap), topics.partitions_of(bootstrap, group.source)
+    admin, places = admin_client(kafka), topics.partitions_of(kafka, group.source)
     first = topics.offsets(admin, places, OffsetSpec.earliest())
     last = topics.offsets(admin, places, OffsetSpec.latest())
-    with topics.speaker(bootstrap, group) as consumer:
+    with topics.speaker(kafka, group) as consumer:
         starts = _offsets(consumer, places, start, first=first, last=last)
         ends = _offsets(consumer, places, end, first=first, last=last)
     if start is not Edge.BEGINNING:
-        _refuse_expired(bootstrap, group, start, starts, first)
+        _refuse_expired(kafka, group, start, starts, first)
     return [
         Span(
             partition=place.partition,
@@ -66,7 +67,7 @@ def spans(bootstrap: str, group: Group, start: Start, end: Start) -> list[Span]:
     ]
 
 
-def plan(bootstrap: str, group: Group, found: list[Span], *, run_id: str | None, overwrite: bool) -> Replay:
+def plan(kafka: KafkaSettings, group: Group, found: list[Span], *, run_id: str | None, overwrite: bool) -> Replay:
     """Fix the range *found* as a replay, and let its group begin there."""
     replay = Replay(
         id=f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}",
@@ -77,15 +78,15 @@ def plan(bootstrap: str, group: Group, found: list[Span], *, run_id: str | None,
         overwrite=overwrite,
     )
     begin = [TopicPartition(group.source.name, partition, offset) for partition, offset in replay.starts.items()]
-    topics.commit(bootstrap, group.replaying(replay.id), begin)
+    topics.commit(kafka, group.replaying(replay.id), begin)
     return replay
 
 
-def remaining(bootstrap: str, group: Group, replay: Replay) -> int:
+def remaining(kafka: KafkaSettings, group: Group, replay: Replay) -> int:
     """Return the lag of *replay*, which repeats part of the source of *group*: how many offsets it has not passed."""
     return sum(
         max(0, replay.ends[place.partition] - place.offset)
-        for place in topics.committed(bootstrap, group.replaying(replay.id), group.source)
+        for place in topics.committed(kafka, group.replaying(replay.id), group.source)
     )
 
 
@@ -109,14 +110,14 @@ def _offsets(
 
 
 def _refuse_expired(
-    bootstrap: str, group: Group, start: Start, starts: Mapping[int, int], first: Mapping[int, int]
+    kafka: KafkaSettings, group: Group, start: Start, starts: Mapping[int, int], first: Mapping[int, int]
 ) -> None:
     cut = [partition for partition, offset in starts.items() if first[partition] and offset <= first[partition]]
     if isinstance(start, int):
         cut = [partition for partition in cut if starts[partition] < first[partition]]
     elif cut and isinstance(start, datetime):
         places = [TopicPartition(group.source.name, partition, first[partition]) for partition in cut]
-        written_s = first_timestamps_s(bootstrap, group, places)
+        written_s = first_timestamps_s(kafka, group, places)
         cut = [each for each in cut if written_s.get(each, start.timestamp() + 1) > start.timestamp()]
     if cut:
         held = ", ".join(f"{partition} from {first[partition]} on" for partition in sorted(cut))

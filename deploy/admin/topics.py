@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetada
 from deploy.admin.reach import kafka_error
 from deploy.errors import Failed, NotReachable
 from schemas.catalogue import GROUPS, all_topics, groups_among
+from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.lookups import admin_client
 from schemas.kafka.topics import Group, Start, Topic
 from schemas.runs.topics import RUN_EVENTS
@@ -46,7 +47,7 @@ PASSES = frozenset(
 
 
 def create(
-    bootstrap: str,
+    kafka: KafkaSettings,
     groups: Iterable[Group] = GROUPS,
     *,
     partitions: int = PARTITIONS,
@@ -62,7 +63,7 @@ def create(
         NotReachable: no broker answers, or none tells of the new topics in time.
         Failed: the broker refuses one; says why.
     """
-    admin = admin_client(bootstrap)
+    admin = admin_client(kafka)
     found = _topics(admin)
     missing = [topic for topic in all_topics(groups) if topic.name not in found]
     if not missing:
@@ -125,17 +126,17 @@ def _copies(topic: TopicMetadata | None) -> int:
     return len(topic.partitions[0].replicas) if topic else BROKERS_DEFAULT
 
 
-def groups_of(bootstrap: str) -> tuple[Group, ...]:
+def groups_of(kafka: KafkaSettings) -> tuple[Group, ...]:
     """
     The groups that the cluster has topics for.
 
     Raises:
         NotReachable: no broker answers.
     """
-    return groups_among(existing(admin_client(bootstrap)))
+    return groups_among(existing(admin_client(kafka)))
 
 
-def commit_first_offsets(bootstrap: str, groups: Iterable[Group]) -> dict[str, int]:
+def commit_first_offsets(kafka: KafkaSettings, groups: Iterable[Group]) -> dict[str, int]:
     """
     Commit where each of *groups*, and of the cluster's, begins where it has no offset; return in how many partitions.
 
@@ -144,32 +145,32 @@ def commit_first_offsets(bootstrap: str, groups: Iterable[Group]) -> dict[str, i
         NotReachable: no broker answers, or a group that lacks an offset has members.
     """
     done = {}
-    for group in groups_among({*existing(admin_client(bootstrap)), *(topic.name for topic in all_topics(groups))}):
+    for group in groups_among({*existing(admin_client(kafka)), *(topic.name for topic in all_topics(groups))}):
         first = []
         for topic in group.sources:
-            lacking = [place for place in committed(bootstrap, group, topic) if place.offset < 0]
+            lacking = [place for place in committed(kafka, group, topic) if place.offset < 0]
             begins_new = group.start is Start.NEWEST and topic == group.source
             spec = OffsetSpec.latest() if begins_new else OffsetSpec.earliest()
-            begin = offsets(admin_client(bootstrap), lacking, spec) if lacking else {}
+            begin = offsets(admin_client(kafka), lacking, spec) if lacking else {}
             first += [TopicPartition(topic.name, partition, offset) for partition, offset in begin.items()]
         if first:
-            commit(bootstrap, group, first)
+            commit(kafka, group, first)
             done[group.name] = len(first)
     return done
 
 
-def commit(bootstrap: str, group: Group, places: list[TopicPartition]) -> None:
+def commit(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> None:
     """
     Let *group*, which must have no members, go on from *places*.
 
     Raises:
         NotReachable: no broker answers, or the group has members.
     """
-    with speaker(bootstrap, group) as consumer:
+    with speaker(kafka, group) as consumer:
         settle(partial(consumer.commit, offsets=places, asynchronous=False))
 
 
-def partitions_of(bootstrap: str, topic: Topic) -> list[TopicPartition]:
+def partitions_of(kafka: KafkaSettings, topic: Topic) -> list[TopicPartition]:
     """
     Every partition of *topic*.
 
@@ -177,13 +178,13 @@ def partitions_of(bootstrap: str, topic: Topic) -> list[TopicPartition]:
         Failed: it does not exist.
         NotReachable: no broker answers.
     """
-    count = existing(admin_client(bootstrap)).get(topic.name, 0)
+    count = existing(admin_client(kafka)).get(topic.name, 0)
     if not count:
         raise Failed(f"topic {topic.name} does not exist: run `tidegate topics create`")
     return [TopicPartition(topic.name, partition) for partition in range(count)]
 
 
-def committed(bootstrap: str, group: Group, topic: Topic) -> list[TopicPartition]:
+def committed(kafka: KafkaSettings, group: Group, topic: Topic) -> list[TopicPartition]:
     """
     What *group* has committed for each partition of *topic*; a negative offset says nothing.
 
@@ -191,13 +192,13 @@ def committed(bootstrap: str, group: Group, topic: Topic) -> list[TopicPartition
         Failed: the topic does not exist.
         NotReachable: no broker answers.
     """
-    places = partitions_of(bootstrap, topic)
-    with speaker(bootstrap, group) as consumer:
+    places = partitions_of(kafka, topic)
+    with speaker(kafka, group) as consumer:
         return settle(partial(consumer.committed, places, timeout=REQUEST_TIMEOUT_S))
 
 
 @contextmanager
-def speaker(bootstrap: str, group: Group) -> Iterator[Consumer]:
+def speaker(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
     """
     Speak for *group* without joining it.
 
@@ -206,7 +207,7 @@ def speaker(bootstrap: str, group: Group) -> Iterator[Consumer]:
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **confluent_options(kafka),
             "group.id": group.id,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",  # of a place that has expired: the oldest record that is left

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from deploy.admin import reach
 from deploy.admin.credentials import agent_named, path_in
 from deploy.admin.credentials import read as read_credentials
 from deploy.errors import Failed, NotReachable
-from deploy.local import stack_file
+from deploy.local import settings_file, stack_file
+from schemas.kafka.connection import KafkaSettings
 
-Address = Literal["kafka", "postgres", "gateway", "websocket", "api_key", "agent_id", "agent_secret"]
+Address = Literal["postgres", "gateway", "websocket", "api_key", "agent_id", "agent_secret"]
 
 SETTINGS: Mapping[Address, str] = {
-    "kafka": "TIDEGATE_KAFKA",
     "postgres": "TIDEGATE_POSTGRES",
     "gateway": "TIDEGATE_GATEWAY",
     "websocket": "TIDEGATE_WEBSOCKET",
@@ -34,7 +35,7 @@ class Addresses:
     """What is known; None where neither a setting nor a running stack says it."""
 
     folder: Path
-    kafka: str | None
+    kafka: KafkaSettings | None
     postgres: str | None
     gateway: str | None
     websocket: str | None
@@ -51,8 +52,23 @@ class Addresses:
         """
         value: str | None = getattr(self, name)
         if value is None:
-            raise NotReachable(f"no stack runs in {self.folder}: start one with `tidegate up` or set {SETTINGS[name]}")
+            raise self._unknown(SETTINGS[name])
         return value
+
+    def need_kafka(self) -> KafkaSettings:
+        """
+        Return how to connect to Kafka.
+
+        Raises:
+            NotReachable: it is not known, or no broker answers; the text says what to do.
+        """
+        if self.kafka is None:
+            raise self._unknown("TIDEGATE_KAFKA")
+        reach.need_kafka(self.kafka)
+        return self.kafka
+
+    def _unknown(self, setting: str) -> NotReachable:
+        return NotReachable(f"no stack runs in {self.folder}: start one with `tidegate up` or set {setting}")
 
 
 def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
@@ -61,12 +77,12 @@ def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
     found: dict[Address, str | None] = {
         name: environ.get(variable) or (getattr(stack, name) if stack else None) for name, variable in SETTINGS.items()
     }
-    return Addresses(folder=folder, **found)
+    return Addresses(folder=folder, kafka=settings_file.kafka(folder, environ), **found)
 
 
-def kafka(folder: Path) -> str:
-    """The bootstrap servers for a command that needs nothing else. Raises NotReachable: see `Addresses.need`."""
-    return read(folder, os.environ).need("kafka")
+def kafka(folder: Path) -> KafkaSettings:
+    """Return how a command that needs nothing else connects to Kafka. Raises NotReachable: see `need_kafka`."""
+    return read(folder, os.environ).need_kafka()
 
 
 def agent_secret(known: Addresses, environ: Mapping[str, str], agent_id: str, *, tenant: str | None) -> str:

@@ -18,6 +18,7 @@ from deploy.errors import Failed
 from deploy.log.dead_letters import ATTEMPTS_MAX, Desk, Letter, Selection, Settlement, waiting
 from deploy.log.showing import show as decoded
 from schemas.errors import Reason
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import Group
 from schemas.runs.topics import PERSISTENCE
 
@@ -124,7 +125,7 @@ def redrive(
     """
     selection = _selection(places, reason, run_id, since, until, everything=everything)
     order = _Order(
-        bootstrap=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
+        kafka=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
     )
     done = order.carry_out(question="Send {} dead letters back?", dry_run=dry_run, yes=yes, as_json=as_json)
     lag_records = _wait_passed(order, shown=not as_json) if done and wait and not dry_run else None
@@ -148,7 +149,7 @@ def drop(
     """Put dead letters aside for good: they are listed no more. Their bytes stay until the topic lets go of them."""
     selection = _selection(places, reason, run_id, since, until, everything=everything)
     order = _Order(
-        bootstrap=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.DROPPED
+        kafka=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.DROPPED
     )
     done = order.carry_out(question="Put {} dead letters aside for good?", dry_run=dry_run, yes=yes, as_json=as_json)
     order.report(done, dry_run=dry_run, as_json=as_json)
@@ -157,8 +158,8 @@ def drop(
 class _Counter:
     """Counts the letters of a selection while they are looked at."""
 
-    def __init__(self, bootstrap: str, group: Group, selection: Selection) -> None:
-        self._found = waiting(bootstrap, group, selection)
+    def __init__(self, kafka: KafkaSettings, group: Group, selection: Selection) -> None:
+        self._found = waiting(kafka, group, selection)
         self.by_reason: Counter[str] = Counter()
         self.exhausted = 0
         self.cut = 0
@@ -191,7 +192,7 @@ class _Counter:
 class _Order:
     """What is to be done about which letters; counted first, then asked, then done."""
 
-    bootstrap: str
+    kafka: KafkaSettings
     group: Group
     selection: Selection
     settlement: Settlement
@@ -200,7 +201,7 @@ class _Order:
 
     def carry_out(self, *, question: str, dry_run: bool, yes: bool, as_json: bool) -> int:
         """How many letters were settled, or with *dry_run* would be."""
-        counter = _Counter(self.bootstrap, self.group, self.selection)
+        counter = _Counter(self.kafka, self.group, self.selection)
         counter.count()
         if self.settlement is Settlement.REDRIVEN:
             self.exhausted, self.cut = counter.exhausted, counter.cut
@@ -213,13 +214,13 @@ class _Order:
             typer.confirm(question.format(meant), abort=True)
         with progress_bar(shown=not as_json) as progress:
             bar = progress.add_task(self.settlement.value, total=meant)
-            desk = Desk(self.bootstrap, self.group)
+            desk = Desk(self.kafka, self.group)
             letters = self._meant(counter.last_offset)
             desk.settle(letters, self.settlement, on_settled=lambda count: progress.advance(bar, count))
             return round(progress.tasks[bar].completed)
 
     def _meant(self, last_offset: int) -> Iterator[Letter]:
-        for letter in waiting(self.bootstrap, self.group, self.selection):
+        for letter in waiting(self.kafka, self.group, self.selection):
             if letter.raw.offset > last_offset:  # it came while the question stood: nobody was asked about it
                 return
             if self.settlement is Settlement.DROPPED or not (letter.is_exhausted or letter.is_cut):
@@ -269,7 +270,7 @@ def _wait_passed(order: _Order, *, shown: bool) -> int:
 
 
 def _lag_records(order: _Order) -> int:
-    of_redrive = [each for each in lag.measure(order.bootstrap) if each.topic == order.group.redrive.name]
+    of_redrive = [each for each in lag.measure(order.kafka) if each.topic == order.group.redrive.name]
     return sum(each.records or 0 for each in of_redrive)
 
 

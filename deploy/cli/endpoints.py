@@ -31,9 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def list_endpoints(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the endpoints, what each is sent, and the state of its breaker."""
-    bootstrap = addresses.kafka(folder)
-    states = endpoint_states(bootstrap)
-    names = [name for group in topics.groups_of(bootstrap) if (name := endpoint_of(group)) is not None]
+    kafka = addresses.kafka(folder)
+    states = endpoint_states(kafka)
+    names = [name for group in topics.groups_of(kafka) if (name := endpoint_of(group)) is not None]
     rows = [_row(name, states.get(name)) for name in names]
     print_rows(rows, as_json=as_json, absent={"tenant": "all"})
 
@@ -45,12 +45,12 @@ def enable(
     as_json: Json = False,
 ) -> None:
     """Send to a disabled endpoint again; what came meanwhile has waited."""
-    bootstrap = addresses.kafka(folder)
-    state = endpoint_states(bootstrap).get(name)
+    kafka = addresses.kafka(folder)
+    state = endpoint_states(kafka).get(name)
     if state is None or state.breaker is not BreakerState.DISABLED:
         raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
     enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
-    Writer(bootstrap).write(ENDPOINT_STATES, [(name.encode(), STATE_CODEC.encode(enabled), [])])
+    Writer(kafka).write(ENDPOINT_STATES, [(name.encode(), STATE_CODEC.encode(enabled), [])])
     if as_json:
         print_json({"endpoint": name, "breaker": enabled.breaker, "since": enabled.since})
     else:

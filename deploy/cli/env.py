@@ -11,7 +11,7 @@ from deploy.cli.output import print_json
 from deploy.errors import NotReachable
 
 # As the README's commands use them.
-VARIABLES: tuple[tuple[str, addresses.Address], ...] = (
+VARIABLES: tuple[tuple[str, str], ...] = (
     ("GATEWAY", "gateway"),
     ("WEBSOCKET", "websocket"),
     ("KEY", "api_key"),
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def env(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """Print what `eval "$(tidegate env)"` needs: GATEWAY, WEBSOCKET, KEY, KAFKA and POSTGRES, secrets included."""
     known = addresses.read(folder, os.environ)
-    found: dict[str, str] = {name: value for name, of in VARIABLES if (value := getattr(known, of)) is not None}
+    found = {name: str(value) for name, of in VARIABLES if (value := getattr(known, of)) is not None}
     if not found:
         raise NotReachable(f"no stack runs in {folder}: start one with `tidegate up` or set TIDEGATE_GATEWAY")
     if as_json:

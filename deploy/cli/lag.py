@@ -32,19 +32,19 @@ def lag(
     as_json: Json = False,
 ) -> None:
     """Show each group's lag by partition, in records and in seconds since the first one that waits."""
-    bootstrap = addresses.kafka(folder)
+    kafka = addresses.kafka(folder)
     if as_json or not watch:
-        _print(measure(bootstrap), as_json=as_json)
+        _print(measure(kafka), as_json=as_json)
     with suppress(KeyboardInterrupt):
         if watch and as_json:
             while True:
                 sleep(WATCH_INTERVAL_S)
-                _print(measure(bootstrap), as_json=True)
+                _print(measure(kafka), as_json=True)
         if watch:
-            with Live(_drawn(measure(bootstrap)), console=console, auto_refresh=False) as live:
+            with Live(_drawn(measure(kafka)), console=console, auto_refresh=False) as live:
                 while True:
                     sleep(WATCH_INTERVAL_S)
-                    live.update(_drawn(measure(bootstrap)), refresh=True)
+                    live.update(_drawn(measure(kafka)), refresh=True)
 
 
 def _print(partitions: list[PartitionLag], *, as_json: bool) -> None:

@@ -18,8 +18,10 @@ from deploy.errors import Failed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
 from schemas.kafka import replays as plans
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.replays import Replay
 from schemas.process.interpreter import module_command, module_environment
+from schemas.process.settings import as_environ
 from schemas.runs.topics import endpoint_of
 
 LOOK_S = 0.5
@@ -58,8 +60,8 @@ def replay(
     It counts first, and refuses when part of the range has expired. Ctrl-C stops it; --resume goes on.
     """
     known, group = addresses.read(folder, os.environ), known_group(name)
-    bootstrap = known.need("kafka")
-    servers = {"TIDEGATE_KAFKA": bootstrap}
+    kafka = known.need_kafka()
+    servers = as_environ(kafka)
     if endpoint_of(group) is None:
         # With the operator's login: a replay may delete rows, which the live group may not.
         servers["TIDEGATE_POSTGRES"] = known.need("postgres")
@@ -67,7 +69,7 @@ def replay(
         wanted = _read(folder, resume)
     else:
         start = _start(from_start=from_start, from_time=from_time, from_offset=from_offset, run_id=run_id)
-        spans = replays.spans(bootstrap, group, start, _end(to))
+        spans = replays.spans(kafka, group, start, _end(to))
         count = sum(span.count for span in spans)
         if dry_run or not count:
             _print_spans(spans, count, as_json=as_json, dry_run=dry_run)
@@ -76,13 +78,15 @@ def replay(
             _print_spans(spans, count, as_json=False)
         if not yes:
             typer.confirm(_question(count, run_id, overwrite=overwrite), abort=True)
-        wanted = replays.plan(bootstrap, group, spans, run_id=run_id, overwrite=overwrite)
+        wanted = replays.plan(kafka, group, spans, run_id=run_id, overwrite=overwrite)
         plans.write(_path(folder, wanted.id, make=True), wanted)
-    _carry_out(folder, wanted, servers, as_json=as_json)
+    _carry_out(folder, wanted, kafka, servers, as_json=as_json)
 
 
-def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_json: bool) -> None:
-    bootstrap, group = servers["TIDEGATE_KAFKA"], known_group(wanted.group)
+def _carry_out(
+    folder: Path, wanted: Replay, kafka: KafkaSettings, servers: Mapping[str, str], *, as_json: bool
+) -> None:
+    group = known_group(wanted.group)
     total = sum(wanted.ends.values()) - sum(wanted.starts.values())
     log = logs.path(folder, f"replay-{wanted.id}")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -98,13 +102,13 @@ def _carry_out(folder: Path, wanted: Replay, servers: Mapping[str, str], *, as_j
         try:
             while worker.poll() is None:
                 sleep(LOOK_S)
-                progress.update(bar, completed=total - replays.remaining(bootstrap, group, wanted))
+                progress.update(bar, completed=total - replays.remaining(kafka, group, wanted))
         except KeyboardInterrupt:
             raise Failed(f"stopped; `tidegate replay {wanted.group} --resume {wanted.id}` goes on") from None
         finally:
             worker.terminate()
             worker.wait(STOP_S)
-    left = replays.remaining(bootstrap, group, wanted)
+    left = replays.remaining(kafka, group, wanted)
     if worker.returncode or left:
         raise Failed(
             f"the replay ended with {left} of {total} to do, see {log}; "

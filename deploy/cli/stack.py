@@ -22,6 +22,7 @@ from deploy.local.ports import Choice
 from deploy.local.purge import Purged
 from deploy.local.stack_file import Stack
 from deploy.local.supervisor import Supervisor
+from schemas.kafka.connection import KafkaSettings
 
 STOP_TIMEOUT_S = 150.0  # each process in turn may use its own time up
 RESTART_TIMEOUT_S = 60.0
@@ -145,7 +146,7 @@ def running(folder: Path) -> Stack:
 def is_process_ready(stack: Stack, name: str) -> bool:
     """Ask the process called *name* whether it can do its work."""
     if name == "kafka":
-        return kafka_answers(stack.kafka)
+        return kafka_answers(KafkaSettings(bootstrap=stack.kafka))  # the stack's own, so not secured
     if name == "postgres":
         return postgres_answers(stack.postgres)
     return is_ready(stack.management[name])

@@ -8,16 +8,18 @@ import typer
 
 from deploy.admin import lag, problems, readiness, topics
 from deploy.admin.lag import PartitionLag
-from deploy.admin.reach import kafka_answers, postgres_answers
+from deploy.admin.reach import kafka_answers
 from deploy.admin.readiness import Readiness, State
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, masked, print_json, table
-from deploy.cli.stack import running
+from deploy.cli.stack import is_process_ready, running
 from deploy.errors import Failed
 from deploy.local import logs
 from deploy.local.processes import up_since
+from deploy.local.settings_file import kafka_of
 from deploy.local.stack_file import RunningProcess, Stack
 from deploy.log.endpoints import endpoint_states
+from schemas.kafka.connection import KafkaSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -32,14 +34,15 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     Exit code 1 if a process is not ready, or a group cannot go on.
     """
     stack = running(folder)
+    kafka = kafka_of(stack, folder)
     with ThreadPoolExecutor(len(stack.processes)) as threads:
         answers = threads.map(lambda each: _readiness(stack, each), stack.processes)
         states = list(zip(stack.processes, answers, strict=True))
     found, lags = [*_of_processes(states)], list[PartitionLag]()
-    if kafka_answers(stack.kafka):
+    if kafka_answers(kafka):
         try:
-            lags = lag.measure(stack.kafka)
-            found += _of_log(stack.kafka, lags)
+            lags = lag.measure(kafka)
+            found += _of_log(kafka, lags)
         except Failed as error:
             found.append(str(error))
     processes: list[dict[str, object]] = [
@@ -78,8 +81,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
 
 def _readiness(stack: Stack, process: RunningProcess) -> Readiness:
     if process.name in ("kafka", "postgres"):
-        answers = kafka_answers(stack.kafka) if process.name == "kafka" else postgres_answers(stack.postgres)
-        if answers:
+        if is_process_ready(stack, process.name):
             return Readiness(state=State.READY)
         return Readiness(state=State.UNREACHABLE, reasons=("it does not answer",))
     return readiness.ask(stack.management[process.name])
@@ -94,12 +96,12 @@ def _of_processes(states: Sequence[tuple[RunningProcess, Readiness]]) -> Sequenc
     return found
 
 
-def _of_log(bootstrap: str, lags: Sequence[PartitionLag]) -> Sequence[str]:
+def _of_log(kafka: KafkaSettings, lags: Sequence[PartitionLag]) -> Sequence[str]:
     return [
         *problems.of_positions(lags),
-        *problems.of_transactions(bootstrap, lags),
-        *problems.of_dead_letters(bootstrap, topics.groups_of(bootstrap)),
-        *problems.of_endpoints(endpoint_states(bootstrap)),
+        *problems.of_transactions(kafka, lags),
+        *problems.of_dead_letters(kafka, topics.groups_of(kafka)),
+        *problems.of_endpoints(endpoint_states(kafka)),
     ]
 
 

@@ -19,6 +19,7 @@ from deploy.errors import Failed
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
 from schemas.access.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
+from schemas.kafka.connection import KafkaSettings, kcat_options
 from schemas.runs.topics import RUN_EVENTS
 
 RUN = "run"
@@ -56,13 +57,13 @@ def tail(
     begin = _start(start, default=Edge.END if following and run_id is None else Edge.BEGINNING)
     known = addresses.read(folder, os.environ)
     name = RUN_EVENTS.name if run_id is not None else topic
-    bootstrap = known.need("kafka")
-    command = kcat(bootstrap, name, begin, run_id=run_id, count=count, follow=following)
+    kafka = known.need_kafka()
+    command = kcat(kafka, name, begin, run_id=run_id, count=count, follow=following)
     print(command, file=sys.stderr if as_json else sys.stdout)
     proofs = read_credentials(folder)
     found = (
         show(raw, proofs)
-        for raw in records(bootstrap, name, begin, follow=following)
+        for raw in records(kafka, name, begin, follow=following)
         if run_id is None or raw.key == run_id.encode()
     )
     try:
@@ -71,13 +72,13 @@ def tail(
         raise typer.Exit from None  # how a person ends it
 
 
-def kcat(bootstrap: str, topic: str, start: Start, *, run_id: str | None, count: int | None, follow: bool) -> str:
+def kcat(kafka: KafkaSettings, topic: str, start: Start, *, run_id: str | None, count: int | None, follow: bool) -> str:
     """The kcat command that prints place, key and size of the same records."""
     begin = f"s@{int(start.timestamp() * 1000)}" if isinstance(start, datetime) else start
-    words = ["kcat", "-C", "-b", bootstrap, "-t", topic, "-o", str(begin.value if isinstance(begin, Edge) else begin)]
+    words = ["-t", topic, "-o", str(begin.value if isinstance(begin, Edge) else begin)]
     words += [] if follow else ["-e"]
     words += ["-c", str(count)] if count is not None and run_id is None else []
-    command = shlex.join([*words, "-f", KCAT_FORMAT])
+    command = " ".join(["kcat -C", *kcat_options(kafka), shlex.join([*words, "-f", KCAT_FORMAT])])
     if run_id is None:
         return command
     return f"{command} | grep -F {shlex.quote(f' {run_id} ')}" + ("" if count is None else f" | head -n {count}")

@@ -62,11 +62,11 @@ def create(
 
     Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are.
     """
-    bootstrap = addresses.kafka(folder)
+    kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
     wanted = (*GROUPS, *groups(endpoints))
-    created = topics.create(bootstrap, wanted, partitions=partitions, replication=replication)
-    offsets = topics.commit_first_offsets(bootstrap, wanted)
+    created = topics.create(kafka, wanted, partitions=partitions, replication=replication)
+    offsets = topics.commit_first_offsets(kafka, wanted)
     if as_json:
         print_json({"created": created, "first_offsets": offsets})
         return
@@ -89,8 +89,8 @@ def accept(
     sure that no other copy of the log can be brought back.
     """
     known = addresses.read(folder, os.environ)
-    bootstrap, postgres = known.need("kafka"), known.need("postgres")
-    found = positions.acceptances(bootstrap, postgres)
+    kafka, postgres = known.need_kafka(), known.need("postgres")
+    found = positions.acceptances(kafka, postgres)
     rows: list[dict[str, object]] = [
         {
             "group": each.found.group.name,
@@ -110,7 +110,7 @@ def accept(
     if found.is_needed and not dry_run:
         if not yes:
             typer.confirm("Accept the log as it is?", abort=True)
-        positions.accept(bootstrap, postgres, found)
+        positions.accept(kafka, postgres, found)
     if as_json:
         accepted = found.is_needed and not dry_run
         print_json({"accepted": accepted, "topic_recreated": found.recreated, "positions": rows})

@@ -27,8 +27,10 @@ from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from deploy.local import lock, stack_file
 from deploy.local.services import ENGINE
+from deploy.local.settings_file import kafka_of
 from deploy.local.stack_file import Stack
 from gateway.client import TidegateClient, Undelivered
+from schemas.kafka.connection import KafkaSettings
 
 QUESTIONS = (
     "When did the ice close the harbour, and when was it open again?",
@@ -52,12 +54,13 @@ def main() -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else scenes.WIDTH)
     try:
         with _running(options.dir) as stack:
-            faults = asyncio.run(_run(stack, console))
-            scenes.addresses(console, stack, options.dir)
+            kafka = kafka_of(stack, options.dir)
+            faults = asyncio.run(_run(stack, kafka, console))
+            scenes.addresses(console, stack, kafka, options.dir)
             if not options.exit:
                 console.print("\nThis stays until Ctrl-C.")
                 with suppress(KeyboardInterrupt):
-                    scenes.stay(console, stack)
+                    scenes.stay(console, kafka)
     except (Failed, Undelivered, TimeoutError) as error:
         sys.exit(f"the demonstration failed: {error or 'not every event was stored in time'}")
     except KeyboardInterrupt:
@@ -92,7 +95,7 @@ def _tidegate(*words: str, folder: Path) -> None:
         raise Failed(f"`tidegate {words[0]}` did not succeed")
 
 
-async def _run(stack: Stack, console: Console) -> list[str]:
+async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str]:
     """Everything between the stack's start and its end; returns what is wrong."""
     console.rule(f"[bold]{len(QUESTIONS)} runs of one agent, at once, signed", align="left")
     async with _watching(stack) as watched:
@@ -123,7 +126,7 @@ async def _run(stack: Stack, console: Console) -> list[str]:
         scenes.watched(console, stack, watched)
     if evaluated is not None:
         scenes.evaluated(console, evaluated)
-    await asyncio.to_thread(scenes.lag, console, stack.kafka)
+    await asyncio.to_thread(scenes.lag, console, kafka)
     return faults
 
 

@@ -28,6 +28,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from deploy.cli import addresses
 from deploy.errors import Failed, NotReachable
+from schemas.kafka.connection import KafkaSettings, confluent_options
 
 TOPIC = "run.events"
 SUBJECT = f"{TOPIC}-tidegate.runs.RunEvent"
@@ -76,7 +77,7 @@ def newest_schema(registry: str) -> tuple[int, dict[str, Any]]:
     return version["id"], json.loads(version["schema"])
 
 
-def produce(bootstrap: str, *, run_id: str, value: bytes) -> str:
+def produce(kafka: KafkaSettings, *, run_id: str, value: bytes) -> str:
     """
     Append the record and wait for the broker's acknowledgement; its receipt, topic/partition/offset.
 
@@ -89,12 +90,12 @@ def produce(bootstrap: str, *, run_id: str, value: bytes) -> str:
         if error is None:
             receipts.append(f"{message.topic()}/{message.partition()}/{message.offset()}")
 
-    settings = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+    settings = {**confluent_options(kafka), "partitioner": "murmur2_random", "enable.idempotence": True}
     producer = Producer(settings)
     producer.produce(TOPIC, value, key=run_id, on_delivery=take)
     producer.flush(TIMEOUT_S)
     if not receipts:
-        raise NotReachable(f"{bootstrap} has not acknowledged the record")
+        raise NotReachable(f"{kafka} has not acknowledged the record")
     return receipts[0]
 
 
@@ -122,7 +123,7 @@ def _main() -> None:
     if options.to:
         options.to.write_bytes(value)
     else:
-        print(produce(known.need("kafka"), run_id=options.run_id, value=value))
+        print(produce(known.need_kafka(), run_id=options.run_id, value=value))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from deploy.local.development import PLAIN_AGENT
 from deploy.local.services import ENGINE
 from deploy.local.stack_file import NAME, Stack
 from deploy.log.reading import Edge
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.topics import RUN_EVENTS
 
 WIDTH = 120  # columns where there is no terminal to ask
@@ -95,16 +96,16 @@ def _types(counts: object) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
-def lag(console: Console, bootstrap: str) -> None:
+def lag(console: Console, kafka: KafkaSettings) -> None:
     """How far each group is behind, once it has had time to commit."""
     _title(console, "Lag: what each consumer group has still to do")
     deadline_s = time.monotonic() + LAG_TIMEOUT_S
-    while any(partition.records for partition in measure(bootstrap)) and time.monotonic() < deadline_s:
+    while any(partition.records for partition in measure(kafka)) and time.monotonic() < deadline_s:
         time.sleep(LAG_EVERY_S)
-    console.print(_lag(bootstrap))
+    console.print(_lag(kafka))
 
 
-def addresses(console: Console, stack: Stack, folder: Path) -> None:
+def addresses(console: Console, stack: Stack, kafka: KafkaSettings, folder: Path) -> None:
     """Where to look, and what to try."""
     _title(console, f"Where to look (with secrets: {folder / NAME})")
     places = [("gateway", stack.gateway), ("API page", f"{stack.gateway}/docs")]
@@ -119,7 +120,7 @@ def addresses(console: Console, stack: Stack, folder: Path) -> None:
         _line(console, f"{name:<20} {place}")
     _title(console, "The same events by kcat, or decoded: tidegate tail run.events --from beginning")
     begin = Edge.BEGINNING
-    _line(console, kcat(stack.kafka, RUN_EVENTS.name, begin, run_id=None, count=None, follow=False))
+    _line(console, kcat(kafka, RUN_EVENTS.name, begin, run_id=None, count=None, follow=False))
     _title(console, "Send one event yourself")
     _line(console, curl(stack))
 
@@ -141,18 +142,18 @@ def curl(stack: Stack) -> str:
     )
 
 
-def stay(console: Console, stack: Stack) -> None:
+def stay(console: Console, kafka: KafkaSettings) -> None:
     """Stay until Ctrl-C; on a terminal the lag is kept up to date."""
     pause = Event()
     if not console.is_terminal:
         pause.wait()
-    with Live(_lag(stack.kafka), console=console, auto_refresh=False, transient=True) as live:
+    with Live(_lag(kafka), console=console, auto_refresh=False, transient=True) as live:
         while not pause.wait(LAG_EVERY_S):
-            live.update(_lag(stack.kafka), refresh=True)
+            live.update(_lag(kafka), refresh=True)
 
 
-def _lag(bootstrap: str) -> Table:
-    partitions = measure(bootstrap)
+def _lag(kafka: KafkaSettings) -> Table:
+    partitions = measure(kafka)
     rows = []
     for group, topic in dict.fromkeys((each.group, each.topic) for each in partitions):
         own = [each for each in partitions if (each.group, each.topic) == (group, topic)]

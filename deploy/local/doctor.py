@@ -16,12 +16,13 @@ from typing import TypeVar
 
 from deploy.admin import lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.credentials import read as read_credentials
-from deploy.admin.reach import kafka_answers
+from deploy.admin.reach import need_kafka
 from deploy.errors import Failed
 from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.runs.telemetry import WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
@@ -51,7 +52,9 @@ class Finding:
     text: str
 
 
-def examine(folder: Path, environ: Mapping[str, str], *, kafka: str | None, postgres: str | None) -> Iterator[Finding]:
+def examine(
+    folder: Path, environ: Mapping[str, str], *, kafka: KafkaSettings | None, postgres: str | None
+) -> Iterator[Finding]:
     """
     Look at everything; *kafka* and *postgres* are their addresses, None where none is known.
 
@@ -137,34 +140,33 @@ def _disk(folder: Path, environ: Mapping[str, str]) -> Finding:
     return _finding("disk", text, "free 2 GiB, or set --dir or TIDEGATE_CACHE", is_ok=free_bytes >= DISK_FREE_BYTES_MIN)
 
 
-def _kafka(bootstrap: str) -> str:
-    if not kafka_answers(bootstrap):
-        raise Failed(f"no answer from {bootstrap}: see that it runs, and its log (`tidegate logs kafka`)")
-    return f"{len(topics.existing(admin_client(bootstrap)))} topics"
+def _kafka(kafka: KafkaSettings) -> str:
+    need_kafka(kafka)
+    return f"{len(topics.existing(admin_client(kafka)))} topics"
 
 
-def _topics(bootstrap: str) -> str:
-    found = topics.existing(admin_client(bootstrap))
+def _topics(kafka: KafkaSettings) -> str:
+    found = topics.existing(admin_client(kafka))
     if missing := [topic.name for topic in all_topics(groups_among(found)) if topic.name not in found]:
         raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
     return "every topic is there"
 
 
-def _positions(bootstrap: str) -> str:
+def _positions(kafka: KafkaSettings) -> str:
     otherwise = "every group has its offsets, and the log holds what they stand for"
-    return problems.demand_none(problems.of_positions(lag.measure(bootstrap)), otherwise)
+    return problems.demand_none(problems.of_positions(lag.measure(kafka)), otherwise)
 
 
-def _transactions(bootstrap: str) -> str:
-    return problems.demand_none(problems.of_transactions(bootstrap, lag.measure(bootstrap)), "none hides records")
+def _transactions(kafka: KafkaSettings) -> str:
+    return problems.demand_none(problems.of_transactions(kafka, lag.measure(kafka)), "none hides records")
 
 
-def _dead_letters(bootstrap: str) -> str:
-    return problems.demand_none(problems.of_dead_letters(bootstrap, topics.groups_of(bootstrap)), "none waits")
+def _dead_letters(kafka: KafkaSettings) -> str:
+    return problems.demand_none(problems.of_dead_letters(kafka, topics.groups_of(kafka)), "none waits")
 
 
-def _endpoints(bootstrap: str) -> str:
-    states = endpoint_states(bootstrap)
+def _endpoints(kafka: KafkaSettings) -> str:
+    states = endpoint_states(kafka)
     return problems.demand_none(problems.of_endpoints(states), f"{len(states)}, each is sent to")
 
 

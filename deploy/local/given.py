@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from deploy.errors import Failed
 from deploy.local import ports, services
 from deploy.local.services import Service
-from schemas.process.settings import SettingsInvalid
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import SettingsInvalid, load
 
 GATEWAY_PORT = "TIDEGATE_GATEWAY_PORT"
 FANOUT_PORT = "TIDEGATE_FANOUT_PORT"
@@ -42,6 +43,21 @@ def fixed_ports(environ: Mapping[str, str], running: Sequence[Service]) -> dict[
     if running:
         named[services.management(running[0])] = port(environ, MANAGEMENT_PORT)
     return {name: number for name, number in named.items() if number is not None}
+
+
+def kafka(environ: Mapping[str, str]) -> KafkaSettings | None:
+    """
+    Return how to connect to the Kafka that *environ* names; None where the stack starts its own.
+
+    Raises:
+        SettingsInvalid: the connection cannot be used, or is secured where the stack starts its own Kafka.
+    """
+    if environ.get("TIDEGATE_KAFKA"):
+        return load(KafkaSettings, environ)
+    secured = [name for name in environ if name.startswith("TIDEGATE_KAFKA_") and environ[name]]
+    if secured:
+        raise SettingsInvalid(f"{', '.join(sorted(secured))}: only with TIDEGATE_KAFKA, a Kafka that runs already")
+    return None
 
 
 def hosts(environ: Mapping[str, str]) -> list[str]:

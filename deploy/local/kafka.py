@@ -3,7 +3,7 @@
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.admin.reach import kafka_answers
@@ -11,6 +11,7 @@ from deploy.errors import Failed
 from deploy.local import jars, java, ports
 from deploy.local.program import Program
 from schemas.catalogue import all_topics
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import RECORD_BYTES_MAX
 
 SERVER = "kafka.Kafka"  # the class to run
@@ -45,7 +46,7 @@ def prepare(
         name="kafka",
         command=(*run, SERVER, str(properties)),
         # The port first: a client that finds it closed waits before it tries again.
-        is_ready=lambda: ports.is_taken(port) and kafka_answers(f"127.0.0.1:{port}"),
+        is_ready=lambda: ports.is_taken(port) and kafka_answers(KafkaSettings(bootstrap=f"127.0.0.1:{port}")),
     )
 
 
@@ -99,15 +100,16 @@ def new_cluster_id() -> str:
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-def format_log_folder(run: tuple[str, ...], properties: Path, *, cluster_id: str) -> None:
+def format_log_folder(run: tuple[str, ...], properties: Path, *, cluster_id: str, options: Sequence[str] = ()) -> None:
     """
-    Make the log folder that *properties* names one of the cluster's; *run* is `java_command`'s.
+    Make the log folder that *properties* names one of the cluster's; *run* is `java_command`'s, *options* the tool's.
 
     Raises:
         Failed: it cannot be formatted.
     """
+    tool = (*run, "kafka.tools.StorageTool")
     done = subprocess.run(
-        [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(properties)],
+        [*tool, "format", f"--cluster-id={cluster_id}", "--config", str(properties), *options],
         capture_output=True,
         text=True,
         timeout=FORMAT_TIMEOUT_S,

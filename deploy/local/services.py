@@ -8,7 +8,9 @@ from deploy.admin.reach import is_ready
 from deploy.local import development, folders
 from deploy.local.ports import HOST
 from deploy.local.program import Program
+from schemas.kafka.connection import KafkaSettings
 from schemas.process.interpreter import module_command, module_environment
+from schemas.process.settings import as_environ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def settings(
     environ: Mapping[str, str],
     *,
     folder: Path,
-    kafka: str,
+    kafka: KafkaSettings,
     postgres: str | None,
     credentials: Path,
     gateway_port: int,
@@ -104,7 +106,7 @@ def settings(
     chosen = {name: _chosen(name, environ.get(name)) or default for name, default in defaults.items()}
     return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
         **chosen,
-        "TIDEGATE_KAFKA": kafka,
+        **as_environ(kafka),
         "TIDEGATE_CREDENTIALS": str(credentials),
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_FANOUT_PORT": str(fanout_port),

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local import development, stack_file
+from deploy.local.stack_file import Stack
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import load
 
 NAME = "settings.json"
 PREFIX = "TIDEGATE_"
@@ -24,6 +27,25 @@ def credentials_path(folder: Path, environ: Mapping[str, str]) -> Path:
     if not told and stack_file.read(folder) is not None:
         told = (read(folder) or {}).get("gateway", {}).get("TIDEGATE_CREDENTIALS")
     return Path(told) if told else folder / development.CREDENTIALS
+
+
+def kafka(folder: Path, environ: Mapping[str, str]) -> KafkaSettings | None:
+    """
+    Return how to connect to Kafka: as *environ* says, else as the stack that runs in *folder* was told; or None.
+
+    Raises:
+        SettingsInvalid: *environ* cannot be used.
+    """
+    if environ.get("TIDEGATE_KAFKA"):
+        return load(KafkaSettings, environ)
+    stack = stack_file.read(folder)
+    return None if stack is None else kafka_of(stack, folder)
+
+
+def kafka_of(stack: Stack, folder: Path) -> KafkaSettings:
+    """Return how the *stack* that runs in *folder* connects to Kafka."""
+    told = next(iter((read(folder) or {}).values()), {})
+    return load(KafkaSettings, {**told, "TIDEGATE_KAFKA": stack.kafka})
 
 
 def read(folder: Path) -> dict[str, dict[str, str]] | None:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from deploy.admin import migrate, topics
-from deploy.admin.reach import kafka_answers, postgres_answers
+from deploy.admin.reach import need_kafka, postgres_answers
 from deploy.errors import Failed, NotReachable
 from deploy.local import (
     development,
@@ -34,12 +34,11 @@ from deploy.local.program import Program
 from deploy.local.services import Service
 from deploy.local.stack_file import RunningProcess, Stack
 from schemas.catalogue import GROUPS
+from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
 from schemas.runs import endpoints
 from schemas.runs.endpoints import DEFAULT, EndpointsSettings
 from schemas.runs.topics import EVALUATION
-
-Result = TypeVar("Result")
 
 START_TIMEOUT_S = 120.0
 KAFKA_PORTS = {"kafka": 9092, "kafka controller": 9093}
@@ -81,7 +80,7 @@ class Supervisor:
         declared = services.services([DEFAULT] if has_own_engine else self._endpoints_given.endpoints)
         self._services = [service for service in declared if service.name not in without]
         self._has_engine = has_own_engine and any(service.name == services.EVALUATION for service in self._services)
-        self._kafka_given = environ.get("TIDEGATE_KAFKA")
+        self._kafka_given = given.kafka(environ)
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
         self._management_port_first = given.port(environ, given.MANAGEMENT_PORT) or services.MANAGEMENT_PORT_FIRST
         self._fixed_ports = given.fixed_ports(environ, self._services)
@@ -135,6 +134,8 @@ class Supervisor:
             now=datetime.now(UTC),
             environ=self._environ,
         )
+        log: KafkaSettings
+        database: str
         log, database = await _together(
             self._start_kafka(chosen, keep_open), self._start_postgres(chosen, tenant, keep_open)
         )
@@ -143,7 +144,7 @@ class Supervisor:
             gateway=self._url("TIDEGATE_GATEWAY_HOST", chosen["gateway"]),
             websocket=self._websocket(chosen),
             management=self._management(chosen),
-            kafka=log,
+            kafka=log.bootstrap,
             postgres=database,
             api_key=tenant.api_key,
             agent_id=tenant.agent_id,
@@ -155,13 +156,12 @@ class Supervisor:
         on_ready()
         await asyncio.gather(*(child.kept() for child in self._children))
 
-    async def _start_kafka(self, chosen: Mapping[str, int], keep_open: int) -> str:
+    async def _start_kafka(self, chosen: Mapping[str, int], keep_open: int) -> KafkaSettings:
         if self._kafka_given:
-            bootstrap = self._kafka_given
-            if not await asyncio.to_thread(kafka_answers, bootstrap):
-                raise NotReachable(f"no Kafka answers at {bootstrap} (TIDEGATE_KAFKA)")
+            connection = self._kafka_given
+            await asyncio.to_thread(need_kafka, connection)
         else:
-            bootstrap = f"{HOST}:{chosen['kafka']}"
+            connection = KafkaSettings(bootstrap=f"{HOST}:{chosen['kafka']}")
             program = await asyncio.to_thread(
                 kafka.prepare,
                 self._folder / "kafka",
@@ -174,10 +174,10 @@ class Supervisor:
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
         of_endpoints = (EVALUATION.group(DEFAULT),) if self._has_engine else endpoints.groups(self._endpoints_given)
         groups = (*GROUPS, *of_endpoints)
-        await asyncio.to_thread(topics.create, bootstrap, groups)
-        await asyncio.to_thread(topics.commit_first_offsets, bootstrap, groups)
-        self._say(f"kafka is ready at {bootstrap}")
-        return bootstrap
+        await asyncio.to_thread(topics.create, connection, groups)
+        await asyncio.to_thread(topics.commit_first_offsets, connection, groups)
+        self._say(f"kafka is ready at {connection}")
+        return connection
 
     async def _start_postgres(self, chosen: Mapping[str, int], tenant: Development, keep_open: int) -> str:
         if self._postgres_given:
@@ -205,7 +205,7 @@ class Supervisor:
         return owner
 
     async def _start_services(
-        self, chosen: Mapping[str, int], tenant: Development, keep_open: int, *, kafka: str
+        self, chosen: Mapping[str, int], tenant: Development, keep_open: int, *, kafka: KafkaSettings
     ) -> None:
         def database(service: Service) -> str | None:
             if service.database_role is None:
@@ -283,7 +283,7 @@ class Supervisor:
         self._say("stopped")
 
 
-async def _together(*starts: Coroutine[Any, Any, Result]) -> list[Result]:
+async def _together(*starts: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run *starts* side by side; when one fails the others are cancelled and its error is raised."""
     try:
         async with asyncio.TaskGroup() as group:

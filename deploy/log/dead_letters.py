@@ -14,6 +14,7 @@ from enum import StrEnum
 from deploy.log.reading import Edge, Raw, records
 from deploy.log.writing import Content, Writer
 from schemas.kafka import headers
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import Group
 
 ATTEMPTS_MAX = 4  # handled once and sent back three times
@@ -85,15 +86,15 @@ class Selection:
         )
 
 
-def waiting(bootstrap: str, group: Group, selection: Selection) -> Iterator[Letter]:
+def waiting(kafka: KafkaSettings, group: Group, selection: Selection) -> Iterator[Letter]:
     """
     The letters of *selection* that nobody has settled, oldest first.
 
     Raises:
         NotReachable, Failed: see `reading.records`.
     """
-    settled = {_text(record.key) for record in records(bootstrap, group.settled.name, Edge.BEGINNING, follow=False)}
-    for raw in records(bootstrap, group.dead_letters.name, Edge.BEGINNING, follow=False):
+    settled = {_text(record.key) for record in records(kafka, group.settled.name, Edge.BEGINNING, follow=False)}
+    for raw in records(kafka, group.dead_letters.name, Edge.BEGINNING, follow=False):
         letter = _letter(raw)
         if _settlement_key(raw) not in settled and selection.admits(letter):
             yield letter
@@ -102,10 +103,10 @@ def waiting(bootstrap: str, group: Group, selection: Selection) -> Iterator[Lett
 class Desk:
     """Where dead letters of one group are settled, a chunk at a time."""
 
-    def __init__(self, bootstrap: str, group: Group) -> None:
+    def __init__(self, kafka: KafkaSettings, group: Group) -> None:
         """Connect in the background."""
         self._group = group
-        self._writer = Writer(bootstrap)
+        self._writer = Writer(kafka)
 
     def settle(self, letters: Iterable[Letter], settlement: Settlement, *, on_settled: Callable[[int], None]) -> None:
         """

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 from deploy.log.reading import Edge, records
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.codec import endpoint_state
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
 
 
-def endpoint_states(bootstrap: str) -> Mapping[str, EndpointState]:
+def endpoint_states(kafka: KafkaSettings) -> Mapping[str, EndpointState]:
     """
     The newest state of each endpoint.
 
@@ -16,7 +17,7 @@ def endpoint_states(bootstrap: str) -> Mapping[str, EndpointState]:
         NotReachable, Failed: see `reading.records`.
     """
     found: dict[str, EndpointState] = {}
-    for raw in records(bootstrap, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
+    for raw in records(kafka, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):
         if (state := endpoint_state(raw.value)) is not None:
             found[state.endpoint] = state
     return found

@@ -20,6 +20,7 @@ from confluent_kafka import (
 
 from deploy.errors import Failed, NotReachable
 from schemas.kafka.clients import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
+from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.topics import RECORD_BYTES_MAX
 
@@ -79,7 +80,7 @@ def parse_start(text: str) -> Start:
     return moment
 
 
-def records(bootstrap: str, topic: str, start: Start, *, follow: bool) -> Iterator[Raw]:
+def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> Iterator[Raw]:
     """
     The records of *topic* from *start* on: up to what is there now, or with *follow* without end.
 
@@ -89,7 +90,7 @@ def records(bootstrap: str, topic: str, start: Start, *, follow: bool) -> Iterat
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **confluent_options(kafka),
             "group.id": "tidegate.tail",  # the library asks for one; nothing joins it
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

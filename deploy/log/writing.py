@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from deploy.errors import Failed, NotReachable
 from schemas.kafka.clients import producer_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.headers import Headers
 from schemas.kafka.topics import LETTER_BYTES_MAX, Topic
 
@@ -17,9 +18,9 @@ Content = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 class Writer:
     """Writes; connects in the background."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Name the brokers."""
-        config = producer_config(bootstrap, client_id="tidegate-command", record_bytes_max=LETTER_BYTES_MAX)
+        config = producer_config(kafka, client_id="tidegate-command", record_bytes_max=LETTER_BYTES_MAX)
         self._producer = Producer(config | {"log_level": 0, "error_cb": lambda _error: None})
 
     def write(self, topic: Topic, contents: Sequence[Content]) -> None:

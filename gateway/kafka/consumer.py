@@ -15,6 +15,7 @@ from confluent_kafka import (
 
 from gateway.errors import LogUnavailable
 from schemas.kafka.clients import is_unreadable, looking_config
+from schemas.kafka.connection import KafkaSettings
 
 REQUEST_S = 2.0
 MESSAGES_MAX = 500  # taken from the client at once
@@ -30,13 +31,13 @@ class Unreadable(KafkaException):
         self.offset = offset
 
 
-def looking_consumer(bootstrap: str, *, group_id: str, committed_only: bool = True) -> Consumer:
+def looking_consumer(kafka: KafkaSettings, *, group_id: str, committed_only: bool = True) -> Consumer:
     """
     A consumer that may ask what *group_id* has committed, and may read from places it is given.
 
     Unless it reads *committed_only*, it sees the records of open and of aborted transactions too.
     """
-    config = looking_config(bootstrap, group_id=group_id, client_id="tidegate-gateway")
+    config = looking_config(kafka, group_id=group_id, client_id="tidegate-gateway")
     return Consumer(config if committed_only else config | {"isolation.level": "read_uncommitted"})
 
 

@@ -16,6 +16,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.consumer import REQUEST_S, looking_consumer, partitions_of
 from gateway.kafka.thread import ClientThread
 from schemas.kafka import lookups
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault, Position
 from schemas.kafka.topics import Group
@@ -141,10 +142,10 @@ class GroupFollower:
 class CommittedOffsets:
     """`Committed` of a group, asked through a consumer that speaks for it without joining it."""
 
-    def __init__(self, bootstrap: str, group: Group) -> None:
+    def __init__(self, kafka: KafkaSettings, group: Group) -> None:
         """Connect in the background."""
         self._topics = [topic.name for topic in group.sources]
-        self._consumer = looking_consumer(bootstrap, group_id=group.id)
+        self._consumer = looking_consumer(kafka, group_id=group.id)
         self._places: list[Partition] = []
 
     def read(self) -> Mapping[Partition, Position]:

@@ -16,6 +16,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.consumer import REQUEST_S, looking_consumer
 from gateway.kafka.followers import CommittedOffsets, GroupFollower
 from gateway.kafka.thread import ClientThread
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import Group
 
 LOOK_EVERY_S = 5.0
@@ -27,19 +28,19 @@ class Groups:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaSettings,
         *,
         declared: Sequence[Group],
         among: Callable[[Iterable[str]], Sequence[Group]],
         clock: Callable[[], datetime],
     ) -> None:
         """Connect in the background; *among* returns the groups that read the topics of these names."""
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._declared = declared
         self._among = among
         self._clock = clock
         self._thread = ClientThread("kafka-groups")
-        self._consumer: Consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
+        self._consumer: Consumer = looking_consumer(kafka, group_id="tidegate.gateway")
         self._followers: dict[str, GroupFollower] = {}
 
     @property
@@ -78,7 +79,7 @@ class Groups:
                     await self._follow(group)
 
     async def _follow(self, group: Group) -> None:
-        follower = GroupFollower(group, CommittedOffsets(self._bootstrap, group), clock=self._clock)
+        follower = GroupFollower(group, CommittedOffsets(self._kafka, group), clock=self._clock)
         self._followers[group.name] = await follower.__aenter__()
 
     async def _leave(self, name: str) -> None:

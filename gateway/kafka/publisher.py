@@ -22,6 +22,7 @@ from gateway.errors import EventTooLarge, LogUnavailable, QueueFull, Refused
 from gateway.kafka.polled import PolledProducer
 from gateway.kafka.records import Outgoing
 from schemas.kafka.clients import producer_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import EVENTS_ACCEPTED, PUBLISH_DURATION, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
@@ -103,7 +104,7 @@ class ConfluentPublisher:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaSettings,
         *,
         topic: str,
         telemetry: Telemetry,
@@ -114,7 +115,7 @@ class ConfluentPublisher:
         """Prepare; nothing is opened before the context is entered. A broker answers if it knows *topic*'s metadata."""
         self._topic = topic
         self._config: dict[str, Any] = {
-            **producer_config(bootstrap, client_id="tidegate-gateway", linger_ms=LINGER_MS),
+            **producer_config(kafka, client_id="tidegate-gateway", linger_ms=LINGER_MS),
             "queue.buffering.max.messages": in_flight_max,
             "queue.buffering.max.kbytes": QUEUE_KIB_MAX,
             "reconnect.backoff.max.ms": 1000,  # the default of 10 s would prolong every outage

@@ -33,6 +33,7 @@ from gateway.kafka.consumer import (
 from gateway.kafka.thread import ClientThread
 from schemas.kafka import headers, lookups
 from schemas.kafka.clients import headers_of
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Fault, Position, fault
 from schemas.kafka.topics import Group
@@ -125,13 +126,13 @@ class Log(Protocol):
 class LogReader:
     """`Log` on a consumer that joins no group; an async context manager."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Connect in the background."""
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._thread = ClientThread("kafka-look")
-        self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
-        self._uncommitted = looking_consumer(bootstrap, group_id="tidegate.gateway", committed_only=False)
-        self._admin = lookups.admin_client(bootstrap)
+        self._consumer = looking_consumer(kafka, group_id="tidegate.gateway")
+        self._uncommitted = looking_consumer(kafka, group_id="tidegate.gateway", committed_only=False)
+        self._admin = lookups.admin_client(kafka)
         # Positions whose marks were found in the log at its leader epoch, the oldest first: each is read once.
         self._verified: dict[tuple[str, int, Position, int], None] = {}
 
@@ -169,7 +170,7 @@ class LogReader:
     async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
         """See `Log.open_transaction`."""
         try:
-            found = await open_transactions(self._bootstrap, Partition(topic, partition), timeout_s=REQUEST_S)
+            found = await open_transactions(self._kafka, Partition(topic, partition), timeout_s=REQUEST_S)
         except TransactionsUnknown as error:
             raise LogUnavailable(f"Kafka does not tell of open transactions: {error}") from error
         return found[0] if found else None

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from gateway.errors import LogUnavailable
 from gateway.kafka.consumer import REQUEST_S, looking_consumer, poll_until
 from gateway.kafka.thread import ClientThread
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.codec import endpoint_state
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
@@ -21,10 +22,10 @@ READ_EVERY_S = 1.0
 class EndpointStates:
     """The newest state of each endpoint; an async context manager."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Connect in the background."""
         self._thread = ClientThread("kafka-endpoints")
-        self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
+        self._consumer = looking_consumer(kafka, group_id="tidegate.gateway")
         self._consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
         self._states: dict[str, EndpointState] = {}
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.kafka import lookups
 from schemas.kafka.clients import headers_of, is_unreadable, looking_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
@@ -59,10 +60,10 @@ class Log(Protocol):
 class KafkaLog:
     """`Log` on consumers that join no group: one that reads, one that asks; an async context manager."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Connect in the background."""
-        self._bootstrap = bootstrap
-        self._reading, self._asking = _Client(bootstrap, "log-read"), _Client(bootstrap, "log-ask")
+        self._kafka = kafka
+        self._reading, self._asking = _Client(kafka, "log-read"), _Client(kafka, "log-ask")
         self._at: tuple[Partition, int] | None = None  # where the reading one goes on
 
     async def __aenter__(self) -> Self:
@@ -77,7 +78,7 @@ class KafkaLog:
     async def topics(self) -> dict[str, TopicEnds]:
         """What the hub begins with."""
         topics = (RUN_EVENTS, RUN_TRACES)
-        admin, names = lookups.admin_client(self._bootstrap), {topic.name for topic in topics}
+        admin, names = lookups.admin_client(self._kafka), {topic.name for topic in topics}
         ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=REQUEST_S)
         if missing := names - ids.keys():
             raise Transient(f"the log cannot be read: topic {', '.join(sorted(missing))} does not exist")
@@ -139,8 +140,8 @@ class KafkaLog:
 class _Client:
     """A consumer and the one thread that uses it, since its calls block."""
 
-    def __init__(self, bootstrap: str, name: str) -> None:
-        self.consumer = looking_consumer(bootstrap, group_id="tidegate.fanout", client_id=f"tidegate-fanout-{name}")
+    def __init__(self, kafka: KafkaSettings, name: str) -> None:
+        self.consumer = looking_consumer(kafka, group_id="tidegate.fanout", client_id=f"tidegate-fanout-{name}")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, call: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
@@ -157,9 +158,9 @@ class _Client:
         self._thread.shutdown(wait=False)
 
 
-def looking_consumer(bootstrap: str, *, group_id: str, client_id: str) -> Consumer:
+def looking_consumer(kafka: KafkaSettings, *, group_id: str, client_id: str) -> Consumer:
     """A consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
-    config = looking_config(bootstrap, group_id=group_id, client_id=client_id)
+    config = looking_config(kafka, group_id=group_id, client_id=client_id)
     return Consumer(config | {"queued.max.messages.kbytes": QUEUED_KIB_MAX})
 
 

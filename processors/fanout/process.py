@@ -24,6 +24,7 @@ from processors.fanout.standing import GroupsLook
 from processors.fanout.tallies import Tallies
 from processors.fanout.tickets import Tickets
 from processors.fanout.viewers import Viewers
+from processors.runtime.cluster import check_connection
 from processors.runtime.health import Health
 from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
@@ -42,6 +43,7 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
     config = settings.load(FanoutSettings, environ)
     log.info("starting", processor="fanout", **settings.effective(config))
     let_open(config.streams.sockets_max)
+    await check_connection(config.kafka)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     health, instruments = Health(), telemetry.Telemetry(telemetry.OF_FANOUT)
     tickets, tallies = Tickets(clock=monotonic), Tallies()
@@ -55,12 +57,12 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
     judge = judge_by(credentials)
 
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(KafkaLog(config.kafka.bootstrap))
+        source = await stack.enter_async_context(KafkaLog(config.kafka))
         places = Places(await source.topics())
         hub = Hub(places, tallies=tallies, instruments=instruments, clock_ms=lambda: time() * 1000)
         resolver = Resolver(ObstorePayloads(config.objects.location), clock=monotonic)
         await stack.enter_async_context(CatchUp(hub, source, judge, resolver=resolver, instruments=instruments))
-        groups = await stack.enter_async_context(GroupsLook(config.kafka.bootstrap))
+        groups = await stack.enter_async_context(GroupsLook(config.kafka))
         dashboard = await stack.enter_async_context(
             Dashboard(tallies, groups.standing, now=lambda: datetime.now(UTC), clock=monotonic)
         )
@@ -84,7 +86,7 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
         await stack.enter_async_context(sockets)  # whose end comes first: each is told that this process goes
         worker = Worker(
             Viewers(),
-            bootstrap=config.kafka.bootstrap,
+            kafka=config.kafka,
             work=Dispatch(hub, source, judge).deliver,
             health=health,
             instruments=instruments,

@@ -11,6 +11,7 @@ from processors.fanout.log import looking_consumer
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.catalogue import groups_among
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group
 from schemas.runs.codec import endpoint_state
@@ -21,9 +22,9 @@ from schemas.runs.topics import ENDPOINT_STATES
 class GroupsLook:
     """Asks on consumers that speak for each group without joining it; an async context manager."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Nothing is connected before the first question."""
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._consumers: dict[Group, Consumer] = {}
         self._states: Consumer | None = None  # reads on where it was
         self._states_read = False  # to their end, once
@@ -73,7 +74,7 @@ class GroupsLook:
                 self._endpoints[state.endpoint] = state
 
     def _consumer(self, group_id: str) -> Consumer:
-        return looking_consumer(self._bootstrap, group_id=group_id, client_id="tidegate-fanout-groups")
+        return looking_consumer(self._kafka, group_id=group_id, client_id="tidegate-fanout-groups")
 
     def _ask_for(self, group: Group) -> GroupStanding:
         consumer = self._consumers.get(group)

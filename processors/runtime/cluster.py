@@ -1,4 +1,4 @@
-"""What is asked of a cluster beside consuming. Blocks, but for `topic_names`."""
+"""What is asked of a cluster beside consuming. What is no coroutine blocks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,27 +8,40 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from processors.runtime.errors import Transient, Unsettled
 from schemas.kafka import lookups
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
+from schemas.kafka.reach import connection_fault
 
 REQUEST_S = 5.0
 START_S = 10.0
 
 
-async def topic_names(bootstrap: str) -> AbstractSet[str]:
+async def check_connection(kafka: KafkaSettings) -> None:
+    """
+    See that a broker answers, for a worker that starts.
+
+    Raises:
+        Transient: none does; the text says why and what to do.
+    """
+    if (fault := await asyncio.to_thread(connection_fault, kafka, timeout_s=START_S)) is not None:
+        raise Transient(fault)
+
+
+async def topic_names(kafka: KafkaSettings) -> AbstractSet[str]:
     """
     Every topic of the cluster, for a worker that starts.
 
     Raises:
         Transient: no broker answers.
     """
-    admin = lookups.admin_client(bootstrap)
+    admin = lookups.admin_client(kafka)
     try:
         return (await asyncio.to_thread(admin.list_topics, timeout=START_S)).topics.keys()
     except KafkaException as error:
         raise Transient(f"Kafka does not answer: {error}") from error
 
 
-async def topic_id(bootstrap: str, topic: str) -> str:
+async def topic_id(kafka: KafkaSettings, topic: str) -> str:
     """
     Kafka's id of *topic*, for a worker that starts.
 
@@ -36,7 +49,7 @@ async def topic_id(bootstrap: str, topic: str) -> str:
         Transient: no broker answers.
         Unsettled: there is no such topic.
     """
-    admin = lookups.admin_client(bootstrap)
+    admin = lookups.admin_client(kafka)
     try:
         found = await asyncio.to_thread(lookups.topic_ids, admin, [topic], timeout_s=START_S)
     except KafkaException as error:
@@ -49,9 +62,9 @@ async def topic_id(bootstrap: str, topic: str) -> str:
 class PartitionCount:
     """How many partitions a topic has: asked once, since nobody adds any to a topic in use."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         """Ask nothing yet."""
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._topic = topic
         self._count: int | None = None
 
@@ -67,7 +80,7 @@ class PartitionCount:
         return self._count
 
     def _ask(self) -> int:
-        admin = lookups.admin_client(self._bootstrap)
+        admin = lookups.admin_client(self._kafka)
         try:
             found = admin.list_topics(self._topic, timeout=REQUEST_S).topics[self._topic]
         except KafkaException as error:

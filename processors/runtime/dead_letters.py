@@ -17,6 +17,7 @@ from processors.runtime.failpoints import Failpoint, reach
 from schemas.errors import Reason
 from schemas.kafka import headers
 from schemas.kafka.clients import producer_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import LETTER_BYTES_MAX, Group, Topic
 from schemas.objects.references import UTF8_BYTES_MAX
 
@@ -73,9 +74,9 @@ class NoDeadLetters:
 class LogWriter:
     """Writes few records and waits for each: an idempotent producer, flushed in a thread."""
 
-    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+    def __init__(self, kafka: KafkaSettings, *, client_id: str) -> None:
         """Connect in the background; the first write waits for it."""
-        config = producer_config(bootstrap, client_id=client_id, record_bytes_max=LETTER_BYTES_MAX)
+        config = producer_config(kafka, client_id=client_id, record_bytes_max=LETTER_BYTES_MAX)
         self._config: dict[str, Any] = {
             **config,
             "message.timeout.ms": DELIVERY_TIMEOUT_MS,

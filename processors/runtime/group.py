@@ -12,6 +12,7 @@ from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.order import ends_of, outcomes_of
 from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.replays import Replay
 from schemas.kafka.topics import Group
 from schemas.process import telemetry
@@ -27,7 +28,7 @@ async def run_group(
     handler: Handler[R],
     *,
     read: Reader[R],
-    bootstrap: str,
+    kafka: KafkaSettings,
     management: ManagementSettings,
     dead_letters: DeadLetters,
     limit: Callable[[], DeadLetterLimit],
@@ -51,7 +52,7 @@ async def run_group(
     )
     worker = Worker(
         group,
-        bootstrap=bootstrap,
+        kafka=kafka,
         work=delivery.deliver,
         asleep=delivery.asleep,
         health=health,

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException
 from processors.runtime.errors import Transient
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import Fault, Position, accepting_group, fault
 
@@ -40,11 +41,11 @@ class Positions(Protocol):
 class KafkaPositions:
     """`Positions` of one group, asked on one thread through consumers that do not join it."""
 
-    def __init__(self, bootstrap: str, group_id: str) -> None:
+    def __init__(self, kafka: KafkaSettings, group_id: str) -> None:
         """Connect in the background."""
-        self._admin = lookups.admin_client(bootstrap)
-        self._group = _consumer(bootstrap, group_id)
-        self._accepting = _consumer(bootstrap, accepting_group(group_id))
+        self._admin = lookups.admin_client(kafka)
+        self._group = _consumer(kafka, group_id)
+        self._accepting = _consumer(kafka, accepting_group(group_id))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="positions")
 
     async def close(self) -> None:
@@ -89,8 +90,8 @@ class KafkaPositions:
             raise Transient(f"Kafka does not answer: {error}") from error
 
 
-def _consumer(bootstrap: str, group_id: str) -> Consumer:
-    return Consumer(looking_config(bootstrap, group_id=group_id, client_id="tidegate-positions"))
+def _consumer(kafka: KafkaSettings, group_id: str) -> Consumer:
+    return Consumer(looking_config(kafka, group_id=group_id, client_id="tidegate-positions"))
 
 
 def _positions(consumer: Consumer, partitions: Collection[Partition]) -> Mapping[Partition, Position]:

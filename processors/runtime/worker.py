@@ -30,6 +30,7 @@ from processors.runtime.positions import KafkaPositions
 from processors.runtime.progress import Progress
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
+from schemas.kafka.connection import KafkaSettings, tls_context
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Cleanup, Topic
 from schemas.process import telemetry
@@ -98,7 +99,7 @@ class Worker:
         self,
         group: Consumers,
         *,
-        bootstrap: str,
+        kafka: KafkaSettings,
         work: Work,
         health: Health,
         instruments: telemetry.Telemetry,
@@ -120,9 +121,9 @@ class Worker:
         self._health = health
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.app = _faust_app(group, bootstrap, fetch_records_max=fetch_records_max)
+        self.app = _faust_app(group, kafka, fetch_records_max=fetch_records_max)
         self._progress = Progress(commits=starts is None)
-        self._positions = KafkaPositions(bootstrap, group.id)
+        self._positions = KafkaPositions(kafka, group.id)
         self._continuity = Continuity(
             self._positions,
             topics=[topic.name for topic in group.sources if topic.cleanup is Cleanup.DELETE],
@@ -271,10 +272,11 @@ class _App(faust.App):  # type: ignore[misc]  # Faust is untyped to us
         """Make none: we keep no tables, and the working folder may be read-only."""
 
 
-def _faust_app(group: Consumers, bootstrap: str, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
+def _faust_app(group: Consumers, kafka: KafkaSettings, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
     return _App(
         group.id,
-        broker=[f"kafka://{server.strip()}" for server in bootstrap.split(",")],
+        broker=[f"kafka://{server}" for server in kafka.servers],
+        broker_credentials=_credentials(kafka),
         # A group without an offset, or whose offset has expired, stops instead of skipping.
         consumer_auto_offset_reset="none",
         broker_commit_interval=COMMIT_INTERVAL_S,
@@ -296,6 +298,16 @@ def _faust_app(group: Consumers, bootstrap: str, *, fetch_records_max: int = FET
         value_serializer="raw",
         key_serializer="raw",
     )
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    """Return the credentials in Faust's form; None where the connection is not secured."""
+    context = tls_context(kafka) if kafka.security.has_tls else None
+    if kafka.security.has_login:
+        return faust.SASLCredentials(
+            username=kafka.username, password=kafka.password(), mechanism=kafka.mechanism.value, ssl_context=context
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def _advice(error: BaseException) -> str:

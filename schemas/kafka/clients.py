@@ -10,6 +10,7 @@ run would lie in two partitions and lose its order.
 
 from confluent_kafka import KafkaError, Message
 
+from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.topics import RECORD_BYTES_MAX
 
 DELIVERY_TIMEOUT_MS = 5 * 60 * 1000
@@ -27,11 +28,11 @@ RECONNECT_MS_MAX = 1_000
 
 
 def producer_config(
-    bootstrap: str, *, client_id: str, linger_ms: float = 1.0, record_bytes_max: int = RECORD_BYTES_MAX
+    kafka: KafkaSettings, *, client_id: str, linger_ms: float = 1.0, record_bytes_max: int = RECORD_BYTES_MAX
 ) -> dict[str, str | int | float | bool]:
     """Settings of a confluent producer whose delivery reports can be trusted."""
     return {
-        "bootstrap.servers": bootstrap,
+        **confluent_options(kafka),
         "client.id": client_id,
         "acks": "all",
         "enable.idempotence": True,
@@ -45,10 +46,10 @@ def producer_config(
     }
 
 
-def looking_config(bootstrap: str, *, group_id: str, client_id: str) -> dict[str, object]:
+def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str) -> dict[str, object]:
     """Settings of a confluent consumer that looks; a place that has expired is an error to it."""
     return {
-        "bootstrap.servers": bootstrap,
+        **confluent_options(kafka),
         "group.id": group_id,
         "client.id": client_id,
         "enable.auto.commit": False,

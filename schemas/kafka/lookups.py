@@ -17,6 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.kafka.clients import is_unreadable
+from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.cursors import topic_id
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import PartitionLog, Position, digest
@@ -34,9 +35,9 @@ _NO_RECORD = frozenset(
 )
 
 
-def admin_client(bootstrap: str) -> AdminClient:
+def admin_client(kafka: KafkaSettings) -> AdminClient:
     """A client of the admin API that leaves it to its caller to say what is wrong."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
+    return AdminClient({**confluent_options(kafka), "log_level": 0, "error_cb": lambda _error: None})
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> Mapping[str, str]:

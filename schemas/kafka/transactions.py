@@ -24,6 +24,7 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import TopicPartition
 
+from schemas.kafka.connection import KafkaSettings, aiokafka_options
 from schemas.kafka.places import Partition
 
 DESCRIBE_PRODUCERS = 61
@@ -109,7 +110,7 @@ class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
         return request_struct_class([(topic, [partition], {})], {})
 
 
-async def open_transactions(bootstrap: str, place: Partition, *, timeout_s: float) -> list[OpenTransaction]:
+async def open_transactions(kafka: KafkaSettings, place: Partition, *, timeout_s: float) -> list[OpenTransaction]:
     """
     The open transactions in *place*, the oldest first.
 
@@ -117,7 +118,7 @@ async def open_transactions(bootstrap: str, place: Partition, *, timeout_s: floa
         TransactionsUnknown: Kafka does not tell within *timeout_s*.
     """
     client: Any = AIOKafkaClient(
-        bootstrap_servers=bootstrap.split(","),
+        **aiokafka_options(kafka),
         client_id="tidegate-transactions",
         request_timeout_ms=round(timeout_s * 1000),
     )

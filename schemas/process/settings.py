@@ -8,6 +8,7 @@ generated from the same declarations. Settings that several processes share stan
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -30,13 +31,6 @@ def setting(
     """Declare one setting of a section; without a default the start stops when it is missing."""
     metadata = {"env": env, "help": help, "unit": unit, "secret": secret, "minimum": minimum}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaSettings:
-    """Where the log is."""
-
-    bootstrap: str = setting("TIDEGATE_KAFKA", help="Kafka bootstrap servers, host:port, comma separated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +86,18 @@ def _load(section: type[Section], environ: Mapping[str, str], problems: list[str
                 values[declared.name] = _read(kind, text)
             except ValueError:
                 shown = "***" if declared.metadata["secret"] else repr(text)
-                problems.append(f"{name}={shown} is no {getattr(kind, '__name__', kind)}")
+                problems.append(f"{name}={shown} is {_expected(kind)}")
                 continue
             minimum = declared.metadata["minimum"]
             if minimum is not None and values[declared.name] < minimum:
                 problems.append(f"{name}={text} is too small: it must be at least {minimum}")
         elif declared.default is MISSING:
             problems.append(f"{name} is missing ({declared.metadata['help']})")
-    return section(**values) if not problems else None  # type: ignore[return-value]  # load raises before it is used
+    try:
+        return section(**values) if not problems else None  # type: ignore[return-value]  # load raises before its use
+    except SettingsInvalid as error:
+        problems.append(str(error))
+        return None  # type: ignore[return-value]  # likewise
 
 
 def _read(kind: Any, text: str) -> Any:
@@ -109,9 +107,17 @@ def _read(kind: Any, text: str) -> Any:
         return text.lower() in ("true", "1", "yes", "on")
     if kind == Path | None:
         return Path(text)
-    if kind in (int, float, Path):
+    if kind in (int, float, Path) or _is_choice(kind):
         return kind(text)
     return text
+
+
+def _is_choice(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def _expected(kind: Any) -> str:
+    return f"none of {', '.join(kind)}" if _is_choice(kind) else f"no {getattr(kind, '__name__', kind)}"
 
 
 def effective(section: Any) -> dict[str, str]:
@@ -119,6 +125,15 @@ def effective(section: Any) -> dict[str, str]:
     return {
         declared.metadata["env"]: "***" if declared.metadata["secret"] else str(value)
         for declared, value in _declared(section)
+    }
+
+
+def as_environ(section: Any) -> dict[str, str]:
+    """Return the values in force as a process in another folder must be told them: paths are absolute."""
+    return {
+        declared.metadata["env"]: str(value.absolute() if isinstance(value, Path) else value)
+        for declared, value in _declared(section)
+        if value is not None and value != ""
     }
 
 

@@ -42,7 +42,7 @@ def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> P
     os.kill(stack.process("persistence").pid, signal.SIGSTOP)
     starts = _ends(stack)
     mac_secret = CredentialsFile(stack.folder / "credentials.toml").current(now_s=0).gateway.mac_secrets[0]
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="bench"))
+    producer = Producer(producer_config(stack.kafka, client_id="bench"))
     topic = RUN_EVENTS.name
     for index in range(count):
         record = _record(index, tag, runs)

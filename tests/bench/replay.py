@@ -52,7 +52,7 @@ def rows_per_s(stack: RunningStack, produced: Produced) -> float:
     marks: list[tuple[float, int]] = []
     while not marks or marks[-1][1] < total:
         sleep(LOOK_S)
-        marks.append((perf_counter(), total - replays.remaining(stack.addresses.kafka, PERSISTENCE, plan)))
+        marks.append((perf_counter(), total - replays.remaining(stack.kafka, PERSISTENCE, plan)))
         assert running.poll() in (None, 0), "the replay failed"
     printed, _ = running.communicate(timeout=60)
     assert json.loads(printed)["records"] == total

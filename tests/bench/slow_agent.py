@@ -27,6 +27,7 @@ from processors.runtime.reading import sealed_or
 from processors.runtime.worker import Worker, end_process
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka import replays
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.replays import Replay
 from schemas.process import telemetry
@@ -48,7 +49,7 @@ def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
     ends = produced.starts | {fullest: produced.ends[fullest]}
     replay = Replay(id="slow-agent", group="persistence", starts=produced.starts, ends=ends)
     begin = [TopicPartition(RUN_EVENTS.name, each, offset) for each, offset in replay.starts.items()]
-    admin.commit(stack.addresses.kafka, PERSISTENCE.replaying(replay.id), begin)
+    admin.commit(stack.kafka, PERSISTENCE.replaying(replay.id), begin)
     plan = stack.folder / folders.REPLAYS / f"{replay.id}.json"
     plan.parent.mkdir(exist_ok=True)
     replays.write(plan, replay)
@@ -65,7 +66,7 @@ def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
     }
 
 
-async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
+async def run(kafka: KafkaSettings, credentials: Path, replay: Replay) -> NoReturn:
     """Handle the range, print the speed, end."""
     began_s, ended_s, handled = 0.0, 0.0, 0
 
@@ -93,9 +94,7 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
         clock_s=time,
     )
     ends = {Partition(group.source.name, each): end for each, end in replay.ends.items()}
-    worker = Worker(
-        group, bootstrap=bootstrap, work=delivery.deliver, health=health, instruments=instruments, ends=ends
-    )
+    worker = Worker(group, kafka=kafka, work=delivery.deliver, health=health, instruments=instruments, ends=ends)
     code = await worker.run(ManagementSettings(host="127.0.0.1", port=0))
     slices = telemetry.SLICE_DURATION.name
     busy_s = instruments.registry.get_sample_value(f"{slices}_sum", {"group": group.name})
@@ -104,4 +103,4 @@ async def run(bootstrap: str, credentials: Path, replay: Replay) -> NoReturn:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], Path(sys.argv[2]), replays.read(Path(sys.argv[3]))))
+    asyncio.run(run(KafkaSettings(bootstrap=sys.argv[1]), Path(sys.argv[2]), replays.read(Path(sys.argv[3]))))

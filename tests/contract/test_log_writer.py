@@ -15,7 +15,7 @@ from tests.stack import RunningStack
 async def test_after_a_fatal_error_of_librdkafka_a_repeated_write_succeeds(stack: RunningStack) -> None:
     topic, key = PERSISTENCE.settled, secrets.token_hex(8).encode()
     record = Outgoing(key=key, value=None, headers=[])
-    writer = LogWriter(stack.addresses.kafka, client_id="contract")
+    writer = LogWriter(stack.kafka, client_id="contract")
     await writer.write(topic, [record])
     raise_fatal_error(writer._producer)
     with pytest.raises(Transient):

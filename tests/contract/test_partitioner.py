@@ -26,7 +26,7 @@ def test_a_thousand_keys_map_alike_everywhere(stack: RunningStack) -> None:
         assert error is None
         placed[message.key() or b""] = message.partition()  # type: ignore[assignment,index]
 
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     for key in keys:
         producer.produce(topic, key=key, value=b"", on_delivery=report)
     assert producer.flush(30) == 0

@@ -30,9 +30,7 @@ def outgoing(number: int, *, key: str) -> Outgoing:
 
 @asynccontextmanager
 async def connected(stack: RunningStack, **options: Any) -> AsyncIterator[ConfluentPublisher]:
-    async with ConfluentPublisher(
-        stack.addresses.kafka, topic="run.events", telemetry=Telemetry(OF_GATEWAY), **options
-    ) as real:
+    async with ConfluentPublisher(stack.kafka, topic="run.events", telemetry=Telemetry(OF_GATEWAY), **options) as real:
         await until_ready(real)
         yield real
 

@@ -21,6 +21,7 @@ from gateway.runs.sequence.tail_reader import TailReader
 from processors.fanout.log import KafkaLog
 from processors.runtime.errors import Transient
 from schemas.kafka.clients import ANSWER_BYTES_MAX
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
@@ -34,7 +35,7 @@ Answer = TypeVar("Answer")
 
 
 @pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
+def kafka() -> Iterator[KafkaSettings]:
     """A broker whose one topic has an event, what inflates to more than is read, and another event."""
     producer = Producer(
         {
@@ -56,7 +57,7 @@ def bootstrap() -> Iterator[str]:
             RUN_EVENTS.name, value, key, partition=0, headers=[(name, proof or b"") for name, proof in headers]
         )
         assert producer.flush(WITHIN_S) == 0
-    yield ",".join(f"{each.host}:{each.port}" for each in brokers)
+    yield KafkaSettings(bootstrap=",".join(f"{each.host}:{each.port}" for each in brokers))
     producer.flush(WITHIN_S)  # the broker lives as long as its producer
 
 
@@ -68,8 +69,8 @@ async def in_time(call: Callable[[], Awaitable[Answer]]) -> Answer:
     return await call()
 
 
-async def test_a_receipt_finds_it_there(bootstrap: str) -> None:
-    async with LogReader(bootstrap) as reader:
+async def test_a_receipt_finds_it_there(kafka: KafkaSettings) -> None:
+    async with LogReader(kafka) as reader:
         look = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT)))
         after = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT + 1)))
     assert look is not None
@@ -80,9 +81,9 @@ async def test_a_receipt_finds_it_there(bootstrap: str) -> None:
     assert after.record.value is not None
 
 
-async def test_a_look_at_a_run_goes_past_it(bootstrap: str) -> None:
+async def test_a_look_at_a_run_goes_past_it(kafka: KafkaSettings) -> None:
     tail = PartitionTail(0, records_max=100, credentials=credentials)
-    async with TailReader(bootstrap) as tails:
+    async with TailReader(kafka) as tails:
         for _ in range(ATTEMPTS_MAX):
             if await in_time(lambda: tails.extend([tail], stored_to={})) == {0}:
                 break
@@ -91,14 +92,14 @@ async def test_a_look_at_a_run_goes_past_it(bootstrap: str) -> None:
     assert (tail.end, known.head) == (3, 2)
 
 
-async def test_a_socket_that_comes_back_is_sent_what_follows_it(bootstrap: str) -> None:
-    async with KafkaLog(bootstrap) as log:
+async def test_a_socket_that_comes_back_is_sent_what_follows_it(kafka: KafkaSettings) -> None:
+    async with KafkaLog(kafka) as log:
         found = await in_time(lambda: log.read(Partition(RUN_EVENTS.name, 0), 0, 3))
     assert ([record.offset for record in found.records], found.next_offset) == ([0, 2], 3)
 
 
-def test_an_operator_is_shown_that_it_cannot_be_read(bootstrap: str) -> None:
-    shown = [show(each, None) for each in records(bootstrap, RUN_EVENTS.name, Edge.BEGINNING, follow=False)]
+def test_an_operator_is_shown_that_it_cannot_be_read(kafka: KafkaSettings) -> None:
+    shown = [show(each, None) for each in records(kafka, RUN_EVENTS.name, Edge.BEGINNING, follow=False)]
     assert [each.wal_id for each in shown] == [f"{RUN_EVENTS.name}/0/{offset}" for offset in range(3)]
     assert isinstance(shown[0].record, RunEvent)
     assert "does not inflate" in (shown[UNREADABLE_AT].problem or "")

@@ -19,6 +19,7 @@ from deploy.examples import demo
 from deploy.local.services import ENGINE
 from deploy.local.stack_file import Stack
 from schemas.access import credentials
+from schemas.kafka.connection import KafkaSettings
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.endpoints import new_secret
 from tests.compose import Mount
@@ -105,7 +106,7 @@ def test_the_demonstration_runs_through_it(deployed: Deployment, engine: tuple[s
         processes=[],
     )
     shown = io.StringIO()
-    faults = asyncio.run(demo._run(stack, Console(file=shown, width=200)))
+    faults = asyncio.run(demo._run(stack, KafkaSettings(bootstrap=stack.kafka), Console(file=shown, width=200)))
     assert faults == [], shown.getvalue()
     assert "The evaluation engine" in shown.getvalue()
     assert "Live: " in shown.getvalue()

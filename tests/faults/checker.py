@@ -143,7 +143,7 @@ def _holds_records(stack: RunningStack, partition: int, start: int, end: int) ->
     """Whether a partition has records from *start* on and below *end*, beside markers and aborted transactions."""
     if start >= end:
         return False
-    config = looking_config(stack.addresses.kafka, group_id="checker", client_id="checker")
+    config = looking_config(stack.kafka, group_id="checker", client_id="checker")
     consumer = Consumer(config | {"auto.offset.reset": "earliest"})
     try:
         message = record_at(consumer, (GROUP.source.name, partition), start, timeout_s=30)

@@ -12,6 +12,7 @@ from confluent_kafka import ElectionType
 
 from deploy.admin.reach import kafka_answers
 from deploy.local import folders, kafka, logs, ports
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import END_S, paused
@@ -57,7 +58,7 @@ class Node:
             assert self._process, "started"
             code = self._process.poll()
             assert code is None, f"node {self.id} ended with {code}: {logs.cause(self._log)}"
-            return kafka_answers(self.address)
+            return kafka_answers(KafkaSettings(bootstrap=self.address))
 
         wait_until(answers, timeout_s=WITHIN_S, what=f"node {self.id} to answer")
 
@@ -79,7 +80,7 @@ class Cluster:
         """Take the nodes, started or not."""
         self.nodes = tuple(nodes)
         self.bootstrap = ",".join(node.address for node in self.nodes)
-        self._admin = admin_client(self.bootstrap)
+        self._admin = admin_client(KafkaSettings(bootstrap=self.bootstrap))
 
     def led_by(self, node: Node) -> list[int]:
         """The partitions of run.events that *node* leads."""

@@ -16,7 +16,7 @@ from tests.stack import RunningStack, wait_until
 @contextmanager
 def resetting(stack: RunningStack, offsets: Mapping[int, int]) -> Iterator[None]:
     """Commit *offsets* in the end, as a person does who has seen what the log still holds."""
-    kafka = stack.addresses.kafka
+    kafka = stack.kafka
     sent_back = admin_topics.committed(kafka, GROUP, GROUP.redrive)
     try:
         yield
@@ -36,7 +36,7 @@ def wait_for_every_group(stack: RunningStack, *, but: str = "") -> None:
     behind: list[lag.PartitionLag] = []
 
     def is_there() -> bool:
-        lags = [each for each in lag.measure(stack.addresses.kafka) if each.topic == GROUP.source.name]
+        lags = [each for each in lag.measure(stack.kafka) if each.topic == GROUP.source.name]
         behind[:] = [each for each in lags if each.group != but and each.records != 0]
         return not behind
 

@@ -26,9 +26,7 @@ def last_record_cut_off(stack: RunningStack, load: Load, random: Random) -> floa
     """
     with load.paused():
         wait_for_every_group(stack)
-        ends = {
-            each.partition: each.end for each in lag.measure(stack.addresses.kafka) if each.topic == RUN_EVENTS.name
-        }
+        ends = {each.partition: each.end for each in lag.measure(stack.kafka) if each.topic == RUN_EVENTS.name}
         partition = random.choice(sorted(each for each, end in ends.items() if end > 1))
         struck_s = monotonic()
         with cut_off(stack, RUN_EVENTS.name, partition, before=ends[partition] - 1):

@@ -35,7 +35,7 @@ def good(stack: RunningStack, run_id: str, seq: int) -> bytes:
 
 def produce(stack: RunningStack, run_id: str, values: Iterable[bytes], *, partition: int) -> None:
     """Append *values* to one partition of run.events, in order, in one go."""
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="fault", linger_ms=50))
+    producer = Producer(producer_config(stack.kafka, client_id="fault", linger_ms=50))
     for value in values:
         producer.produce(RUN_EVENTS.name, key=run_id.encode(), value=value, partition=partition)
     assert producer.flush(WITHIN_S) == 0
@@ -49,7 +49,7 @@ def write_as_a_gateway(stack: RunningStack, *records: tuple[RunRecord, int | str
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         mac_secret=credentials.gateway.mac_secrets[0],
     )
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="fault"))
+    producer = Producer(producer_config(stack.kafka, client_id="fault"))
     wal_ids: list[str] = []
 
     def reported(error: object, message: Message) -> None:

@@ -100,7 +100,7 @@ def produce_packed(
     stack: RunningStack, run_id: str, values: Sequence[bytes], *, coding: str, partition: int
 ) -> list[str]:
     """Append *values* as a producer without our bounds does, each a compressed batch of its own; their wal_ids."""
-    config = producer_config(stack.addresses.kafka, client_id="fault", record_bytes_max=2 * HUGE_BYTES)
+    config = producer_config(stack.kafka, client_id="fault", record_bytes_max=2 * HUGE_BYTES)
     producer = Producer(config | {"compression.type": coding, "linger.ms": 0})
     wal_ids: list[str] = []
 

@@ -32,6 +32,7 @@ from processors.runtime.progress import Progress
 from schemas.kafka import registry
 from schemas.kafka.clients import producer_config
 from schemas.kafka.codec import Codec, RecordType
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group
 from schemas.runs import codec as run_codec
@@ -180,9 +181,9 @@ def take() -> None:
     """Leave slices and acknowledgement to Faust: `take()` on a stock transport."""
 
     class Taking(worker.Worker):
-        def __init__(self, group: Group, *, bootstrap: str, work: Work, health: Health, **parts: Any) -> None:
-            super().__init__(group, bootstrap=bootstrap, work=work, health=health, **parts)
-            self.app = worker._faust_app(group, bootstrap)
+        def __init__(self, group: Group, *, kafka: KafkaSettings, work: Work, health: Health, **parts: Any) -> None:
+            super().__init__(group, kafka=kafka, work=work, health=health, **parts)
+            self.app = worker._faust_app(group, kafka)
             source = self.app.topic(*(topic.name for topic in group.sources), value_type=bytes, key_type=bytes)
             health.joined = True
 

@@ -175,7 +175,7 @@ def test_tail_shows_a_run_in_order_and_verified(stack: RunningStack) -> None:
 
 def test_tail_shows_what_is_no_record_with_its_reason(stack: RunningStack) -> None:
     places = []
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(
         "run.events", key=b"run-junk", value=b"junk", on_delivery=lambda _, message: places.append(message)
     )

@@ -322,7 +322,7 @@ def test_an_endpoint_that_is_set_back_is_sent_what_lies_before_it(
         with forwarding(stack, tmp_path, endpoint):
             wait_outcome(client, old[0], endpoint, "filtered")
         back = TopicPartition(topic, int(partition), int(offset))
-        admin_topics.commit(stack.addresses.kafka, endpoint.group, [back])
+        admin_topics.commit(stack.kafka, endpoint.group, [back])
         with forwarding(stack, tmp_path, endpoint):
             taken(receiver, before, [1, 2])
             wait_outcome(client, old[0], endpoint, "delivered")
@@ -377,4 +377,4 @@ def test_offsets_are_committed_only_for_what_was_delivered(
 
 
 def _committed(stack: RunningStack, endpoint: OwnEndpoint) -> list[TopicPartition]:
-    return admin_topics.committed(stack.addresses.kafka, endpoint.group, endpoint.group.source)
+    return admin_topics.committed(stack.kafka, endpoint.group, endpoint.group.source)

@@ -53,7 +53,7 @@ def test_a_whole_run_is_complete_once_it_is_finalized(stack: RunningStack) -> No
 def test_what_is_missing_is_counted_whole_and_listed_in_part(stack: RunningStack) -> None:
     """A direct producer may leave gaps; the trace record counts the same."""
     client, run_id = Client(stack), f"run-{token_hex(8)}"
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     seqs = [1, 4, *range(6, 300, 2)]
     for seq in seqs:
         event = builders.signed(builders.event(seq, run_id=run_id), secret=stack.addresses.agent_secret)

@@ -114,7 +114,7 @@ def seqs(messages: list[Message]) -> list[int]:
 
 
 def produce(stack: RunningStack, topic: str, key: bytes, value: bytes) -> None:
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(topic, value, key)
     assert producer.flush(TOLD_S) == 0
 

@@ -73,7 +73,7 @@ def new_event(seq: int = 1, **changes: Any) -> dict[str, Any]:
 def produce(stack: RunningStack, value: bytes, headers: list[tuple[str, str | bytes]], *, key: bytes = b"k") -> str:
     """Write a record past the gateway; its wal_id."""
     reports: list[Message] = []
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(
         builders.TOPIC, value, key=key, headers=headers, on_delivery=lambda _error, message: reports.append(message)
     )

@@ -134,7 +134,7 @@ def test_letters_that_were_sent_back_and_not_settled_are_sent_again_and_stored_o
     """What an interrupted redrive leaves behind."""
     refused_events(stack, database, run_id)
     letters = [each for each in read_topic(stack, PERSISTENCE.dead_letters) if each.key() == run_id.encode()]
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     for letter in letters:
         bears: Any = letter.headers()
         producer.produce(PERSISTENCE.redrive.name, key=letter.key(), value=letter.value(), headers=bears)
@@ -197,7 +197,7 @@ def test_a_dead_letter_is_shown_whole_and_dropped(stack: RunningStack, run_id: s
 
 
 def test_what_is_no_dead_letter_cannot_pass_for_one(stack: RunningStack, run_id: str) -> None:
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 1))
     assert producer.flush(WITHIN_S) == 0
     [letter] = wait_for_letters(stack, run_id, 1)
@@ -215,7 +215,7 @@ def test_a_letter_that_claims_the_place_of_another_event_stops_nobody(
         (headers.ORIGINAL_OFFSET, str(offset)),
         (headers.ATTEMPT, "1"),
     ]
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(PERSISTENCE.redrive.name, key=run_id.encode(), value=good(stack, run_id, 2), headers=claims)
     assert producer.flush(WITHIN_S) == 0
     [letter] = wait_for_letters(stack, run_id, 1)

@@ -379,7 +379,7 @@ def chained(client: Client, run_id: str) -> list[tuple[int, bytes]]:
 @contextmanager
 def group_behind(stack: RunningStack, partition: int, offset: int) -> Iterator[None]:
     """Persistence as if it had not come past that place: down, and committed up to there."""
-    kafka = stack.addresses.kafka
+    kafka = stack.kafka
     with held_down(stack, "persistence"):
         before = topics.committed(kafka, PERSISTENCE, RUN_EVENTS)
         topics.commit(kafka, PERSISTENCE, [TopicPartition(RUN_EVENTS.name, partition, offset)])
@@ -436,7 +436,7 @@ def origin_of(partition: int, offset: int) -> dict[str, object]:
 
 
 def letter(stack: RunningStack, topic: str, event: dict[str, Any], bears: Mapping[str, object], **changes: Any) -> None:
-    producer = Producer(producer_config(stack.addresses.kafka, client_id="test"))
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(
         topic,
         CODEC.encode(builders.run_event(event, **changes)),

@@ -66,7 +66,7 @@ def test_every_topic_is_there_and_every_group_knows_where_to_begin(stack: Runnin
     found = AdminClient({"bootstrap.servers": stack.addresses.kafka}).list_topics(timeout=10).topics
     assert {topic.name for topic in all_topics()} <= set(found)
     for group, topic in subscriptions():
-        assert all(place.offset >= 0 for place in topics.committed(stack.addresses.kafka, group, topic))
+        assert all(place.offset >= 0 for place in topics.committed(stack.kafka, group, topic))
 
 
 def test_a_changed_migration_is_refused(stack: RunningStack) -> None:

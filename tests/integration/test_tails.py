@@ -20,7 +20,7 @@ READ_S = 30.0  # the second that a read has may be too little on a busy machine
 @pytest.fixture
 async def reader(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TailReader]:
     monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_S", READ_S)
-    async with TailReader(stack.addresses.kafka) as opened:
+    async with TailReader(stack.kafka) as opened:
         yield opened
 
 

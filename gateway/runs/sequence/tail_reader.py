@@ -12,6 +12,7 @@ from gateway.kafka.consumer import Unreadable, edges_of, looking_consumer, messa
 from gateway.kafka.reader import record_of
 from gateway.kafka.thread import ClientThread
 from gateway.runs.sequence.tail import PartitionTail
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.topics import RUN_EVENTS
 
 READ_S = 1.0  # well below the time that a look has: what was read by then counts
@@ -35,10 +36,10 @@ class Tails(Protocol):
 class TailReader:
     """`Tails` on a consumer that joins no group; an async context manager."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         """Connect in the background."""
         self._thread = ClientThread("kafka-tail")
-        self._consumer = looking_consumer(bootstrap, group_id="tidegate.gateway")
+        self._consumer = looking_consumer(kafka, group_id="tidegate.gateway")
         self._partitions = 0
 
     async def __aenter__(self) -> Self:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.process.settings import CredentialsSettings, KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
 from schemas.runs.endpoints import EndpointsSettings
 
 

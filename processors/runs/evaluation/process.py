@@ -15,7 +15,7 @@ from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.evaluation.forwarding import Forwarder
 from processors.runs.evaluation.sending import Sender, measured
 from processors.runs.evaluation.states import EndpointStates
-from processors.runtime.cluster import topic_names
+from processors.runtime.cluster import check_connection, topic_names
 from processors.runtime.dead_letters import LogWriter
 from processors.runtime.errors import Unsettled
 from processors.runtime.group import run_group
@@ -48,18 +48,17 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
     )
     endpoint = _endpoint_in_force(name, config)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
-    there = EVALUATION.members_among(await topic_names(config.kafka.bootstrap))
+    await check_connection(config.kafka)
+    there = EVALUATION.members_among(await topic_names(config.kafka))
     live = next((each for each in there if each.member == name), None)
     if live is None:
         raise Unsettled(f"endpoint {name} has no topics: `tidegate topics create` makes them")
     group = live if replay is None else live.replaying(replay.id)
     instruments = telemetry.Telemetry(OF_EVALUATION)
-    writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
+    writer = LogWriter(config.kafka, client_id=group.id)
     async with AsyncExitStack() as stack:
         if replay is None:
-            states = EndpointStates(
-                group, endpoint, bootstrap=config.kafka.bootstrap, writer=writer, clock=lambda: datetime.now(UTC)
-            )
+            states = EndpointStates(group, endpoint, kafka=config.kafka, writer=writer, clock=lambda: datetime.now(UTC))
             breaker = (await stack.enter_async_context(states)).breaker
         else:
             breaker = Breaker(changed=lambda state, why: log.warning("breaker changes", state=state.value, reason=why))
@@ -81,7 +80,7 @@ async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
         code = await run_group(
             group,
             forwarder.forward,
-            bootstrap=config.kafka.bootstrap,
+            kafka=config.kafka,
             management=config.management,
             read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer,  # a replay's too: nobody else tries these records once more

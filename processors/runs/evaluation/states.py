@@ -19,6 +19,7 @@ from processors.runtime.cluster import REQUEST_S, partitions_of
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import RecordRefused, Transient, Unsettled
 from schemas.kafka.clients import looking_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import Group
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.codec import STATE_CODEC, endpoint_state
@@ -41,7 +42,7 @@ class EndpointStates:
         group: Group,
         endpoint: Callable[[], Endpoint],
         *,
-        bootstrap: str,
+        kafka: KafkaSettings,
         writer: LogWriter,
         clock: Callable[[], datetime],
     ) -> None:
@@ -50,7 +51,7 @@ class EndpointStates:
         self._group = group
         self._name = group.member
         self._endpoint = endpoint
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._writer = writer
         self._clock = clock
         self._changed = asyncio.Event()
@@ -170,7 +171,7 @@ class EndpointStates:
             consumer.close()
 
     def _looking(self, *, group_id: str) -> Consumer:
-        return Consumer(looking_config(self._bootstrap, group_id=group_id, client_id=f"tidegate-{self._name}"))
+        return Consumer(looking_config(self._kafka, group_id=group_id, client_id=f"tidegate-{self._name}"))
 
 
 def _earliest(first: list[int] | None, committed: list[int]) -> list[int] | None:

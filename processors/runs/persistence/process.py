@@ -9,7 +9,7 @@ from processors.runs.persistence.agent import persistence
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.store import EventStore, Writing
-from processors.runtime.cluster import PartitionCount, topic_id
+from processors.runtime.cluster import PartitionCount, check_connection, topic_id
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
@@ -30,21 +30,22 @@ async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
     """Run the persistence group, or a replay of it; return its exit code."""
     config, replay = settings.load(PersistenceSettings, environ), order.replay
     log.info("starting", processor="persistence", replay=replay and replay.id, **settings.effective(config))
+    await check_connection(config.kafka)
     group = PERSISTENCE if replay is None else PERSISTENCE.replaying(replay.id)
-    writer = LogWriter(config.kafka.bootstrap, client_id=group.id)
+    writer = LogWriter(config.kafka, client_id=group.id)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     instruments = telemetry.Telemetry(OF_PERSISTENCE)
     placement = Placement(
-        PartitionCount(config.kafka.bootstrap, group.source.name),
+        PartitionCount(config.kafka, group.source.name),
         instruments[WRONG_PARTITION].labels(group.source.name, group.name),
     )
     async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
         await store.check_version()
-        await store.check_log(group.source.name, await topic_id(config.kafka.bootstrap, group.source.name))
+        await store.check_log(group.source.name, await topic_id(config.kafka, group.source.name))
         code = await run_group(
             group,
             persistence(store, writer, lambda: credentials().gateway.mac_secrets[0], placement),
-            bootstrap=config.kafka.bootstrap,
+            kafka=config.kafka,
             management=config.management,
             read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer if replay is None else NoDeadLetters(),

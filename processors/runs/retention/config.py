@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.process.settings import KafkaSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.kafka.connection import KafkaSettings
+from schemas.process.settings import ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

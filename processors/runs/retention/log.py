@@ -21,6 +21,7 @@ from processors.runtime.errors import Transient
 from schemas.catalogue import groups_among
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import EXPLANATIONS, WAY_ON, fault
 from schemas.kafka.topics import Group, Topic
@@ -65,10 +66,12 @@ async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awai
 class KafkaProgress:
     """`Progress` through a consumer for each group, none of which joins it."""
 
-    def __init__(self, bootstrap: str, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS
+    ) -> None:
         """Ask for *groups*; None: for all that the cluster has, which webhook endpoints make more and fewer."""
-        self._bootstrap = bootstrap
-        self._admin = lookups.admin_client(bootstrap)
+        self._kafka = kafka
+        self._admin = lookups.admin_client(kafka)
         self._groups = groups
         self._source = source
         self._consumers: dict[Group, Consumer] = {}
@@ -97,7 +100,7 @@ class KafkaProgress:
         for gone in self._consumers.keys() - wanted:
             self._consumers.pop(gone).close()
         for new in wanted - self._consumers.keys():
-            self._consumers[new] = _consumer(self._bootstrap, new)
+            self._consumers[new] = _consumer(self._kafka, new)
         return ask()
 
     def _topic_names(self) -> Sequence[str]:
@@ -152,8 +155,8 @@ class KafkaProgress:
                 yield from letters(consumer, topic.name, _committed(consumer, topic.name))
 
 
-def _consumer(bootstrap: str, group: Group) -> Consumer:
-    config = looking_config(bootstrap, group_id=group.id, client_id="tidegate-maintenance")
+def _consumer(kafka: KafkaSettings, group: Group) -> Consumer:
+    config = looking_config(kafka, group_id=group.id, client_id="tidegate-maintenance")
     return Consumer(config | {"auto.offset.reset": "earliest"})  # of a place that has expired: what is left
 
 

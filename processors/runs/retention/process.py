@@ -56,7 +56,7 @@ async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
             instruments[RETENTION_REMOVED].labels(what).inc(number)
 
     removal = _retention_pass(config, removed)
-    progress = KafkaProgress(config.kafka.bootstrap, [PERSISTENCE])
+    progress = KafkaProgress(config.kafka, [PERSISTENCE])
     abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
 
     async def retain() -> None:
@@ -82,7 +82,7 @@ async def retain_once(config: MaintenanceSettings, *, dry_run: bool) -> Report:
 def _retention_pass(config: MaintenanceSettings, removed: Removed) -> Pass:
     return Pass(
         partial(RetentionStore.opened, config.postgres),
-        progress=KafkaProgress(config.kafka.bootstrap),
+        progress=KafkaProgress(config.kafka),
         objects=ObstoreObjects(config.objects.location),
         clock=_now,
         removed=removed,

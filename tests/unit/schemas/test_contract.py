@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
+from schemas.kafka.connection import KafkaSettings
 from schemas.process import migrations, settings, telemetry
-from schemas.process.settings import KafkaSettings, SettingsInvalid, setting
+from schemas.process.settings import SettingsInvalid, setting
 from schemas.runs.records import event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS, RUN_TRACES
 

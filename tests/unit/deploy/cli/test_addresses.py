@@ -24,13 +24,13 @@ STACK = Stack(
 def test_the_running_stack_is_found(tmp_path: Path) -> None:
     stack_file.write(tmp_path, STACK)
     known = addresses.read(tmp_path, {})
-    assert (known.need("kafka"), known.need("gateway")) == (STACK.kafka, STACK.gateway)
+    assert (str(known.kafka), known.need("gateway")) == (STACK.kafka, STACK.gateway)
 
 
 def test_a_setting_wins_over_the_stack(tmp_path: Path) -> None:
     stack_file.write(tmp_path, STACK)
     known = addresses.read(tmp_path, {"TIDEGATE_KAFKA": "kafka.example:9092"})
-    assert known.need("kafka") == "kafka.example:9092"
+    assert str(known.kafka) == "kafka.example:9092"
     assert known.need("postgres") == STACK.postgres
 
 

@@ -9,6 +9,7 @@ from deploy.cli import dlq
 from deploy.cli.app import build
 from deploy.log.dead_letters import ATTEMPTS_MAX, Letter, Settlement
 from deploy.log.reading import Raw
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.topics import PERSISTENCE
 
 
@@ -29,7 +30,7 @@ def test_a_dry_run_says_that_nothing_was_done_and_does_not_wait(
     monkeypatch.setattr(dlq, "waiting", lambda *_: iter([letter(1), letter(4)]))
     monkeypatch.setattr(dlq, "Desk", lambda *_: pytest.fail("nothing may be settled"))
     monkeypatch.setattr(dlq, "_lag_records", lag_records)
-    monkeypatch.setenv("TIDEGATE_KAFKA", "127.0.0.1:1")
+    monkeypatch.setattr(dlq.addresses, "kafka", lambda _folder: KafkaSettings(bootstrap="127.0.0.1:1"))
     answered = CliRunner().invoke(build(), ["dlq", command, "--all", "--dry-run"])
     assert answered.exit_code == 0, answered.output
     assert answered.output.splitlines()[-1] == f"dry run: nothing was {done}; 2 dead letters would be"
@@ -55,7 +56,7 @@ def test_letters_that_come_while_the_question_stands_are_left_alone(
     monkeypatch.setattr(dlq, "waiting", lambda *_: iter(looks.pop(0)))
     monkeypatch.setattr(dlq, "Desk", Desk)
     monkeypatch.setattr(dlq, "_lag_records", lambda _order: 0)
-    monkeypatch.setenv("TIDEGATE_KAFKA", "127.0.0.1:1")
+    monkeypatch.setattr(dlq.addresses, "kafka", lambda _folder: KafkaSettings(bootstrap="127.0.0.1:1"))
     answered = CliRunner().invoke(build(), ["dlq", command, "--all"], input="y\n")
     assert answered.exit_code == 0, answered.output
     assert done == settled

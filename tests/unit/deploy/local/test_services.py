@@ -17,12 +17,14 @@ from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
 from schemas.access import credentials
+from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import SettingsInvalid
 
 SECTIONS = (Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings)
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.
 DECIDED = {
-    *("TIDEGATE_KAFKA", "TIDEGATE_POSTGRES", "TIDEGATE_CREDENTIALS", "TIDEGATE_GATEWAY_PORT", "TIDEGATE_FANOUT_PORT"),
+    *(each.metadata["env"] for each in dataclasses.fields(KafkaSettings)),
+    *("TIDEGATE_POSTGRES", "TIDEGATE_CREDENTIALS", "TIDEGATE_GATEWAY_PORT", "TIDEGATE_FANOUT_PORT"),
     *("TIDEGATE_MANAGEMENT_PORT", "TIDEGATE_ENDPOINTS", "TIDEGATE_EVALUATION_URL", "TIDEGATE_EVALUATION_SECRET"),
 }
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +54,7 @@ def settings(environ: dict[str, str]) -> dict[str, str]:
     told = services.settings(
         environ,
         folder=Path("/stack"),
-        kafka="127.0.0.1:1",
+        kafka=KafkaSettings(bootstrap="127.0.0.1:1"),
         postgres="postgresql://x",
         credentials=Path("/stack/credentials.toml"),
         gateway_port=1,

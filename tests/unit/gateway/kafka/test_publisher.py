@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
 from gateway.kafka.publisher import ConfluentPublisher
 from gateway.kafka.records import Outgoing
+from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
@@ -88,7 +89,7 @@ class Bench:
         self.fail_to_make = 0
         self.telemetry = Telemetry(OF_GATEWAY)
         self.publisher = ConfluentPublisher(
-            "nowhere:1",
+            KafkaSettings(bootstrap="nowhere:1"),
             topic="run.events",
             telemetry=self.telemetry,
             make_producer=self._make,  # type: ignore[arg-type]  # as much of a Producer as is used

@@ -48,6 +48,7 @@ import asyncio, threading, warnings
 from schemas.process.logs import log_as_json
 from processors.runtime import dead_letters
 from processors.runtime.errors import Transient
+from schemas.kafka.connection import KafkaSettings
 from schemas.runs.topics import PERSISTENCE
 
 class Dropped:
@@ -55,7 +56,7 @@ class Dropped:
         raise ValueError("in a destructor")
 
 async def write():
-    writer = dead_letters.LogWriter("127.0.0.1:1", client_id="x")
+    writer = dead_letters.LogWriter(KafkaSettings(bootstrap="127.0.0.1:1"), client_id="x")
     try:
         await writer.write(PERSISTENCE.dead_letters, [dead_letters.Outgoing(key=b"k", value=b"v", headers=[])])
     except Transient:
