@@ -38,7 +38,8 @@ def build(wanted: str | None = None) -> typer.Typer:
     """
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
     app.callback()(_options)
-    for module in dict.fromkeys([COMMANDS[wanted]] if wanted in COMMANDS else COMMANDS.values()):
+    module_of_wanted = COMMANDS.get(wanted or "")
+    for module in [module_of_wanted] if module_of_wanted else dict.fromkeys(COMMANDS.values()):
         import_module(f"deploy.cli.{module}").register(app)
     return app
 
