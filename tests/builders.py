@@ -90,6 +90,7 @@ class Raw:
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
     attempt: int = 0
     tier: int = 0
+    epoch: int = -1
     cut: Cut | None = None
 
     @property

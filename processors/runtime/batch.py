@@ -47,9 +47,13 @@ class Slice(list[RawRecord]):
 
 
 class Batch:
-    """Consecutive records of one partition, whether work on them has begun, and whether their effects are durable."""
+    """
+    Consecutive records of one partition, whether work on them has begun, and whether their effects are durable.
 
-    __slots__ = ("begun", "end_offset", "finished", "mark", "partition", "records", "size_bytes")
+    It is one slice, or what was gathered from several.
+    """
+
+    __slots__ = ("_gathered", "begun", "came_s", "end_offset", "finished", "mark", "partition", "records", "size_bytes")
 
     def __init__(self, partition: Partition, records: Sequence[RawRecord]) -> None:
         """Take a non-empty slice, in log order."""
@@ -63,6 +67,22 @@ class Batch:
         self.mark: Mark | None = None  # of the last record, where the group keeps marks
         self.begun = False
         self.finished = False
+        self.came_s = 0.0  # when its lane was given it, by the loop's clock; only of a lane that gathers
+        self._gathered: Sequence[Batch] = ()
+
+    @classmethod
+    def of(cls, slices: Sequence["Batch"]) -> "Batch":
+        """Return consecutive *slices* as one batch."""
+        records = Slice(record for each in slices for record in each.records)
+        records.size_bytes = sum(each.size_bytes for each in slices)
+        batch = cls(slices[0].partition, records)
+        batch._gathered = slices
+        return batch
+
+    @property
+    def slices(self) -> Sequence["Batch"]:
+        """Return the slices that it was gathered from; itself if it is one."""
+        return self._gathered or (self,)
 
     @classmethod
     def from_data(cls, value: Any, *, preferred_type: Any = None) -> Any:  # noqa: ARG003 - Faust's signature

@@ -16,6 +16,8 @@ class Failpoint(StrEnum):
     """The steps between fetch and commit, in their order."""
 
     AFTER_POLL = "after_poll"
+    AFTER_GATHER = "after_gather"
+    AFTER_CUT = "after_cut"
     BEFORE_TX = "before_tx"
     BEFORE_COMMIT = "before_commit"
     BEFORE_TRACE = "before_trace"

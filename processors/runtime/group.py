@@ -8,6 +8,7 @@ import structlog
 from processors.runtime.contract import Handler, Reader
 from processors.runtime.dead_letters import DeadLetters
 from processors.runtime.delivery import Delivery
+from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.order import ends_of, outcomes_of
@@ -36,8 +37,13 @@ async def run_group(
     clock_s: Callable[[], float],
     replay: Replay | None,
     fetch_records_max: int = FETCH_RECORDS_MAX,
+    gathering: Bounds | None = None,
 ) -> int:
-    """Hand the records of *group*, or those that *replay* names, to *handler*; return the exit code."""
+    """
+    Hand the records of *group*, or those that *replay* names, to *handler*; return the exit code.
+
+    With *gathering*, the handler is given the records of several slices, up to these bounds.
+    """
     health = Health()
     delivery = Delivery(
         group,
@@ -59,6 +65,7 @@ async def run_group(
         instruments=instruments,
         ends=ends_of(replay, group.source),
         fetch_records_max=fetch_records_max,
+        gathering=gathering,
     )
     code = await worker.run(management)
     if replay is not None:

@@ -11,12 +11,15 @@ from processors.runtime.batch import Batch
 from schemas.kafka.places import Partition
 
 Work = Callable[[Batch], Awaitable[None]]
+Lane = asyncio.Queue[Batch | None]  # None is a mark of the lanes that gather
 
 LOOK_EVERY_S = 0.1  # at whether a lane that is waited for has fallen asleep
 
 
 class Lanes:
     """The lanes of the partitions that this worker holds."""
+
+    _lane: type[Lane] = asyncio.Queue
 
     def __init__(
         self,
@@ -36,13 +39,13 @@ class Lanes:
         self._work = work
         self._finished = finished
         self._fatal = fatal
-        self._queues: dict[Partition, asyncio.Queue[Batch]] = {}
+        self._queues: dict[Partition, Lane] = {}
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
 
     def dispatch(self, batch: Batch) -> None:
         """Hand *batch* to its partition's lane. Bounded by `Progress.has_room`, which is asked before each fetch."""
         if batch.partition not in self._tasks:
-            self._queues[batch.partition] = asyncio.Queue()
+            self._queues[batch.partition] = self._lane()
             self._tasks[batch.partition] = asyncio.create_task(
                 self._run(self._queues[batch.partition]),
                 name=f"lane {batch.partition.topic}/{batch.partition.partition}",
@@ -71,14 +74,22 @@ class Lanes:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _run(self, queue: asyncio.Queue[Batch]) -> None:
+    async def _run(self, lane: Lane) -> None:
         while True:
-            batch = await queue.get()
-            batch.begun = True
+            batch = await self._next(lane)
+            for each in batch.slices:
+                each.begun = True
             try:
                 await self._work(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, going on would skip the batch
                 self._fatal(error)
                 return
             self._finished(batch)
-            queue.task_done()
+            for _ in batch.slices:
+                lane.task_done()
+
+    async def _next(self, lane: Lane) -> Batch:
+        """Return what is to be worked next."""
+        batch = await lane.get()
+        assert batch is not None
+        return batch

@@ -8,18 +8,29 @@ it never passes a record whose effect is not durable (P5), whatever order batche
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from processors.runtime.batch import Batch
 from schemas.kafka.places import Partition
 
-BATCHES_MAX = 3  # unfinished batches of one partition: one in work, the next ready, one on its way
-BYTES_MAX = 32 * 1024 * 1024  # and their bytes; a single batch may exceed it
+BATCHES_MAX = 3  # one in work, the next ready, one on its way
+BYTES_MAX = 32 * 1024 * 1024
 TOTAL_BYTES_MAX = 3 * BYTES_MAX  # of all partitions; one that has no batch gets one nevertheless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What of one partition may be unfinished when more of it is fetched."""
+
+    batches_max: float = BATCHES_MAX
+    records_max: float = inf
+    bytes_max: int = BYTES_MAX
 
 
 @dataclass(slots=True)
 class _Assigned:
     batches: deque[Batch] = field(default_factory=deque)
+    records: int = 0
     size_bytes: int = 0
     reached: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
 
@@ -37,9 +48,14 @@ class _Assigned:
 class Progress:
     """The partitions that this worker holds."""
 
-    def __init__(self, *, commits: bool = True) -> None:
-        """Hold nothing. Unless it *commits*, what is finished is settled, and nothing is ever to be committed."""
+    def __init__(self, *, commits: bool = True, room: Room = Room()) -> None:
+        """
+        Hold nothing; each partition has *room*.
+
+        Unless it *commits*, what is finished is settled, and nothing is ever to be committed.
+        """
         self._commits = commits
+        self._room = room
         self.left_work = False  # whether something begun was not finished or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
         self._size_bytes = 0
@@ -62,7 +78,13 @@ class Progress:
         held = self._assigned.get(partition)
         if held is None or not held.batches:
             return held is not None
-        return len(held.batches) < BATCHES_MAX and held.size_bytes < BYTES_MAX and self._size_bytes < TOTAL_BYTES_MAX
+        room = self._room
+        return (
+            len(held.batches) < room.batches_max
+            and held.records < room.records_max
+            and held.size_bytes < room.bytes_max
+            and self._size_bytes < TOTAL_BYTES_MAX
+        )
 
     def open(self, batch: Batch) -> bool:
         """Take *batch* in, in log order; False if its partition is not ours any more."""
@@ -70,6 +92,7 @@ class Progress:
         if held is None:
             return False
         held.batches.append(batch)
+        held.records += len(batch.records)
         held.size_bytes += batch.size_bytes
         self._size_bytes += batch.size_bytes
         return True
@@ -82,6 +105,7 @@ class Progress:
             return
         while held.batches and held.batches[0].finished:
             done = held.batches.popleft()
+            held.records -= len(done.records)
             held.size_bytes -= done.size_bytes
             self._size_bytes -= done.size_bytes
             if self._commits:

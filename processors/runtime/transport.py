@@ -9,7 +9,7 @@ aiokafka; both are pinned exactly, and `tests/contract/test_faust_names.py` fail
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -113,7 +113,8 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             return
         if len(wanted) < len(unread):
             timeout = SHORT_FETCH_S
-        slices = list(self._within_ends(await self._fetch(wanted, timeout)))
+        fetched = self._within_ends(await self._fetch(wanted, timeout))
+        slices = [(tp, part) for tp, records in fetched for part in self.transport.parts(records)][::-1]
         if slices:
             reach(Failpoint.AFTER_POLL)
         elif epoch == self._epoch and self.flow_active:
@@ -347,12 +348,14 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         fatal: Callable[[BaseException], None],
         ends: Mapping[Partition, int],
         starts: Callable[[Partition], int] | None = None,
+        parts: Callable[[Slice], Sequence[Slice]] = lambda records: [records],
     ) -> None:
         """
         Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any.
 
         *continuity* knows where the log was cut off under the group; what cannot go on goes to *fatal*. With *starts*,
-        each assignment of a partition begins at the offset that it names, not at the committed one.
+        each assignment of a partition begins at the offset that it names, not at the committed one. Each of the *parts*
+        of what is fetched is a batch.
         """
         super().__init__(app.conf.broker_consumer, app)
         self.lanes = lanes
@@ -361,6 +364,7 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         self.fatal = fatal
         self.ends = ends
         self.starts = starts
+        self.parts = parts
         self._observer = observer
 
     def fetched(self) -> None:

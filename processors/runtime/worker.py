@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -23,11 +24,12 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from processors.runtime.batch import Batch
 from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Displaced, Transient, Unsettled
+from processors.runtime.gathering import Bounds, GatheringLanes
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import management_runner
 from processors.runtime.positions import KafkaPositions
-from processors.runtime.progress import Progress
+from processors.runtime.progress import Progress, Room
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
 from schemas.kafka.connection import KafkaSettings, tls_context
@@ -106,6 +108,7 @@ class Worker:
         ends: Mapping[Partition, int],
         asleep: Container[Partition] = frozenset(),
         fetch_records_max: int = FETCH_RECORDS_MAX,
+        gathering: Bounds | None = None,
         starts: Callable[[Partition], int] | None = None,
     ) -> None:
         """
@@ -114,7 +117,7 @@ class Worker:
         Partitions with one of *ends* are read up to there; when all are, the worker stops. With *starts* the group
         never commits: whenever a partition is assigned, the first time or after a rebalance, it is read from the
         offset that *starts* names at that moment, which is to be the end of what *work* has done so far. Partitions
-        that are *asleep* have no work under way.
+        that are *asleep* have no work under way. With *gathering*, *work* is given batches of several slices.
         """
         self._group = group
         self._stop_asked = asyncio.Event()
@@ -122,7 +125,7 @@ class Worker:
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, kafka, fetch_records_max=fetch_records_max)
-        self._progress = Progress(commits=starts is None)
+        self._progress = Progress(commits=starts is None, room=Room() if gathering is None else gathering.room)
         self._positions = KafkaPositions(kafka, group.id)
         self._continuity = Continuity(
             self._positions,
@@ -134,7 +137,8 @@ class Worker:
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
-        self._lanes = Lanes(
+        lanes = Lanes if gathering is None else partial(GatheringLanes, bounds=gathering)
+        self._lanes = lanes(
             self._admit_and_work,
             finished=self._finished,
             fatal=self._fail,
@@ -155,6 +159,7 @@ class Worker:
             ),
             ends=ends,
             starts=starts,
+            **({} if gathering is None else {"parts": gathering.parts}),
         )
         names = [topic.name for topic in group.sources]
         source: Any = self.app.topic(*names, value_type=Batch, key_type=bytes)
@@ -260,7 +265,8 @@ class Worker:
 
     def _finished(self, batch: Batch) -> None:
         self._continuity.finished(batch)
-        self.app.consumer.finished(batch)
+        for each in batch.slices:
+            self.app.consumer.finished(each)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from signal import SIGTERM
 
 import aiohttp
 import psycopg
@@ -13,7 +14,7 @@ from schemas.kafka.topics import Topic
 from schemas.runs.topics import PERSISTENCE, RUN_TRACES
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
-from tests.faults.processes import OwnProcess, own_process
+from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import POISON, new_run, produce, read_topic
 from tests.stack import RunningStack, wait_until
 
@@ -22,6 +23,13 @@ RUNS = 24  # so that some lie in the partitions of either worker
 STEPS_OF_EVERY_SLICE = [
     Failpoint.AFTER_POLL,
     Failpoint.BEFORE_TX,
+    Failpoint.BEFORE_COMMIT,
+    Failpoint.AFTER_COMMIT_BEFORE_OFFSET,
+    Failpoint.AFTER_OFFSET,
+]
+STEPS_OF_EVERY_BATCH = [
+    Failpoint.AFTER_GATHER,
+    Failpoint.AFTER_CUT,
     Failpoint.BEFORE_COMMIT,
     Failpoint.AFTER_COMMIT_BEFORE_OFFSET,
     Failpoint.AFTER_OFFSET,
@@ -37,6 +45,22 @@ def test_workers_that_die_at_each_step_cost_nothing(stack: RunningStack, tmp_pat
         with sending(stack, tmp_path / "ledger.jsonl") as load:
             for worker in workers.values():
                 assert worker.wait_end() == EXIT_KILLED, worker.log
+            check_committed_is_applied(stack)
+    assert check(stack, [load.ledger]).rejected == 0
+
+
+def test_workers_that_gather_and_die_at_each_step_cost_nothing(stack: RunningStack, tmp_path: Path) -> None:
+    with held_down(stack, "persistence"), ExitStack() as running:
+        workers = {point: running.enter_context(gathering(stack, tmp_path, point)) for point in STEPS_OF_EVERY_BATCH}
+        for worker in workers.values():
+            worker.wait_ready()
+        with sending(stack, tmp_path / "ledger.jsonl") as load:
+            for worker in workers.values():
+                assert worker.wait_end() == EXIT_KILLED, worker.log
+            last = running.enter_context(own_process(stack, tmp_path, variant="gathering"))
+            load.wait_for()
+            last.kill(SIGTERM)
+            assert last.wait_end() == 0, last.log
             check_committed_is_applied(stack)
     assert check(stack, [load.ledger]).rejected == 0
 
@@ -74,6 +98,10 @@ def test_a_gateway_that_dies_beside_a_delivery_report_has_promised_nothing_that_
 
 def dying(stack: RunningStack, folder: Path, point: Failpoint) -> AbstractContextManager[OwnProcess]:
     return own_process(stack, folder, environ={"TIDEGATE_FAILPOINT": f"{point}:{1 if point in WRITES else 5}"})
+
+
+def gathering(stack: RunningStack, folder: Path, point: Failpoint) -> AbstractContextManager[OwnProcess]:
+    return own_process(stack, folder, variant="gathering", environ={"TIDEGATE_FAILPOINT": f"{point}:5"})
 
 
 async def finalize(stack: RunningStack, runs: list[str]) -> None:

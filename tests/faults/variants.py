@@ -26,6 +26,7 @@ from processors.runtime import group, worker
 from processors.runtime.batch import Batch
 from processors.runtime.contract import Arrival, Handler, Settled
 from processors.runtime.failpoints import EXIT_KILLED
+from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.progress import Progress
@@ -33,7 +34,7 @@ from schemas.kafka import registry
 from schemas.kafka.clients import producer_config
 from schemas.kafka.codec import Codec, RecordType
 from schemas.kafka.connection import KafkaSettings
-from schemas.kafka.places import Partition
+from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.topics import Group
 from schemas.runs import codec as run_codec
 from schemas.runs import records as schema_events
@@ -47,6 +48,7 @@ IMPATIENT_S = 2.0
 HOUR = timedelta(hours=1)
 READINGS_BETWEEN_STEPS = 3
 TAKEN_MAX = 500
+GATHERED = Bounds(records_max=50, bytes_max=64 * 1024, seconds_max=0.5)
 TAKEN_WITHIN_S = 0.1
 
 
@@ -84,6 +86,11 @@ def raising() -> None:
         return handle_or_raise
 
     change(process, "persistence", persistence)
+
+
+def gathering() -> None:
+    """Gather slices into batches, as a sink does."""
+    change(process, "run_group", partial(process.run_group, gathering=GATHERED))
 
 
 def gateway_dies_before_a_report() -> None:
@@ -236,8 +243,8 @@ def acks_of_the_leader() -> None:
 def accepted_before_the_ack() -> None:
     """Answer 202 once librdkafka has the record in its queue."""
 
-    async def at_once(self: publisher._Delivery) -> publisher.Receipt:
-        return publisher.Receipt(self.topic, 0, 0)
+    async def at_once(self: publisher._Delivery) -> RecordPlace:
+        return RecordPlace(self.topic, 0, 0)
 
     change(publisher._Delivery, "acknowledged", at_once)
 
@@ -264,6 +271,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
         impatient,
         slow_summary,
         raising,
+        gathering,
         gateway_dies_before_a_report,
         gateway_dies_after_a_report,
         gateway_with_a_wandering_clock,

@@ -9,6 +9,7 @@ from processors.runs.persistence.verdicts import judge
 from processors.runtime.batch import Batch, Slice
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
+from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
@@ -27,6 +28,7 @@ from tests.simulation.log import PARTITIONS, Log
 from tests.simulation.tables import Database, Judge, Tables, Writer
 
 REVOKE_DRAIN_S = 8.0
+FETCHED_MAX = 10  # records that a schedule fetches at once
 
 # One for all simulations: making the metrics takes longer than most of them.
 INSTRUMENTS = telemetry.Telemetry(OF_PERSISTENCE)
@@ -37,7 +39,8 @@ class Parts:
     """The product under simulation; a test of the simulation puts a broken part in."""
 
     progress: Callable[[], Progress] = Progress
-    lanes: type[Lanes] = Lanes
+    lanes: Callable[..., Lanes] = Lanes
+    gathering: Bounds | None = None  # where the lanes gather
     delivery: type[Delivery] = Delivery
     judge: Judge = judge
 
@@ -93,6 +96,7 @@ class Worker:
         self.held: dict[Partition, Assignment] = {}
         self._committing: set[Partition] = set()
         self._progress = parts.progress()
+        self._gathering = parts.gathering
         writer = Writer(tables, calls)
         delivery = parts.delivery(
             PERSISTENCE,
@@ -110,7 +114,8 @@ class Worker:
             clock_s=lambda: 0.0,
             sleep=self._sleep,
         )
-        self._lanes = parts.lanes(delivery.deliver, finished=self._finished, fatal=self.failures.append)
+        self._deliver = delivery.deliver
+        self._lanes = parts.lanes(self._work, finished=self._finished, fatal=self.failures.append)
 
     def assign(self, partition: Partition) -> None:
         """Start at the committed offset."""
@@ -128,12 +133,14 @@ class Worker:
             held.position = self._log.lengths[partition]
             self._progress.pass_by(partition, held.position, held.committed)
             return
-        batch = Batch(partition, _as_fetched(records))
-        assert self._progress.open(batch), "a partition with room takes nothing"
-        held.batches.append(batch)
-        held.position = batch.end_offset
-        _check_bounds(held.open_batches())
-        self._lanes.dispatch(batch)
+        fetched = _as_fetched(records)
+        for part in [fetched] if self._gathering is None else self._gathering.parts(fetched):
+            batch = Batch(partition, part)
+            assert self._progress.open(batch), "a partition with room takes nothing"
+            held.batches.append(batch)
+            held.position = batch.end_offset
+            self._lanes.dispatch(batch)
+        self._check_bounds(held.open_batches())
 
     async def commit(self, partition: Partition) -> None:
         """Commit what is finished; one commit at a time."""
@@ -175,7 +182,24 @@ class Worker:
             del self._broker.owners[partition]
 
     def _finished(self, batch: Batch) -> None:
-        self._progress.finish(batch)
+        for each in batch.slices:
+            self._progress.finish(each)
+
+    def _check_bounds(self, unfinished: list[Batch]) -> None:
+        if self._gathering is None:
+            assert len(unfinished) <= BATCHES_MAX, "more batches in work than there is room for"
+            before_last = sum(batch.size_bytes for batch in unfinished[:-1])
+            assert before_last < BYTES_MAX, "more bytes in work than there is room for"
+            return
+        records = sum(len(batch.records) for batch in unfinished)
+        assert records < self._gathering.room.records_max + FETCHED_MAX, "more records than there is room for"
+
+    async def _work(self, batch: Batch) -> None:
+        """Work *batch*, once it is seen to be within the bounds."""
+        if self._gathering is not None and len(batch.records) > 1:
+            assert len(batch.records) <= self._gathering.records_max, "bounds: more records than a batch may have"
+            assert batch.size_bytes <= self._gathering.bytes_max, "bounds: more bytes than a batch may have"
+        await self._deliver(batch)
 
     async def _sleep(self, _seconds: float) -> None:
         await self._calls.make(lambda: None, can_fail=False)
@@ -186,11 +210,6 @@ def _as_fetched(records: Sequence[Raw]) -> Slice:
     fetched = Slice(records)  # type: ignore[arg-type]  # a fake of the same shape
     fetched.size_bytes = sum(len(each.value or b"") if each.cut is None else BYTES_MAX for each in records)
     return fetched
-
-
-def _check_bounds(unfinished: list[Batch]) -> None:
-    assert len(unfinished) <= BATCHES_MAX, "more batches in work than there is room for"
-    assert sum(batch.size_bytes for batch in unfinished[:-1]) < BYTES_MAX, "more bytes in work than there is room for"
 
 
 async def _partition_count() -> int:

@@ -65,7 +65,7 @@ class World:
         self._begin(self._workers[worker].give_up(partition))
 
     def pass_time(self) -> None:
-        """Let a drain that waits run out of time."""
+        """Let the next timer go off: of a drain, or of a batch that is gathered."""
         self._step(self._turns.pass_time)
 
     def cut_off(self, partition: Partition, worker: int) -> None:
@@ -119,6 +119,7 @@ class World:
                 raise AssertionError(f"a lane ended with {failure!r}") from failure
 
     def _go_on(self) -> None:
+        self.pass_time()
         for _ in range(len(self._calls.waiting)):
             self.answer(0, Fate.DONE)
         for partition in PARTITIONS:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,7 +18,8 @@ from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, Settled, Tally
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
-from processors.runtime.lanes import Lanes
+from processors.runtime.gathering import Bounds, GatheringLane, GatheringLanes
+from processors.runtime.lanes import Lane, Lanes
 from processors.runtime.progress import Progress
 from schemas.errors import Poison
 from schemas.kafka.places import Partition
@@ -118,6 +120,19 @@ def simulate(seeds: Iterable[int], parts: Parts | None = None) -> None:
 
 def test_thousands_of_schedules_break_no_promise() -> None:
     simulate(range(SEEDS))
+
+
+BOUNDS = Bounds(records_max=5, bytes_max=2_000, seconds_max=1.0)
+
+
+def gathering(lanes: Callable[..., Lanes] = GatheringLanes, bounds: Bounds = BOUNDS) -> Parts:
+    """The product with lanes that gather."""
+    progress = partial(Progress, room=bounds.room)
+    return Parts(lanes=partial(lanes, bounds=bounds), progress=progress, gathering=bounds)
+
+
+def test_thousands_of_schedules_with_gathered_batches_break_no_promise() -> None:
+    simulate(range(SEEDS), gathering())
 
 
 def test_a_dead_letter_stays_the_only_end_of_its_record_when_its_slice_comes_again_after_its_run_was_closed() -> None:
@@ -328,6 +343,48 @@ class CutsBytes(Delivery):
         await super()._dead_letter(partition, cut, *why, counted=counted)
 
 
+class WaitsForTheNextRecord(GatheringLanes):
+    """Has no timer: a batch that is not full waits until more is fetched."""
+
+    async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
+        return await super()._following(lane, gathered[:0])
+
+
+class FinishesWhatIsGathered(GatheringLanes):
+    """Counts a slice as finished once it has joined a batch."""
+
+    async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
+        if gathered:
+            self._finished(gathered[-1])
+        return await super()._following(lane, gathered)
+
+
+class WorksTheLastSlice(GatheringLanes):
+    """Takes a gathered batch for its last slice."""
+
+    async def _next(self, lane: Lane) -> Batch:
+        batch = await super()._next(lane)
+        return batch.slices[-1]
+
+
+class GathersWithoutBound(Bounds):
+    """Lets every slice join."""
+
+    def admit(self, gathered: Sequence[Batch], following: Batch) -> bool:
+        return True
+
+    def are_reached(self, gathered: Sequence[Batch]) -> bool:
+        return False
+
+
+class PutsBackNothing(GatheringLanes):
+    """Drops the slice that did not fit."""
+
+    async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
+        lane.put_back = None
+        return await super()._following(lane, gathered)
+
+
 def forgets_places(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
     """Take a redelivery for a duplicate."""
     known.at = {}
@@ -362,6 +419,11 @@ MUTATIONS: dict[str, tuple[Parts, str]] = {
     "forget places": (Parts(judge=forgets_places), "P1"),
     "forget ends of runs": (Parts(judge=forgets_ends), "P1"),
     "drop what is rejected": (Parts(judge=drops_rejected), "P5"),
+    "gather until the next record": (gathering(WaitsForTheNextRecord), "P6"),
+    "finish what is gathered": (gathering(FinishesWhatIsGathered), "P5"),
+    "work the last slice of a batch": (gathering(WorksTheLastSlice), "P6"),
+    "gather without a bound": (gathering(bounds=GathersWithoutBound(**asdict(BOUNDS))), "bounds"),
+    "drop the slice that does not fit": (gathering(PutsBackNothing), "P"),
 }
 
 

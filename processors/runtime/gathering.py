@@ -1,0 +1,137 @@
+"""
+Batches that are gathered across slices, for effects that cost about as much for one record as for a hundred.
+
+A lane gathers what is fetched until a bound is reached, or until some time after the batch's first record came, for
+which no further record is needed. A gathered batch is worked, and then finished, as one. It never exceeds the bounds,
+but for a single record that does: slices that exceed them are cut into parts when they are fetched.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from processors.runtime.batch import Batch, Slice
+from processors.runtime.failpoints import Failpoint, reach
+from processors.runtime.lanes import Lane, Lanes, Work
+from processors.runtime.progress import Room
+from schemas.kafka.places import Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """When a batch is cut: at so many records or bytes of values, or so long after its first record came."""
+
+    records_max: int
+    bytes_max: int
+    seconds_max: float
+
+    @property
+    def room(self) -> Room:
+        """Return what of a partition may be unfinished: one batch in work, and the next one."""
+        return Room(batches_max=inf, records_max=2 * self.records_max, bytes_max=2 * self.bytes_max)
+
+    def parts(self, records: Slice) -> Sequence[Slice]:
+        """Return *records* in parts within the bounds; a record that exceeds them is a part of its own."""
+        parts, part = list[Slice](), Slice()
+        for record in records:
+            size_bytes = len(record.value or b"")
+            if part and not self._hold(len(part) + 1, part.size_bytes + size_bytes):
+                parts.append(part)
+                part = Slice()
+            part.append(record)
+            part.size_bytes += size_bytes
+        return [*parts, part]
+
+    def admit(self, gathered: Sequence[Batch], following: Batch) -> bool:
+        """
+        True if *following* may join *gathered*.
+
+        A slice from another leader may not: whether the log goes on as it was is checked where a batch begins.
+        """
+        joined = [*gathered, following]
+        return gathered[-1].records[-1].epoch == following.records[0].epoch and self._hold(*_sums(joined))
+
+    def are_reached(self, gathered: Sequence[Batch]) -> bool:
+        """True if no further slice can join *gathered*."""
+        records, size_bytes = _sums(gathered)
+        return records >= self.records_max or size_bytes >= self.bytes_max
+
+    def _hold(self, records: int, size_bytes: int) -> bool:
+        return records <= self.records_max and size_bytes <= self.bytes_max
+
+
+def _sums(slices: Sequence[Batch]) -> tuple[int, int]:
+    """Return how many records *slices* have, and how many bytes."""
+    return sum(len(each.records) for each in slices), sum(each.size_bytes for each in slices)
+
+
+class GatheringLane(Lane):
+    """A lane from which the next slice can be put back; None in it says that its partition is given up."""
+
+    put_back: Batch | None = None
+    is_given_up = False
+
+
+class GatheringLanes(Lanes):
+    """Lanes whose batches are gathered from slices."""
+
+    _lane = GatheringLane
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        bounds: Bounds,
+        finished: Callable[[Batch], None],
+        fatal: Callable[[BaseException], None],
+        is_asleep: Callable[[Partition], bool] = lambda _partition: False,
+    ) -> None:
+        """Cut batches at *bounds*, and what is gathered when its partition is given up; see `Lanes` for the rest."""
+        super().__init__(work, finished=finished, fatal=fatal, is_asleep=is_asleep)
+        self._bounds = bounds
+
+    def dispatch(self, batch: Batch) -> None:
+        """Hand *batch* to its partition's lane."""
+        batch.came_s = asyncio.get_running_loop().time()
+        super().dispatch(batch)
+
+    async def drain(self, partitions: Iterable[Partition], *, timeout_s: float) -> bool:
+        """Cut what is gathered, and wait; see `Lanes.drain`."""
+        given_up = list(partitions)
+        for each in given_up:
+            if each in self._queues:
+                self._queues[each].put_nowait(None)
+        return await super().drain(given_up, timeout_s=timeout_s)
+
+    async def _next(self, lane: Lane) -> Batch:
+        assert isinstance(lane, GatheringLane)
+        gathered: list[Batch] = []
+        while (following := await self._following(lane, gathered)) is not None:
+            if gathered and not self._bounds.admit(gathered, following):
+                lane.put_back = following
+                break
+            gathered.append(following)
+            reach(Failpoint.AFTER_GATHER)
+            if self._bounds.are_reached(gathered):
+                break
+        reach(Failpoint.AFTER_CUT)
+        return gathered[0] if len(gathered) == 1 else Batch.of(gathered)
+
+    async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
+        """Return the slice that follows *gathered*; None if the batch is to be cut, never for its first slice."""
+        if lane.put_back is not None:
+            following, lane.put_back = lane.put_back, None
+            return following
+        deadline_s = gathered[0].came_s + self._bounds.seconds_max if gathered else None
+        while not (gathered and lane.is_given_up and lane.empty()):
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    found = await lane.get()
+            except TimeoutError:
+                return None
+            if found is not None:
+                return found
+            lane.is_given_up = True
+            lane.task_done()
+        return None
