@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from processors.fanout.process import run_fanout
-from processors.runs.evaluation.process import run_evaluation
-from processors.runs.persistence.process import run_persistence
-from processors.runs.retention.process import run_maintenance
-from processors.runtime.order import Processor
+from processors.fanout import process as fanout
+from processors.runs.evaluation import process as evaluation
+from processors.runs.persistence import process as persistence
+from processors.runs.retention import process as retention
+from processors.runtime.process import Process
 
-PROCESSORS: Mapping[str, Processor] = {
-    "persistence": run_persistence,
-    "fanout": run_fanout,
-    "evaluation": run_evaluation,
-    "maintenance": run_maintenance,
+PROCESSES: Mapping[str, Process] = {
+    "persistence": persistence.PROCESS,
+    "fanout": fanout.PROCESS,
+    "evaluation": evaluation.PROCESS,
+    "maintenance": retention.PROCESS,
 }

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from deploy.errors import Failed
 from deploy.local import ports, services
-from deploy.local.services import Service
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import SettingsInvalid, load
+from schemas.process.specs import ProcessSpec
 
 GATEWAY_PORT = "TIDEGATE_GATEWAY_PORT"
 FANOUT_PORT = "TIDEGATE_FANOUT_PORT"
@@ -30,7 +30,7 @@ def port(environ: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def fixed_ports(environ: Mapping[str, str], running: Sequence[Service]) -> dict[str, int]:
+def fixed_ports(environ: Mapping[str, str], running: Sequence[ProcessSpec]) -> dict[str, int]:
     """
     Return the ports that may not be replaced by others, by their names in `ports.choose`.
 

@@ -1,7 +1,6 @@
-"""Tidegate's own processes, in the order in which they start. A new one is a line here."""
+"""Tidegate's own processes in a local stack: their settings and ports, and how to start them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.admin.reach import is_ready
@@ -11,28 +10,7 @@ from deploy.local.program import Program
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.interpreter import module_command, module_environment
 from schemas.process.settings import as_environ
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One process and what it may do in Postgres."""
-
-    name: str
-    arguments: tuple[str, ...]  # of `python -m`
-    database_role: str | None  # None: it has no business in Postgres, and is not told where it is
-
-    @property
-    def login(self) -> str:
-        """Its login role in Postgres."""
-        return f"tidegate_{self.name}"
-
-
-SERVICES = (
-    Service(name="gateway", arguments=("gateway",), database_role="tidegate_read"),
-    Service(name="persistence", arguments=("processors", "persistence"), database_role="tidegate_write"),
-    Service(name="fanout", arguments=("processors", "fanout"), database_role=None),
-    Service(name="maintenance", arguments=("processors", "maintenance"), database_role="tidegate_maintain"),
-)
+from schemas.process.specs import PROCESSES, ProcessSpec
 
 ENGINE = "engine"
 EVALUATION = "evaluation"
@@ -43,25 +21,24 @@ ENGINE_PORT = 8090
 MANAGEMENT_PORT_FIRST = 9080
 
 
-def services(endpoints: Iterable[str]) -> tuple[Service, ...]:
-    """The services of a stack with these webhook endpoints: a process for each."""
+def services(endpoints: Iterable[str]) -> tuple[ProcessSpec, ...]:
+    """Return the processes of a stack with these webhook endpoints."""
     names = list(endpoints)
-    return SERVICES + tuple(
-        Service(
-            name=EVALUATION if len(names) == 1 else f"{EVALUATION}.{name}",
-            arguments=("processors", EVALUATION, "--endpoint", name),
-            database_role=None,
-        )
-        for name in names
-    )
+    found: list[ProcessSpec] = []
+    for spec in PROCESSES:
+        if spec.is_per_endpoint:
+            found += [spec.of_endpoint(name, is_only=len(names) == 1) for name in names]
+        else:
+            found.append(spec)
+    return tuple(found)
 
 
-def management_ports(running: Iterable[Service], first: int = MANAGEMENT_PORT_FIRST) -> Mapping[str, int]:
+def management_ports(running: Iterable[ProcessSpec], first: int = MANAGEMENT_PORT_FIRST) -> Mapping[str, int]:
     """Return the known port of each service's probes and metrics: they count up from *first*."""
     return {management(service): first + place for place, service in enumerate(running)}
 
 
-def management(service: Service) -> str:
+def management(service: ProcessSpec) -> str:
     """Return what the port of a service's probes and metrics is called."""
     return f"{service.name} management"
 
@@ -127,19 +104,19 @@ def url(host: str, port: int, *, scheme: str = "http") -> str:
     return f"{scheme}://[{reached}]:{port}" if ":" in reached else f"{scheme}://{reached}:{port}"
 
 
-def program(service: Service, settings: dict[str, str]) -> Program:
+def program(service: ProcessSpec, settings: dict[str, str]) -> Program:
     """How to run *service* with *settings*."""
     management = url(settings["TIDEGATE_MANAGEMENT_HOST"], int(settings["TIDEGATE_MANAGEMENT_PORT"]))
     return Program(
         name=service.name,
-        command=module_command(*service.arguments),
+        command=module_command(*service.command),
         environment=module_environment() | settings,
         is_ready=lambda: is_ready(management),
     )
 
 
 def engine_program(*, port: int, secret: str) -> Program:
-    """The example of an evaluation engine, for a stack that is told of no other."""
+    """The example of an evaluation engine, for a stack that has no other."""
     return Program(
         name=ENGINE,
         command=module_command("deploy.examples.engine", "--port", str(port)),

@@ -31,11 +31,11 @@ from deploy.local.child import Child
 from deploy.local.development import Development
 from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
-from deploy.local.services import Service
 from deploy.local.stack_file import RunningProcess, Stack
 from schemas.catalogue import GROUPS
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
+from schemas.process.specs import ProcessSpec
 from schemas.runs import endpoints
 from schemas.runs.endpoints import DEFAULT, EndpointsSettings
 from schemas.runs.topics import EVALUATION
@@ -207,14 +207,14 @@ class Supervisor:
     async def _start_services(
         self, chosen: Mapping[str, int], tenant: Development, keep_open: int, *, kafka: KafkaSettings
     ) -> None:
-        def database(service: Service) -> str | None:
+        def database(service: ProcessSpec) -> str | None:
             if service.database_role is None:
                 return None
             return self._postgres_given or postgres.dsn(
                 port=chosen["postgres"], user=service.login, password=tenant.postgres_passwords[service.login]
             )
 
-        def settings(service: Service) -> dict[str, str]:
+        def settings(service: ProcessSpec) -> dict[str, str]:
             return services.settings(
                 self._environ,
                 folder=self._folder,

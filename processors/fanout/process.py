@@ -1,5 +1,6 @@
 """The fanout process: how it is put together."""
 
+import argparse
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -26,20 +27,17 @@ from processors.fanout.tickets import Tickets
 from processors.fanout.viewers import Viewers
 from processors.runtime.cluster import check_connection
 from processors.runtime.health import Health
-from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.process import settings, telemetry
-from schemas.process.settings import SettingsInvalid
 
 log = structlog.get_logger()
 
 
-async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
+async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
     """Serve live streams; return the exit code."""
-    if order.replay is not None:
-        raise SettingsInvalid("--replay: live streams are resumed by their clients")
     config = settings.load(FanoutSettings, environ)
     log.info("starting", processor="fanout", **settings.effective(config))
     let_open(config.streams.sockets_max)
@@ -94,3 +92,6 @@ async def run_fanout(environ: Mapping[str, str], order: Order) -> int:
             starts=places.position,
         )
         return await worker.run(config.management)
+
+
+PROCESS = Process(run=run)

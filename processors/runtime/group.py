@@ -11,7 +11,7 @@ from processors.runtime.delivery import Delivery
 from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
-from processors.runtime.order import ends_of, outcomes_of
+from processors.runtime.replaying import ends_of, outcomes_of
 from processors.runtime.worker import FETCH_RECORDS_MAX, Worker
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.replays import Replay

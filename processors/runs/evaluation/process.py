@@ -1,5 +1,6 @@
 """The process of one endpoint: how it is put together."""
 
+import argparse
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -20,9 +21,10 @@ from processors.runtime.dead_letters import LogWriter
 from processors.runtime.errors import Unsettled
 from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
-from processors.runtime.order import Order
 from processors.runtime.payloads import ObstorePayloads
+from processors.runtime.process import Process
 from processors.runtime.reading import sealed_or
+from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.process import settings, telemetry
 from schemas.process.settings import SettingsInvalid
@@ -37,10 +39,10 @@ FETCH_RECORDS_MAX = 500  # a slice that is given up half-way is sent again
 log = structlog.get_logger()
 
 
-async def run_evaluation(environ: Mapping[str, str], order: Order) -> int:
+async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     """Run the group of one endpoint, or a replay of it; return its exit code."""
-    config, replay = settings.load(EvaluationSettings, environ), order.replay
-    name = order.endpoint if replay is None else replay.group.removeprefix(f"{EVALUATION.prefix}.")
+    config, replay = settings.load(EvaluationSettings, environ), replay_of(options)
+    name = options.endpoint if replay is None else replay.group.removeprefix(f"{EVALUATION.prefix}.")
     if not name:
         raise SettingsInvalid("--endpoint is missing: the name of one in the endpoints file")
     log.info(
@@ -111,3 +113,12 @@ def _endpoint_in_force(name: str, config: EvaluationSettings) -> Callable[[], En
         return last
 
     return in_force
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let it be told its endpoint, or a replay of one."""
+    parser.add_argument("--endpoint", metavar="NAME", help="which one of the endpoints file")
+    add_replay_option(parser)
+
+
+PROCESS = Process(run=run, add_options=add_options)

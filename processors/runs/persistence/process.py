@@ -1,5 +1,6 @@
 """The persistence process: how it is put together."""
 
+import argparse
 from collections.abc import Mapping
 from time import time
 
@@ -13,8 +14,9 @@ from processors.runtime.cluster import PartitionCount, check_connection, topic_i
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
-from processors.runtime.order import Order
+from processors.runtime.process import Process
 from processors.runtime.reading import sealed_or
+from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka.replays import Replay
 from schemas.process import settings, telemetry
@@ -26,9 +28,9 @@ from schemas.runs.validity import check_direct
 log = structlog.get_logger()
 
 
-async def run_persistence(environ: Mapping[str, str], order: Order) -> int:
+async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     """Run the persistence group, or a replay of it; return its exit code."""
-    config, replay = settings.load(PersistenceSettings, environ), order.replay
+    config, replay = settings.load(PersistenceSettings, environ), replay_of(options)
     log.info("starting", processor="persistence", replay=replay and replay.id, **settings.effective(config))
     await check_connection(config.kafka)
     group = PERSISTENCE if replay is None else PERSISTENCE.replaying(replay.id)
@@ -62,3 +64,6 @@ def _writing(replay: Replay | None) -> Writing:
     if replay is None:
         return Writing.NEW
     return Writing.OVERWRITE if replay.overwrite else Writing.MISSING
+
+
+PROCESS = Process(run=run, add_options=add_replay_option)

@@ -1,5 +1,6 @@
 """The maintenance process: how it is put together."""
 
+import argparse
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,10 @@ from processors.runs.retention.retention import Pass
 from processors.runs.retention.session import check_dsn
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.health import Health
-from processors.runtime.order import Order
 from processors.runtime.periodic import PeriodicTask, PeriodicTasks
+from processors.runtime.process import Process
 from schemas.process import settings, telemetry
+from schemas.process.settings import SettingsInvalid
 from schemas.runs.telemetry import (
     OF_MAINTENANCE,
     RETENTION_HELD_RUNS,
@@ -33,11 +35,13 @@ from schemas.runs.topics import PERSISTENCE
 log = structlog.get_logger()
 
 
-async def run_maintenance(environ: Mapping[str, str], order: Order) -> int:
+async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     """Run maintenance until it is told to stop, or once; return its exit code."""
     config = settings.load(MaintenanceSettings, environ)
-    if order.once:
-        report = await retain_once(config, dry_run=order.dry_run)
+    if options.dry_run and not options.once:
+        raise SettingsInvalid("--dry-run goes with --once")
+    if options.once:
+        report = await retain_once(config, dry_run=options.dry_run)
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         sys.stdout.flush()
         return 0
@@ -91,3 +95,12 @@ def _retention_pass(config: MaintenanceSettings, removed: Removed) -> Pass:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let it carry out one pass only."""
+    parser.add_argument("--once", action="store_true", help="one pass of retention; its report on standard output")
+    parser.add_argument("--dry-run", action="store_true", help="with --once: remove nothing, only count")
+
+
+PROCESS = Process(run=run, add_options=add_options)

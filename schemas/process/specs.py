@@ -1,0 +1,33 @@
+"""Tidegate's processes, as every deployment starts them. A new one is a line in `PROCESSES`."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """One process, and what it may do in Postgres."""
+
+    name: str
+    command: tuple[str, ...]  # of `python -m`
+    database_role: str | None  # None: it has no business in Postgres, and is not told where it is
+    is_per_endpoint: bool = False  # there is one for each webhook endpoint
+
+    @property
+    def login(self) -> str:
+        """Return its login role in Postgres."""
+        return f"tidegate_{self.name}"
+
+    def of_endpoint(self, endpoint: str, *, is_only: bool) -> "ProcessSpec":
+        """Return the process of one webhook *endpoint*; it has the endpoint's name unless it *is_only*."""
+        name = self.name if is_only else f"{self.name}.{endpoint}"
+        return replace(self, name=name, command=(*self.command, "--endpoint", endpoint), is_per_endpoint=False)
+
+
+PROCESSES = (
+    ProcessSpec(name="gateway", command=("gateway",), database_role="tidegate_read"),
+    ProcessSpec(name="persistence", command=("processors", "persistence"), database_role="tidegate_write"),
+    ProcessSpec(name="fanout", command=("processors", "fanout"), database_role=None),
+    ProcessSpec(name="maintenance", command=("processors", "maintenance"), database_role="tidegate_maintain"),
+    ProcessSpec(name="evaluation", command=("processors", "evaluation"), database_role=None, is_per_endpoint=True),
+)
+"""In the order in which they start."""
