@@ -61,7 +61,7 @@ bench: install ## Measure against the baselines; results as JSON in bench-result
 soak: install ## Long faults, mutations, random faults (SOAK_MINUTES=30 SOAK_SEED= SOAK_REPORT=)
 	@$(BIN)/python -m pytest tests/faults -m soak -s
 
-lock: install ## Pin every dependency anew (needs uv)
+lock: install ## Pin every dependency again (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 		--python-version 3.11 --extra local --extra dev pyproject.toml --output-file requirements.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \

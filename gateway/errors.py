@@ -81,7 +81,7 @@ class Forbidden(Refused):
 
 
 class SignatureInvalid(Refused):
-    """The event is not signed as its agent must. Sign it anew."""
+    """The event is not signed as its agent must. Sign it again."""
 
     code = ErrorCode.SIGNATURE_INVALID
 

@@ -1,4 +1,4 @@
-"""What can be wrong with input, named once: the codes a client sees and the reasons a record bears in the store."""
+"""What can be wrong with input, named once: the codes that clients see, and the reasons kept with a record."""
 
 from dataclasses import dataclass
 from enum import StrEnum

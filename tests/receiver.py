@@ -154,7 +154,7 @@ class OwnEndpoint:
     environ: dict[str, str]
 
     def write(self, receiver: Receiver, **options: object) -> None:
-        """Say anew how *receiver* is to be treated."""
+        """Change how *receiver* is treated."""
         endpoint = {"url": receiver.url, "secrets": receiver.secrets, **options}
         self.file.touch(mode=0o600)
         self.file.write_text(tomlkit.dumps({"endpoints": {self.name: endpoint}}))

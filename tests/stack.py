@@ -26,7 +26,7 @@ class TidegateFailed(AssertionError):
 
 
 class RunningStack:
-    """One stack in one folder. Addresses are read anew each time, because pids change."""
+    """One stack in one folder. Addresses are read again each time, because pids change."""
 
     def __init__(self, folder: Path) -> None:
         """Wrap the stack that runs in *folder*."""

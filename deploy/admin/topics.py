@@ -223,7 +223,7 @@ def speaker(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
 
 def offsets(admin: AdminClient, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
     """The offset that *spec* stands for in each of *places*, all of one topic, by partition."""
-    # A place that bears an offset is no key for the client.
+    # A TopicPartition with an offset cannot be a key of the request.
     asked = {TopicPartition(place.topic, place.partition): spec for place in places}
     answers: Mapping[TopicPartition, Any] = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
     try:

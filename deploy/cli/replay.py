@@ -146,7 +146,7 @@ def _print_spans(spans: list[replays.Span], count: int, *, as_json: bool, dry_ru
 
 def _question(count: int, run_id: str | None, *, overwrite: bool) -> str:
     what = f"{count} records" if run_id is None else f"those of run {run_id} among {count} records"
-    return f"Handle {what} once more{', writing their rows anew' if overwrite else ''}?"
+    return f"Handle {what} once more{', writing their rows again' if overwrite else ''}?"
 
 
 def _start(*, from_start: bool, from_time: str | None, from_offset: int | None, run_id: str | None) -> Start:

@@ -4,7 +4,7 @@ The lines of an export (JSONL): a header, one line an event, a last line. Pure.
 Every line ends with its `seal`, SHA-256(seal of the line before || the line up to the seal), so that nothing in a file
 can change, go, come or move without the seals after it changing too: also what the events' own digests do not cover,
 such as the header and an event's place in the log. Seals are over bytes, not over meaning: a file that was formatted
-anew is not the file that was written.
+again is not the file that was written.
 
 An event is as it was sent. Line breaks between its JSON tokens become blanks, for an event is one line; every other
 byte of payload and meta is the sender's, numbers with all their digits.
@@ -83,7 +83,7 @@ class Sealer:
         return self._chain.hex()
 
     def follow(self, seq: int, event_sha256: str) -> str:
-        """Add an event to the chain; the link that its line bears."""
+        """Add an event to the chain; return the link that goes into its line."""
         self._chain = link(self._chain, seq, bytes.fromhex(event_sha256))
         self.event_count += 1
         return self._chain.hex()
@@ -101,7 +101,7 @@ def seal(before: bytes, body: bytes) -> bytes:
 
 
 def split(line: bytes) -> tuple[bytes, bytes] | None:
-    """The body of a *line* and the seal that it bears; None if it does not end as a line does."""
+    """The body of a *line* and the seal at its end; None if it does not end as a line does."""
     body, tail = line[:-_TAIL_BYTES], line[-_TAIL_BYTES:]
     shown = tail[len(_SEAL) : -len(_END)]
     if not tail.startswith(_SEAL) or not tail.endswith(_END) or shown.lower() != shown:

@@ -2,7 +2,7 @@
 Is an export complete and unaltered? Pure: a stream of bytes in, a verdict out, one line in memory at a time.
 
 What it proves: every event has the content that its digest names, the events are those of the chain in its order, the
-head is the one that the trace record bears, and no byte of the file is another than when it was sealed. What it cannot
+head is the one that the trace record has, and no byte of the file is another than when it was sealed. What it cannot
 prove alone: whoever rewrites a whole file can recompute digests, chain and seals. Against that stands what such a
 person does not have: the agents' secrets, and a head that the reader got elsewhere.
 """

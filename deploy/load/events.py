@@ -96,7 +96,7 @@ class Listed:
 
 def read_file(path: Path, *, secret: str | None) -> list[list[Outgoing]]:
     """
-    The events of a JSON-lines file by run, runs in order of their first event; with *secret* signed anew.
+    The events of a JSON-lines file by run, runs in order of their first event; with *secret* signed again.
 
     Raises:
         NotAnEvent: a line does not say which run it belongs to, and where.

@@ -3,7 +3,7 @@ Kafka's jars: fetched once through jgo, checked against `kafka.sha256` before ev
 
 Why a list of our own: jgo only warns when a checksum is wrong, and an interrupted download of its stays in the
 cache as if it were whole. The list is also the class path, so nothing is resolved, and a start with a full cache
-asks the network for nothing. To move to another version of Kafka write the list anew: `sha256sum` of every jar,
+asks the network for nothing. For another version of Kafka write a new list: `sha256sum` of every jar,
 with its path in a Maven repository.
 """
 

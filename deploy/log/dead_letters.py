@@ -145,16 +145,17 @@ def _sent_back(raw: Raw) -> Content:
 
 
 def _letter(raw: Raw) -> Letter:
-    bears = dict(raw.headers)
+    by_name = dict(raw.headers)
     topic, partition, offset = (
-        _text(bears.get(name)) for name in (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
+        _text(by_name.get(name))
+        for name in (headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET)
     )
-    attempt = headers.number_of(bears.get(headers.ATTEMPT))
+    attempt = headers.number_of(by_name.get(headers.ATTEMPT))
     return Letter(
         raw=raw,
         origin=f"{topic}/{partition}/{offset}",
-        reason=_text(bears.get(headers.ERROR_CLASS)),
-        detail=_text(bears.get(headers.ERROR_MESSAGE)),
+        reason=_text(by_name.get(headers.ERROR_CLASS)),
+        detail=_text(by_name.get(headers.ERROR_MESSAGE)),
         attempt=1 if attempt is None else attempt,
     )
 

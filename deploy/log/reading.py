@@ -45,7 +45,7 @@ class Raw:
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int | None  # None: the record bears none
+    timestamp_ms: int | None  # None: the record has none
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
@@ -102,7 +102,7 @@ def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> 
             "receive.message.max.bytes": ANSWER_BYTES_MAX,
             "allow.auto.create.topics": False,
             "log_level": 0,
-            "error_cb": lambda _error: None,  # a broker that is away for a while is none; the library reconnects
+            "error_cb": lambda _error: None,  # a broker that is away for a while is no error; the library reconnects
         }
     )
     with closing(consumer):

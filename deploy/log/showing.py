@@ -23,7 +23,7 @@ class Shown:
 
     raw: Raw
     record: Record | None  # None: undecodable
-    verified: bool | None  # None: nothing was checked (no credentials, or a record that bears no proof)
+    verified: bool | None  # None: nothing was checked (no credentials, or a record without a proof)
     problem: str | None  # why it does not decode or does not hold
 
     @property

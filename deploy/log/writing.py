@@ -38,8 +38,8 @@ class Writer:
                 failures.append(str(error))
 
         try:
-            for key, value, bears in contents:
-                self._producer.produce(topic.name, key=key, value=value, headers=bears, on_delivery=report)
+            for key, value, by_name in contents:
+                self._producer.produce(topic.name, key=key, value=value, headers=by_name, on_delivery=report)
         except (BufferError, KafkaException) as error:
             raise Failed(f"{topic.name}: {error}") from error
         if self._producer.flush(ACKNOWLEDGED_WITHIN_S) or failures:

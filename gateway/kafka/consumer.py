@@ -78,10 +78,13 @@ def poll_until(consumer: Consumer, deadline_s: float) -> Message | None:
 
 def messages_until(consumer: Consumer, deadline_s: float) -> Iterator[Message]:
     """
-    The messages and ends of partitions until *deadline_s*; who stops earlier assigns anew. Raises KafkaException.
+    Yield the messages and ends of partitions until *deadline_s*; a caller that stops earlier must assign again.
 
-    Taken by the hundred: each call into the client gives the interpreter away, and a busy event loop takes 5 ms to give
-    it back.
+    They are taken by the hundred: each call into the client gives the interpreter away, and a busy event loop takes
+    5 ms to give it back.
+
+    Raises:
+        KafkaException: the log cannot be read.
     """
     while monotonic() < deadline_s and (first := poll_until(consumer, deadline_s)) is not None:
         yield first

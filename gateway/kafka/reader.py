@@ -40,7 +40,7 @@ from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction, TransactionsUnknown, open_transactions
 
 LOOK_S = 2.0
-# A dead letter bears its worker's clock, its record the gateway's.
+# A dead letter has its worker's clock, its record the gateway's.
 CLOCK_SKEW = timedelta(hours=1)
 VERIFIED_MAX = 10_000
 
@@ -50,7 +50,7 @@ class LogRecord:
     """One record as the broker has it."""
 
     place: RecordPlace
-    written_at: datetime | None  # None: it bears no time
+    written_at: datetime | None  # None: it has no time
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]

@@ -33,7 +33,7 @@ class LimitSettings:
 
 
 class Throttle:
-    """The limits of one gateway; a limit of 0 is none."""
+    """The limits of one gateway; a limit of 0 means no limit."""
 
     def __init__(
         self, settings: LimitSettings, *, admission: Admission, clock_s: Callable[[], float] = monotonic

@@ -74,7 +74,7 @@ async def metrics(parts: OperationsParts, _call: Call) -> web.Response:
 
 
 async def public_metrics(parts: OperationsParts, _call: Call) -> web.Response:
-    """The metrics but for those of groups, which bear the names of all tenants' endpoints."""
+    """The metrics but for those of groups, which have the names of all tenants' endpoints."""
     return _exposed(_WithoutGroups(parts.shared.telemetry.registry))
 
 

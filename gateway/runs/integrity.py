@@ -45,7 +45,7 @@ class RejectionsView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignaturesView(msgspec.Struct, frozen=True, kw_only=True):
-    """Stored events by whether they bear a signature; one that does not verify is rejected, not stored."""
+    """Stored events by whether they have a signature; one that does not verify is rejected, not stored."""
 
     signed: int
     unsigned: int

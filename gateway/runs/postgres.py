@@ -124,7 +124,7 @@ class PostgresRunStore:
         Prepare; nothing is opened before the context is entered.
 
         Raises:
-            SettingsInvalid: *dsn* is none.
+            SettingsInvalid: *dsn* is not a DSN.
         """
         try:
             conninfo_to_dict(dsn)

@@ -1,4 +1,4 @@
-"""What is told of webhook endpoints, and to whom."""
+"""What status and receipts say of webhook endpoints, and to whom."""
 
 from collections.abc import Mapping
 

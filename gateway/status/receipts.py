@@ -48,7 +48,7 @@ class Receipts:
         """
         What became of the record at *place*; None if the principal's tenant has none there.
 
-        An expired record bears no tenant any more: it is the tenant's if the store or a dead letter says so.
+        An expired record no longer has a tenant: it is the tenant's if the store or a dead letter says so.
 
         Raises:
             QueueFull, LogUnavailable: see `Log`. That the store is away is said in the receipt.

@@ -1,5 +1,5 @@
 """
-Sockets that come from the log: each is told of what lies between its place and the hub's, and is live then.
+Sockets that come from the log: each is sent what lies between its place and the hub's, and is live then.
 
 One reader a partition serves all who are behind there, in slices. While a slice is read, what the hub tells meanwhile
 is kept (`Tail`), so that a socket that has come to where the reading began is given the rest from memory, and is at

@@ -1,12 +1,12 @@
 """
-Who is told of what: every record of the log, in its order, to the sockets that want it.
+Every record of the log, in its order, to the sockets that want it.
 
 For each partition the hub has a position: the next offset to be told of. Sockets that are live there have that same
 place; the others are behind, each at a place of its own, until `CatchUp` has brought them to the position. All of it
 runs between two awaits, so that a position and who has come to it cannot disagree. Consuming begins at the position
 again after a rebalance (`Worker`'s *starts*).
 
-A run's socket is told of the run's partition, so a program that writes runs with another partitioner is not seen.
+A run's socket follows the run's partition, so a program that writes runs with another partitioner is not seen.
 """
 
 from collections.abc import Callable, Sequence
@@ -185,7 +185,7 @@ class Hub:
         return list(self._waiting[partition])
 
     def follow(self, partition: Partition) -> Tail:
-        """Keep what is told of *partition* from its position on, until `unfollow`."""
+        """Keep what is sent of *partition* from its position on, until `unfollow`."""
         tail = Tail(self.places.position(partition))
         self._tails[partition].append(tail)
         return tail

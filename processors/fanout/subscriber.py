@@ -56,7 +56,7 @@ class Subscriber:
         return self.resolves and told.reference is not None and told.kept is None
 
     def takes(self, told: Told) -> bool:
-        """Note that *told*, which bears this subscriber's key, is sent to it; False if it must not be."""
+        """Note that *told*, which has this subscriber's key, is sent to it; False if it must not be."""
         if told.kind is Kind.TRACE_EVENT:
             # What follows the end of its run in the log is no part of it.
             if self._finalized or (self.agents is not None and told.agent_id not in self.agents):

@@ -1,4 +1,4 @@
-"""The consumer group of one fanout process: its own, for as long as it runs, so that each is told of everything."""
+"""The consumer group of one fanout process: its own, for as long as it runs, so that each gets every record."""
 
 import secrets
 from collections.abc import Sequence

@@ -84,7 +84,7 @@ class Breaker:
         self._become(BreakerState.DISABLED, reason)
 
     def enabled(self) -> None:
-        """Start anew: a person said so."""
+        """Start over: a person said so."""
         self._in_a_row = 0
         self._close()
 

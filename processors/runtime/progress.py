@@ -61,7 +61,7 @@ class Progress:
         self._size_bytes = 0
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Start anew for each of *partitions*."""
+        """Start over with each of *partitions*."""
         for partition in partitions:
             self._assigned[partition] = _Assigned()
         self._size_bytes = sum(held.size_bytes for held in self._assigned.values())

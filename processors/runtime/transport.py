@@ -293,7 +293,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 await asyncio.sleep(delay_s(failures, jitter=random.random()))  # noqa: S311  # spreads load
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start anew: Faust lets `perform_seek` find the first offset of every assigned partition."""
+        """Start over: Faust lets `perform_seek` find the first offset of every assigned partition."""
         self._forget_beyond_end()
         self.transport.progress.assign(Partition(*tp) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)

@@ -128,7 +128,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _principal(key_id, key)
 
     def standing(self, key_id: str, *, now: datetime) -> Principal | None:
-        """Who bears the key of that id, which was presented before; None if it is not in force any more."""
+        """Return who has the key of that id, which was presented before; None if it is no longer in force."""
         key = self.keys.get(key_id)
         if key is None or not _in_force(key, now) or key.tenant not in self.tenants:
             return None

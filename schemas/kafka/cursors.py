@@ -1,7 +1,7 @@
 """
 A place in the live streams: what a websocket or a page of events gives, and a websocket takes to go on from there.
 
-It names the topics by Kafka's own ids, so that the place in a topic that was deleted and made anew is no place in its
+It names the topics by Kafka's own ids, so that a place in a topic that was deleted and created again is no place in its
 successor, and the next offset of each partition that it covers. Opaque to clients; about 90 characters for a run.
 """
 

@@ -1,7 +1,7 @@
 """
 The headers of a record: what a consumer may know without decoding the value, and what a dead letter tells.
 
-Values are text. Dead letters bear Kafka Connect's
+Values are text. Dead letters have Kafka Connect's
 `__connect.errors.*` headers, so that existing tools show them.
 """
 
@@ -34,7 +34,7 @@ CUT_PARTS = "cut-parts"
 CUT_VALUE_BYTES = "cut-value-bytes"
 CUT_VALUE_SHA256 = "cut-value-sha256"
 
-# What a dead letter bears beside the headers of the record that it was.
+# What a dead letter has beside the headers of the record that it was.
 OF_DEAD_LETTERS = frozenset(
     {
         *(ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET, ATTEMPT, FAILED_PART),
@@ -62,7 +62,7 @@ def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None
 
 @lru_cache(maxsize=16)  # the events of a batch share theirs
 def timestamp(moment: datetime) -> bytes:
-    """A moment as `received-at` bears it: RFC 3339, UTC, milliseconds."""
+    """Return a moment as `received-at` has it: RFC 3339, UTC, milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
 

@@ -31,6 +31,6 @@ def read(path: Path) -> Replay:
     Read a plan.
 
     Raises:
-        OSError, ValueError: there is none, or it is none.
+        OSError, ValueError: there is no plan, or it is not valid.
     """
     return msgspec.json.decode(path.read_bytes(), type=Replay)

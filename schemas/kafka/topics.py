@@ -72,7 +72,7 @@ class Start(StrEnum):
 class Group:
     """One consumer group: one effect of one topic's records."""
 
-    name: str  # what operators type and topics bear: persistence
+    name: str  # what operators type, and topics have in their names: persistence
     source: Topic
     delays: tuple[str, ...] = ()  # of its tiers, the shortest first: 30s, 5m, 1h
     start: Start = Start.OLDEST

@@ -24,9 +24,9 @@ BURST_S = 1.0  # of the rate: what may come at once after a pause
 # Groups commit in bursts: what is persisted is averaged over about so long, or a second between two commits would
 # pass for a standstill.
 PERSISTED_OVER_S = 5.0
-ELAPSED_MIN_S = 0.5  # a step that comes sooner is none
+ELAPSED_MIN_S = 0.5  # a step that comes sooner is ignored
 ELAPSED_MAX_S = 2.0  # whoever was held up has not watched the whole pause
-WAIT_MAX_S = 10.0  # the rate is decided anew each second: a longer forecast would be wrong
+WAIT_MAX_S = 10.0  # the rate is decided again each second: a longer forecast would be wrong
 
 
 class Admission:
@@ -59,7 +59,7 @@ class Admission:
 
     def step(self, depth: int | None, persisted_per_s: float, now_s: float) -> None:
         """
-        Decide the rate anew; called about once a second, each time after a new look at the group.
+        Decide the rate; called about once a second, each time after a new look at the group.
 
         *depth* is in records. None: not known; the rate stays as it is, because not knowing is no reason to block.
         *persisted_per_s* is measured since the last step, and of no account where the depth is not known.

@@ -1,7 +1,7 @@
 """
 Every metric of every process, declared once: name, kind, labels and help.
 
-Dashboards, alerts and code refer to these declarations; a test holds the three together. No label bears a run
+Dashboards, alerts and code refer to these declarations; a test holds the three together. No label has a run
 id or a record key. Durations are in seconds, sizes in bytes.
 """
 
@@ -227,7 +227,7 @@ FANOUT_SLICES = Metric(
 FANOUT_RESETS = Metric(
     name="tidegate_fanout_resets_total",
     kind=Kind.COUNTER,
-    help="Cursors that the log has no place for: of a topic made anew, expired, or ahead of its end",
+    help="Cursors that the log has no place for: of a recreated topic, expired, or ahead of its end",
     labels=("reason",),
 )
 

@@ -2,7 +2,7 @@
 The hash chain over the events of a run: it binds every event's content, its number and what came before it.
 
 h(0) is 32 zero bytes and h(i) = SHA-256(h(i-1) || seq as 8 bytes, big-endian || event_sha256), by seq. Persistence
-folds it into the trace record, an export carries it line by line, and whoever verifies the export folds it anew.
+folds it into the trace record, an export carries it line by line, and whoever verifies the export folds it again.
 """
 
 import hashlib

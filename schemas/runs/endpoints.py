@@ -100,7 +100,7 @@ def parse(text: str) -> Endpoints:
 
 def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
     """
-    The endpoints in force, looked at anew each time it is called.
+    The endpoints in force, read again at each call.
 
     Raises:
         SettingsInvalid: what *settings* name cannot be used.

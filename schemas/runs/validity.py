@@ -2,7 +2,7 @@
 What makes an event and a record valid. Applied at the gateway's door, and again by every consumer group before
 its effect, since anyone with access to Kafka can produce to a topic.
 
-A record that bears a `gateway-mac` of ours was checked at the door: schema and signature are not checked again.
+A record with a `gateway-mac` of ours was checked at the door: schema and signature are not checked again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def check_record_now(
 
 def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentials) -> Rejection | None:
     """Judge what a record says that no gateway of ours vouches for; see `check_record`."""
-    if _bears_nul(record):
+    if _has_nul(record):
         raise Poison(Reason.NUL_CHARACTER, "a text field holds a NUL character")
     if key != record.run_id.encode():
         return Rejection(reason=Reason.KEY_MISMATCH, detail="the record's key is not its run_id")
@@ -79,7 +79,7 @@ def check_direct(record: RunRecord, *, key: bytes | None, credentials: Credentia
     return _finalization_rejection(record) if isinstance(record, RunFinalized) else _environment_rejection(record)
 
 
-def _bears_nul(record: RunRecord) -> bool:
+def _has_nul(record: RunRecord) -> bool:
     texts: tuple[str, ...] = (record.tenant, record.run_id)
     if isinstance(record, RunEvent):
         # Joined: one search instead of nine.

@@ -40,7 +40,7 @@ NOTICED_S = 15.0
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[tuple[str, str]]:
-    """The example of an evaluation engine on this machine: its address, and the secret that webhooks bear."""
+    """The example of an evaluation engine on this machine: its address, and the secret of its webhooks."""
     port, secret = free_port(), new_secret()
     command = [sys.executable, "-m", "deploy.examples.engine", "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "ENGINE_SECRET": secret})

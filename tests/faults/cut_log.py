@@ -22,7 +22,7 @@ def cut_off(stack: RunningStack, topic: str, partition: int, *, before: int) -> 
     """
     Kill the broker, cut every record from offset *before* on off a partition, and start the broker again.
 
-    Records that share a batch with that one go too: a batch that is not whole is none.
+    Records that share a batch with that one go too: a batch that is not whole is dropped.
     """
     with held_down(stack, "kafka", signal.SIGKILL):
         folder = stack.folder / "kafka" / "data" / f"{topic}-{partition}"

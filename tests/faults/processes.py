@@ -52,7 +52,7 @@ class OwnProcess:
         return self._log.read_text(errors="replace")
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of its samples called *name* that bear *labels*."""
+        """The sum of its samples called *name* with *labels*."""
         return metric(self._management, name, **labels)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -134,7 +134,7 @@ def own_process(
 
 
 def metric(management: str, name: str, **labels: str) -> float:
-    """The sum of a process's samples called *name* that bear *labels*."""
+    """The sum of a process's samples called *name* with *labels*."""
     families = text_string_to_metric_families(page(management, "/metrics"))
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())

@@ -106,5 +106,5 @@ def _to_the_end(consumer: Consumer) -> Iterator[Message]:
 
 def original_place(letter: Message) -> tuple[int, int]:
     """Partition and offset of the record that a dead letter was."""
-    bears = dict(letter.headers() or [])
-    return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
+    by_name = dict(letter.headers() or [])
+    return int(by_name[headers.ORIGINAL_PARTITION]), int(by_name[headers.ORIGINAL_OFFSET])

@@ -78,12 +78,12 @@ def test_records_that_are_large_once_they_are_inflated_stop_nobody(stack: Runnin
     large, huge = (letter_of(stack, PERSISTENCE, wal_id) for wal_id in wal_ids)
     assert (large.value(), huge.value()) == (None, None)
     assert large.key() == run_id.encode()
-    bears, bears_of_huge = dict(large.headers() or []), dict(huge.headers() or [])
-    assert bears[headers.CUT_PARTS] == b"value"
-    assert bears[headers.CUT_VALUE_BYTES] == b"%d" % LARGE_BYTES
-    assert bears[headers.CUT_VALUE_SHA256] == sha256(b"a" * LARGE_BYTES).hexdigest().encode()
-    assert bears_of_huge[headers.CUT_PARTS] == b"value key headers"
-    assert bears_of_huge[headers.ERROR_CLASS] == b"too_large"
+    by_name, of_huge = dict(large.headers() or []), dict(huge.headers() or [])
+    assert by_name[headers.CUT_PARTS] == b"value"
+    assert by_name[headers.CUT_VALUE_BYTES] == b"%d" % LARGE_BYTES
+    assert by_name[headers.CUT_VALUE_SHA256] == sha256(b"a" * LARGE_BYTES).hexdigest().encode()
+    assert of_huge[headers.CUT_PARTS] == b"value key headers"
+    assert of_huge[headers.ERROR_CLASS] == b"too_large"
     for wal_id in wal_ids:
         assert letter_of(stack, EVALUATION.group("default"), wal_id).value() is None
     assert {name: stack.process(name).pid for name in PROCESSES} == pids
@@ -121,8 +121,8 @@ def letter_of(stack: RunningStack, group: Group, wal_id: str) -> Message:
     def is_there() -> bool:
         origin = [headers.ORIGINAL_TOPIC, headers.ORIGINAL_PARTITION, headers.ORIGINAL_OFFSET]
         for letter in read_topic(stack, group.dead_letters):
-            bears = dict(letter.headers() or [])
-            if "/".join((bears.get(name) or b"").decode() for name in origin) == wal_id:
+            by_name = dict(letter.headers() or [])
+            if "/".join((by_name.get(name) or b"").decode() for name in origin) == wal_id:
                 found.append(letter)
         return bool(found)
 

@@ -32,7 +32,7 @@ Answer = tuple[int, Mapping[str, Any]]
 
 @asynccontextmanager
 async def asking(stack: RunningStack) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that bears the stack's key."""
+    """A session with the stack's key."""
     headers = {"X-API-Key": stack.addresses.api_key}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=20)) as session:
         yield session

@@ -96,10 +96,10 @@ async def test_poison_between_good_events_is_dead_lettered_and_its_neighbours_ar
     wait_until(
         lambda: len(dead_letters(stack, run_id)) == len(expected), timeout_s=STORED_WITHIN_S, what="the dead letters"
     )
-    bears = {letter.value(): dict(letter.headers() or []) for letter in dead_letters(stack, run_id)}
-    assert {value: each[headers.ERROR_CLASS] for value, each in bears.items()} == expected
-    assert all(each[headers.ERROR_MESSAGE] for each in bears.values())
-    assert {each[headers.ORIGINAL_TOPIC] for each in bears.values()} == {b"run.events"}
+    by_name = {letter.value(): dict(letter.headers() or []) for letter in dead_letters(stack, run_id)}
+    assert {value: each[headers.ERROR_CLASS] for value, each in by_name.items()} == expected
+    assert all(each[headers.ERROR_MESSAGE] for each in by_name.values())
+    assert {each[headers.ORIGINAL_TOPIC] for each in by_name.values()} == {b"run.events"}
 
 
 async def test_a_signed_direct_record_is_stored_and_a_forged_one_is_kept_with_its_reason(

@@ -136,8 +136,8 @@ def test_letters_that_were_sent_back_and_not_settled_are_sent_again_and_stored_o
     letters = [each for each in read_topic(stack, PERSISTENCE.dead_letters) if each.key() == run_id.encode()]
     producer = Producer(producer_config(stack.kafka, client_id="test"))
     for letter in letters:
-        bears: Any = letter.headers()
-        producer.produce(PERSISTENCE.redrive.name, key=letter.key(), value=letter.value(), headers=bears)
+        by_name: Any = letter.headers()
+        producer.produce(PERSISTENCE.redrive.name, key=letter.key(), value=letter.value(), headers=by_name)
     assert producer.flush(WITHIN_S) == 0
     wait_stored(database, run_id, 6)
     assert tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")["redriven"] == 3
@@ -145,7 +145,7 @@ def test_letters_that_were_sent_back_and_not_settled_are_sent_again_and_stored_o
     assert waiting_letters(stack, run_id) == []
 
 
-def test_a_run_that_ended_meanwhile_takes_its_late_events_and_its_trace_is_made_anew(
+def test_a_run_that_ended_meanwhile_takes_its_late_events_and_its_trace_is_made_again(
     stack: RunningStack, database: psycopg.Connection[Any], run_id: str
 ) -> None:
     with refusing(database, run_id):
@@ -181,8 +181,8 @@ def test_a_letter_that_fails_again_says_how_often_and_is_sent_back_three_times_a
         assert (letter["attempt"], letter["origin"]) == (attempt, origin)
     answer = tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")
     assert (answer["redriven"], answer["exhausted"]) == (0, 1)
-    bears = [name for name, _ in read_topic(stack, PERSISTENCE.dead_letters)[-1].headers() or []]
-    assert len(bears) == len(set(bears))
+    by_name = [name for name, _ in read_topic(stack, PERSISTENCE.dead_letters)[-1].headers() or []]
+    assert len(by_name) == len(set(by_name))
 
 
 def test_a_dead_letter_is_shown_whole_and_dropped(stack: RunningStack, run_id: str) -> None:
@@ -257,7 +257,7 @@ def test_a_replay_adds_what_is_missing_and_changes_nothing_else(
     assert counts(database, run_id) == (4, 0)
 
 
-def test_a_replay_that_overwrites_writes_the_rows_anew(
+def test_a_replay_that_overwrites_writes_the_rows_again(
     stack: RunningStack, database: psycopg.Connection[Any], run_id: str
 ) -> None:
     asyncio.run(send_events(stack, run_id, 3))

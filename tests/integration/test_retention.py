@@ -435,13 +435,15 @@ def origin_of(partition: int, offset: int) -> dict[str, object]:
     }
 
 
-def letter(stack: RunningStack, topic: str, event: dict[str, Any], bears: Mapping[str, object], **changes: Any) -> None:
+def letter(
+    stack: RunningStack, topic: str, event: dict[str, Any], by_name: Mapping[str, object], **changes: Any
+) -> None:
     producer = Producer(producer_config(stack.kafka, client_id="test"))
     producer.produce(
         topic,
         CODEC.encode(builders.run_event(event, **changes)),
         event["meta"]["run_id"],
-        headers=[(name, str(value)) for name, value in bears.items()],
+        headers=[(name, str(value)) for name, value in by_name.items()],
     )
     assert producer.flush(30) == 0
 

@@ -97,7 +97,7 @@ def _seq(kind: Kind, run: _Run) -> int:
 
 
 def _end(kind: Kind, run: _Run) -> End:
-    """Work out what the record comes to, and what of the run bears on those after it."""
+    """Work out what the record comes to, and what of the run decides about those after it."""
     if kind in (Kind.UNDECODABLE, Kind.LARGE):
         return End.DEAD_LETTER
     if kind is Kind.UNSEALED:

@@ -79,7 +79,7 @@ class World:
         self._broker.owners.pop(partition, None)
 
     def crash(self, worker: int) -> None:
-        """End *worker* and start it anew; its session ends at once."""
+        """End *worker* and start it again; its session ends at once."""
         for partition in PARTITIONS:
             self.cut_off(partition, worker)
         self._workers[worker] = self._new_worker()

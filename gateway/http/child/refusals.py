@@ -37,7 +37,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
         return self.name in (Forbidden.__name__, SignatureInvalid.__name__)
 
     def error(self) -> Exception:
-        """The error that it stands for; what is none of the intake's is an error of ours, and tells nothing."""
+        """Return the error that it stands for; one that no client causes is an internal error without its text."""
         if self.name == Invalid.__name__:
             return Invalid(list(self.faults))
         known = _TOLD_BY_TEXT.get(self.name)

@@ -50,7 +50,7 @@ class Closing(Sent, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log and the store hold of a run, as far as some events asked about bear on it."""
+    """What the log and the store hold of a run, as far as the events that were asked about depend on it."""
 
     head: int = 0  # the highest seq
     entries: dict[int, Entry] = {}  # by seq

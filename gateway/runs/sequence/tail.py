@@ -115,14 +115,14 @@ class PartitionTail:
         return decoded if rejection is None else None
 
     def _note_newer(self, record: LogRecord) -> None:
-        bears = dict(record.headers)
-        tenant = bears.get(header_names.TENANT)
+        by_name = dict(record.headers)
+        tenant = by_name.get(header_names.TENANT)
         sealed = decide(
             lambda by: is_sealed(
                 topic=record.place.topic,
                 key=record.key,
                 value=record.value,
-                headers=bears,
+                headers=by_name,
                 secrets=by.gateway.mac_secrets,
             ),
             self._credentials,

@@ -2,7 +2,7 @@
 A record as a webhook: Standard Webhooks' body and headers. Pure.
 
 Source: the Standard Webhooks specification. The id is the record's event id: the same over retries, and over
-duplicates in the log, so that a receiver can tell what it has seen. Each attempt is signed anew, with its own time.
+duplicates in the log, so that a receiver can tell what it has seen. Each attempt has a signature and a time of its own.
 """
 
 import re
@@ -24,7 +24,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of an event."""
+    """What a webhook says of an event."""
 
     tenant: str
     wal_id: str
@@ -32,7 +32,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalizedData(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of the end of a run."""
+    """What a webhook says of the end of a run."""
 
     tenant: str
     wal_id: str
@@ -93,6 +93,6 @@ def signed_headers(
     }
 
 
-def _traceparent(bears: Mapping[str, bytes | None]) -> str | None:
-    text = (bears.get(headers.TRACEPARENT) or b"").decode("ascii", "replace")
+def _traceparent(by_name: Mapping[str, bytes | None]) -> str | None:
+    text = (by_name.get(headers.TRACEPARENT) or b"").decode("ascii", "replace")
     return text if _TRACEPARENT.match(text) else None

@@ -1,4 +1,4 @@
-"""Tool calls and their results, paired by the id that both bear. Pure; holds a bounded number of either."""
+"""Tool calls and their results, paired by the id that both have. Pure; holds a bounded number of either."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,7 +61,7 @@ class ToolCalls:
 
 
 def _call_id(payload: dict[str, Any]) -> str | None:
-    """The first id that *payload* bears; a number is kept as its digits."""
+    """Return the first id in *payload*; a number is kept as its digits."""
     for name in ID_FIELDS:
         value = payload.get(name)
         if isinstance(value, int) and not isinstance(value, bool):

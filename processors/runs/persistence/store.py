@@ -83,14 +83,14 @@ class _Transaction(NamedTuple):
 
 
 class _MustLookUp(Exception):
-    """The slice bears on what is stored: judge it again, knowing that."""
+    """The slice depends on rows that were not looked up: judge it again with them."""
 
 
 class EventStore:
     """The runs' tables, through a pool that reconnects by itself."""
 
     def __init__(self, dsn: str, *, connections_max: int, writing: Writing = Writing.NEW) -> None:
-        """Prepare the pool; the context opens it. Raises SettingsInvalid if *dsn* is none."""
+        """Prepare the pool; the context opens it. Raises SettingsInvalid if *dsn* is not a DSN."""
         try:
             conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:

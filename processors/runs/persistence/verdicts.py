@@ -30,7 +30,7 @@ class Finalization:
 
 @dataclass(slots=True, kw_only=True)
 class Known:
-    """What the store already holds that bears on a slice."""
+    """What the store already holds that decides about a slice."""
 
     finalized: dict[RunKey, Finalization] = field(default_factory=dict)
     sha256: dict[tuple[str, str, int], bytes] = field(default_factory=dict)  # by tenant, run_id, seq

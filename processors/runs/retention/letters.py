@@ -51,11 +51,11 @@ def letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> It
 
 def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
     """The place that a letter had; None if it does not say one of *source*, and then no group can store it."""
-    bears = dict(letter.headers() or [])
+    by_name = dict(letter.headers() or [])
     try:
-        if bears.get(headers.ORIGINAL_TOPIC) != source.name.encode():
+        if by_name.get(headers.ORIGINAL_TOPIC) != source.name.encode():
             return None
-        return int(bears[headers.ORIGINAL_PARTITION]), int(bears[headers.ORIGINAL_OFFSET])
+        return int(by_name[headers.ORIGINAL_PARTITION]), int(by_name[headers.ORIGINAL_OFFSET])
     except (KeyError, TypeError, ValueError):
         return None
 

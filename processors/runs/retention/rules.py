@@ -1,7 +1,7 @@
 """
 What may go. Pure: facts in, a verdict out; every deletion is judged here and nowhere else.
 
-Nothing goes whose place in the log some consumer group has not committed past: a redelivery would store it anew, and a
+Nothing goes whose place in the log some consumer group has not committed past: a redelivery would store it again, and a
 group that is behind would not find what it is to send. A run goes whole or not at all.
 """
 

@@ -14,7 +14,7 @@ OLD_RUNS = """
 """
 
 # Whoever writes to a run locks it first: what is locked here does not change until the transaction ends. A run that
-# somebody writes to is none to remove, and nobody waits.
+# somebody writes to is not removed, and nobody waits.
 LOCK_RUNS = """
     SELECT tenant_id, run_id FROM runs
     WHERE (tenant_id, run_id) IN (SELECT * FROM unnest(%(tenants)s::text[], %(runs)s::text[]))
@@ -124,7 +124,7 @@ REFERRING_EVENTS = """
     WHERE payload_ref IS NOT NULL AND payload_ref ->> 'key' = ANY(%(keys)s)
 """
 
-# A record with a reference has no payload: what is larger bears none.
+# A record with a reference has no payload: a larger record has none.
 REFERRING_REJECTED = """
     SELECT tenant_id, kafka_partition, kafka_offset, stored_at, octet_length(value) AS size_bytes, value
     FROM rejected_events

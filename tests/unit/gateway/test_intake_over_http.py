@@ -31,9 +31,9 @@ async def test_an_event_becomes_one_record_and_its_receipt(served: Served) -> No
     decoded = CODEC.decode(record.value)
     assert isinstance(decoded, RunEvent)
     assert decoded == builders.run_event(event)
-    bears = dict(record.headers)
-    mac = bears.pop(headers.GATEWAY_MAC)
-    assert bears == {
+    by_name = dict(record.headers)
+    mac = by_name.pop(headers.GATEWAY_MAC)
+    assert by_name == {
         headers.EVENT_ID: event_id(builders.TENANT, builders.RUN, 1).encode(),
         headers.TENANT: builders.TENANT.encode(),
         headers.SEQ: b"1",

@@ -178,7 +178,7 @@ async def test_one_right_opens_its_routes_alone(stocked: Served, route: Route, r
 
 
 async def test_metrics_on_the_port_of_all_name_no_endpoint(served: Served) -> None:
-    """How far groups are is told of to operators, on the management port."""
+    """How far groups are is shown to operators, on the management port."""
     served.telemetry[GROUP_LAG].labels("evaluation.other-tenants").set(1)
     async with served.client.get("/metrics") as answer:
         public = await answer.text()

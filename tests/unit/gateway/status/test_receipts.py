@@ -43,19 +43,19 @@ def who(tenant: str = builders.TENANT, *rights: Right) -> Principal:
     return Principal(key_id="k", tenant=tenant, rights=frozenset({Right.READ, *rights}), agents=None)
 
 
-def record(value: bytes = EVENT, *, place: RecordPlace = PLACE, **bears: str) -> LogRecord:
+def record(value: bytes = EVENT, *, place: RecordPlace = PLACE, **by_name: str) -> LogRecord:
     return LogRecord(
         place=place,
         written_at=NOW - timedelta(seconds=3),
         key=builders.RUN.encode(),
         value=value,
-        headers=[(name, text.encode()) for name, text in bears.items()],
+        headers=[(name, text.encode()) for name, text in by_name.items()],
     )
 
 
-def letter(value: bytes = GARBAGE, **bears: str) -> LogRecord:
+def letter(value: bytes = GARBAGE, **by_name: str) -> LogRecord:
     why = {headers.ERROR_CLASS: "undecodable", headers.ERROR_MESSAGE: "magic byte is 7"}
-    return record(value, place=LETTER_PLACE, **bears, **why)
+    return record(value, place=LETTER_PLACE, **by_name, **why)
 
 
 async def receipt_of(
@@ -185,15 +185,15 @@ async def test_only_its_tenant_may_ask() -> None:
 
 
 async def test_what_does_not_decode_is_told_by_its_headers() -> None:
-    bears = {"tenant": builders.TENANT, "event-id": "evt_1", "seq": "7"}
-    receipt = await receipt_of(record(GARBAGE, **bears))
+    by_name = {"tenant": builders.TENANT, "event-id": "evt_1", "seq": "7"}
+    receipt = await receipt_of(record(GARBAGE, **by_name))
     assert receipt is not None
     assert receipt.record is not None
     told = receipt.record
     assert (told.name, told.event_id, told.seq, told.key) == (None, "evt_1", 7, builders.RUN)
     assert "magic byte" in (told.problem or "")
     for no_number in ("x", "9" * 5000):
-        assert only_group(await receipt_of(record(GARBAGE, **bears | {"seq": no_number}))).state == "done"
+        assert only_group(await receipt_of(record(GARBAGE, **by_name | {"seq": no_number}))).state == "done"
 
 
 async def test_what_names_no_tenant_is_for_those_who_administer() -> None:

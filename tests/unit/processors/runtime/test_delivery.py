@@ -185,11 +185,11 @@ async def test_a_dead_letter_that_its_topic_refuses_is_written_without_its_bytes
     bad = Raw(key=b"run-1", value=b"bad" * 100, offset=1, headers=[("seq", b"7")])
     await loop.delivery.deliver(Batch(TP, [bad, *events(2)[1:]]))
     (letter,) = loop.writer.letters
-    bears = dict(letter.headers)
-    assert (letter.key, letter.value, bears["seq"]) == (b"run-1", None, b"7")
-    assert (bears[headers.CUT_PARTS], bears[headers.CUT_VALUE_BYTES]) == (b"value", b"300")
-    assert bears[headers.CUT_VALUE_SHA256] == sha256(b"bad" * 100).hexdigest().encode()
-    assert (bears[headers.ORIGINAL_OFFSET], bears[headers.ERROR_CLASS]) == (b"1", b"undecodable")
+    by_name = dict(letter.headers)
+    assert (letter.key, letter.value, by_name["seq"]) == (b"run-1", None, b"7")
+    assert (by_name[headers.CUT_PARTS], by_name[headers.CUT_VALUE_BYTES]) == (b"value", b"300")
+    assert by_name[headers.CUT_VALUE_SHA256] == sha256(b"bad" * 100).hexdigest().encode()
+    assert (by_name[headers.ORIGINAL_OFFSET], by_name[headers.ERROR_CLASS]) == (b"1", b"undecodable")
     assert store.seqs == [2]
     assert loop.waits_s == []
 
@@ -216,11 +216,11 @@ async def test_what_comes_without_its_bytes_is_a_dead_letter_with_its_place(tmp_
     loop = Loop(tmp_path, store)
     await loop.delivery.deliver(Batch(TP, [Raw(offset=0, cut=cut), *events(1)]))
     (letter,) = loop.writer.letters
-    bears = dict(letter.headers)
+    by_name = dict(letter.headers)
     assert (letter.key, letter.value) == (None, None)
-    assert (bears[headers.CUT_PARTS], bears[headers.ERROR_CLASS]) == (b"value key headers", b"too_large")
-    assert (bears[headers.ORIGINAL_OFFSET], bears[headers.ERROR_MESSAGE]) == (b"0", cut.detail.encode())
-    assert headers.CUT_VALUE_BYTES not in bears
+    assert (by_name[headers.CUT_PARTS], by_name[headers.ERROR_CLASS]) == (b"value key headers", b"too_large")
+    assert (by_name[headers.ORIGINAL_OFFSET], by_name[headers.ERROR_MESSAGE]) == (b"0", cut.detail.encode())
+    assert headers.CUT_VALUE_BYTES not in by_name
     assert store.seqs == [1]
 
 

@@ -66,7 +66,7 @@ async def test_draining_gives_up_in_time() -> None:
     assert work.finished == []
 
 
-async def test_a_cancelled_lane_finishes_nothing_and_can_start_anew() -> None:
+async def test_a_cancelled_lane_finishes_nothing_and_can_start_again() -> None:
     work = Work()
     work.lanes.dispatch(batch(ONE))
     await asyncio.sleep(0)

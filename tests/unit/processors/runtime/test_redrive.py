@@ -16,8 +16,8 @@ WHY = (Reason.NOT_STORABLE, "why")
 def letter_of(record: Raw) -> Raw:
     """The dead letter of *record*, as it is read again."""
     letter = dead_letter(record, *WHY, group=PERSISTENCE)
-    bears = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in letter.headers]
-    return Raw(topic=PERSISTENCE.redrive.name, key=letter.key, value=letter.value, headers=bears)
+    by_name = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in letter.headers]
+    return Raw(topic=PERSISTENCE.redrive.name, key=letter.key, value=letter.value, headers=by_name)
 
 
 def test_a_record_comes_back_at_its_place_with_its_own_headers() -> None:

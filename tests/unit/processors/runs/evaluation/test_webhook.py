@@ -15,8 +15,8 @@ from tests.builders import event, raw, run_event
 NOW = datetime.now(UTC)
 
 
-def arrival(record: RunRecord, *, offset: int = 7, bears: dict[str, bytes | None] | None = None) -> Arrival:
-    return Arrival(raw(record, offset=offset), bears or {}, record, None)  # type: ignore[arg-type]  # a record's shape
+def arrival(record: RunRecord, *, offset: int = 7, by_name: dict[str, bytes | None] | None = None) -> Arrival:
+    return Arrival(raw(record, offset=offset), by_name or {}, record, None)  # type: ignore[arg-type]  # a record's shape
 
 
 def test_the_official_library_takes_it_with_each_of_two_secrets() -> None:
@@ -71,7 +71,7 @@ def test_the_end_of_a_run_is_told_under_its_own_id() -> None:
     ],
 )
 def test_only_a_whole_traceparent_is_handed_on(given: bytes | None, *, handed_on: bool) -> None:
-    message = message_of(arrival(run_event(), bears={"traceparent": given}))
+    message = message_of(arrival(run_event(), by_name={"traceparent": given}))
     sent = signed_headers(message, (new_secret(),), now=NOW, replay=False, more={})
     assert ("traceparent" in sent) is handed_on
 

@@ -18,8 +18,8 @@ def arrival(header: bytes | None, *, timestamp: int | None = None) -> Arrival:
     raw = builders.raw(record)
     if timestamp is not None:
         raw.timestamp = timestamp
-    bears = {} if header is None else {headers.RECEIVED_AT: header}
-    return Arrival(raw, bears, record, None)  # type: ignore[arg-type]
+    by_name = {} if header is None else {headers.RECEIVED_AT: header}
+    return Arrival(raw, by_name, record, None)  # type: ignore[arg-type]
 
 
 def test_the_gateways_header_says_it() -> None:

@@ -18,11 +18,11 @@ WHOLE = {ORIGINAL_TOPIC: b"run.events", ORIGINAL_PARTITION: b"3", ORIGINAL_OFFSE
 class Letter:
     """A message with headers."""
 
-    def __init__(self, bears: Any) -> None:
-        self._bears = bears
+    def __init__(self, by_name: Any) -> None:
+        self._headers = by_name
 
     def headers(self) -> Any:
-        return list(self._bears.items()) or None
+        return list(self._headers.items()) or None
 
 
 @pytest.mark.parametrize(
