@@ -170,5 +170,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}, target
 
 
+def test_each_name_of_the_architecture_is_defined_where_its_link_leads() -> None:
+    page = ROOT / "deploy" / "docs" / "architecture.md"
+    named = re.findall(r"\[`([\w.]+)`\]\(([^)]+)\)", PAGES[page])
+    assert len(named) > 30
+    for name, target in named:
+        code = (page.parent / target).read_text()
+        for part in name.split("."):
+            assert re.search(rf"(def|class) {part}\b|^{part}\b.* = ", code, re.MULTILINE), f"{target} has no {name}"
+
+
 def test_the_readme_names_every_guide() -> None:
     assert all(f"(deploy/docs/{guide.name})" in PAGES[README] for guide in GUIDES)
