@@ -25,7 +25,7 @@ def event_digest(event: Mapping[str, object]) -> bytes:
 
 
 def signed_form(event: Mapping[str, object]) -> bytes:
-    """The bytes that an agent signs: the canonical event without `meta.signature`."""
+    """Return the bytes that an agent signs: the canonical event without `meta.signature`."""
     meta = event.get("meta")
     if isinstance(meta, Mapping) and "signature" in meta:
         event = {**event, "meta": {name: value for name, value in meta.items() if name != "signature"}}

@@ -9,5 +9,5 @@ _ID = re.compile(r"(?!\.{1,2}\Z)" + ID_PATTERN[1:-1] + r"\Z")  # in Python, $ le
 
 
 def is_id(value: str) -> bool:
-    """True if *value* may be an id."""
+    """Return True if *value* may be an id."""
     return _ID.match(value) is not None

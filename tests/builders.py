@@ -25,7 +25,7 @@ TOPIC = "run.events"
 
 
 def event(seq: int = 1, *, run_id: str = RUN, **changes: Any) -> dict[str, Any]:
-    """An event as a client sends it."""
+    """Return an event as a client sends it."""
     meta = {"run_id": run_id, "agent_id": "plain-agent"} | changes.pop("meta", {})
     base = {
         "seq": seq,
@@ -39,13 +39,13 @@ def event(seq: int = 1, *, run_id: str = RUN, **changes: Any) -> dict[str, Any]:
 
 
 def signed(given: dict[str, Any], *, agent_id: str = "demo-agent", secret: str = SECRET) -> dict[str, Any]:
-    """The same event, spoken and signed by an agent with a secret."""
+    """Return the same event, spoken and signed by an agent with a secret."""
     unsigned = given | {"meta": given["meta"] | {"agent_id": agent_id}}
     return unsigned | {"meta": unsigned["meta"] | {"signature": sign_event(unsigned, secret)}}
 
 
 def run_event(given: dict[str, Any] | None = None, *, tenant: str = TENANT, **changes: Any) -> RunEvent:
-    """The record of an event."""
+    """Return the record of an event."""
     source = given or event()
     fields: dict[str, Any] = {
         "tenant": tenant,
@@ -64,14 +64,14 @@ def run_event(given: dict[str, Any] | None = None, *, tenant: str = TENANT, **ch
 
 
 def referring(content: bytes, seq: int = 1, **changes: Any) -> RunEvent:
-    """An event whose payload is kept in object storage."""
+    """Return an event whose payload is kept in object storage."""
     record = run_event(event(seq, **changes))
     reference = reference_to(content, tenant=record.tenant, run_id=record.run_id)
     return msgspec.structs.replace(record, payload=None, payload_ref=reference)
 
 
 def credentials(*, allow_unsigned_direct: bool = False) -> Credentials:
-    """One tenant with a signing and a plain agent."""
+    """Return one tenant with a signing and a plain agent."""
     agents = {"demo-agent": Agent(secrets=[SECRET]), "plain-agent": Agent()}
     tenant = Tenant(agents=agents, allow_unsigned_direct=allow_unsigned_direct)
     return Credentials(gateway=Gateway(mac_secrets=[MAC_SECRET]), tenants={TENANT: tenant})
@@ -101,7 +101,7 @@ class Raw:
 def raw(
     record: Record, *, offset: int = 0, partition: int = 0, checked: bool = True, mac_secret: str = MAC_SECRET
 ) -> Raw:
-    """The record in the log, with the gateway's mac if it came through a gateway."""
+    """Return the record in the log, with the gateway's mac if it came through a gateway."""
     key, value = record.run_id.encode(), CODEC.encode(record)
     mac = record_mac(mac_secret, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
     proof: list[tuple[str, bytes | None]] = [(headers.TENANT, record.tenant.encode()), (headers.GATEWAY_MAC, mac)]

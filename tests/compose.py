@@ -27,7 +27,7 @@ class Mount:
 
     @property
     def is_volume(self) -> bool:
-        """True if the engine keeps it."""
+        """Return True if the engine keeps it."""
         return not OUTSIDE.match(self.source)
 
 

@@ -20,7 +20,7 @@ for ending in (signal.SIGINT, signal.SIGTERM):
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The one stack of a test run. A test that kills a process waits until it is ready again."""
+    """Yield the one stack of a test run. A test that kills a process waits until it is ready again."""
     folder: Path = tmp_path_factory.mktemp("stack")
     try:
         with running(folder) as started:

@@ -66,7 +66,7 @@ class Image:
 
     @property
     def account(self) -> tuple[int, int, str]:
-        """The uid, gid and home of its user."""
+        """Return the uid, gid and home of its user."""
         for line in (self.root / "etc/passwd").read_text().splitlines():
             name, _, uid, gid, _, home, _ = line.split(":")
             if name == self.user:
@@ -89,7 +89,7 @@ class Enclosure:
 
     @property
     def arguments(self) -> list[str]:
-        """The command that starts it."""
+        """Return the command that starts it."""
         return ["unshare", "--mount", "--propagation", "private", sys.executable, __file__, json.dumps(asdict(self))]
 
 

@@ -39,7 +39,7 @@ class Deployment:
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def log(self, name: str) -> str:
-        """What the service called *name* has printed."""
+        """Return what the service called *name* has printed."""
         return self._log(name).read_text(errors="replace")
 
     def run(self, name: str, *arguments: str, mounts: Sequence[Mount] | None = None) -> str:
@@ -56,7 +56,7 @@ class Deployment:
         return said
 
     def volume(self, name: str) -> Path:
-        """Where the machine has the volume called *name*."""
+        """Return where the machine has the volume called *name*."""
         return self.folder / "volumes" / name
 
     @contextmanager
@@ -154,7 +154,7 @@ def _made(folder: Path) -> Path:
 
 
 def _addresses(found: Mapping[str, Service]) -> dict[str, str]:
-    """An address on loopback for each service: the whole of 127/8 is this machine."""
+    """Return an address on loopback for each service: the whole of 127/8 is this machine."""
     network = f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(250)}"
     addresses = {name: f"{network}.{number}" for number, name in enumerate(("kafka", "postgres", *found), 2)}
     for name, wanted in PORTS.items():

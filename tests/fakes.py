@@ -133,13 +133,13 @@ class MemoryRunStore:
     looks: list[tuple[object, object]] = field(default_factory=list)
 
     async def answers(self) -> bool:
-        """True if a look would succeed."""
+        """Return True if a look would succeed."""
         return self.failure is None
 
     async def runs(
         self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
     ) -> tuple[Sequence[RunView], bool]:
-        """The runs in the order they are held in."""
+        """Return the runs in the order they are held in."""
         self._look(admitted, after)
         mine = self.stored_runs if tenant == self.tenant else []
         names = [run.run_id for run in mine]
@@ -147,47 +147,47 @@ class MemoryRunStore:
         return mine[start : start + limit], len(mine) > start + limit
 
     async def run(self, tenant: str, run_id: str) -> RunView | None:
-        """One run."""
+        """Return one run."""
         self._look(run_id, None)
         return next((run for run in self.stored_runs if run.run_id == run_id and tenant == self.tenant), None)
 
     async def events(
         self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
     ) -> tuple[Sequence[EventView], bool]:
-        """The run's events after *after_seq*."""
+        """Return the run's events after *after_seq*."""
         self._look(admitted, after_seq)
         mine = self.stored_events.get(run_id, []) if tenant == self.tenant else []
         rest = [event for event in mine if event.seq > after_seq]
         return rest[:limit], len(rest) > limit
 
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
-        """The run's environment."""
+        """Return the run's environment."""
         self._look(run_id, None)
         return self.environments.get(run_id) if tenant == self.tenant else None
 
     async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
-        """Whether the run is whole."""
+        """Return whether the run is whole."""
         self._look(run_id, home_partition)
         return self.integrities.get(run_id) if tenant == self.tenant else None
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
-        """The run's trace record."""
+        """Return the run's trace record."""
         self._look(run_id, None)
         return self.traces.get(run_id) if tenant == self.tenant else None
 
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
-        """What the test says of the runs."""
+        """Return what the test says of the runs."""
         if self.failure is not None:
             raise self.failure
         return {key: self.numbering[key] for key, _ in asked if key in self.numbering}
 
     async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
-        """What the record at *place* came to."""
+        """Return what the record at *place* came to."""
         self._look(place, identity)
         return self.effects.get(place) if tenant == self.tenant else None
 
     async def topic_id(self, topic: str) -> str | None:
-        """The one that is remembered."""
+        """Return the one that is remembered."""
         self._look(topic, None)
         return self.topic_ids.get(topic)
 
@@ -215,7 +215,7 @@ class MemoryObjects:
         self.kept[key] = content
 
     async def get(self, key: str, *, size_bytes: int) -> bytes | None:
-        """What is kept under *key*."""
+        """Return what is kept under *key*."""
         await self._answer()
         content = self.kept.get(key)
         if content is not None and len(content) != size_bytes:
@@ -243,45 +243,45 @@ class MemoryLog:
     looks: int = 0
 
     async def look(self, place: RecordPlace) -> Look | None:
-        """The record at *place*."""
+        """Return the record at *place*."""
         self._count()
         known = place.partition == 0 and place.offset < self.edges_of.end + self.edges_of.undecided
         undecided = place.offset >= self.edges_of.end
         return Look(edges=self.edges_of, record=self.records.get(place), undecided=undecided) if known else None
 
     async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
-        """What was put aside of *place*."""
+        """Return what was put aside of *place*."""
         self._count()
         letter = self.letters.get(place)
         return Search(last=letter, complete=self.complete or letter is not None)
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
-        """The edges of partition 0."""
+        """Return the edges of partition 0."""
         self._count()
         return {0: self.edges_of}
 
     async def topic_id(self, topic: str) -> str | None:
-        """One made of the topic's name."""
+        """Return one made of the topic's name."""
         self._count()
         return topic.replace(".", "_").ljust(22, "-")
 
     async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
-        """Those that the test names."""
+        """Return those that the test names."""
         self._count()
         return {partition: each for partition, each in self.faulty.items() if partition in positions}
 
     async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
-        """The one that the test names."""
+        """Return the one that the test names."""
         self._count()
         return self.transaction
 
     async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
-        """When those of *places* that are held were written."""
+        """Return when those of *places* that are held were written."""
         held = {place: self.records[place].written_at for place in places if place in self.records}
         return {place: moment for place, moment in held.items() if moment is not None}
 
     async def membership(self, group: Group) -> Membership | None:
-        """One member."""
+        """Return one member."""
         return Membership(state="Stable", members=1)
 
     def _count(self) -> None:
@@ -291,7 +291,7 @@ class MemoryLog:
 
 
 def log_record(record: Outgoing, place: RecordPlace) -> LogRecord:
-    """*record* as the log has it."""
+    """Return *record* as the log has it."""
     headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
     return LogRecord(place=place, written_at=None, key=record.key, value=record.value, headers=headers)
 
@@ -307,7 +307,7 @@ class MemoryTails:
     reads: int = 0
 
     async def partitions(self) -> int:
-        """One."""
+        """Return one."""
         return 1
 
     async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
@@ -334,7 +334,7 @@ class MemoryCommitted:
     reads: int = 0
 
     def read(self) -> Mapping[Partition, Position]:
-        """What the test has set."""
+        """Return what the test has set."""
         if self.failure is not None:
             raise self.failure
         self.reads += 1

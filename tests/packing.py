@@ -30,5 +30,5 @@ PACK: dict[Coding, Callable[[bytes], bytes]] = {
 
 
 def bomb(coding: Coding, inflated_bytes: int) -> bytes:
-    """A small stream that holds *inflated_bytes* blanks."""
+    """Return a small stream that holds *inflated_bytes* blanks."""
     return PACK[coding](b" " * inflated_bytes)

@@ -71,16 +71,16 @@ class Receiver:
 
     @property
     def taken(self) -> list[Delivery]:
-        """What was answered with 2xx, in order."""
+        """Return what was answered with 2xx, in order."""
         with self._lock:
             return [each for each in self.requests if 200 <= each.status < 300]
 
     def seqs(self, run_id: str) -> list[int | None]:
-        """The seqs of one run that were taken, in order, each as often as it came."""
+        """Return the seqs of one run that were taken, in order, each as often as it came."""
         return [each.seq for each in self.taken if each.run_id == run_id]
 
     def firsts(self, run_id: str) -> list[int | None]:
-        """The same without repetitions."""
+        """Return the same without repetitions."""
         return list(dict.fromkeys(self.seqs(run_id)))
 
     @contextmanager

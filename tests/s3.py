@@ -32,7 +32,7 @@ def _ask(url: str, method: str) -> None:
 
 
 def aws(port: int) -> Mapping[str, str]:
-    """What an operator tells a process of S3 on *port*."""
+    """Return what an operator tells a process of S3 on *port*."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ALLOW_HTTP": "true",

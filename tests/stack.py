@@ -41,15 +41,15 @@ class RunningStack:
 
     @property
     def kafka(self) -> KafkaSettings:
-        """How its processes connect to Kafka."""
+        """Return how its processes connect to Kafka."""
         return kafka_of(self.addresses, self.folder)
 
     def process(self, name: str) -> RunningProcess:
-        """The process called *name*."""
+        """Return the process called *name*."""
         return next(process for process in self.addresses.processes if process.name == name)
 
     def log(self, name: str) -> str:
-        """What the process called *name* has logged."""
+        """Return what the process called *name* has logged."""
         return Path(self.process(name).log).read_text(errors="replace")
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
@@ -68,7 +68,7 @@ class RunningStack:
         wait_until(lambda: self.is_ready(name), timeout_s=timeout_s, what=f"{name} to be ready")
 
     def is_ready(self, name: str) -> bool:
-        """Whether the process called *name* can do its work now."""
+        """Return whether the process called *name* can do its work now."""
         stack = self.addresses
         if name == "kafka":
             return kafka_answers(self.kafka)

@@ -56,7 +56,7 @@ VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
 
 
 def tracked() -> list[Path]:
-    """Every file that git tracks."""
+    """Return every file that git tracks."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -69,7 +69,7 @@ MODULES = [path for path in FILES if path.suffix == ".py" and path.relative_to(R
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names that a module imports, of ours."""
+    """Yield the full names that a module imports, of ours."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -95,7 +95,7 @@ def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
 
 
 def entry_of(name: str) -> tuple[int, str] | None:
-    """The line and the entry of `LAYERS` that a module belongs to."""
+    """Return the line and the entry of `LAYERS` that a module belongs to."""
     found = [(line, entry) for line, entries in enumerate(LAYERS) for entry in entries if within(name, {entry})]
     return max(found, key=lambda each: len(each[1]), default=None)
 

@@ -37,7 +37,7 @@ class PartitionLag:
 
 def measure(kafka: KafkaSettings) -> list[PartitionLag]:
     """
-    The lag of every group on every partition that it consumes.
+    Return the lag of every group on every partition that it consumes.
 
     Raises:
         NotReachable: no broker answers.
@@ -83,7 +83,7 @@ def _lag(each: GroupPosition, since_s: float | None, now_s: float) -> PartitionL
 
 
 def first_timestamps_s(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> Mapping[int, float]:
-    """When the first record at or after each of *places*, all of one topic, was written; by partition."""
+    """Return when the first record at or after each of *places*, all of one topic, was written; by partition."""
     found: dict[int, float] = {}
     deadline_s = monotonic() + TIMEOUT_S
     with topics.speaker(kafka, group) as consumer:

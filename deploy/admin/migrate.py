@@ -52,7 +52,7 @@ def apply(dsn: str, steps: tuple[Migration, ...] | None = None) -> list[Migratio
 
 def missing(dsn: str) -> list[Migration]:
     """
-    The steps that are not applied yet.
+    Return the steps that are not applied yet.
 
     Raises:
         NotReachable: Postgres does not answer.

@@ -89,7 +89,7 @@ class Acceptances:
 
     @property
     def is_needed(self) -> bool:
-        """True if there is anything to accept."""
+        """Return True if there is anything to accept."""
         return self.recreated or bool(self.positions)
 
     def key(self) -> object:
@@ -102,7 +102,7 @@ class Acceptances:
 
 def examine(kafka: KafkaSettings) -> list[GroupPosition]:
     """
-    Every group of the cluster in every partition that it consumes.
+    Return every group of the cluster in every partition that it consumes.
 
     Raises:
         NotReachable: Kafka does not answer.
@@ -174,7 +174,7 @@ def acceptances(kafka: KafkaSettings, postgres: str) -> Acceptances:
 
 
 def _divergence(kafka: KafkaSettings, each: GroupPosition) -> int:
-    """The first offset whose record the group has not handled."""
+    """Return the first offset whose record the group has not handled."""
     if each.fault is Fault.RECREATED:
         return each.log.first
     mark = each.position.mark
@@ -222,7 +222,7 @@ def _is_stored_from(consumer: Consumer, place: Partition, log: PartitionLog, row
 
 def was_recreated(kafka: KafkaSettings, postgres: str) -> bool:
     """
-    True if run.events is not the topic whose places the tables hold.
+    Return True if run.events is not the topic whose places the tables hold.
 
     Raises:
         NotReachable: Kafka or Postgres does not answer.
@@ -291,7 +291,7 @@ def _order(kafka: KafkaSettings, accepted: Sequence[Acceptance]) -> None:
 
 @contextmanager
 def _session(postgres: str) -> Iterator[psycopg.Connection]:
-    """A session whose transaction is committed at its end."""
+    """Yield a session whose transaction is committed at its end."""
     try:
         with psycopg.connect(postgres, connect_timeout=round(TIMEOUT_S)) as session:
             yield session

@@ -16,14 +16,14 @@ ANSWER_BYTES_MAX = 1024 * 1024
 
 
 def kafka_error(error: KafkaException) -> KafkaError:
-    """What is wrong, out of the exception that carries it."""
+    """Return what is wrong, out of the exception that carries it."""
     [found] = error.args
     assert isinstance(found, KafkaError)
     return found
 
 
 def kafka_answers(kafka: KafkaSettings) -> bool:
-    """True if a broker answers."""
+    """Return True if a broker answers."""
     return connection_fault(kafka, timeout_s=TIMEOUT_S) is None
 
 
@@ -34,7 +34,7 @@ def need_kafka(kafka: KafkaSettings) -> None:
 
 
 def postgres_answers(dsn: str) -> bool:
-    """Whether a session can be opened."""
+    """Return whether a session can be opened."""
     try:
         psycopg.connect(dsn, connect_timeout=round(TIMEOUT_S)).close()
     except psycopg.OperationalError:
@@ -60,7 +60,7 @@ def get(management: str, path: str, *, bytes_max: int = ANSWER_BYTES_MAX) -> tup
 
 
 def is_ready(management: str) -> bool:
-    """True if the process at the *management* URL answers /readyz with 200."""
+    """Return True if the process at the *management* URL answers /readyz with 200."""
     try:
         status, _ = get(management, "/readyz")
     except (OSError, HTTPException):

@@ -36,13 +36,13 @@ class Span:
 
     @property
     def count(self) -> int:
-        """How many offsets; transactions' markers and compacted records are counted too."""
+        """Return how many offsets; transactions' markers and compacted records are counted too."""
         return max(0, self.end - self.start)
 
 
 def spans(kafka: KafkaSettings, group: Group, start: Start, end: Start) -> list[Span]:
     """
-    The range from *start* to *end* in each partition of the group's source.
+    Return the range from *start* to *end* in each partition of the group's source.
 
     Raises:
         NotReachable: no broker answers.
@@ -93,7 +93,7 @@ def remaining(kafka: KafkaSettings, group: Group, replay: Replay) -> int:
 def _offsets(
     consumer: Consumer, places: list[TopicPartition], at: Start, *, first: Mapping[int, int], last: Mapping[int, int]
 ) -> Mapping[int, int]:
-    """The offset that *at* means in each partition; of a time, the first record written then or later."""
+    """Return the offset that *at* means in each partition; of a time, the first record written then or later."""
     match at:
         case Edge.BEGINNING:
             return first

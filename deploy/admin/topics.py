@@ -102,7 +102,7 @@ def _wait_told(admin: AdminClient, names: Iterable[str]) -> None:
 
 def existing(admin: AdminClient) -> dict[str, int]:
     """
-    The topics of the cluster, each with its number of partitions.
+    Return the topics of the cluster, each with its number of partitions.
 
     Raises:
         NotReachable: no broker answers.
@@ -128,7 +128,7 @@ def _copies(topic: TopicMetadata | None) -> int:
 
 def groups_of(kafka: KafkaSettings) -> tuple[Group, ...]:
     """
-    The groups that the cluster has topics for.
+    Return the groups that the cluster has topics for.
 
     Raises:
         NotReachable: no broker answers.
@@ -172,7 +172,7 @@ def commit(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> 
 
 def partitions_of(kafka: KafkaSettings, topic: Topic) -> list[TopicPartition]:
     """
-    Every partition of *topic*.
+    Return every partition of *topic*.
 
     Raises:
         Failed: it does not exist.
@@ -186,7 +186,7 @@ def partitions_of(kafka: KafkaSettings, topic: Topic) -> list[TopicPartition]:
 
 def committed(kafka: KafkaSettings, group: Group, topic: Topic) -> list[TopicPartition]:
     """
-    What *group* has committed for each partition of *topic*; a negative offset says nothing.
+    Return what *group* has committed for each partition of *topic*; a negative offset says nothing.
 
     Raises:
         Failed: the topic does not exist.
@@ -222,7 +222,7 @@ def speaker(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
 
 
 def offsets(admin: AdminClient, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-    """The offset that *spec* stands for in each of *places*, all of one topic, by partition."""
+    """Return the offset that *spec* stands for in each of *places*, all of one topic, by partition."""
     # A TopicPartition with an offset cannot be a key of the request.
     asked = {TopicPartition(place.topic, place.partition): spec for place in places}
     answers: Mapping[TopicPartition, Any] = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)

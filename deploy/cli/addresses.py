@@ -45,7 +45,7 @@ class Addresses:
 
     def need(self, name: Address) -> str:
         """
-        The address called *name*.
+        Return the address called *name*.
 
         Raises:
             NotReachable: it is not known; the text says how to make it known.
@@ -72,7 +72,7 @@ class Addresses:
 
 
 def read(folder: Path, environ: Mapping[str, str]) -> Addresses:
-    """The addresses in force for a command that was given `--dir` *folder*."""
+    """Return the addresses in force for a command that was given `--dir` *folder*."""
     stack = stack_file.read(folder)
     found: dict[Address, str | None] = {
         name: environ.get(variable) or (getattr(stack, name) if stack else None) for name, variable in SETTINGS.items()

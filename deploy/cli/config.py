@@ -39,5 +39,5 @@ def show(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
 
 
 def without_secrets(settings: Mapping[str, str]) -> dict[str, str]:
-    """*settings* with each secret masked, and the password in each address."""
+    """Return *settings* with each secret masked, and the password in each address."""
     return {name: MASK if SECRET_NAME.search(name) else masked(value) for name, value in settings.items()}

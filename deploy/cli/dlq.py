@@ -200,7 +200,7 @@ class _Order:
     cut: int = 0
 
     def carry_out(self, *, question: str, dry_run: bool, yes: bool, as_json: bool) -> int:
-        """How many letters were settled, or with *dry_run* would be."""
+        """Return how many letters were settled, or with *dry_run* would be."""
         counter = _Counter(self.kafka, self.group, self.selection)
         counter.count()
         if self.settlement is Settlement.REDRIVEN:
@@ -254,7 +254,7 @@ class _Order:
 
 
 def _wait_passed(order: _Order, *, shown: bool) -> int:
-    """How many records of its redrive topic the group has not passed, once it has, or goes on no more."""
+    """Return how many records of its redrive topic the group has not passed, once it has, or goes on no more."""
     left = _lag_records(order)
     with progress_bar(shown=shown) as progress:
         total = left

@@ -63,12 +63,12 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Table:
 
 
 def plain(text: str) -> str:
-    """*text* from outside as it may be shown: nothing in it steers the terminal."""
+    """Return *text* from outside as it may be shown: nothing in it steers the terminal."""
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def shown(cell: object) -> str:
-    """*cell* as a person reads it."""
+    """Return *cell* as a person reads it."""
     match cell:
         case None:
             return "-"
@@ -85,12 +85,12 @@ def shown(cell: object) -> str:
 
 
 def masked(address: str) -> str:
-    """*address* without the password in it."""
+    """Return *address* without the password in it."""
     return re.sub(r"(?<=:)[^:/@]+(?=@)", MASK, address)
 
 
 def progress_bar(*, shown: bool) -> Progress:
-    """A bar for tasks that count; on a terminal only."""
+    """Return a bar for tasks that count; on a terminal only."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
 

@@ -123,7 +123,7 @@ def _carry_out(
 
 
 def _outcomes(log: Path) -> Mapping[str, int]:
-    """What the worker counted, over all its starts."""
+    """Return what the worker counted, over all its starts."""
     counted: dict[str, int] = {}
     for line in log.read_text(errors="replace").splitlines():
         said = json.loads(line) if line.startswith("{") else {}
@@ -174,7 +174,7 @@ def _processor(wanted: Replay) -> str:
 
 
 def _settings(folder: Path, wanted: Replay) -> Mapping[str, str]:
-    """What the live worker of a stack in *folder* is told; where there is none, the environment tells."""
+    """Return what the live worker of a stack in *folder* is told; where there is none, the environment tells."""
     told = settings_file.read(folder) or {}
     return told.get(wanted.group) or told.get(_processor(wanted), {})
 

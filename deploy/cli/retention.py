@@ -53,7 +53,7 @@ def run(folder: Dir = DEFAULT_DIR, *, yes: Yes = False, as_json: Json = False) -
 
 
 def _carry_out(settings: Mapping[str, str], *options: str) -> dict[str, Any]:
-    """The report of one pass, carried out by the maintenance process itself."""
+    """Return the report of one pass, carried out by the maintenance process itself."""
     done = subprocess.run(
         module_command("processors", SERVICE, "--once", *options),
         env=module_environment() | dict(settings),
@@ -68,7 +68,7 @@ def _carry_out(settings: Mapping[str, str], *options: str) -> dict[str, Any]:
 
 
 def _reason(log: str) -> str:
-    """What the process said last of why it did not start."""
+    """Return what the process said last of why it did not start."""
     lines = log.strip().splitlines()
     try:
         return str(json.loads(lines[-1])["reason"])
@@ -77,7 +77,7 @@ def _reason(log: str) -> str:
 
 
 def _settings(folder: Path) -> Mapping[str, str]:
-    """What the process is told: by the environment, else as the stack in *folder* tells its own."""
+    """Return what the process is told: by the environment, else as the stack in *folder* tells its own."""
     told = (settings_file.read(folder) or {}).get(SERVICE, {})
     settings = told | {name: value for name, value in os.environ.items() if name.startswith(settings_file.PREFIX)}
     if missing := [name for name in NEEDED if not settings.get(name)]:

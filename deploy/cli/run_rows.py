@@ -11,7 +11,7 @@ PACKAGES_SHOWN = 5
 def run_rows(
     run: RunShown, integrity: Mapping[str, Any], trace: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, object]]:
-    """The run's state and counts, whether it is whole, and what its trace record adds to that."""
+    """Yield the run's state and counts, whether it is whole, and what its trace record adds to that."""
     yield from (("status", run.status), ("agent", run.agent_id), ("events", run.event_count))
     yield from (("declared", run.declared_event_count), ("started", run.started_at), ("updated", run.updated_at))
     yield "finalized", run.finalized_at
@@ -37,7 +37,7 @@ def run_rows(
 
 
 def environment_rows(environment: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """What the run ran in; of packages the number and the first."""
+    """Yield what the run ran in; of packages the number and the first."""
     for name, value in environment.items():
         if name == "packages" and isinstance(value, Mapping):
             first = ", ".join(f"{package} {version}" for package, version in list(value.items())[:PACKAGES_SHOWN])

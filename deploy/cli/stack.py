@@ -132,7 +132,7 @@ def restart(
 
 def running(folder: Path) -> Stack:
     """
-    The stack that runs in *folder*.
+    Return the stack that runs in *folder*.
 
     Raises:
         NotReachable: none does, or it is not ready yet.

@@ -116,7 +116,7 @@ def _addresses(stack: Stack) -> Mapping[str, str]:
 
 
 def _by_group(lags: Sequence[PartitionLag]) -> Mapping[str, Mapping[str, float | None]]:
-    """The lag of each group; its seconds are None where a partition's could not be read."""
+    """Return the lag of each group; its seconds are None where a partition's could not be read."""
     groups: dict[str, dict[str, float | None]] = {}
     for each in lags:
         found = groups.setdefault(each.group, {"records": 0, "seconds": 0.0, "undecided": 0})

@@ -73,7 +73,7 @@ def tail(
 
 
 def kcat(kafka: KafkaSettings, topic: str, start: Start, *, run_id: str | None, count: int | None, follow: bool) -> str:
-    """The kcat command that prints place, key and size of the same records."""
+    """Return the kcat command that prints place, key and size of the same records."""
     begin = f"s@{int(start.timestamp() * 1000)}" if isinstance(start, datetime) else start
     words = ["-t", topic, "-o", str(begin.value if isinstance(begin, Edge) else begin)]
     words += [] if follow else ["-e"]

@@ -57,7 +57,7 @@ class Passage:
 
 
 async def answer(question: str, folder: Path, report: Report) -> Sequence[Passage]:
-    """The passages in *folder* that answer *question* best, best first; none if nothing there speaks of it."""
+    """Return the passages in *folder* that answer *question* best, best first; none if nothing there speaks of it."""
     await report.event("message", {"role": "user", "text": question}, actor="user")
     stems = _stems(question)
     await report.event("reasoning", {"text": f"The question speaks of: {', '.join(stems)}."})
@@ -90,7 +90,7 @@ class _Desk:
 
     async def use(self, tool: Callable[..., Result], *, attempt: int = 1, **arguments: str) -> Result | None:
         """
-        What *tool* returns, or None if it failed.
+        Return what *tool* returns, or None if it failed.
 
         Raises:
             OtherEncoding: reported as an error already; try again.
@@ -129,14 +129,14 @@ async def _survey(desk: _Desk, stems: Iterable[str]) -> tuple[dict[str, float], 
 
 
 async def _index(desk: _Desk, files: Iterable[str]) -> dict[str, str]:
-    """What the folder's index says of each file that it names, there or not."""
+    """Return what the folder's index says of each file that it names, there or not."""
     text = await _read(desk, INDEX) if INDEX in files else None
     entries = [line.partition(" ") for line in (text or "").splitlines()]
     return {name: description for name, _, description in entries if name != INDEX}
 
 
 async def _read_passages(desk: _Desk, names: Iterable[str]) -> list[Passage]:
-    """The paragraphs of the first files that can be read."""
+    """Return the paragraphs of the first files that can be read."""
     passages: list[Passage] = []
     read_count = 0
     for name in names:
@@ -175,7 +175,7 @@ def _score(text: str, weights: Mapping[str, float]) -> float:
 
 
 def _paragraphs(name: str, text: str) -> list[Passage]:
-    """What the file says below its heading."""
+    """Return what the file says below its heading."""
     passages, line = [], 1
     # The blank lines between are kept in the split, so that lines can be counted.
     for part in re.split(r"(\n{2,})", text):

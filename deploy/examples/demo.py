@@ -70,7 +70,7 @@ def main() -> None:
 
 @contextmanager
 def _running(folder: Path) -> Iterator[Stack]:
-    """The stack in *folder*: the one that runs there, or one that lives as long as the demonstration."""
+    """Yield the stack in *folder*: the one that runs there, or one that lives as long as the demonstration."""
     if lock.supervisor(folder):
         yield _ready(folder)
         return
@@ -96,7 +96,7 @@ def _tidegate(*words: str, folder: Path) -> None:
 
 
 async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str]:
-    """Everything between the stack's start and its end; returns what is wrong."""
+    """Return everything between the stack's start and its end; returns what is wrong."""
     console.rule(f"[bold]{len(QUESTIONS)} runs of one agent, at once, signed", align="left")
     async with _watching(stack) as watched:
         async with TidegateClient(
@@ -132,7 +132,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
 
 @asynccontextmanager
 async def _watching(stack: Stack) -> AsyncIterator[Counter[str] | None]:
-    """How many of the agent's events a websocket has told, by run, while this is entered; None without fanout."""
+    """Yield how many of the agent's events a websocket has told, by run, while this is entered; None without fanout."""
     if stack.websocket is None:
         yield None
         return
@@ -172,7 +172,7 @@ async def _ask(client: TidegateClient, question: str) -> tuple[Diary, Sequence[P
 
 
 async def _read_back(session: aiohttp.ClientSession, diary: Diary) -> list[dict[str, Any]]:
-    """The run's events as the gateway reads them from the store, once it has as many as were told."""
+    """Return the run's events as the gateway reads them from the store, once it has as many as were told."""
     async with asyncio.timeout(STORED_TIMEOUT_S):
         while True:
             events = await _events(session, diary.run.id)
@@ -198,7 +198,7 @@ async def _events(session: aiohttp.ClientSession, run_id: str) -> list[Mapping[s
 async def _until_evaluated(
     session: aiohttp.ClientSession, engine: str | None, diaries: Sequence[Diary]
 ) -> list[dict[str, Any]] | None:
-    """What the stack's own engine knows of the runs, once it knows all of it; None if webhooks go elsewhere."""
+    """Return what the stack's own engine knows of the runs, once it knows all of it; None if webhooks go elsewhere."""
     if engine is None:
         return None
     wanted = {diary.run.id: len(diary.told) for diary in diaries}

@@ -36,13 +36,13 @@ TIMEOUT_S = 10.0
 
 
 def sign(event: Mapping[str, Any], secret: str) -> dict[str, Any]:
-    """The event with `meta.signature`: lower-case hex HMAC-SHA256 of its canonical form."""
+    """Return the event with `meta.signature`: lower-case hex HMAC-SHA256 of its canonical form."""
     signature = hmac.digest(secret.encode(), rfc8785.dumps(dict(event)), "sha256").hex()
     return {**event, "meta": {**event["meta"], "signature": signature}}
 
 
 def encode(event: Mapping[str, Any], *, tenant: str, schema_id: int, schema: Mapping[str, Any]) -> bytes:
-    """The record's value: byte 0, the schema's id (4 bytes, big-endian), the event as Avro."""
+    """Return the record's value: byte 0, the schema's id (4 bytes, big-endian), the event as Avro."""
     unsigned = {**event, "meta": {name: value for name, value in event["meta"].items() if name != "signature"}}
     fields = {
         "tenant": tenant,
@@ -64,7 +64,7 @@ def encode(event: Mapping[str, Any], *, tenant: str, schema_id: int, schema: Map
 
 def newest_schema(registry: str) -> tuple[int, dict[str, Any]]:
     """
-    The id of the event's newest schema, and the schema.
+    Return the id of the event's newest schema, and the schema.
 
     Raises:
         NotReachable: the registry does not answer.

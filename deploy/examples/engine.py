@@ -57,7 +57,7 @@ class Engine:
         return web.json_response({"status": "taken"})
 
     async def show(self, _request: web.Request) -> web.Response:
-        """What was taken, the newest run last."""
+        """Return what was taken, the newest run last."""
         runs = [
             {"tenant": tenant, "run_id": run_id, "status": score.status, "events": score.events}
             | {"errors": score.errors, "types": dict(score.types)}

@@ -33,7 +33,7 @@ class Diary:
 
     @property
     def receipts(self) -> list[str]:
-        """The place in the log of each event, by seq."""
+        """Return the place in the log of each event, by seq."""
         return [accepted.wal_id for accepted in self.run.receipts]
 
 
@@ -56,7 +56,7 @@ ROWS = """
 
 
 def read_rows(dsn: str, run_ids: Sequence[str]) -> list[Row]:
-    """The rows of these runs in Postgres, in the order of the log."""
+    """Return the rows of these runs in Postgres, in the order of the log."""
     with psycopg.connect(dsn) as connection, connection.cursor(row_factory=class_row(Row)) as cursor:
         return cursor.execute(ROWS, {"run_ids": list(run_ids)}).fetchall()
 
@@ -64,7 +64,9 @@ def read_rows(dsn: str, run_ids: Sequence[str]) -> list[Row]:
 def differences(
     told: Sequence[Told], receipts: Sequence[str], read: Sequence[object], rows: Sequence[Row]
 ) -> list[str]:
-    """What of one run is not as it was told: lost, stored twice, out of order or changed; empty if all is well."""
+    """
+    Return what of one run is not as it was told: lost, stored twice, out of order or changed; empty if all is well.
+    """
     numbers = list(range(1, len(told) + 1))
     found = []
     if read != [

@@ -30,7 +30,7 @@ LAG_EVERY_S = 1.0
 
 
 def answered(console: Console, question: str, passages: Sequence[Passage]) -> None:
-    """A question and the answer that was found."""
+    """Print a question and the answer that was found."""
     console.print(f"\n[bold]{question}")
     for passage in passages[:1]:
         console.print(f"{passage.text} [dim]({passage.file}, line {passage.line})", markup=True)
@@ -39,7 +39,7 @@ def answered(console: Console, question: str, passages: Sequence[Passage]) -> No
 
 
 def receipts(console: Console, diaries: Sequence[Diary]) -> None:
-    """What the gateway promised for each run."""
+    """Print what the gateway promised for each run."""
     _title(console, "Receipts: each event was answered 202 once it was in the log")
     rows = [
         (diary.run.id, diary.run.accepted_count, diary.run.dropped_count, diary.receipts[0], diary.receipts[-1])
@@ -49,7 +49,7 @@ def receipts(console: Console, diaries: Sequence[Diary]) -> None:
 
 
 def rows(console: Console, diary: Diary, stored: Sequence[Row]) -> None:
-    """One run as Postgres has it, in the order of the log."""
+    """Print one run as Postgres has it, in the order of the log."""
     _title(console, f"Postgres: the rows of run {diary.run.id} in the order of the log")
     payloads = [json.dumps(event.payload, ensure_ascii=False) for event in diary.told]
     shown = [
@@ -60,7 +60,7 @@ def rows(console: Console, diary: Diary, stored: Sequence[Row]) -> None:
 
 
 def verdict(console: Console, faults: Sequence[str], *, row_count: int, run_count: int, waited_s: float) -> None:
-    """Whether everything is there."""
+    """Print whether everything is there."""
     console.print()
     for fault in faults:
         console.print(fault, style="red", markup=False)
@@ -73,19 +73,19 @@ def verdict(console: Console, faults: Sequence[str], *, row_count: int, run_coun
 
 
 def trace(console: Console, question: str, document: Mapping[str, object]) -> None:
-    """The trace record of one finalized run."""
+    """Print the trace record of one finalized run."""
     _title(console, f"The trace record of the first run ({question})")
     console.print_json(json.dumps(document))
 
 
 def watched(console: Console, stack: Stack, counted: Mapping[str, int]) -> None:
-    """What one websocket told of all runs of the agent while they went on."""
+    """Print what one websocket told of all runs of the agent while they went on."""
     _title(console, f"Live: {stack.websocket}/ws/agents/{stack.agent_id}/ told of each event as it came")
     console.print(table(("run", "events told"), counted.items()))
 
 
 def evaluated(console: Console, runs: Sequence[Mapping[str, object]]) -> None:
-    """What the example of an evaluation engine made of the webhooks that it was sent."""
+    """Print what the example of an evaluation engine made of the webhooks that it was sent."""
     _title(console, "The evaluation engine: each event told by a signed webhook, verified and scored by it")
     rows = [(run["run_id"], run["status"], run["events"], run["errors"], _types(run["types"])) for run in runs]
     console.print(table(("run", "status", "events", "errors", "of which type"), rows))
@@ -97,7 +97,7 @@ def _types(counts: object) -> str:
 
 
 def lag(console: Console, kafka: KafkaSettings) -> None:
-    """How far each group is behind, once it has had time to commit."""
+    """Print how far each group is behind, once it has had time to commit."""
     _title(console, "Lag: what each consumer group has still to do")
     deadline_s = time.monotonic() + LAG_TIMEOUT_S
     while any(partition.records for partition in measure(kafka)) and time.monotonic() < deadline_s:
@@ -106,7 +106,7 @@ def lag(console: Console, kafka: KafkaSettings) -> None:
 
 
 def addresses(console: Console, stack: Stack, kafka: KafkaSettings, folder: Path) -> None:
-    """Where to look, and what to try."""
+    """Print where to look, and what to try."""
     _title(console, f"Where to look (with secrets: {folder / NAME})")
     places = [("gateway", stack.gateway), ("API page", f"{stack.gateway}/docs")]
     if stack.websocket:
@@ -126,7 +126,7 @@ def addresses(console: Console, stack: Stack, kafka: KafkaSettings, folder: Path
 
 
 def curl(stack: Stack) -> str:
-    """A command that sends the first event of a new run, unsigned."""
+    """Return a command that sends the first event of a new run, unsigned."""
     run_id = f"hello-{secrets.token_hex(3)}"
     event = {
         "seq": 1,
@@ -167,7 +167,7 @@ def _title(console: Console, text: str) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    """A line to be copied: not wrapped, not coloured."""
+    """Print a line to be copied: not wrapped, not coloured."""
     console.print(text, markup=False, soft_wrap=True)
 
 

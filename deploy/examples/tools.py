@@ -28,7 +28,7 @@ class Match:
 
 def list_files(folder: Path) -> list[str]:
     """
-    The names of the folder's text files.
+    Return the names of the folder's text files.
 
     Raises:
         ToolFailed: there is no such folder.
@@ -39,7 +39,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def search(folder: Path, stem: str) -> list[Match]:
-    """The lines with a word that begins with *stem*; bytes that are no UTF-8 match nothing."""
+    """Return the lines with a word that begins with *stem*; bytes that are no UTF-8 match nothing."""
     begins = re.compile(rf"\b{re.escape(stem)}", re.IGNORECASE)
     return [
         Match(file=name, line=number, text=line.strip())
@@ -51,7 +51,7 @@ def search(folder: Path, stem: str) -> list[Match]:
 
 def read_file(folder: Path, name: str, encoding: str) -> str:
     """
-    The text of one file.
+    Return the text of one file.
 
     Raises:
         OtherEncoding: the bytes are no text in *encoding*.

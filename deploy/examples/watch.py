@@ -32,7 +32,7 @@ Message = Mapping[str, Any]
 
 
 async def stored(session: ClientSession, gateway: str, run_id: str) -> tuple[list[Message], str | None]:
-    """Every event that is stored, and the cursor of the websocket that goes on from there."""
+    """Return every event that is stored, and the cursor of the websocket that goes on from there."""
     events: list[Message] = []
     live_cursor, target = None, f"{gateway}/api/runs/{run_id}/events?limit=500"
     while target:
@@ -48,7 +48,7 @@ async def stored(session: ClientSession, gateway: str, run_id: str) -> tuple[lis
 
 
 async def follow(session: ClientSession, websocket: str, run_id: str, cursor: str | None) -> AsyncIterator[Message]:
-    """What happens in the run from *cursor* on, over as many websockets as it takes."""
+    """Yield what happens in the run from *cursor* on, over as many websockets as it takes."""
     pause_s = PAUSE_S
     while True:
         with suppress(ClientError, TimeoutError):  # and again, from the last cursor
@@ -69,7 +69,7 @@ async def follow(session: ClientSession, websocket: str, run_id: str, cursor: st
 
 
 async def _address(session: ClientSession, websocket: str, run_id: str, cursor: str | None) -> str:
-    """Where to connect: a ticket stands in the URL, as a web page would have it, and never the key."""
+    """Return where to connect: a ticket stands in the URL, as a web page would have it, and never the key."""
     async with session.post(f"{websocket.replace('ws', 'http', 1)}/ws-tickets", timeout=TIMEOUT) as answer:
         if answer.status in (401, 403):
             raise Failed(f"no ticket: {(await answer.json())['detail']}")

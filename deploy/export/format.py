@@ -79,7 +79,7 @@ class Sealer:
 
     @property
     def chain_head(self) -> str:
-        """The chain after the events so far."""
+        """Return the chain after the events so far."""
         return self._chain.hex()
 
     def follow(self, seq: int, event_sha256: str) -> str:
@@ -89,19 +89,19 @@ class Sealer:
         return self._chain.hex()
 
     def line(self, line: Line) -> bytes:
-        """The bytes of the next line."""
+        """Return the bytes of the next line."""
         body = msgspec.json.encode(line).replace(b"\n", b" ").replace(b"\r", b" ")[:-1]
         self._seal = seal(self._seal, body)
         return body + _SEAL + self._seal.hex().encode() + _END
 
 
 def seal(before: bytes, body: bytes) -> bytes:
-    """The seal of a line that comes after one sealed *before*; *body* is all of it up to its seal."""
+    """Return the seal of a line that comes after one sealed *before*; *body* is all of it up to its seal."""
     return hashlib.sha256(before + body).digest()
 
 
 def split(line: bytes) -> tuple[bytes, bytes] | None:
-    """The body of a *line* and the seal at its end; None if it does not end as a line does."""
+    """Return the body of a *line* and the seal at its end; None if it does not end as a line does."""
     body, tail = line[:-_TAIL_BYTES], line[-_TAIL_BYTES:]
     shown = tail[len(_SEAL) : -len(_END)]
     if not tail.startswith(_SEAL) or not tail.endswith(_END) or shown.lower() != shown:
@@ -113,5 +113,5 @@ def split(line: bytes) -> tuple[bytes, bytes] | None:
 
 
 def sent(line: Mapping[str, object]) -> dict[str, object]:
-    """The event of a decoded event line, as its agent sent it."""
+    """Return the event of a decoded event line, as its agent sent it."""
     return {name: line[name] for name in ("seq", "t", "actor", "type", "payload", "meta")}

@@ -38,7 +38,7 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_removed(self) -> bool:
-        """True if retention removed events that are not stored again."""
+        """Return True if retention removed events that are not stored again."""
         return self.events_removed_count > 0
 
 
@@ -80,11 +80,11 @@ class Gateway:
         self._sleep = sleep
 
     def run(self, run_id: str) -> RunShown:
-        """The run; see `read` for errors, and Failed where there is none."""
+        """Return the run; see `read` for errors, and Failed where there is none."""
         return msgspec.json.decode(self.need(run_id, ""), type=RunShown)
 
     def events(self, run_id: str) -> Iterator[EventShown]:
-        """Its events by seq, payloads resolved, a page in memory at a time."""
+        """Yield its events by seq, payloads resolved, a page in memory at a time."""
         cursor: str | None = None
         while True:
             query = {"limit": str(PAGE_EVENTS), "resolve": "true"} | ({"cursor": cursor} if cursor else {})
@@ -95,7 +95,7 @@ class Gateway:
                 return
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """What `read` finds. Raises Failed where there is none."""
+        """Return what `read` finds. Raises Failed where there is none."""
         found = self.read(run_id, rest)
         if found is None:
             raise Failed(f"the tenant of this key has no run {run_id}")
@@ -103,7 +103,7 @@ class Gateway:
 
     def read(self, run_id: str, rest: str) -> bytes | None:
         """
-        The JSON at /api/runs/*run_id* and *rest*; None if there is none.
+        Return the JSON at /api/runs/*run_id* and *rest*; None if there is none.
 
         Raises:
             NotReachable: no gateway answers, or it stays busy.

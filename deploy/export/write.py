@@ -20,13 +20,13 @@ class Source(Protocol):
     """Where a run is read from: `deploy.export.gateway.Gateway`."""
 
     def run(self, run_id: str) -> RunShown:
-        """The run as it is now."""
+        """Return the run as it is now."""
 
     def events(self, run_id: str) -> Iterator[EventShown]:
-        """Its events by seq, payloads resolved."""
+        """Yield its events by seq, payloads resolved."""
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """A JSON document of the run. Raises Failed where there is none."""
+        """Return a JSON document of the run. Raises Failed where there is none."""
 
 
 class _Integrity(msgspec.Struct):
@@ -40,7 +40,7 @@ class _TraceHead(msgspec.Struct):
 
 def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     """
-    The lines of the export, the header first.
+    Yield the lines of the export, the header first.
 
     Raises:
         Failed: the run is not there, was removed, changes meanwhile, or an event of it cannot be shown as it was sent.

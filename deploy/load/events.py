@@ -39,7 +39,7 @@ class Source(Protocol):
     """The events of one worker."""
 
     def next(self) -> Outgoing | None:
-        """The next event; None if there is none. Call `settle` before the next call."""
+        """Return the next event; None if there is none. Call `settle` before the next call."""
 
     def settle(self, *, accepted: bool) -> None:
         """Take note of what became of that event."""
@@ -56,7 +56,7 @@ class MadeUp:
         self._text = "".join(islice(cycle(_FILLER), payload_bytes))
 
     def next(self) -> Outgoing:
-        """The next event of the run whose turn it is."""
+        """Return the next event of the run whose turn it is."""
         run_id, seq = self._runs[0]
         key = uuid.uuid4().hex
         event: dict[str, Any] = {
@@ -83,7 +83,7 @@ class Listed:
         self._runs = deque(deque(run) for run in runs if run)
 
     def next(self) -> Outgoing | None:
-        """The next event of the run whose turn it is."""
+        """Return the next event of the run whose turn it is."""
         return self._runs[0][0] if self._runs else None
 
     def settle(self, *, accepted: bool) -> None:
@@ -96,7 +96,7 @@ class Listed:
 
 def read_file(path: Path, *, secret: str | None) -> list[list[Outgoing]]:
     """
-    The events of a JSON-lines file by run, runs in order of their first event; with *secret* signed again.
+    Return the events of a JSON-lines file by run, runs in order of their first event; with *secret* signed again.
 
     Raises:
         NotAnEvent: a line does not say which run it belongs to, and where.

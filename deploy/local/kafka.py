@@ -69,7 +69,7 @@ def java_command(
 
 
 def server_properties(*, data: Path, port: int, controller_port: int) -> str:
-    """The broker's settings file."""
+    """Return the broker's settings file."""
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -96,7 +96,7 @@ def server_properties(*, data: Path, port: int, controller_port: int) -> str:
 
 
 def new_cluster_id() -> str:
-    """An id that no other cluster has."""
+    """Return an id that no other cluster has."""
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 

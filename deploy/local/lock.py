@@ -42,7 +42,7 @@ def hold(folder: Path) -> Iterator[int]:
 
 
 def supervisor(folder: Path) -> int | None:
-    """The pid of the supervisor that runs in *folder*, or None."""
+    """Return the pid of the supervisor that runs in *folder*, or None."""
     with suppress(FileNotFoundError), (folder / SUPERVISOR).open() as own:
         if not _take(own.fileno(), kind=fcntl.LOCK_SH):
             return int(own.read() or 0) or None

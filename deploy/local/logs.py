@@ -18,7 +18,7 @@ FOLLOW_POLL_S = 0.2
 
 
 def path(folder: Path, name: str) -> Path:
-    """The log of the process called *name*; the supervisor's own is `up`."""
+    """Return the log of the process called *name*; the supervisor's own is `up`."""
     return folder / "up.log" if name == "up" else folder / FOLDER / f"{name}.log"
 
 
@@ -64,7 +64,7 @@ def _tail(path: Path, since_bytes: int = 0) -> list[str]:
 
 
 def read(path: Path, *, lines_max: int, follow: bool) -> Generator[str, None, None]:
-    """The last lines of *path*; with *follow* also what is written from then on, over rotations, without end."""
+    """Yield the last lines of *path*; with *follow* also what is written from then on, over rotations, without end."""
     file = path.open(errors="replace")
     try:
         yield "".join(deque(file, lines_max))

@@ -25,7 +25,7 @@ class Choice(StrEnum):
 
 
 def can_listen(port: int, host: str = HOST) -> bool:
-    """True if a server could listen on *port* of *host* now."""
+    """Return True if a server could listen on *port* of *host* now."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -38,7 +38,7 @@ def can_listen(port: int, host: str = HOST) -> bool:
 
 
 def is_taken(port: int) -> bool:
-    """Whether someone listens on *port*."""
+    """Return whether someone listens on *port*."""
     try:
         socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError:

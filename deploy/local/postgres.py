@@ -34,7 +34,7 @@ SHARED_FOLDER = Path("/var/cache/tidegate")
 
 
 def dsn(*, port: int, user: str, password: str, database: str = DATABASE) -> str:
-    """The address of *database* for *user*; passwords are hexadecimal and need no quoting."""
+    """Return the address of *database* for *user*; passwords are hexadecimal and need no quoting."""
     return f"postgresql://{user}:{password}@127.0.0.1:{port}/{database}"
 
 

@@ -8,7 +8,7 @@ STARTED_FIELD = 19  # of /proc/PID/stat, counted from the state that follows the
 
 
 def up_since(pid: int) -> datetime | None:
-    """When the process started; None if it is gone, or the system has no /proc."""
+    """Return when the process started; None if it is gone, or the system has no /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         [booted] = [line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime ")]

@@ -85,7 +85,7 @@ def _remove_logs(folder: Path) -> Iterator[Purged]:
 
 
 def _elsewhere(folder: Path) -> Iterator[Purged]:
-    """What the stack used and that is not in its folder."""
+    """Yield what the stack used and that is not in its folder."""
     told = (settings_file.read(folder) or {}).get("gateway", {})
     objects = told.get("TIDEGATE_OBJECTS", "")
     if objects and Path(objects).absolute().parent != folder.absolute():

@@ -105,7 +105,7 @@ def url(host: str, port: int, *, scheme: str = "http") -> str:
 
 
 def program(service: ProcessSpec, settings: dict[str, str]) -> Program:
-    """How to run *service* with *settings*."""
+    """Return how to run *service* with *settings*."""
     management = url(settings["TIDEGATE_MANAGEMENT_HOST"], int(settings["TIDEGATE_MANAGEMENT_PORT"]))
     return Program(
         name=service.name,
@@ -116,7 +116,7 @@ def program(service: ProcessSpec, settings: dict[str, str]) -> Program:
 
 
 def engine_program(*, port: int, secret: str) -> Program:
-    """The example of an evaluation engine, for a stack that has no other."""
+    """Return the example of an evaluation engine, for a stack that has no other."""
     return Program(
         name=ENGINE,
         command=module_command("deploy.examples.engine", "--port", str(port)),

@@ -49,7 +49,7 @@ def kafka_of(stack: Stack, folder: Path) -> KafkaSettings:
 
 
 def read(folder: Path) -> dict[str, dict[str, str]] | None:
-    """The settings by service, or None if no stack has started here."""
+    """Return the settings by service, or None if no stack has started here."""
     try:
         by_service: dict[str, dict[str, str]] = json.loads((folder / NAME).read_text())
     except FileNotFoundError:

@@ -32,7 +32,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def read(folder: Path) -> Stack | None:
-    """The stack that runs in *folder*, or None."""
+    """Return the stack that runs in *folder*, or None."""
     try:
         return msgspec.json.decode((folder / NAME).read_bytes(), type=Stack)
     except FileNotFoundError:

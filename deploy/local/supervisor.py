@@ -240,12 +240,12 @@ class Supervisor:
         await _together(*(child.start(timeout_s=START_TIMEOUT_S) for child in children))
 
     def _websocket(self, chosen: Mapping[str, int]) -> str | None:
-        """Where live streams are served, if they are."""
+        """Return where live streams are served, if they are."""
         has_fanout = any(service.name == "fanout" for service in self._services)
         return self._url("TIDEGATE_FANOUT_HOST", chosen["fanout"], scheme="ws") if has_fanout else None
 
     def _management(self, chosen: Mapping[str, int]) -> dict[str, str]:
-        """Where each process says whether it is ready."""
+        """Return where each process says whether it is ready."""
         addresses = {
             service.name: self._url("TIDEGATE_MANAGEMENT_HOST", chosen[services.management(service)])
             for service in self._services

@@ -41,27 +41,27 @@ class Letter:
 
     @property
     def place(self) -> str:
-        """Where it lies."""
+        """Return where it lies."""
         return self.raw.place.wal_id
 
     @property
     def key(self) -> str:
-        """The key of the record: the run's id, where the producer kept the rule."""
+        """Return the key of the record: the run's id, where the producer kept the rule."""
         return _text(self.raw.key)
 
     @property
     def at(self) -> datetime | None:
-        """When it was written; None if that is unknown."""
+        """Return when it was written; None if that is unknown."""
         return None if self.raw.timestamp_ms is None else headers.moment_of(self.raw.timestamp_ms)
 
     @property
     def is_cut(self) -> bool:
-        """True if it does not have all bytes of its record, so that it cannot be sent back."""
+        """Return True if it does not have all bytes of its record, so that it cannot be sent back."""
         return headers.find(self.raw.headers, headers.CUT_PARTS) is not None
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether it was sent back as often as it may be."""
+        """Return whether it was sent back as often as it may be."""
         return self.attempt >= ATTEMPTS_MAX
 
 
@@ -76,7 +76,7 @@ class Selection:
     until: datetime | None = None
 
     def admits(self, letter: Letter) -> bool:
-        """Whether *letter* is meant."""
+        """Return whether *letter* is meant."""
         return (
             (not self.places or not self.places.isdisjoint((letter.place, letter.origin)))
             and self.reason in (None, letter.reason)
@@ -88,7 +88,7 @@ class Selection:
 
 def waiting(kafka: KafkaSettings, group: Group, selection: Selection) -> Iterator[Letter]:
     """
-    The letters of *selection* that nobody has settled, oldest first.
+    Yield the letters of *selection* that nobody has settled, oldest first.
 
     Raises:
         NotReachable, Failed: see `reading.records`.

@@ -11,7 +11,7 @@ from schemas.runs.topics import ENDPOINT_STATES
 
 def endpoint_states(kafka: KafkaSettings) -> Mapping[str, EndpointState]:
     """
-    The newest state of each endpoint.
+    Return the newest state of each endpoint.
 
     Raises:
         NotReachable, Failed: see `reading.records`.

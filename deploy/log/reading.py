@@ -82,7 +82,7 @@ def parse_start(text: str) -> Start:
 
 def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> Iterator[Raw]:
     """
-    The records of *topic* from *start* on: up to what is there now, or with *follow* without end.
+    Yield the records of *topic* from *start* on: up to what is there now, or with *follow* without end.
 
     Raises:
         NotReachable: no broker answers.
@@ -116,7 +116,7 @@ def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> 
 
 
 def _places(consumer: Consumer, topic: str, start: Start) -> list[tuple[TopicPartition, int]]:
-    """Where to begin in each partition, and where it ends now."""
+    """Return where to begin in each partition, and where it ends now."""
     try:
         known = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
     except KafkaException as error:

@@ -28,11 +28,11 @@ class Shown:
 
     @property
     def wal_id(self) -> str:
-        """Its place in the log."""
+        """Return its place in the log."""
         return self.raw.place.wal_id
 
     def document(self) -> dict[str, object]:
-        """The whole of it as JSON shows it."""
+        """Return the whole of it as JSON shows it."""
         moment = None if self.raw.timestamp_ms is None else header_names.moment_of(self.raw.timestamp_ms)
         value = self.raw.value
         return {
@@ -47,7 +47,7 @@ class Shown:
         }
 
     def line(self) -> str:
-        """One line: place, proof, and what it says."""
+        """Return one line: place, proof, and what it says."""
         mark = {True: "verified", False: "INVALID", None: "-"}[self.verified]
         text = f"{self.wal_id:<22} {mark:<9} {_summary(self)}" + (f"  [{self.problem}]" if self.problem else "")
         # Whoever may produce to a topic writes on this terminal: nothing that steers it gets through.
@@ -94,7 +94,7 @@ def _summary(shown: Shown) -> str:
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    """A record's fields, digests as hex."""
+    """Return a record's fields, digests as hex."""
     fields: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
     if isinstance(record, RunEvent) and record.payload_ref is not None:
         fields["payload_ref"] = msgspec.json.decode(to_json(record.payload_ref))

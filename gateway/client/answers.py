@@ -45,7 +45,7 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def explanation(self) -> str:
-        """`detail` and every fault."""
+        """Return `detail` and every fault."""
         return _explain(self.detail, self.errors)
 
 

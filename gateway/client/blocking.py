@@ -258,12 +258,12 @@ class _LoopThread:
 
     @property
     def is_of_this_process(self) -> bool:
-        """True if it was not left behind by a fork."""
+        """Return True if it was not left behind by a fork."""
         return self._pid == os.getpid()
 
     @property
     def serves(self) -> bool:
-        """True if its loop can be waited for."""
+        """Return True if its loop can be waited for."""
         return self.is_of_this_process and self._thread.is_alive() and threading.current_thread() is not self._thread
 
     def wait(self, coroutine: Coroutine[Any, Any, Result], timeout_s: float) -> Result:

@@ -32,7 +32,7 @@ class Bounds:
     spool_bytes_max: int = 64 * 1024 * 1024  # of the spool file and of what a client is sending from it
 
     def pause_s(self, attempt: int, retry_after_s: float) -> float:
-        """How long to wait after the *attempt*-th failure (from 0): never less than the gateway asked for."""
+        """Return how long to wait after the *attempt*-th failure (from 0): never less than the gateway asked for."""
         backoff_s: float = min(self.pause_first_s * 2.0 ** min(attempt, 16), self.pause_max_s)
         asked_s = min(retry_after_s, self.retry_after_max_s)
         return max(backoff_s, asked_s) * (1 + JITTER * random.random())  # noqa: S311  # spreads load, hides nothing

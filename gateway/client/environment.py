@@ -55,7 +55,7 @@ def capture(
 
 
 def bounded(environment: dict[str, object], *, bytes_max: int) -> dict[str, object]:
-    """*environment* within *bytes_max* of JSON: variables are left out from the last on, then packages."""
+    """Return *environment* within *bytes_max* of JSON: variables are left out from the last on, then packages."""
     left_out = dict.fromkeys(("variables", "packages"), 0)
     for part in left_out:
         members = environment[part]
@@ -108,7 +108,7 @@ def _variables(names: Iterable[str], environ: Mapping[str, str]) -> dict[str, st
 
 
 def _clean(text: str) -> str:
-    """*text* as UTF-8 can carry it; names of files and systems may hold any bytes."""
+    """Return *text* as UTF-8 can carry it; names of files and systems may hold any bytes."""
     return text[:NAME_CHARACTERS_MAX].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
@@ -117,7 +117,7 @@ def _size_bytes(environment: Mapping[str, object]) -> int:
 
 
 def _git(folder: Path | None, *words: str) -> str | None:
-    """What git says of *folder*; None outside a repository, without git, or where it takes long."""
+    """Return what git says of *folder*; None outside a repository, without git, or where it takes long."""
     if folder is None:
         return None
     return _try(lambda: _ask_git(folder, words))

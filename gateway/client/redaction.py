@@ -40,17 +40,17 @@ _LONG = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+/_-]{32,}={0,2}(?![\w/+.-])")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what stands under *name* is hidden whatever it is."""
+    """Return whether what stands under *name* is hidden whatever it is."""
     return _SECRET_NAME.search(name) is not None
 
 
 def redacted(name: str, value: str) -> str:
-    """*value* without what its name or its looks give away as secret, and cut where it is long."""
+    """Return *value* without what its name or its looks give away as secret, and cut where it is long."""
     return HIDDEN if is_secret_name(name) else without_secrets(value)
 
 
 def without_secrets(value: str) -> str:
-    """*value* without what looks like a secret, and cut where it is long."""
+    """Return *value* without what looks like a secret, and cut where it is long."""
     # The environment may hold bytes that are no text, and Postgres keeps no NUL.
     text = value[:LOOKED_AT_MAX].encode("utf-8", "replace").decode().replace("\0", "?")
     clean = _LONG.sub(_unless_plain, _SECRET_VALUE.sub(HIDDEN, text))
@@ -58,7 +58,7 @@ def without_secrets(value: str) -> str:
 
 
 def without_secrets_within(value: object) -> object:
-    """A JSON-like *value* with every string in it, and under a secret's name everything, treated as above."""
+    """Return a JSON-like *value* with every string in it, and under a secret's name everything, treated as above."""
     if isinstance(value, str):
         return without_secrets(value)
     if isinstance(value, Mapping):
@@ -72,7 +72,7 @@ def without_secrets_within(value: object) -> object:
 
 
 def _unless_plain(found: re.Match[str]) -> str:
-    """A long word, hidden if it is as random as a key: of letters and digits, none of them much preferred."""
+    """Return a long word, hidden if it is as random as a key: of letters and digits, none of them much preferred."""
     word = found[0]
     has_both = any(each.isdigit() for each in word) and any(each.isalpha() for each in word)
     return HIDDEN if has_both and _bits_per_character(word) >= _bits_min(word) else word

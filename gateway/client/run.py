@@ -134,7 +134,7 @@ class Run:
     @property
     def is_in_loop_thread(self) -> bool:
         """
-        True if the caller must not wait for the event loop, since it is what the loop runs.
+        Return True if the caller must not wait for the event loop, since it is what the loop runs.
 
         Raises:
             RuntimeError: the run was not entered.
@@ -213,7 +213,7 @@ class Run:
             raise
 
     def has_room(self) -> bool:
-        """True if `event_nowait` will find room, as far as can be seen from any thread."""
+        """Return True if `event_nowait` will find room, as far as can be seen from any thread."""
         return self._queue.is_half_empty
 
     async def fail(self, reason: BaseException | str | None = None) -> None:

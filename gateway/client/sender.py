@@ -54,7 +54,7 @@ class RunSender:
         head: int = 0,
         resume: bool = False,
     ) -> None:
-        """Number from *head* on; with *resume* other senders may have numbers, too."""
+        """Begin to number after *head*; with *resume* other senders may have numbers, too."""
         self.head = head
         self.unsettled: list[PendingEvent] = []
         self.lost_count = 0  # events that were refused, and whose number another event has
@@ -114,7 +114,7 @@ class RunSender:
 
     @property
     def located(self) -> bool:
-        """True if `head` is the run's, and no guess."""
+        """Return True if `head` is the run's, and no guess."""
         return self._located
 
     async def finalize(self, status: str, *, lost_count: int = 0) -> bool:
@@ -229,7 +229,7 @@ class RunSender:
             self._drop(event, result.code, result.explanation)
 
     def _find_number(self, event: PendingEvent, result: EventResult) -> bool:
-        """Number *event* again where the gateway says, or where it refuses, that another number is due."""
+        """Return number *event* again where the gateway says, or where it refuses, that another number is due."""
         assert event.seq is not None, "it was sent"
         if event.renumbered_count == RENUMBERED_MAX:
             return False

@@ -21,7 +21,7 @@ class EventQueue:
         self._settled = asyncio.Event()
 
     def has_room(self, size_bytes: int) -> bool:
-        """True if an event of *size_bytes* may be added; one that is larger than the bound may be held alone."""
+        """Return True if an event of *size_bytes* may be added; one that is larger than the bound may be held alone."""
         if not self._held_count:
             return True
         within = self._held_bytes + size_bytes <= self._bounds.queue_bytes_max
@@ -29,7 +29,9 @@ class EventQueue:
 
     @property
     def is_half_empty(self) -> bool:
-        """True if there is room for many events: what other threads hand over is counted only when it arrives."""
+        """
+        Return True if there is room for many events: what other threads hand over is counted only when it arrives.
+        """
         within = 2 * self._held_bytes <= self._bounds.queue_bytes_max
         return within and 2 * self._held_count <= self._bounds.queue_events_max
 

@@ -42,20 +42,24 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_toon(self) -> bool:
-        """Whether it has to be translated first."""
+        """Return whether it has to be translated first."""
         return self.media_type in TOONS
 
     def text(self) -> bytes:
-        """What was sent, inflated. Blocks unless it is small. Raises as `inflate`."""
+        """Return what was sent, inflated. Blocks unless it is small. Raises as `inflate`."""
         return self.received if self.coding is None else inflate(self.received, self.coding, bytes_max=self.bytes_max)
 
     def json(self) -> bytes:
-        """The JSON text that was sent or stood for. Blocks unless it is small. Raises as `text` and `json_of`."""
+        """
+        Return the JSON text that was sent or stood for. Blocks unless it is small. Raises as `text` and `json_of`.
+        """
         text = self.text()
         return toon.json_of(text, bytes_max=self.bytes_max) if self.is_toon else text
 
     def if_small(self, small_bytes_max: int = SMALL_BYTES_MAX) -> "Body | None":
-        """The body, inflated, where it is small enough to be judged at once on an event loop; None: it is not."""
+        """
+        Return the body, inflated, where it is small enough to be judged at once on an event loop; None: it is not.
+        """
         if self.is_toon:
             small_bytes_max = TOON_SMALL_BYTES_MAX
         if len(self.received) > small_bytes_max:

@@ -64,7 +64,7 @@ async def receive(call: Call) -> bytes:
 
 
 def too_large(bytes_max: int) -> EventTooLarge:
-    """The error for a body of more than *bytes_max*."""
+    """Return the error for a body of more than *bytes_max*."""
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 

@@ -76,11 +76,11 @@ class Connections(web.Server):
         self._next_look: asyncio.TimerHandle | None = None  # while there are connections
 
     def __call__(self) -> "Connection":
-        """The protocol of a new connection."""
+        """Return the protocol of a new connection."""
         return Connection(self, loop=self._loop, **self._options)
 
     def has_room(self) -> bool:
-        """Whether one more connection may be open."""
+        """Return whether one more connection may be open."""
         return len(self._open) < self._connections_max
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -198,7 +198,7 @@ def let_open(connections_max: int) -> int:
 
 
 def files_within(needed: int, *, soft: int, hard: int) -> int:
-    """The soft limit on open files by which *needed* may be open, or as many as *hard* lets."""
+    """Return the soft limit on open files by which *needed* may be open, or as many as *hard* lets."""
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return soft
     return needed if hard == resource.RLIM_INFINITY else min(needed, hard)

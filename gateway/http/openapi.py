@@ -48,7 +48,7 @@ _CONTENT_ENCODING = {
 
 
 def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     mistakes = {route.mistake for route in routes if route.mistake is not None}
     answers = [*(route.answer for route in routes), ProblemDocument, *mistakes]
     bodies = [route.body.type for route in routes if route.body]

@@ -25,7 +25,7 @@ _WORD = re.compile(WORD_PATTERN[1:-1] + r"\Z")
 
 
 def read_limit(query: Query) -> int:
-    """How many entries a page is to have."""
+    """Return how many entries a page is to have."""
     text = query.get("limit", str(LIMIT_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX)) and 1 <= int(text) <= LIMIT_MAX):
         raise bad("limit", f"must be an integer between 1 and {LIMIT_MAX}")
@@ -33,7 +33,7 @@ def read_limit(query: Query) -> int:
 
 
 def read_word(query: Query, name: str) -> str | None:
-    """A filter by type or actor; None asks for all."""
+    """Return a filter by type or actor; None asks for all."""
     word = query.get(name)
     if word is not None and not _WORD.match(word):
         raise bad(name, "must be a lower-case name of at most 128 characters")
@@ -41,7 +41,7 @@ def read_word(query: Query, name: str) -> str | None:
 
 
 def read_flag(query: Query, name: str) -> bool:
-    """Whether something is asked for; it is not unless it is said."""
+    """Return whether something is asked for; it is not unless it is said."""
     text = query.get(name, "false")
     if text not in ("true", "false"):
         raise bad(name, "must be true or false")
@@ -49,7 +49,7 @@ def read_flag(query: Query, name: str) -> bool:
 
 
 def read_time(query: Query, name: str) -> datetime | None:
-    """A bound in time; None sets none."""
+    """Return a bound in time; None sets none."""
     text = query.get(name)
     if text is None:
         return None

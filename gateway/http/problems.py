@@ -24,7 +24,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.Response:
-    """The answer that shows *problem*."""
+    """Return the answer that shows *problem*."""
     document = ProblemDocument(
         type=f"/docs#{problem.code.value}",
         title=STATUS[problem.code][1],

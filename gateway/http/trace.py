@@ -7,7 +7,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 
 def traceparent_of(given: str | None) -> str:
-    """The caller's `traceparent`, or a new one where it is missing or malformed."""
+    """Return the caller's `traceparent`, or a new one where it is missing or malformed."""
     if given is not None and _TRACEPARENT.match(given):
         return given
     # An id, no secret: the system's generator would cost a system call a request. The 1s keep both from being zero.
@@ -15,5 +15,5 @@ def traceparent_of(given: str | None) -> str:
 
 
 def trace_id_of(traceparent: str) -> str:
-    """The 32 hex digits that logs and problem documents show."""
+    """Return the 32 hex digits that logs and problem documents show."""
     return traceparent[3:35]

@@ -33,7 +33,7 @@ class Unreadable(KafkaException):
 
 def looking_consumer(kafka: KafkaSettings, *, group_id: str, committed_only: bool = True) -> Consumer:
     """
-    A consumer that may ask what *group_id* has committed, and may read from places it is given.
+    Return a consumer that may ask what *group_id* has committed, and may read from places it is given.
 
     Unless it reads *committed_only*, it sees the records of open and of aborted transactions too.
     """
@@ -42,13 +42,14 @@ def looking_consumer(kafka: KafkaSettings, *, group_id: str, committed_only: boo
 
 
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
-    """The partitions of *topic*; none if there is no such topic. Raises KafkaException."""
+    """Return the partitions of *topic*; none if there is no such topic. Raises KafkaException."""
     return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
 
 
 def edges_of(consumer: Consumer, topic: str, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
     """
-    The first offset that each of *partitions* holds, and the one that follows its last: two requests to each broker.
+    Return the first offset that each of *partitions* holds, and the one that follows its last: two requests to each
+    broker.
 
     Raises:
         LogUnavailable, KafkaException: Kafka does not answer, or not for each.
@@ -71,7 +72,7 @@ def _offsets(consumer: Consumer, topic: str, partitions: Collection[int], place:
 
 
 def poll_until(consumer: Consumer, deadline_s: float) -> Message | None:
-    """The next message or end of a partition; None after *deadline_s*. Raises KafkaException."""
+    """Return the next message or end of a partition; None after *deadline_s*. Raises KafkaException."""
     message = consumer.poll(max(0.0, deadline_s - monotonic()))
     return None if message is None else _sound(message)
 

@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def position(self) -> Position:
-        """What the group has committed."""
+        """Return what the group has committed."""
         return Position(offset=self.committed, metadata=self.metadata)
 
 
@@ -45,7 +45,7 @@ class Committed(Protocol):
     """The committed offsets of one group. Its methods block, and raise KafkaException."""
 
     def read(self) -> Mapping[Partition, Position]:
-        """What the group has committed in each partition of its topics."""
+        """Return what the group has committed in each partition of its topics."""
 
     def close(self) -> None:
         """End the connection."""
@@ -83,12 +83,13 @@ class GroupFollower:
 
     @property
     def is_answered(self) -> bool:
-        """Whether Kafka has told of late what the group has committed."""
+        """Return whether Kafka has told of late what the group has committed."""
         return self._seen_at_s is not None and monotonic() - self._seen_at_s <= STALE_S
 
     def progress(self, topic: str | None = None) -> Mapping[int, Progress]:
         """
-        Where the group is on each partition of *topic* (None: its source), a second old at most while Kafka answers.
+        Return where the group is on each partition of *topic* (None: its source), a second old at most while Kafka
+        answers.
 
         Raises:
             LogUnavailable: it has not answered for a while.

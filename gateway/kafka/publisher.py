@@ -45,7 +45,7 @@ class Delivery(Protocol):
 
     @property
     def overdue(self) -> bool:
-        """Whether it has no acknowledgement in the time there was, and may be written or not, now or later."""
+        """Return whether it has no acknowledgement in the time there was, and may be written or not, now or later."""
 
     async def acknowledged(self) -> RecordPlace:
         """
@@ -62,11 +62,11 @@ class Publisher(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether a record published now would be taken, as far as is known."""
+        """Return whether a record published now would be taken, as far as is known."""
 
     @property
     def in_flight(self) -> int:
-        """How many records were handed over and are not reported yet."""
+        """Return how many records were handed over and are not reported yet."""
 
     def submit(self, record: Outgoing, *, reported: Reported | None = None) -> Delivery:
         """
@@ -156,12 +156,12 @@ class ConfluentPublisher:
 
     @property
     def ready(self) -> bool:
-        """Whether a record published now would be taken, as far as is known."""
+        """Return whether a record published now would be taken, as far as is known."""
         return not self._away
 
     @property
     def in_flight(self) -> int:
-        """How many records were handed over and are not reported yet."""
+        """Return how many records were handed over and are not reported yet."""
         return len(self._polled.producer)
 
     async def publish(self, record: Outgoing) -> RecordPlace:

@@ -99,28 +99,32 @@ class Log(Protocol):
     """
 
     async def look(self, place: RecordPlace) -> Look | None:
-        """What is at *place*; None if there is no such topic or partition, or nothing was written there (yet)."""
+        """
+        Return what is at *place*; None if there is no such topic or partition, or nothing was written there (yet).
+        """
 
     async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """Search what *group* put aside for the record of *place*, from *written_at* on, for a bounded time."""
 
     async def edges(self, topic: str) -> Mapping[int, Edges]:
-        """The edges of each partition; empty if there is no such topic."""
+        """Return the edges of each partition; empty if there is no such topic."""
 
     async def topic_id(self, topic: str) -> str | None:
         """Kafka's id of a topic, which changes when the topic is deleted and recreated; None if there is no topic."""
 
     async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
-        """Those of a group's *positions* in the partitions of *topic* that no longer stand for what it has handled."""
+        """
+        Return those of a group's *positions* in the partitions of *topic* that no longer stand for what it has handled.
+        """
 
     async def open_transaction(self, topic: str, partition: int) -> OpenTransaction | None:
-        """The oldest open transaction in a partition; None if there is none."""
+        """Return the oldest open transaction in a partition; None if there is none."""
 
     async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
-        """When the first record at or after each of *places* was written, as far as could be read in time."""
+        """Return when the first record at or after each of *places* was written, as far as could be read in time."""
 
     async def membership(self, group: Group) -> Membership | None:
-        """Who works for *group*; None while its coordinator does not say."""
+        """Return who works for *group*; None while its coordinator does not say."""
 
 
 class LogReader:
@@ -137,7 +141,7 @@ class LogReader:
         self._verified: dict[tuple[str, int, Position, int], None] = {}
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Return nothing is to be waited for."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -289,7 +293,7 @@ class LogReader:
 
 
 def _next(consumer: Consumer) -> LogRecord | None:
-    """The next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
+    """Return the next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
     message = poll_until(consumer, monotonic() + LOOK_S)
     if message is None:
         raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
@@ -301,7 +305,7 @@ def _partition(place: RecordPlace) -> TopicPartition:
 
 
 def record_of(message: Message) -> LogRecord:
-    """What *message* holds."""
+    """Return what *message* holds."""
     return LogRecord(
         place=RecordPlace(message.topic() or "", message.partition() or 0, message.offset() or 0),
         written_at=_written_at(message),
@@ -317,7 +321,7 @@ def _written_at(message: Message) -> datetime | None:
 
 
 def _newest(copies: Sequence[LogRecord], topics: Sequence[str]) -> LogRecord | None:
-    """The last of *copies*; each attempt leads through *topics* in their order, whatever the clocks say."""
+    """Return the last of *copies*; each attempt leads through *topics* in their order, whatever the clocks say."""
 
     def way(copy: LogRecord) -> tuple[int, int, int]:
         attempt = headers.number_of(headers.find(copy.headers, headers.ATTEMPT))

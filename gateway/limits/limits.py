@@ -130,7 +130,7 @@ class Limits:
         self._second = 0
 
     def __len__(self) -> int:
-        """How many windows are kept."""
+        """Return how many windows are kept."""
         return sum(map(len, self._kept.values()))
 
     def charge(self, bounds: Sequence[Bound], count: int, now_s: float) -> Quota:
@@ -232,13 +232,13 @@ def _quota(bounds: Sequence[Bound], windows: Sequence[_Window], index: int) -> Q
 
 
 def rate_limit(quota: Quota) -> str:
-    """The `RateLimit` field (draft-ietf-httpapi-ratelimit-headers-11): what is left in the tightest window."""
+    """Return the `RateLimit` field (draft-ietf-httpapi-ratelimit-headers-11): what is left in the tightest window."""
     return f'"{quota.kind}";r={quota.remaining};t={quota.reset_s}'
 
 
 def rate_limit_policy(quota: Quota) -> str:
     """
-    The `RateLimit-Policy` field of the same draft: each limit that was asked, whether tight or not.
+    Return the `RateLimit-Policy` field of the same draft: each limit that was asked, whether tight or not.
 
     Without `qu`, the unit: the draft allows requests, bytes and concurrent requests only, and these are events.
     """

@@ -135,7 +135,7 @@ class Charge:
 
     @property
     def tightest(self) -> Quota | None:
-        """The quota of which the least is left, as it was when it was charged; None where nothing is limited."""
+        """Return the quota of which the least is left, as it was when it was charged; None where nothing is limited."""
         return min(self._quotas.values(), key=lambda quota: quota.remaining, default=None)
 
     def give_back(self, agents: Mapping[str, int]) -> None:

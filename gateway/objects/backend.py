@@ -30,7 +30,7 @@ class ObstoreStorage:
             await self._store.put_async(key, content, use_multipart=False)
 
     async def get(self, key: str, *, size_bytes: int) -> bytes | None:
-        """What is kept under *key*; see `ObjectStorage.get`."""
+        """Return what is kept under *key*; see `ObjectStorage.get`."""
         with _failures():
             try:
                 found = await self._store.get_async(key)

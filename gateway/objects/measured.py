@@ -31,7 +31,7 @@ class MeasuredStorage:
             await self._storage.put(key, content)
 
     async def get(self, key: str, *, size_bytes: int) -> bytes | None:
-        """What is kept under *key*; see `ObjectStorage.get`."""
+        """Return what is kept under *key*; see `ObjectStorage.get`."""
         with self._measured("get"):
             return await self._storage.get(key, size_bytes=size_bytes)
 

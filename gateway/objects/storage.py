@@ -20,7 +20,7 @@ class ObjectStorage(Protocol):
 
     async def get(self, key: str, *, size_bytes: int) -> bytes | None:
         """
-        What is kept under *key*; None if there is nothing.
+        Return what is kept under *key*; None if there is nothing.
 
         Raises:
             Damaged: it has another size; it was not read.

@@ -25,7 +25,7 @@ class StoreProbe(Protocol):
     """The port to whether the store answers."""
 
     async def answers(self) -> bool:
-        """True if the store answers now."""
+        """Return True if the store answers now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +69,22 @@ async def readyz(parts: OperationsParts, _call: Call) -> web.Response:
 
 
 async def metrics(parts: OperationsParts, _call: Call) -> web.Response:
-    """Every metric in Prometheus' text format, for operators."""
+    """Return every metric in Prometheus' text format, for operators."""
     return _exposed(parts.shared.telemetry.registry)
 
 
 async def public_metrics(parts: OperationsParts, _call: Call) -> web.Response:
-    """The metrics but for those of groups, which have the names of all tenants' endpoints."""
+    """Return the metrics but for those of groups, which have the names of all tenants' endpoints."""
     return _exposed(_WithoutGroups(parts.shared.telemetry.registry))
 
 
 async def openapi(parts: OperationsParts, _call: Call) -> web.Response:
-    """The API's description, OpenAPI 3.1."""
+    """Return the API's description, OpenAPI 3.1."""
     return answer_text(parts.openapi)
 
 
 async def docs(_parts: OperationsParts, _call: Call) -> web.Response:
-    """A page that shows the description."""
+    """Show the description as a page."""
     return web.Response(
         body=DOCS, headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": DOCS_POLICY}
     )

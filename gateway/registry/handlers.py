@@ -85,17 +85,17 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_subjects(_parts: None, _call: Call) -> web.Response:
-    """Every subject, named `<topic>-<full record name>` (TopicRecordNameStrategy)."""
+    """List every subject, named `<topic>-<full record name>` (TopicRecordNameStrategy)."""
     return _answer(list(_BY_SUBJECT))
 
 
 async def list_versions(_parts: None, call: Call) -> web.Response:
-    """The versions of a subject."""
+    """List the versions of a subject."""
     return _of_subject(call.path["subject"], lambda entries: [entry.version for entry in entries])
 
 
 async def find_version(_parts: None, call: Call) -> web.Response:
-    """The version of a subject that has this schema: a look-up, though it is a POST. Nothing is registered."""
+    """Find the version of a subject that has this schema. Nothing is registered, though it is a POST."""
     if call.request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedCoding(["identity"])
     body = await receive(call)
@@ -112,42 +112,42 @@ async def find_version(_parts: None, call: Call) -> web.Response:
 
 
 async def show_version(_parts: None, call: Call) -> web.Response:
-    """One version of a subject, by its number or `latest`."""
+    """Return one version of a subject, by its number or `latest`."""
     return _of_version(call, _registered)
 
 
 async def show_version_schema(_parts: None, call: Call) -> web.Response:
-    """The schema alone of one version of a subject."""
+    """Return the schema alone of one version of a subject."""
     return _of_version(call, lambda entry: entry.schema)
 
 
 async def show_schema(_parts: None, call: Call) -> web.Response:
-    """The schema that an id in a record's frame stands for; a `subject` parameter is ignored."""
+    """Return the schema that an id in a record's frame stands for; a `subject` parameter is ignored."""
     return _of_id(call.path["id"], lambda entry: SchemaOfId(schema=_text(entry.schema)))
 
 
 async def list_schema_versions(_parts: None, call: Call) -> web.Response:
-    """Where the schema of an id is listed."""
+    """List where the schema of an id is found."""
     return _of_id(call.path["id"], lambda entry: [SubjectVersion(subject=entry.subject, version=entry.version)])
 
 
 async def list_schema_subjects(_parts: None, call: Call) -> web.Response:
-    """The subjects that have the schema of an id."""
+    """List the subjects that have the schema of an id."""
     return _of_id(call.path["id"], lambda entry: [entry.subject])
 
 
 async def list_schema_types(_parts: None, _call: Call) -> web.Response:
-    """The kinds of schemas: Avro alone."""
+    """List the kinds of schemas: Avro alone."""
     return _answer(["AVRO"])
 
 
 async def show_compatibility(_parts: None, _call: Call) -> web.Response:
-    """What every new version must be to its last."""
+    """Return what every new version must be to its last."""
     return _answer(Compatibility())
 
 
 async def show_subject_compatibility(_parts: None, call: Call) -> web.Response:
-    """The same, of a subject."""
+    """Return what every new version of a subject must be to its last."""
     return _of_subject(call.path["subject"], lambda _entries: Compatibility())
 
 

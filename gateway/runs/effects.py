@@ -23,10 +23,10 @@ class Endpoints(Protocol):
     """The port to what the webhook endpoints ask for."""
 
     def want(self, endpoint: str | None, record: RunRecord) -> bool:
-        """True if *endpoint* asks for *record*, as it is set up now, or may, as far as is known."""
+        """Return True if *endpoint* asks for *record*, as it is set up now, or may, as far as is known."""
 
     def began_behind(self, endpoint: str | None, place: RecordPlace) -> bool:
-        """True if *place* is known to precede the one where the group of *endpoint* began."""
+        """Return True if *place* is known to precede the one where the group of *endpoint* began."""
 
 
 def effect_finders(

@@ -165,7 +165,7 @@ INTEGRITY = """
 
 
 def integrity_view(run_id: str, row: Mapping[str, Any]) -> IntegrityView:
-    """What a row of `INTEGRITY` says of the run."""
+    """Return what a row of `INTEGRITY` says of the run."""
     whole = row["missing_count"] == 0 and row["declared_event_count"] in (None, row["event_count"])
     complete = whole and row["finalized_at"] is not None
     missing = MissingView(

@@ -29,7 +29,9 @@ class LiveCursors(Looking):
         self._trace_ends: dict[int, int] = {}
 
     def cursor(self, tenant: str, run_id: str) -> str | None:
-        """The cursor of a run's websocket, for a page that is read after this; None while the log does not tell."""
+        """
+        Return the cursor of a run's websocket, for a page that is read after this; None while the log does not tell.
+        """
         if self._ids is None:
             return None
         try:

@@ -36,7 +36,7 @@ EVENTS = """
 async def known(
     connection: AsyncConnection[dict[str, Any]], asked: Sequence[tuple[RunKey, Sequence[Candidate]]]
 ) -> Mapping[RunKey, Known]:
-    """What is stored of the runs that are asked about; a run that is not there is not in the answer."""
+    """Return what is stored of the runs that are asked about; a run that is not there is not in the answer."""
     keys = {key for key, _ in asked}
     runs = {"tenants": [tenant for tenant, _ in keys], "runs": [run_id for _, run_id in keys]}
     rows = await (await connection.execute(RUNS, runs)).fetchall()

@@ -49,7 +49,7 @@ OUTCOME = """
 
 
 def effect(row: Mapping[str, Any], place: RecordPlace) -> Effect:
-    """What a row of `OUTCOME` says of the record at *place*."""
+    """Return what a row of `OUTCOME` says of the record at *place*."""
     elsewhere = row["outcome"] in ("duplicate", "replaced") and row["kafka_offset"] is not None
     return Effect(
         outcome=row["outcome"],

@@ -90,7 +90,7 @@ def _reference(event: EventView) -> PayloadRef | None:
 
 
 def _within(events: Sequence[EventView], references: Mapping[int, PayloadRef], bytes_max: int) -> Sequence[EventView]:
-    """The first of *events*, up to the one whose payload passes *bytes_max* in all."""
+    """Return the first of *events*, up to the one whose payload passes *bytes_max* in all."""
     size_bytes = 0
     for count, event in enumerate(events, 1):
         reference = references.get(event.seq)

@@ -10,7 +10,7 @@ from schemas.runs.rules import SEQ_MAX
 
 
 def read_agent(query: Query) -> str | None:
-    """The agent whose runs are asked for; None asks for all."""
+    """Return the agent whose runs are asked for; None asks for all."""
     agent = query.get("agent")
     if agent is not None and not is_id(agent):
         raise bad("agent", "must match [A-Za-z0-9._:-]{1,128}")
@@ -18,7 +18,7 @@ def read_agent(query: Query) -> str | None:
 
 
 def read_status(query: Query) -> str | None:
-    """The status that runs are to have; None asks for all."""
+    """Return the status that runs are to have; None asks for all."""
     status = query.get("status")
     if status is not None and status not in get_args(Status):
         raise bad("status", f"must be one of {', '.join(get_args(Status))}")
@@ -26,12 +26,12 @@ def read_status(query: Query) -> str | None:
 
 
 def run_cursor(last: RunView) -> str:
-    """The cursor of the page after *last*."""
+    """Return the cursor of the page after *last*."""
     return cursor((last.started_at, last.run_id))
 
 
 def read_run_cursor(query: Query) -> RunPlace | None:
-    """The run after which the page begins; None is the first page."""
+    """Return the run after which the page begins; None is the first page."""
     if "cursor" not in query:
         return None
     started_at, run_id = read_cursor(query["cursor"], tuple[datetime, str])
@@ -41,12 +41,12 @@ def read_run_cursor(query: Query) -> RunPlace | None:
 
 
 def seq_cursor(seq: int) -> str:
-    """The cursor of the page after the event *seq*."""
+    """Return the cursor of the page after the event *seq*."""
     return cursor((seq,))
 
 
 def read_seq_cursor(query: Query) -> int:
-    """The seq after which the page begins; 0 is the first page."""
+    """Return the seq after which the page begins; 0 is the first page."""
     if "cursor" not in query:
         return 0
     (seq,) = read_cursor(query["cursor"], tuple[int])

@@ -179,7 +179,7 @@ class PostgresRunStore:
     async def runs(
         self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
     ) -> tuple[Sequence[RunView], bool]:
-        """At most *limit* runs, the newest first, and whether more follow."""
+        """Return at most *limit* runs, the newest first, and whether more follow."""
         parameters = {
             "tenant": tenant,
             "agent": admitted.agent,
@@ -195,14 +195,14 @@ class PostgresRunStore:
         return [RunView(**row) for row in rows[:limit]], len(rows) > limit
 
     async def run(self, tenant: str, run_id: str) -> RunView | None:
-        """One run; None if the tenant has no such run."""
+        """Return one run; None if the tenant has no such run."""
         row = await self._one(ONE_RUN, tenant, run_id)
         return None if row is None else RunView(**row)
 
     async def events(
         self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
     ) -> tuple[Sequence[EventView], bool]:
-        """At most *limit* events by seq, fewer where they are large, and whether more follow."""
+        """Return at most *limit* events by seq, fewer where they are large, and whether more follow."""
         parameters = {
             "tenant": tenant,
             "run_id": run_id,
@@ -223,7 +223,7 @@ class PostgresRunStore:
         return page, False
 
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
-        """The newest environment captured; None if there is none."""
+        """Return the newest environment captured; None if there is none."""
         row = await self._one(ENVIRONMENT, tenant, run_id)
         if row is None:
             return None
@@ -250,12 +250,12 @@ class PostgresRunStore:
         return None if row is None else integrity_view(run_id, row)
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
-        """The trace record's JSON text; None until the run is finalized and stored."""
+        """Return the trace record's JSON text; None until the run is finalized and stored."""
         row = await self._one(TRACE, tenant, run_id)
         return None if row is None else str(row["document"])
 
     async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
-        """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
+        """Return what the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
         parameters = {
             "tenant": tenant,
             "partition": place.partition,
@@ -275,7 +275,9 @@ class PostgresRunStore:
         return None if row is None else str(row["topic_id"])
 
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
-        """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
+        """
+        Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
+        """
         async with self._connection(self._looks) as connection:
             return await numbering.known(connection, asked)
 

@@ -38,7 +38,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_removed(self) -> bool:
-        """True if retention removed events that are not stored again."""
+        """Return True if retention removed events that are not stored again."""
         return self.events_removed_count > 0
 
 
@@ -116,23 +116,23 @@ class RunStore(Protocol):
     """
 
     async def answers(self) -> bool:
-        """True if Postgres answered within the last second, or does so now; takes at most half of one."""
+        """Return True if Postgres answered within the last second, or does so now; takes at most half of one."""
 
     async def runs(
         self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
     ) -> tuple[Sequence[RunView], bool]:
-        """At most *limit* runs, the newest first, and whether more follow."""
+        """Return at most *limit* runs, the newest first, and whether more follow."""
 
     async def run(self, tenant: str, run_id: str) -> RunView | None:
-        """One run; None if the tenant has no such run."""
+        """Return one run; None if the tenant has no such run."""
 
     async def events(
         self, tenant: str, run_id: str, admitted: EventFilter, *, after_seq: int, limit: int
     ) -> tuple[Sequence[EventView], bool]:
-        """At most *limit* events by seq, fewer where they are large, and whether more follow."""
+        """Return at most *limit* events by seq, fewer where they are large, and whether more follow."""
 
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
-        """The newest environment captured; None if there is none."""
+        """Return the newest environment captured; None if there is none."""
 
     async def integrity(self, tenant: str, run_id: str, *, home_partition: int | None) -> IntegrityView | None:
         """
@@ -142,13 +142,15 @@ class RunStore(Protocol):
         """
 
     async def trace(self, tenant: str, run_id: str) -> str | None:
-        """The trace record's JSON text; None until the run is finalized and stored."""
+        """Return the trace record's JSON text; None until the run is finalized and stored."""
 
     async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
-        """What is stored of the runs that are asked about, and under the seqs and idempotency keys of the events."""
+        """
+        Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
+        """
 
     async def effect(self, tenant: str, place: RecordPlace, identity: RecordIdentity) -> Effect | None:
-        """What the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
+        """Return what the record of *identity* at *place* came to; None if the tenant has nothing of it from there."""
 
     async def topic_id(self, topic: str) -> str | None:
-        """The id that Kafka had given *topic* when its first record was stored; None if none was."""
+        """Return the id that Kafka had given *topic* when its first record was stored; None if none was."""

@@ -47,7 +47,8 @@ class Effects:
         principal: Principal,
     ) -> Effect:
         """
-        What the group of *follower* made of the record at *place*; None of *record* and *view* says that it expired.
+        Return what the group of *follower* made of the record at *place*; None of *record* and *view* says that it
+        expired.
 
         Raises:
             QueueFull, LogUnavailable: see `Log`.
@@ -85,13 +86,13 @@ class Effects:
 
 
 def _is_copy(letter: LogRecord, view: RecordView) -> bool:
-    """True unless *letter* is of another record, which had the place before the log was cut off."""
+    """Return True unless *letter* is of another record, which had the place before the log was cut off."""
     event_id = text(headers.find(letter.headers, headers.EVENT_ID))
     return event_id is None or view.event_id is None or event_id == view.event_id
 
 
 def _set_aside(group: Group, copy: LogRecord, handled: Mapping[str, Mapping[int, Progress]]) -> Effect | None:
-    """What *copy*, the newest that was put aside, says; None if the group has *handled* it since."""
+    """Return what *copy*, the newest that was put aside, says; None if the group has *handled* it since."""
     reason, detail = (text(headers.find(copy.headers, name)) for name in (headers.ERROR_CLASS, headers.ERROR_MESSAGE))
     if copy.place.topic == group.dead_letters.name:
         return Effect(

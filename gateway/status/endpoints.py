@@ -17,7 +17,7 @@ class EndpointViews:
         self._states = states
 
     def are_seen(self, endpoint: str | None, principal: Principal) -> bool:
-        """Whether *principal* may hear of *endpoint*: not of another tenant's. None is no endpoint's group."""
+        """Return whether *principal* may hear of *endpoint*: not of another tenant's. None is no endpoint's group."""
         if endpoint is None:
             return True
         state = self._states.get(endpoint)
@@ -26,18 +26,18 @@ class EndpointViews:
         return state.tenant in (None, principal.tenant)
 
     def want(self, endpoint: str | None, record: RunRecord) -> bool:
-        """Whether *endpoint* asks for *record*, as it is set up now, or may for all that is known."""
+        """Return whether *endpoint* asks for *record*, as it is set up now, or may for all that is known."""
         state = self._states.get(endpoint or "")
         return state is None or is_wanted(record, tenant=state.tenant, types=state.types)
 
     def began_behind(self, endpoint: str | None, place: RecordPlace) -> bool:
-        """Whether *place* is known to lie before the one where the group of *endpoint* began."""
+        """Return whether *place* is known to lie before the one where the group of *endpoint* began."""
         state = self._states.get(endpoint or "")
         firsts = (state and state.first_offsets) or ()
         return place.partition < len(firsts) and place.offset < firsts[place.partition]
 
     def status(self, endpoint: str | None) -> EndpointStatus | None:
-        """How *endpoint* is doing; None if its worker has not said."""
+        """Return how *endpoint* is doing; None if its worker has not said."""
         state = self._states.get(endpoint or "")
         if state is None:
             return None

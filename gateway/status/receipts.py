@@ -46,7 +46,7 @@ class Receipts:
 
     async def find(self, place: RecordPlace, principal: Principal) -> WalReceipt | None:
         """
-        What became of the record at *place*; None if the principal's tenant has none there.
+        Return what became of the record at *place*; None if the principal's tenant has none there.
 
         An expired record no longer has a tenant: it is the tenant's if the store or a dead letter says so.
 

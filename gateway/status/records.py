@@ -51,7 +51,7 @@ def describe(record: LogRecord) -> RecordView:
 
 
 def may_see(principal: Principal, record: RecordView) -> bool:
-    """Whether *record* is of the principal's tenant; one that names no tenant is for those who administer."""
+    """Return whether *record* is of the principal's tenant; one that names no tenant is for those who administer."""
     if record.tenant is None:
         return Right.ADMIN in principal.rights
     return record.tenant == principal.tenant

@@ -59,7 +59,8 @@ class Survey:
 
     async def status(self, principal: Principal) -> WalStatus:
         """
-        What *principal* may see of the status, a second old at most; who asks meanwhile waits for the same measurement.
+        Return what *principal* may see of the status, a second old at most; who asks meanwhile waits for the same
+        measurement.
 
         Raises:
             QueueFull, LogUnavailable: see `Log`.
@@ -151,7 +152,7 @@ def _without(status: WalStatus, hidden: Sequence[Group]) -> WalStatus:
 
 
 def _lag(follower: GroupFollower, topic: str, edges: Mapping[str, Mapping[int, Edges]]) -> int:
-    """The records of *topic* that the group has not come to."""
+    """Return the records of *topic* that the group has not come to."""
     progress = follower.progress(topic)
     ends = {each: place.end for each, place in edges[topic].items()}
     return sum(max(0, ends.get(each, 0) - (place.committed or 0)) for each, place in progress.items())

@@ -49,7 +49,7 @@ class Access:
             raise Refused(403, ErrorCode.FORBIDDEN, "pages of this origin may not connect")
 
     def allowed_origin(self, request: web.BaseRequest) -> str | None:
-        """The origin of the web page that asks, if its pages may."""
+        """Return the origin of the web page that asks, if its pages may."""
         origins = request.headers.getall("Origin", [])
         return origins[0] if len(origins) == 1 and origins[0] in self._origins else None
 
@@ -78,7 +78,7 @@ class Access:
             raise Refused(403, ErrorCode.FORBIDDEN, detail)
 
     def stands(self, principal: Principal) -> bool:
-        """Whether the key of *principal* is in force, and gives what it gave."""
+        """Return whether the key of *principal* is in force, and gives what it gave."""
         return self._credentials().standing(principal.key_id, now=self._now()) == principal
 
     def _principal(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:

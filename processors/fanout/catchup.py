@@ -63,7 +63,7 @@ class CatchUp:
         hub.wake = self._wake
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Return nothing is to be waited for."""
         return self
 
     async def __aexit__(self, *_: object) -> None:

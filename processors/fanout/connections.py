@@ -38,11 +38,11 @@ class Connections:
 
     @property
     def count(self) -> int:
-        """How many are open, websockets among them."""
+        """Return how many are open, websockets among them."""
         return len(self._server.connections)
 
     def accept(self) -> asyncio.Protocol:
-        """The protocol of a new connection."""
+        """Return the protocol of a new connection."""
         if self.count >= self._connections_max:
             self._refused.labels(ErrorCode.BACKPRESSURE.value).inc()
             return _Refusing()

@@ -48,11 +48,11 @@ class Standing:
     endpoints: Mapping[str, EndpointState]
 
     def groups_of(self, tenant: str) -> Sequence[GroupStanding]:
-        """Those that *tenant* may hear of: not those of another tenant's endpoints."""
+        """Return those that *tenant* may hear of: not those of another tenant's endpoints."""
         return [each for each in self.groups if self._is_seen(find_group(each.group), tenant)]
 
     def endpoints_of(self, tenant: str) -> Sequence[EndpointStanding]:
-        """Those that *tenant* may hear of."""
+        """Return those that *tenant* may hear of."""
         return [
             EndpointStanding(name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since)
             for state in self.endpoints.values()

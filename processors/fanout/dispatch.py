@@ -53,7 +53,9 @@ class Dispatch:
             await asyncio.sleep(0)
 
     def _piece(self, records: Sequence[RawRecord], begin: int) -> Sequence[RawRecord]:
-        """What to tell of before the loop turns: a transport sends then, so that a quick reader's outbox is empty."""
+        """
+        Return what to tell of before the loop turns: a transport sends then, so that a quick reader's outbox is empty.
+        """
         end_max = begin + min(PIECE_RECORDS_MAX, max(1, PIECE_MESSAGES // max(1, self._hub.widest())))
         end, size_bytes = begin, 0
         while end < min(end_max, len(records)) and size_bytes < PIECE_BYTES:

@@ -97,11 +97,11 @@ class Hub:
         subscriber.mailbox.flush()
 
     def unsent_of_resolving(self) -> int:
-        """How many bytes wait for the clients that ask for payloads in object storage."""
+        """Return how many bytes wait for the clients that ask for payloads in object storage."""
         return sum(subscriber.mailbox.unsent_bytes() for subscriber in self._resolving)
 
     def cursor(self, subscriber: Subscriber) -> str:
-        """Where *subscriber* is, of all that it covers."""
+        """Return where *subscriber* is, of all that it covers."""
         return self.places.cursor(subscriber.covers, subscriber.behind)
 
     def _want(self, subscriber: Subscriber, more: int) -> None:
@@ -118,14 +118,14 @@ class Hub:
     # Telling
 
     def wanted(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
-        """Those of *records* that somebody may be told of, so that the others need not be decoded."""
+        """Return those of *records* that somebody may be told of, so that the others need not be decoded."""
         if partition.topic == RUN_EVENTS.name and (self._of_agents or self._tallies.active):
             return records
         keys = self._keys[partition.topic]
         return [record for record in records if record.key in keys] if keys else ()
 
     def widest(self) -> int:
-        """How many sockets one record may go to."""
+        """Return how many sockets one record may go to."""
         return max(map(len, self._subscribers.values()), default=0)
 
     def tell(self, told: Told) -> None:
@@ -181,7 +181,7 @@ class Hub:
     # Catching up
 
     def waiting(self, partition: Partition) -> Sequence[Subscriber]:
-        """Who is behind on *partition*; those that were served longest ago come first."""
+        """Return who is behind on *partition*; those that were served longest ago come first."""
         return list(self._waiting[partition])
 
     def follow(self, partition: Partition) -> Tail:

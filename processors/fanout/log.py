@@ -47,14 +47,14 @@ class Log(Protocol):
 
     async def read(self, partition: Partition, start: int, end: int) -> Slice:
         """
-        The records from *start* on and below *end*, or the first of them.
+        Return the records from *start* on and below *end*, or the first of them.
 
         Raises:
             Expired: the log begins after *start*.
         """
 
     async def ends(self, topic: Topic) -> dict[int, int]:
-        """Where each partition ends now."""
+        """Return where each partition ends now."""
 
 
 class KafkaLog:
@@ -67,7 +67,7 @@ class KafkaLog:
         self._at: tuple[Partition, int] | None = None  # where the reading one goes on
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Return nothing is to be waited for."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -76,7 +76,7 @@ class KafkaLog:
         await self._asking.close()
 
     async def topics(self) -> dict[str, TopicEnds]:
-        """What the hub begins with."""
+        """Return what the hub begins with."""
         topics = (RUN_EVENTS, RUN_TRACES)
         admin, names = lookups.admin_client(self._kafka), {topic.name for topic in topics}
         ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=REQUEST_S)
@@ -159,7 +159,7 @@ class _Client:
 
 
 def looking_consumer(kafka: KafkaSettings, *, group_id: str, client_id: str) -> Consumer:
-    """A consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
+    """Return a consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
     config = looking_config(kafka, group_id=group_id, client_id=client_id)
     return Consumer(config | {"queued.max.messages.kbytes": QUEUED_KIB_MAX})
 

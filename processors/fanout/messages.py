@@ -91,12 +91,12 @@ class Told:
 
     @property
     def record(self) -> RunEvent | RunFinalized | TraceRecord:
-        """The record itself."""
+        """Return the record itself."""
         return self._record
 
     @property
     def reference(self) -> PayloadRef | None:
-        """What stands for the record's payload, if that is kept in object storage."""
+        """Return what stands for the record's payload, if that is kept in object storage."""
         return reference_of(self._record)
 
     @property
@@ -105,13 +105,13 @@ class Told:
         return ORDINARY_BYTES_MAX + (len(self.kept) if isinstance(self.kept, bytes) else 0)
 
     def resolved(self, kept: Kept) -> "Told":
-        """The same record, for who asked for what its reference stands for."""
+        """Return the same record, for who asked for what its reference stands for."""
         return Told(
             self._record, partition=self.partition, offset=self.offset, timestamp_ms=self.timestamp_ms, kept=kept
         )
 
     def message(self, cursor: str) -> Message:
-        """The message for who gets to *cursor* by it; what all have in common is encoded once."""
+        """Return the message for who gets to *cursor* by it; what all have in common is encoded once."""
         if self._rest is None:
             self._rest = _ENCODER.encode(self._members())[1:]
         head = b'{"type":"%b","cursor":"%b",' % (self.kind.encode(), cursor.encode())
@@ -131,13 +131,13 @@ class Told:
 
 
 def plain(kind: str, *, cursor: str | None = None, **members: Any) -> Message:
-    """A message that tells of no record."""
+    """Return a message that tells of no record."""
     given = {"type": kind} | ({} if cursor is None else {"cursor": cursor}) | members
     return Message(_ENCODER.encode(given), cursor)
 
 
 def framed(payload: bytes) -> bytes:
-    """The frame of a server's text message (RFC 6455, 5.2): whole, unmasked, not compressed."""
+    """Return the frame of a server's text message (RFC 6455, 5.2): whole, unmasked, not compressed."""
     size = len(payload)
     if size <= _BYTE_MAX:
         return struct.pack("!BB", _TEXT, size) + payload
@@ -147,6 +147,6 @@ def framed(payload: bytes) -> bytes:
 
 
 def closing_frame(code: int, reason: str) -> bytes:
-    """The frame by which a server closes (RFC 6455, 5.5.1); *reason* is a short word."""
+    """Return the frame by which a server closes (RFC 6455, 5.5.1); *reason* is a short word."""
     payload = struct.pack("!H", code) + reason.encode()
     return struct.pack("!BB", _CLOSE, len(payload)) + payload

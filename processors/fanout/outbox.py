@@ -24,10 +24,10 @@ class Transport(Protocol):
         """Send *data*, now or when there is room."""
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes are not sent yet."""
+        """Return how many bytes are not sent yet."""
 
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Return whether nothing can be written any more."""
 
 
 class Outbox:
@@ -96,23 +96,23 @@ class Outbox:
             self._later(self)
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether a message of so many bytes would be taken."""
+        """Return whether a message of so many bytes would be taken."""
         return not self._queue or (len(self._queue) < self._messages_max and self.size_bytes + size_bytes <= BYTES_MAX)
 
     def unsent_bytes(self) -> int:
-        """What waits here and in the transport."""
+        """Return what waits here and in the transport."""
         return self.size_bytes + self._transport.get_write_buffer_size()
 
     def is_half_empty(self) -> bool:
-        """Whether it is worth reading the log for this socket."""
+        """Return whether it is worth reading the log for this socket."""
         return len(self._queue) <= self._messages_max // 2 and self.size_bytes <= BYTES_MAX // 4
 
     def waits(self) -> bool:
-        """Whether something is left to be written."""
+        """Return whether something is left to be written."""
         return bool(self._queue) and not self._closed
 
     def waiting(self) -> "deque[Message]":
-        """What is left to be written."""
+        """Return what is left to be written."""
         return self._queue
 
     def close(self) -> None:

@@ -31,11 +31,11 @@ class Places:
         }
 
     def partitions(self) -> Iterable[Partition]:
-        """Every partition."""
+        """Return every partition."""
         return self._positions
 
     def position(self, partition: Partition) -> int:
-        """The next offset of *partition* that is to be told of."""
+        """Return the next offset of *partition* that is to be told of."""
         return self._positions[partition]
 
     def go_on(self, partition: Partition, offset: int) -> None:
@@ -43,7 +43,7 @@ class Places:
         self._positions[partition] = max(self._positions[partition], offset)
 
     def covered(self, key: Key) -> Sequence[Partition]:
-        """What a subscriber of *key* is to cover."""
+        """Return what a subscriber of *key* is to cover."""
         kind, tenant, name = key
         if kind == "agent":
             return [Partition(RUN_EVENTS.name, each) for each in sorted(self._topics[RUN_EVENTS.name].ends)]
@@ -54,7 +54,7 @@ class Places:
         ]
 
     def cursor(self, covers: Iterable[Partition], behind: Mapping[Partition, int]) -> str:
-        """Where one is who covers that much, and is *behind* on some of it."""
+        """Return where one is who covers that much, and is *behind* on some of it."""
         places: dict[str, dict[int, int]] = {}
         for partition in covers:
             offset = behind.get(partition, self._positions[partition])
@@ -63,7 +63,7 @@ class Places:
 
     def behind(self, covers: Iterable[Partition], cursor: Cursor) -> dict[Partition, int] | None:
         """
-        Where one who comes with *cursor* is not where the hub is; None if it is of topics that are no more.
+        Return where one who comes with *cursor* is not where the hub is; None if it is of topics that are no more.
 
         Raises:
             CursorInvalid: it says nothing of some events that are covered.

@@ -30,7 +30,7 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def problem_response(refused: Refused, *, instance: str, headers: Mapping[str, str]) -> web.Response:
-    """The answer to a request for *instance*."""
+    """Return the answer to a request for *instance*."""
     problem = _Problem(
         title=refused.code.value.replace("_", " ").capitalize(),
         status=refused.status,

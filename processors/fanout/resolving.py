@@ -30,7 +30,7 @@ class Resolver:
         self._away_until_s = float("-inf")
 
     async def resolve(self, told: Told) -> Told:
-        """The same record, which has a reference, with its payload or with the reason why it has none."""
+        """Return the same record, which has a reference, with its payload or with the reason why it has none."""
         assert told.reference is not None
         return told.resolved(await self._fetch(told.reference))
 

@@ -32,7 +32,7 @@ class GroupsLook:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="groups")
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Return nothing is to be waited for."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -42,7 +42,7 @@ class GroupsLook:
 
     async def standing(self) -> Standing:
         """
-        How each group and endpoint stands now.
+        Return how each group and endpoint stands now.
 
         Raises:
             Transient: Kafka does not tell.

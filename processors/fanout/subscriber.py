@@ -48,11 +48,11 @@ class Subscriber:
     _finalized: bool = False
 
     def is_behind_on_events(self) -> bool:
-        """Whether it catches up on events; the trace record of a run comes after them."""
+        """Return whether it catches up on events; the trace record of a run comes after them."""
         return any(partition.topic != RUN_TRACES.name for partition in self.behind)
 
     def is_to_be_resolved(self, told: Told) -> bool:
-        """Whether *told* refers to a payload that this subscriber asked for, and that is still to be fetched."""
+        """Return whether *told* refers to a payload that this subscriber asked for, and that is still to be fetched."""
         return self.resolves and told.reference is not None and told.kept is None
 
     def takes(self, told: Told) -> bool:

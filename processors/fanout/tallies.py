@@ -32,7 +32,7 @@ class Tallies:
 
     @property
     def active(self) -> bool:
-        """Whether anybody looks."""
+        """Return whether anybody looks."""
         return bool(self._tallies)
 
     def watch(self, tenant: str) -> None:
@@ -61,7 +61,7 @@ class Tallies:
                 tally.finalized.append(finalized_document(record))
 
     def collect(self) -> Mapping[str, Tally]:
-        """What was counted since the last time, by tenant."""
+        """Return what was counted since the last time, by tenant."""
         taken = self._tallies
         self._tallies = {tenant: Tally() for tenant in self._watchers}
         return taken

@@ -53,7 +53,7 @@ class Tickets:
         return text
 
     def redeem(self, text: str) -> Principal | None:
-        """Who the ticket speaks for; None if there is no such ticket; it is used up."""
+        """Return who the ticket speaks for; None if there is no such ticket; it is used up."""
         self._forget_old()
         ticket = self._valid.pop(_digest(text), None)
         if ticket is None:

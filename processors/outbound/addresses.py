@@ -31,7 +31,7 @@ _NAT64 = ip_network("64:ff9b::/96")
 
 
 def is_internal(text: str) -> bool:
-    """Whether an address, as a socket has it, is of any network but the public one; what is no address, too."""
+    """Return whether an address, as a socket has it, is of any network but the public one; what is no address, too."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -55,7 +55,7 @@ def _is_internal(address: IPv4Address | IPv6Address) -> bool:
 
 
 def url_fault(url: str, *, internal_allowed: bool) -> str | None:
-    """What is wrong with an endpoint's URL; None if it may be sent to."""
+    """Return what is wrong with an endpoint's URL; None if it may be sent to."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -39,7 +39,7 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the endpoint is sent to as usual."""
+        """Return whether the endpoint is sent to as usual."""
         return self.state is BreakerState.CLOSED
 
     def admits(self, now_s: float, *, who: Hashable) -> bool:

@@ -14,7 +14,7 @@ class AddressRefused(OSError):
 
 
 def connector(*, internal_allowed: bool) -> aiohttp.TCPConnector:
-    """A connector that looks at each address right before it connects to it."""
+    """Return a connector that looks at each address right before it connects to it."""
     return aiohttp.TCPConnector(
         limit=0,  # the endpoint's concurrency is the bound
         ttl_dns_cache=10,
@@ -24,7 +24,7 @@ def connector(*, internal_allowed: bool) -> aiohttp.TCPConnector:
 
 def outward_socket(address: AddrInfoType) -> socket.socket:
     """
-    A socket for *address*, which aiohttp is about to connect.
+    Return a socket for *address*, which aiohttp is about to connect.
 
     Raises:
         AddressRefused: it is internal.

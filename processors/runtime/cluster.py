@@ -29,7 +29,7 @@ async def check_connection(kafka: KafkaSettings) -> None:
 
 async def topic_names(kafka: KafkaSettings) -> AbstractSet[str]:
     """
-    Every topic of the cluster, for a worker that starts.
+    Return every topic of the cluster, for a worker that starts.
 
     Raises:
         Transient: no broker answers.
@@ -91,12 +91,14 @@ class PartitionCount:
 
 
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:
-    """The partitions of *topic*; none if there is no such topic. Raises KafkaException."""
+    """Return the partitions of *topic*; none if there is no such topic. Raises KafkaException."""
     return list(consumer.list_topics(topic, timeout=REQUEST_S).topics[topic].partitions)
 
 
 def edges_of(consumer: Consumer, partition: Partition) -> tuple[int, int]:
-    """The first offset that a partition holds, and the one that follows its last. Raises Transient, KafkaException."""
+    """
+    Return the first offset that a partition holds, and the one that follows its last. Raises Transient, KafkaException.
+    """
     edges = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=REQUEST_S, cached=False)
     if edges is None:
         raise Transient(f"{partition.topic}/{partition.partition} does not tell its ends within {REQUEST_S:g} s")

@@ -114,7 +114,7 @@ class Continuity:
         return set(self._topics) - found.keys(), recreated
 
     def metadata(self, partition: Partition) -> str:
-        """What is to be committed beside an offset of *partition*."""
+        """Return what is to be committed beside an offset of *partition*."""
         return metadata(self._handled.get(partition))
 
     async def admit(self, batch: Batch) -> None:
@@ -200,7 +200,9 @@ class Continuity:
         raise Unsettled(f"{place} goes on from another position; the worker is started again for it")
 
     async def _is_mended(self, partition: Partition, *, only_accepted: bool) -> bool:
-        """True if the partition can be begun again: at an accepted position, or at one that is known to be sound."""
+        """
+        Return True if the partition can be begun again: at an accepted position, or at one that is known to be sound.
+        """
         try:
             committed = (await self._positions.committed([partition]))[partition]
             accepted = (await self._positions.accepted([partition]))[partition]

@@ -96,7 +96,7 @@ class Delivery(Generic[R]):
         self._slice_duration.observe(monotonic() - started_s)
 
     async def _due(self, batch: Batch) -> AsyncIterator[Sequence[RawRecord]]:
-        """The records of *batch*; those of a delay tier in parts, each when it is due."""
+        """Yield the records of *batch*; those of a delay tier in parts, each when it is due."""
         if batch.partition.topic not in self._tiers:
             yield self._asked_for(batch)
             return
@@ -251,5 +251,5 @@ class Delivery(Generic[R]):
 
 
 def _written_by(records: Sequence[RawRecord], moment_ms: float) -> Sequence[RawRecord]:
-    """Those that precede the first of *records* that was written later."""
+    """Return those that precede the first of *records* that was written later."""
     return list(takewhile(lambda record: record.timestamp <= moment_ms, records))

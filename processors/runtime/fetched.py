@@ -41,11 +41,11 @@ class EpochRecords:
         self.last: Any = None
 
     def size_in_bytes(self) -> int:
-        """The size of what was fetched."""
+        """Return the size of what was fetched."""
         return int(self._records.size_in_bytes())
 
     def has_next(self) -> bool:
-        """True if another whole batch follows."""
+        """Return True if another whole batch follows."""
         return bool(self._records.has_next())
 
     def next_batch(self) -> Any:

@@ -45,7 +45,7 @@ class Bounds:
 
     def admit(self, gathered: Sequence[Batch], following: Batch) -> bool:
         """
-        True if *following* may join *gathered*.
+        Return True if *following* may join *gathered*.
 
         A slice from another leader may not: whether the log goes on as it was is checked where a batch begins.
         """
@@ -53,7 +53,7 @@ class Bounds:
         return gathered[-1].records[-1].epoch == following.records[0].epoch and self._hold(*_sums(joined))
 
     def are_reached(self, gathered: Sequence[Batch]) -> bool:
-        """True if no further slice can join *gathered*."""
+        """Return True if no further slice can join *gathered*."""
         records, size_bytes = _sums(gathered)
         return records >= self.records_max or size_bytes >= self.bytes_max
 

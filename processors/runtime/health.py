@@ -47,7 +47,7 @@ class Health:
         return self.problem
 
     def status(self) -> str:
-        """One word for /readyz: starting, unready, degraded or ready."""
+        """Return one word for /readyz: starting, unready, degraded or ready."""
         if not self.joined:
             return "starting"
         if self.problem is not None or self.partitions == 0:

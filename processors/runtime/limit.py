@@ -57,7 +57,7 @@ class DeadLetterRatio:
     records: float = 0.0
 
     def admits(self, limit: DeadLetterLimit) -> bool:
-        """True if one more dead letter is within *limit*."""
+        """Return True if one more dead letter is within *limit*."""
         if self.consecutive >= limit.consecutive_max:
             return False
         return self.records < limit.share_over_records or (self.dead + 1) / (self.records + 1) <= limit.share_max
@@ -83,7 +83,7 @@ class DeadLetterRatio:
 
 
 def limit_in_force(path: Path | None, group: Group) -> Callable[[], DeadLetterLimit]:
-    """The limit in force for *group*, as the limits file has it now; without a file, the defaults."""
+    """Return the limit in force for *group*, as the limits file has it now; without a file, the defaults."""
     if path is None:
         return DeadLetterLimit
     try:

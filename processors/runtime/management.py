@@ -18,7 +18,7 @@ def management_runner(health: Health, instruments: telemetry.Telemetry) -> HttpR
 
 
 def create_management(health: Health, instruments: telemetry.Telemetry) -> web.Application:
-    """The application behind the management port."""
+    """Return the application behind the management port."""
 
     async def live(_request: web.Request) -> web.Response:
         return web.json_response({"status": "live"})

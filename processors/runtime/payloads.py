@@ -16,7 +16,7 @@ class Payloads(Protocol):
 
     async def fetch(self, reference: PayloadRef) -> Kept:
         """
-        The payload that *reference* stands for, or why there is none to be shown; within a bounded time.
+        Return the payload that *reference* stands for, or why there is none to be shown; within a bounded time.
 
         Raises:
             Transient: the storage is away or slow.

@@ -29,10 +29,10 @@ class Positions(Protocol):
         """Kafka's id of each of *topics* that exists."""
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
-        """What the group has committed."""
+        """Return what the group has committed."""
 
     async def accepted(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
-        """What an operator has accepted as the group's positions."""
+        """Return what an operator has accepted as the group's positions."""
 
     async def fault(self, partition: Partition, position: Position) -> Fault | None:
         """Why *position* no longer stands for what the group has handled; None if it does."""

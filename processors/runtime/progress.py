@@ -36,12 +36,12 @@ class _Assigned:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is open and nothing waits to be committed."""
+        """Return whether nothing is open and nothing waits to be committed."""
         return not self.batches and self.reached is None
 
     @property
     def leaves_work(self) -> bool:
-        """Whether something was begun and is not finished, or is finished and not committed."""
+        """Return whether something was begun and is not finished, or is finished and not committed."""
         return self.reached is not None or any(batch.begun for batch in self.batches)
 
 
@@ -124,11 +124,11 @@ class Progress:
             held.reached = position
 
     def to_commit(self) -> list[Partition]:
-        """The partitions whose finished prefix has grown since the last commit."""
+        """Return the partitions whose finished prefix has grown since the last commit."""
         return [partition for partition, held in self._assigned.items() if held.reached is not None]
 
     def committable(self, partition: Partition) -> int | None:
-        """The next offset to commit, or None if there is nothing new."""
+        """Return the next offset to commit, or None if there is nothing new."""
         held = self._assigned.get(partition)
         return None if held is None else held.reached
 

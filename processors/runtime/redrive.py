@@ -7,7 +7,7 @@ from schemas.kafka import headers
 
 def restore(letter: RawRecord, *, tier: int = 0) -> RawRecord:
     """
-    The record that *letter* was, at the place where it was read first; *tier* tiers is how far it has come.
+    Return the record that *letter* was, at the place where it was read first; *tier* tiers is how far it has come.
 
     Raises:
         Poison: it does not say where that was.

@@ -388,13 +388,13 @@ class Observer:
     """What the outside may want to know of the transport; the base ignores it."""
 
     def fetched(self) -> None:
-        """The fetch loop turned, with or without records."""
+        """Note that the fetch loop turned, with or without records."""
 
     def committed(self, partition: Partition, offset: int) -> None:
-        """The broker has taken *offset* of *partition*."""
+        """Note that the broker has taken *offset* of *partition*."""
 
     def ended(self) -> None:
-        """Every partition is read to its end, if it was given one, and all of it is done and committed."""
+        """Note that every partition is read to its end, if it was given one, and all of it is done and committed."""
 
     def assigned(self, count: int) -> None:
-        """The group gave us *count* partitions."""
+        """Note that the group gave us *count* partitions."""

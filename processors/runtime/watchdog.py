@@ -30,7 +30,7 @@ class Watchdog:
         self._beats[name] = self._clock()
 
     def late(self) -> str | None:
-        """The name of a beat that is overdue, or None."""
+        """Return the name of a beat that is overdue, or None."""
         now_s = self._clock()
         return next((name for name, at_s in list(self._beats.items()) if now_s - at_s > self._patience_s), None)
 

@@ -60,7 +60,7 @@ class Consumers(Protocol):
 
     @property
     def name(self) -> str:
-        """What metrics call it."""
+        """Return what metrics call it."""
 
     @property
     def id(self) -> str:
@@ -68,7 +68,7 @@ class Consumers(Protocol):
 
     @property
     def sources(self) -> Sequence[Topic]:
-        """What it consumes."""
+        """Return what it consumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

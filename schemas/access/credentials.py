@@ -238,7 +238,7 @@ def new_key(
 
 
 def new_secret() -> str:
-    """A signing secret of 256 random bits."""
+    """Return a signing secret of 256 random bits."""
     return secrets.token_hex(32)
 
 

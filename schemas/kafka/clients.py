@@ -30,7 +30,7 @@ RECONNECT_MS_MAX = 1_000
 def producer_config(
     kafka: KafkaSettings, *, client_id: str, linger_ms: float = 1.0, record_bytes_max: int = RECORD_BYTES_MAX
 ) -> dict[str, str | int | float | bool]:
-    """Settings of a confluent producer whose delivery reports can be trusted."""
+    """Return settings of a confluent producer whose delivery reports can be trusted."""
     return {
         **confluent_options(kafka),
         "client.id": client_id,
@@ -47,7 +47,7 @@ def producer_config(
 
 
 def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str) -> dict[str, object]:
-    """Settings of a confluent consumer that looks; a place that has expired is an error to it."""
+    """Return settings of a confluent consumer that looks; a place that has expired is an error to it."""
     return {
         **confluent_options(kafka),
         "group.id": group_id,
@@ -71,7 +71,8 @@ def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str) -> di
 
 def is_unreadable(error: KafkaError) -> bool:
     """
-    True if *error* says that a record is there that can never be read: its batch does not inflate, or to too much.
+    Return True if *error* says that a record is there that can never be read: its batch does not inflate, or to too
+    much.
 
     The message that carries it has the record's place. The client tries it again for ever; seek past it.
     """

@@ -24,12 +24,12 @@ class Security(StrEnum):
 
     @property
     def has_login(self) -> bool:
-        """True if a client logs in."""
+        """Return True if a client logs in."""
         return self in (Security.SASL_PLAINTEXT, Security.SASL_SSL)
 
     @property
     def has_tls(self) -> bool:
-        """True if the connection is encrypted and the broker has a certificate."""
+        """Return True if the connection is encrypted and the broker has a certificate."""
         return self in (Security.SSL, Security.SASL_SSL)
 
 

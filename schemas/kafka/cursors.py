@@ -33,19 +33,19 @@ _DECODER = msgspec.msgpack.Decoder(dict[str, dict[_Partition, _Offset]])
 
 
 def topic_id(text: str) -> str:
-    """A topic's id as Kafka spells it, whose client writes it in the other alphabet of base64."""
+    """Return a topic's id as Kafka spells it, whose client writes it in the other alphabet of base64."""
     return text.rstrip("=").replace("+", "-").replace("/", "_")
 
 
 def encode(cursor: Cursor) -> str:
-    """The text of *cursor*; equal cursors have equal texts."""
+    """Return the text of *cursor*; equal cursors have equal texts."""
     ordered = {topic: dict(sorted(places.items())) for topic, places in sorted(cursor.items())}
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(ordered)).decode().rstrip("=")
 
 
 def decode(text: str) -> Cursor:
     """
-    The cursor that `encode` made *text* of.
+    Return the cursor that `encode` made *text* of.
 
     Raises:
         CursorInvalid: it made no such text.

@@ -53,7 +53,7 @@ Headers = list[tuple[str, str | bytes]]
 
 
 def find(headers: Iterable[tuple[str, bytes | None]], name: str) -> bytes | None:
-    """The first header called *name*, or None."""
+    """Return the first header called *name*, or None."""
     for header, value in headers:
         if header == name:
             return value

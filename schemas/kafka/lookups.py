@@ -36,7 +36,7 @@ _NO_RECORD = frozenset(
 
 
 def admin_client(kafka: KafkaSettings) -> AdminClient:
-    """A client of the admin API that leaves it to its caller to say what is wrong."""
+    """Return a client of the admin API that leaves it to its caller to say what is wrong."""
     return AdminClient({**confluent_options(kafka), "log_level": 0, "error_cb": lambda _error: None})
 
 
@@ -110,7 +110,9 @@ def offsets(
 
 
 def record_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_s: float) -> Message | None:
-    """The record at *offset*, or the first one after it; None where the log has none. *consumer* must report ends."""
+    """
+    Return the record at *offset*, or the first one after it; None where the log has none. *consumer* must report ends.
+    """
     consumer.assign([TopicPartition(*partition, offset)])
     try:
         deadline_s = monotonic() + timeout_s
@@ -127,7 +129,7 @@ def record_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_
 
 
 def digest_at(consumer: Consumer, partition: Partition, offset: int, *, timeout_s: float) -> str | None:
-    """The digest of the record at *offset*; None where the log has none there."""
+    """Return the digest of the record at *offset*; None where the log has none there."""
     try:
         message = record_at(consumer, partition, offset, timeout_s=timeout_s)
     except KafkaException as error:
@@ -156,7 +158,7 @@ def first_after_epoch(
 
 
 def _readable_at(consumer: Consumer, partition: Partition, start: int, end: int, *, timeout_s: float) -> Message | None:
-    """The first record at or after *start* and below *end* that the client can read; None if there is none."""
+    """Return the first record at or after *start* and below *end* that the client can read; None if there is none."""
     for offset in range(start, end):
         try:
             return record_at(consumer, partition, offset, timeout_s=timeout_s)

@@ -13,7 +13,7 @@ KEY_BYTES_MAX = 128
 
 
 def partition_of(key: bytes, count: int) -> int:
-    """The partition of *key* among *count*."""
+    """Return the partition of *key* among *count*."""
     return (_murmur2(key) & 0x7FFFFFFF) % count
 
 

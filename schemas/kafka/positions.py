@@ -39,7 +39,9 @@ class Position:
 
     @property
     def mark(self) -> Mark | None:
-        """The mark that was committed with the offset; None if there is none: a first offset, or one set by a tool."""
+        """
+        Return the mark that was committed with the offset; None if there is none: a first offset, or one set by a tool.
+        """
         try:
             return _DECODER.decode(self.metadata) if self.metadata else None
         except msgspec.DecodeError:
@@ -61,7 +63,9 @@ NO_EPOCH = -1
 
 
 def lost_mark(topic: str, offset: int) -> Mark:
-    """The mark of a committed *offset* that had none, in a log that has ended before it: no record matches it."""
+    """
+    Return the mark of a committed *offset* that had none, in a log that has ended before it: no record matches it.
+    """
     return Mark(topic=topic, offset=max(0, offset - 1), epoch=NO_EPOCH, digest="lost")
 
 
@@ -84,7 +88,7 @@ _DECODER = msgspec.json.Decoder(Mark)
 
 
 def metadata(mark: Mark | None) -> str:
-    """The metadata that is committed beside an offset."""
+    """Return the metadata that is committed beside an offset."""
     return "" if mark is None else msgspec.json.encode(mark).decode()
 
 
@@ -115,7 +119,7 @@ def fault(position: Position, log: PartitionLog, digest_at: Callable[[int], str 
 
 
 def accepting_group(group_id: str) -> str:
-    """The group id under which an operator commits where the group *group_id* is to go on."""
+    """Return the group id under which an operator commits where the group *group_id* is to go on."""
     return f"{group_id}.accepted"
 
 
@@ -127,10 +131,10 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 def accepted_metadata(replaced: Position) -> str:
-    """The metadata with which a position that replaces *replaced* is committed."""
+    """Return the metadata with which a position that replaces *replaced* is committed."""
     return msgspec.json.encode(Accepted(replaced.offset, replaced.metadata)).decode()
 
 
 def is_accepted(order: Position, position: Position) -> bool:
-    """True if *order*, as committed under the accepting group, replaces *position*."""
+    """Return True if *order*, as committed under the accepting group, replaces *position*."""
     return order.offset is not None and order.metadata == accepted_metadata(position)

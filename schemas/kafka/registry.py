@@ -26,7 +26,7 @@ class Released:
 
     @property
     def record_name(self) -> str:
-        """The record's full Avro name."""
+        """Return the record's full Avro name."""
         return f"{self.schema['namespace']}.{self.schema['name']}"
 
 
@@ -37,11 +37,11 @@ def released() -> tuple[Released, ...]:
 
 
 def working() -> dict[str, Mapping[str, object]]:
-    """The schemas as the .avsc files have them now, by full record name."""
+    """Return the schemas as the .avsc files have them now, by full record name."""
     schemas = [json.loads(path.read_text()) for path in sorted((FOLDER / "avsc").glob("*.avsc"))]
     return {f"{schema['namespace']}.{schema['name']}": schema for schema in schemas}
 
 
 def last_released() -> dict[str, Released]:
-    """The newest version of each record, by full record name."""
+    """Return the newest version of each record, by full record name."""
     return {entry.record_name: entry for entry in released()}

@@ -19,7 +19,7 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 def record_mac(secret: str, *, topic: str, key: bytes, tenant: bytes, value: bytes) -> bytes:
     """
-    The `gateway-mac` header, as hex: proof that a gateway of ours checked this record.
+    Return the `gateway-mac` header, as hex: proof that a gateway of ours checked this record.
 
     Each part is framed by its length, so that no two different records share one message.
     """
@@ -44,7 +44,7 @@ def record_mac_holds(
 def is_sealed(
     *, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes | None], secrets: Sequence[str]
 ) -> bool:
-    """True if the record's seal was made with one of the gateways' *secrets* for these bytes and this tenant."""
+    """Return True if the record's seal was made with one of the gateways' *secrets* for these bytes and this tenant."""
     mac, tenant = headers.get(header_names.GATEWAY_MAC), headers.get(header_names.TENANT)
     if mac is None or tenant is None or key is None or value is None:
         return False

@@ -45,7 +45,7 @@ class Topic:
     record_bytes_max: int = RECORD_BYTES_MAX
 
     def broker_config(self) -> dict[str, str]:
-        """The topic-level settings in Kafka's own names."""
+        """Return the topic-level settings in Kafka's own names."""
         return {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(-1 if self.retention_ms is None else self.retention_ms),
@@ -91,29 +91,31 @@ class Group:
 
     @property
     def sources(self) -> tuple[Topic, ...]:
-        """What the group consumes: a live one also what waited, and what an operator sends back to it."""
+        """Return what the group consumes: a live one also what waited, and what an operator sends back to it."""
         if self.replay_id is not None:
             return (self.source,)
         return (self.source, self.redrive, *(tier.topic for tier in self.tiers))
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
-        """Where the group puts records that are to be tried again later, the shortest delay first."""
+        """Return where the group puts records that are to be tried again later, the shortest delay first."""
         return tuple(Tier(topic=self._letters(f"retry.{delay}"), delay_s=delay_s(delay)) for delay in self.delays)
 
     @property
     def dead_letters(self) -> Topic:
-        """Where the group puts records that it can never process, bytes unchanged."""
+        """Return where the group puts records that it can never process, bytes unchanged."""
         return self._letters("dlq")
 
     @property
     def redrive(self) -> Topic:
-        """Where an operator puts dead letters for this group alone to handle once more."""
+        """Return where an operator puts dead letters for this group alone to handle once more."""
         return self._letters("redrive")
 
     @property
     def settled(self) -> Topic:
-        """Which dead letters were sent back or dropped; the record has no value, its headers say what was done."""
+        """
+        Return which dead letters were sent back or dropped; the record has no value, its headers say what was done.
+        """
         return Topic(
             name=f"{self.dead_letters.name}.settled",
             records=(),

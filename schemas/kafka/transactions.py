@@ -112,7 +112,7 @@ class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
 
 async def open_transactions(kafka: KafkaSettings, place: Partition, *, timeout_s: float) -> list[OpenTransaction]:
     """
-    The open transactions in *place*, the oldest first.
+    Return the open transactions in *place*, the oldest first.
 
     Raises:
         TransactionsUnknown: Kafka does not tell within *timeout_s*.

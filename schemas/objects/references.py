@@ -46,35 +46,35 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_large(payload: str) -> bool:
-    """Whether a payload of this JSON text is kept in object storage, and not in the log."""
+    """Return whether a payload of this JSON text is kept in object storage, and not in the log."""
     # Only what comes near the bound is encoded to be measured.
     return len(payload) * UTF8_BYTES_MAX > INLINE_BYTES_MAX and len(payload.encode()) > INLINE_BYTES_MAX
 
 
 def reference_to(content: bytes, *, tenant: str, run_id: str) -> PayloadRef:
-    """What stands in a record for a payload of that run."""
+    """Return what stands in a record for a payload of that run."""
     sha256 = hashlib.sha256(content)
     return PayloadRef(key=f"{tenant}/{run_id}/{sha256.hexdigest()}", size_bytes=len(content), sha256=sha256.digest())
 
 
 def owner_of(key: str) -> tuple[str, str] | None:
-    """The tenant and the run whose payload is kept under *key*; None if that is no name of ours."""
+    """Return the tenant and the run whose payload is kept under *key*; None if that is no name of ours."""
     found = _KEY.match(key)
     return None if found is None else (found["tenant"], found["run_id"])
 
 
 def is_content_of(reference: PayloadRef, content: bytes) -> bool:
-    """Whether *content* is the payload that *reference* was made of."""
+    """Return whether *content* is the payload that *reference* was made of."""
     return len(content) == reference.size_bytes and hashlib.sha256(content).digest() == reference.sha256
 
 
 def to_json(reference: PayloadRef) -> str:
-    """The JSON text by which tables and answers show a reference."""
+    """Return the JSON text by which tables and answers show a reference."""
     document = _Document(key=reference.key, size_bytes=reference.size_bytes, sha256=reference.sha256.hex())
     return msgspec.json.encode(document).decode()
 
 
 def from_json(text: bytes | str) -> PayloadRef:
-    """The reference that `to_json` made *text* of."""
+    """Return the reference that `to_json` made *text* of."""
     document = msgspec.json.decode(text, type=_Document)
     return PayloadRef(key=document.key, size_bytes=document.size_bytes, sha256=bytes.fromhex(document.sha256))

@@ -40,7 +40,7 @@ def open_store(
 
 
 def is_no_object(error: FileNotFoundError) -> bool:
-    """Whether *error* says that there is no such object, and not that the bucket is missing."""
+    """Return whether *error* says that there is no such object, and not that the bucket is missing."""
     return "NoSuchBucket" not in str(error)
 
 

@@ -45,12 +45,12 @@ class Admission:
 
     @property
     def rate_per_s(self) -> float | None:
-        """The admitted rate in events a second; None: no limit."""
+        """Return the admitted rate in events a second; None: no limit."""
         return self._rate_per_s
 
     @property
     def multiplier(self) -> float:
-        """The rate as a part of what is persisted, 0.2 to 1.0: 1.0 without a limit, or with one above that."""
+        """Return the rate as a part of what is persisted, 0.2 to 1.0: 1.0 without a limit, or with one above that."""
         if self._rate_per_s is None:
             return 1.0
         if self._rate_per_s <= self._least_per_s():

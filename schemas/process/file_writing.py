@@ -86,7 +86,8 @@ def read_failure(path: Path, error: OSError | ValueError) -> str:
 
 def replaced_outside(path: Path) -> bool:
     """
-    True if the file at *path* has no name any more: it is mounted alone, and was replaced by rename where it is kept.
+    Return True if the file at *path* has no name any more: it is mounted alone, and was replaced by rename where it is
+    kept.
 
     Its new content cannot be seen through the mount.
     """

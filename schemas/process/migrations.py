@@ -25,7 +25,7 @@ class Migration:
 
 
 def migrations() -> tuple[Migration, ...]:
-    """Every step, oldest first."""
+    """Return every step, oldest first."""
     return tuple(
         Migration(version=int(path.name[:4]), slug=path.stem[5:], sql=path.read_text())
         for path in sorted(FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql"))
@@ -33,5 +33,5 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def newest_version() -> int:
-    """The version that this code reads and writes."""
+    """Return the version that this code reads and writes."""
     return migrations()[-1].version

@@ -67,7 +67,7 @@ def cut_off(connection: AsyncConnection[Any]) -> None:
 
 
 def is_sound_after(error: psycopg.Error) -> bool:
-    """True if the session that raised *error* may be used again."""
+    """Return True if the session that raised *error* may be used again."""
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.DataError)  # psycopg's own: nothing was sent, or all of it was read

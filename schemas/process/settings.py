@@ -121,7 +121,7 @@ def _expected(kind: Any) -> str:
 
 
 def effective(section: Any) -> dict[str, str]:
-    """The values in force by setting name, secrets masked: what a process logs at its start."""
+    """Return the values in force by setting name, secrets masked: what a process logs at its start."""
     return {
         declared.metadata["env"]: "***" if declared.metadata["secret"] else str(value)
         for declared, value in _declared(section)
@@ -147,7 +147,7 @@ def _declared(section: Any) -> Iterator[tuple[Field[Any], Any]]:
 
 
 def declarations(section: type[Any]) -> Iterator[Field[Any]]:
-    """Every setting of *section* and of the sections in it, for the reference page."""
+    """Yield every setting of *section* and of the sections in it, for the reference page."""
     hints = get_type_hints(section)
     for declared in dataclasses.fields(section):
         if dataclasses.is_dataclass(hints[declared.name]):

@@ -280,7 +280,7 @@ class Telemetry:
         self._instruments: dict[Metric, Any] = {metric: self._make(metric) for metric in declared}
 
     def __getitem__(self, metric: Metric) -> Any:
-        """The instrument of *metric*: a prometheus_client Counter, Gauge or Histogram."""
+        """Return the instrument of *metric*: a prometheus_client Counter, Gauge or Histogram."""
         return self._instruments[metric]
 
     def _make(self, metric: Metric) -> Any:

@@ -46,7 +46,7 @@ class WatchedFile(Generic[Value]):
         self._parse_error: str | None = None
 
     def current(self, *, now_s: float) -> Value:
-        """The value in force; *now_s* is a monotonic clock's reading."""
+        """Return the value in force; *now_s* is a monotonic clock's reading."""
         if now_s - self._looked_at_s >= LOOK_AGAIN_S:
             self._looked_at_s = now_s
             self._look()

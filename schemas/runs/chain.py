@@ -12,12 +12,12 @@ CHAIN_START = bytes(32)
 
 
 def link(previous: bytes, seq: int, event_sha256: bytes) -> bytes:
-    """The next link: 32 bytes."""
+    """Return the next link: 32 bytes."""
     return hashlib.sha256(previous + seq.to_bytes(8, "big") + event_sha256).digest()
 
 
 def head(events: Iterable[tuple[int, bytes]]) -> bytes:
-    """The last link over *events*, each its seq and event_sha256, by seq."""
+    """Return the last link over *events*, each its seq and event_sha256, by seq."""
     current = CHAIN_START
     for seq, event_sha256 in events:
         current = link(current, seq, event_sha256)

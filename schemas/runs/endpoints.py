@@ -100,7 +100,7 @@ def parse(text: str) -> Endpoints:
 
 def watch(settings: EndpointsSettings) -> Callable[[], Endpoints]:
     """
-    The endpoints in force, read again at each call.
+    Return the endpoints in force, read again at each call.
 
     Raises:
         SettingsInvalid: what *settings* name cannot be used.
@@ -131,7 +131,7 @@ def groups(endpoints: Endpoints) -> tuple[Group, ...]:
 
 
 def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) -> bool:
-    """Whether an endpoint of *tenant* (None: of all) that asks for *types* is to be sent *record*."""
+    """Return whether an endpoint of *tenant* (None: of all) that asks for *types* is to be sent *record*."""
     if isinstance(record, EnvironmentCaptured) or tenant not in (None, record.tenant):
         return False
     kind = RUN_FINALIZED if isinstance(record, RunFinalized) else record.type
@@ -139,7 +139,7 @@ def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) ->
 
 
 def new_secret() -> str:
-    """A signing secret of 256 random bits."""
+    """Return a signing secret of 256 random bits."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 

@@ -23,7 +23,7 @@ _NULL, _STRING = bytes([NULL]), bytes([STRING])
 
 
 def read_event(value: bytes, at: int) -> RunEvent | None:
-    """The event whose Avro body begins in *value* at *at* and ends with it; None where that is not plain."""
+    """Return the event whose Avro body begins in *value* at *at* and ends with it; None where that is not plain."""
     try:
         tenant, at = _text(value, at)
         run_id, at = _text(value, at)
@@ -57,7 +57,7 @@ def read_event(value: bytes, at: int) -> RunEvent | None:
 
 
 def write_event(event: RunEvent) -> bytes | None:
-    """The Avro body of *event*; None where that is not plain."""
+    """Return the Avro body of *event*; None where that is not plain."""
     fits = len(event.event_sha256) == SHA256_BYTES and event.seq >> LONG_BITS_MAX in (0, -1)
     if event.payload_ref is not None or not fits:
         return None

@@ -46,7 +46,7 @@ class FinalizedDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def event_document(event: RunEvent, kept: Kept | None = None) -> EventDocument:
-    """What is shown of *event*; *kept* is what its reference stands for, where that was asked for."""
+    """Return what is shown of *event*; *kept* is what its reference stands for, where that was asked for."""
     reference = event.payload_ref
     return EventDocument(
         run_id=event.run_id,
@@ -64,7 +64,7 @@ def event_document(event: RunEvent, kept: Kept | None = None) -> EventDocument:
 
 
 def finalized_document(record: RunFinalized) -> FinalizedDocument:
-    """What is shown of the end of a run."""
+    """Return what is shown of the end of a run."""
     return FinalizedDocument(
         run_id=record.run_id,
         status=record.status,

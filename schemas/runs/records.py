@@ -93,7 +93,7 @@ def reference_of(record: Record) -> PayloadRef | None:
 
 def event_id(tenant: str, run_id: str, part: int | str) -> str:
     """
-    The stable id of one record of a run: the same over retries and over duplicates in the log.
+    Return the stable id of one record of a run: the same over retries and over duplicates in the log.
 
     *part* is the seq of an event, `finalized` or `environment` for the other records.
     """

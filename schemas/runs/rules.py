@@ -33,7 +33,7 @@ _FIELD_NAMES = frozenset(_FIELDS)
 
 
 def event_faults(event: object, *, run_id: str) -> list[Fault]:
-    """Everything that is wrong with a decoded event that is to belong to *run_id*; empty if it is valid."""
+    """Return everything that is wrong with a decoded event that is to belong to *run_id*; empty if it is valid."""
     if not isinstance(event, dict):
         return [Fault(pointer="", detail="an event is a JSON object")]
     faults = [] if event.keys() == _FIELD_NAMES else _field_faults(event)
@@ -52,12 +52,12 @@ def _field_faults(event: Mapping[str, object]) -> list[Fault]:
 
 
 def agent_id_of(meta: Mapping[str, object]) -> str:
-    """The agent that a valid *meta* names; a number is kept as its digits."""
+    """Return the agent that a valid *meta* names; a number is kept as its digits."""
     return str(meta["agent_id"])
 
 
 def size_faults(*, payload: str, meta: str) -> list[Fault]:
-    """What exceeds its bound in the JSON texts of an event's two free parts."""
+    """Return what exceeds its bound in the JSON texts of an event's two free parts."""
     faults = []
     if exceeds(meta, META_BYTES_MAX):
         faults.append(Fault(pointer="/meta", detail=f"more than {META_BYTES_MAX} bytes"))
@@ -67,7 +67,7 @@ def size_faults(*, payload: str, meta: str) -> list[Fault]:
 
 
 def exceeds(text: str, bytes_max: int) -> bool:
-    """True if *text* has more than *bytes_max* bytes as UTF-8."""
+    """Return True if *text* has more than *bytes_max* bytes as UTF-8."""
     # Encoded only where it matters: a character has 1 to 4 bytes.
     return len(text) > bytes_max or (4 * len(text) > bytes_max and len(text.encode()) > bytes_max)
 

@@ -113,7 +113,7 @@ def _check_direct_event(record: RunEvent, tenant: Tenant) -> Rejection | None:
 
 
 def signature_fault(event: Mapping[str, object], agent: Agent) -> str | None:
-    """What is wrong with the signature of a valid *event* that *agent* is to have sent; None if nothing is."""
+    """Return what is wrong with the signature of a valid *event* that *agent* is to have sent; None if nothing is."""
     meta: Mapping[str, object] = event["meta"]  # type: ignore[assignment]  # a valid event's meta is an object
     signature = meta.get("signature")
     if not agent.secrets:

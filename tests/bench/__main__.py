@@ -64,7 +64,7 @@ def warm_up(stack: RunningStack, **options: Any) -> None:
 
 @contextmanager
 def bare_handler(loop: str = "asyncio") -> Iterator[str]:
-    """The baseline server; yields its address."""
+    """Yield the baseline server; yields its address."""
     command = [sys.executable, "-m", "tests.bench.bare_handler", loop]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -176,7 +176,7 @@ def rss_mib(stack: RunningStack, name: str) -> float:
 
 
 def slow_agents(stack: RunningStack) -> dict[str, Any]:
-    """A slow handler on one partition: no second is lost to waiting for room."""
+    """Return a slow handler on one partition: no second is lost to waiting for room."""
     produced = persistence.produce(stack, RECORDS, tag="slow", runs=1)
     os.kill(stack.process("persistence").pid, signal.SIGCONT)
     wait_for_no_lag(stack)
@@ -184,12 +184,12 @@ def slow_agents(stack: RunningStack) -> dict[str, Any]:
 
 
 def replayed(stack: RunningStack) -> dict[str, Any]:
-    """A million records handled once more."""
+    """Return a million records handled once more."""
     return replay.measure(stack, REPLAY_RECORDS)
 
 
 def live_streams(stack: RunningStack) -> dict[str, Any]:
-    """An event's way to a websocket, and to a thousand of them."""
+    """Return an event's way to a websocket, and to a thousand of them."""
     stack.wait_ready("fanout")
     rounds = alternate(
         baseline=streams.bare_frames_per_s,

@@ -33,7 +33,7 @@ class Produced:
 
     @property
     def count(self) -> int:
-        """How many records."""
+        """Return how many records."""
         return sum(self.ends.values()) - sum(self.starts.values())
 
 
@@ -112,5 +112,5 @@ def _stored(database: psycopg.Connection[Any]) -> int:
 
 
 def bare_rows_per_s(stack: RunningStack, produced: Produced) -> float:
-    """The same records through the bare loop."""
+    """Return the same records through the bare loop."""
     return rows_per_s(stack.addresses.kafka, stack.addresses.postgres, produced.ends, produced.starts)

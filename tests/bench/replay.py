@@ -22,7 +22,9 @@ LOOK_S = 0.1
 
 
 def measure(stack: RunningStack, count: int) -> dict[str, Any]:
-    """Records a second, once for each kind of table; the first is also what persistence and the bare loop did."""
+    """
+    Return records a second, once for each kind of table; the first is also what persistence and the bare loop did.
+    """
     produced = persistence.produce(stack, count, tag="replay")
     live = persistence.tidegate_rows_per_s(stack, produced)
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as database:

@@ -44,7 +44,7 @@ WITHIN_S = 120.0
 
 
 def measure(stack: RunningStack, produced: Produced) -> dict[str, object]:
-    """The share of its time that the lane of the fullest partition of *produced* is at work."""
+    """Return the share of its time that the lane of the fullest partition of *produced* is at work."""
     fullest = max(produced.ends, key=lambda each: produced.ends[each] - produced.starts[each])
     ends = produced.starts | {fullest: produced.ends[fullest]}
     replay = Replay(id="slow-agent", group="persistence", starts=produced.starts, ends=ends)

@@ -66,7 +66,7 @@ async def _latencies_s(stack: RunningStack) -> tuple[list[float], list[float]]:
 
 
 def tidegate_frames_per_s(stack: RunningStack) -> float:
-    """A thousand websockets on one run, whose events are in the log in one go."""
+    """Return a thousand websockets on one run, whose events are in the log in one go."""
     run_id = f"bench-{token_hex(6)}"
     records = [
         (run_event(event(seq, run_id=run_id, payload=PAYLOAD), tenant="demo"), seq) for seq in range(1, EVENTS + 1)
@@ -78,7 +78,7 @@ def tidegate_frames_per_s(stack: RunningStack) -> float:
 
 
 def bare_frames_per_s() -> float:
-    """The same by a bare aiohttp broadcast loop."""
+    """Return the same by a bare aiohttp broadcast loop."""
     command = [sys.executable, "-m", "tests.bench.bare_broadcast", str(EVENTS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None

@@ -46,7 +46,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture(params=["threads", "process"])
 async def parser(request: pytest.FixtureRequest) -> AsyncIterator[BodyParser]:
-    """Each of the two."""
+    """Yield each of the two."""
     if request.param == "threads":
         yield ThreadParser()
         return
@@ -55,25 +55,25 @@ async def parser(request: pytest.FixtureRequest) -> AsyncIterator[BodyParser]:
 
 
 def origin(agents: frozenset[str] | None = None) -> Origin:
-    """Who sends what is asked about."""
+    """Return who sends what is asked about."""
     principal = Principal(key_id="k", tenant=builders.TENANT, rights=frozenset(), agents=agents)
     stamp = Stamp(received_at=datetime(2026, 1, 1, tzinfo=UTC), traceparent="00-1-2-01", mac_secret=builders.MAC_SECRET)
     return Origin(run_id=builders.RUN, principal=principal, stamp=stamp)
 
 
 def body(text: bytes, media_type: MediaType = MediaType.JSON, coding: Coding | None = None) -> Body:
-    """A body of the largest size that an event may have."""
+    """Return a body of the largest size that an event may have."""
     return Body(received=text, media_type=media_type, coding=coding, bytes_max=EVENT_BYTES_MAX)
 
 
 def parse_event(given: Any, **changes: Any) -> ParseEvent:
-    """Whether *given*, an event or bytes, is one."""
+    """Return whether *given*, an event or bytes, is one."""
     text = given if isinstance(given, bytes) else json.dumps(given).encode()
     return ParseEvent(body=body(text, **changes), origin=origin())
 
 
 async def within(answer: Awaitable[Any]) -> Any:
-    """The answer, for which a bounded time is waited."""
+    """Return the answer, for which a bounded time is waited."""
     async with asyncio.timeout(PATIENCE_S):
         return await answer
 
@@ -273,7 +273,7 @@ async def test_bodies_that_hold_the_interpreter_do_not_hold_the_event_loop(name:
 
 
 async def _longest_pause_s(parser: BodyParser, task: BodyTask[Any]) -> float:
-    """How long the loop stood still at most while *task* was judged."""
+    """Return how long the loop stood still at most while *task* was judged."""
     judging = asyncio.create_task(parser.parse(task, KNOWN))
     longest_s, last_s = 0.0, time.perf_counter()
     while not judging.done():

@@ -22,7 +22,7 @@ LARGEST_BYTES = 10 * 1024 * 1024
 
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
-    """Where an S3 server listens."""
+    """Yield where an S3 server listens."""
     with s3_server() as port:
         yield port
 
@@ -35,7 +35,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
 
 @pytest.fixture(params=["fake", "folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
-    """Each of the three."""
+    """Return each of the three."""
     if request.param == "fake":
         return MemoryObjects()
     if request.param == "folder":

@@ -28,14 +28,14 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def s3_port() -> Iterator[int]:
-    """Where an S3 server listens."""
+    """Yield where an S3 server listens."""
     with s3_server() as port:
         yield port
 
 
 @pytest.fixture(params=["fake", "folder", "s3"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """Each of the three."""
+    """Return each of the three."""
     if request.param == "fake":
         fake = MemoryPayloads()
 

@@ -43,7 +43,7 @@ async def until_ready(publisher: Publisher) -> None:
 
 @pytest.fixture(params=["fake", "real"])
 async def publisher(request: pytest.FixtureRequest) -> AsyncIterator[Publisher]:
-    """Each of the two."""
+    """Yield each of the two."""
     if request.param == "fake":
         yield RecordingPublisher()
         return

@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture(scope="module")
 def kafka() -> Iterator[KafkaSettings]:
-    """A broker whose one topic has an event, what inflates to more than is read, and another event."""
+    """Yield a broker whose one topic has an event, what inflates to more than is read, and another event."""
     producer = Producer(
         {
             "bootstrap.servers": "in memory",

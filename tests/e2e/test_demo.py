@@ -15,7 +15,7 @@ TIMEOUT_S = 280.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for the demonstration's own stack; what it leaves is stopped and deleted."""
+    """Yield a folder for the demonstration's own stack; what it leaves is stopped and deleted."""
     yield tmp_path
     tidegate("down", "--purge", "--dir", str(tmp_path))
 

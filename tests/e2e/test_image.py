@@ -40,7 +40,7 @@ NOTICED_S = 15.0
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[tuple[str, str]]:
-    """The example of an evaluation engine on this machine: its address, and the secret of its webhooks."""
+    """Yield the example of an evaluation engine on this machine: its address, and the secret of its webhooks."""
     port, secret = free_port(), new_secret()
     command = [sys.executable, "-m", "deploy.examples.engine", "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "ENGINE_SECRET": secret})
@@ -51,7 +51,7 @@ def engine() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, engine: tuple[str, str]) -> Iterator[Deployment]:
-    """Every service, all healthy."""
+    """Yield every service, all healthy."""
     environ = {
         "TIDEGATE_EVALUATION_URL": f"{engine[0]}/",
         "TIDEGATE_EVALUATION_SECRET": engine[1],
@@ -63,7 +63,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, engine: tuple[str, str]) 
 
 @pytest.fixture(scope="module")
 def key(deployed: Deployment) -> str:
-    """An API key, made as the Compose file says."""
+    """Return an API key, made as the Compose file says."""
     return create_key(deployed)
 
 
@@ -74,7 +74,7 @@ def create_key(deployed: Deployment, *, mounts: list[Mount] | None = None) -> st
 
 
 def status(deployed: Deployment, key: str) -> int:
-    """How the gateway answers to *key*."""
+    """Return how the gateway answers to *key*."""
     connection = HTTPConnection(deployed.addresses["gateway"], 8080, timeout=10)
     connection.request("GET", "/api/runs", headers={"X-API-Key": key})
     answered = connection.getresponse().status

@@ -31,7 +31,7 @@ ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language."""
+    """Return the fenced blocks of one language."""
     fenced = [
         found
         for page in PAGES.values()
@@ -41,7 +41,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> Iterator[str]:
-    """Every command of the pages; one may go over several lines."""
+    """Yield every command of the pages; one may go over several lines."""
     for block in blocks(""):
         for command in re.split(r"\n(?=\S)", block.strip()):
             if re.match(r"(make|tidegate|python|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
@@ -55,7 +55,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.fixture
 def folder(stack: RunningStack, tmp_path: Path) -> Path:
-    """A folder that looks like the checkout of a stranger whose stack is up."""
+    """Return a folder that looks like the checkout of a stranger whose stack is up."""
     (tmp_path / ".tidegate").symlink_to(stack.folder)
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     return tmp_path
@@ -73,7 +73,7 @@ def environment(stack: RunningStack) -> dict[str, str]:
 
 
 def kcat_knows_avro() -> bool:
-    """Whether the kcat that is installed has Avro; Debian's has not."""
+    """Return whether the kcat that is installed has Avro; Debian's has not."""
     version = subprocess.run([need("kcat"), "-V"], capture_output=True, text=True, check=True).stdout
     return "Avro" in version
 
@@ -136,7 +136,7 @@ def test_the_example_of_a_webhook_has_what_one_has() -> None:
 
 
 def json_or_none(text: str) -> dict[str, Any] | None:
-    """The document in *text*; None where it has several, a line each."""
+    """Return the document in *text*; None where it has several, a line each."""
     try:
         return dict(json.loads(text))
     except json.JSONDecodeError:

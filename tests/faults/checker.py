@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def sent(self) -> frozenset[Key]:
-        """Every event that was ever sent."""
+        """Return every event that was ever sent."""
         return self.ok | self.fail | self.info
 
 
@@ -66,7 +66,7 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def committed(stack: RunningStack) -> dict[int, int]:
-    """The group's committed offset by partition; a broker that was just started may not know them yet."""
+    """Return the group's committed offset by partition; a broker that was just started may not know them yet."""
     admin = AdminClient({"bootstrap.servers": stack.addresses.kafka, "log_level": 0})
     found: list[TopicPartition] = []
 
@@ -85,7 +85,9 @@ def committed(stack: RunningStack) -> dict[int, int]:
 
 
 def ends(stack: RunningStack) -> dict[int, int]:
-    """Where the group's source ends, by partition; a broker that was just started may not know all of them yet."""
+    """
+    Return where the group's source ends, by partition; a broker that was just started may not know all of them yet.
+    """
     found: dict[int, int] = {}
 
     def told() -> bool:
@@ -109,13 +111,13 @@ def _ends(stack: RunningStack) -> dict[int, int]:
 
 
 def lag(stack: RunningStack) -> int:
-    """How many records the group has not passed."""
+    """Return how many records the group has not passed."""
     passed = committed(stack)
     return sum(end - passed.get(partition, 0) for partition, end in ends(stack).items())
 
 
 def applied(stack: RunningStack) -> dict[int, int]:
-    """The last offset by partition whose effect is in the tables or in the dead letters."""
+    """Return the last offset by partition whose effect is in the tables or in the dead letters."""
     with psycopg.connect(stack.addresses.postgres) as database:
         stored: dict[int, int] = dict(database.execute(APPLIED, (INVENTED_FROM,)).fetchall())
     # Nor does it have their partitions.
@@ -140,7 +142,9 @@ def check_committed_is_applied(stack: RunningStack) -> None:
 
 
 def _holds_records(stack: RunningStack, partition: int, start: int, end: int) -> bool:
-    """Whether a partition has records from *start* on and below *end*, beside markers and aborted transactions."""
+    """
+    Return whether a partition has records from *start* on and below *end*, beside markers and aborted transactions.
+    """
     if start >= end:
         return False
     config = looking_config(stack.kafka, group_id="checker", client_id="checker")
@@ -221,7 +225,9 @@ def examine(stack: RunningStack, ledgers: Iterable[Ledger]) -> Findings:
 
 
 def disorder(rows: Iterable[tuple[str, int, int, datetime]]) -> Iterator[str]:
-    """Where a run's rows, in the order of the log, change partition or do not rise in seq and in time of storing."""
+    """
+    Yield where a run's rows, in the order of the log, change partition or do not rise in seq and in time of storing.
+    """
     last: dict[str, tuple[int, int, datetime]] = {}
     for run_id, seq, partition, stored_at in rows:
         before_seq, before_partition, before_at = last.get(run_id, (0, partition, stored_at))

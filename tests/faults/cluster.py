@@ -42,7 +42,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """The pid of its process."""
+        """Return the pid of its process."""
         assert self._process, "started"
         return self._process.pid
 
@@ -83,7 +83,7 @@ class Cluster:
         self._admin = admin_client(KafkaSettings(bootstrap=self.bootstrap))
 
     def led_by(self, node: Node) -> list[int]:
-        """The partitions of run.events that *node* leads."""
+        """Return the partitions of run.events that *node* leads."""
         return [place.id for place in self._partitions(RUN_EVENTS.name) if place.leader == node.id]
 
     @contextmanager

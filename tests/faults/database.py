@@ -36,7 +36,7 @@ def slow_database(stack: RunningStack, *, row_s: float | None = None) -> Iterato
 
 
 def dsn_through(stack: RunningStack, service: str, address: str) -> str:
-    """The DSN by which *service* reaches the stack's Postgres at *address* (host:port) instead of its own."""
+    """Return the DSN by which *service* reaches the stack's Postgres at *address* (host:port) instead of its own."""
     settings = settings_file.read(stack.folder)
     assert settings
     own = urlsplit(settings[service]["TIDEGATE_POSTGRES"])
@@ -44,7 +44,7 @@ def dsn_through(stack: RunningStack, service: str, address: str) -> str:
 
 
 def stored(stack: RunningStack, run_id: str) -> list[int]:
-    """The seqs of a run in the order of the log."""
+    """Return the seqs of a run in the order of the log."""
     with psycopg.connect(stack.addresses.postgres) as database:
         rows = database.execute("SELECT seq FROM trace_events WHERE run_id = %s ORDER BY kafka_offset", (run_id,))
         return [seq for (seq,) in rows]

@@ -32,11 +32,11 @@ class Load:
 
     @property
     def ledger(self) -> Ledger:
-        """What is known of each event so far."""
+        """Return what is known of each event so far."""
         return read_ledger(self._ledger)
 
     def accepted(self) -> int:
-        """How many events were answered 202 so far."""
+        """Return how many events were answered 202 so far."""
         if self._ledger.exists():
             with self._ledger.open("rb") as file:
                 file.seek(self._read_bytes)

@@ -48,11 +48,11 @@ class OwnProcess:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Return what it has logged."""
         return self._log.read_text(errors="replace")
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of its samples called *name* with *labels*."""
+        """Return the sum of its samples called *name* with *labels*."""
         return metric(self._management, name, **labels)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -60,11 +60,11 @@ class OwnProcess:
         self._process.send_signal(number)
 
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether it has not ended yet."""
         return self._process.poll() is None
 
     def is_ready(self) -> bool:
-        """Whether it can do its work now."""
+        """Return whether it can do its work now."""
         return is_ready(self._management)
 
     def wait_ready(self) -> None:
@@ -134,14 +134,14 @@ def own_process(
 
 
 def metric(management: str, name: str, **labels: str) -> float:
-    """The sum of a process's samples called *name* with *labels*."""
+    """Return the sum of a process's samples called *name* with *labels*."""
     families = text_string_to_metric_families(page(management, "/metrics"))
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def page(management: str, path: str) -> str:
-    """A page of a process's management port, whose URL that is."""
+    """Return a page of a process's management port, whose URL that is."""
     connection = HTTPConnection(urlsplit(management).netloc, timeout=5)
     try:
         connection.request("GET", path)
@@ -151,7 +151,7 @@ def page(management: str, path: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Return a port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -188,13 +188,13 @@ def for_a_while(duration_s: float) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children, such as Postgres and its sessions."""
+    """Return a process and its children, such as Postgres and its sessions."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [pid, *map(int, listed.split())]
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits to be noticed does not."""
+    """Return whether the process runs; one that ended and waits to be noticed does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -202,17 +202,17 @@ def is_running(pid: int) -> bool:
 
 
 def resident_mib(pid: int) -> int:
-    """How much memory a process holds."""
+    """Return how much memory a process holds."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE") // 1024**2
 
 
 def peak_mib(pid: int) -> int:
-    """How much memory a process held at most."""
+    """Return how much memory a process held at most."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors a process holds, of files and connections."""
+    """Return how many descriptors a process holds, of files and connections."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -24,12 +24,12 @@ WITHIN_S = 30.0
 
 
 def new_run() -> str:
-    """A run id that no other test uses."""
+    """Return a run id that no other test uses."""
     return f"fault-{token_hex(8)}"
 
 
 def good(stack: RunningStack, run_id: str, seq: int) -> bytes:
-    """The record of a signed event."""
+    """Return the record of a signed event."""
     return CODEC.encode(run_event(signed(event(seq, run_id=run_id), secret=stack.addresses.agent_secret)))
 
 
@@ -64,7 +64,7 @@ def write_as_a_gateway(stack: RunningStack, *records: tuple[RunRecord, int | str
 
 
 def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:
-    """The persistence group's dead letters of one run, in their order."""
+    """Return the persistence group's dead letters of one run, in their order."""
     return [letter for letter in read_topic(stack, PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
 
 
@@ -77,7 +77,7 @@ def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
 
 
 def read_topic(stack: RunningStack, topic: Topic) -> list[Message]:
-    """Every record of *topic* that the log holds and that can be read."""
+    """Return every record of *topic* that the log holds and that can be read."""
     consumer = Consumer(
         {"bootstrap.servers": stack.addresses.kafka, "group.id": "faults", "enable.partition.eof": True}
     )
@@ -90,7 +90,7 @@ def read_topic(stack: RunningStack, topic: Topic) -> list[Message]:
 
 
 def _to_the_end(consumer: Consumer) -> Iterator[Message]:
-    """The records of the one partition that is assigned; a read that stops halfway fails the test."""
+    """Yield the records of the one partition that is assigned; a read that stops halfway fails the test."""
     while (message := consumer.poll(WITHIN_S)) is not None:
         error = message.error()
         if error is None:

@@ -43,7 +43,7 @@ def test_no_process_reads_a_wall_clock_but_where_it_is_put_together() -> None:
 
 
 def wall_clock_reads(path: Path) -> Iterator[ast.AST]:
-    """Where a module takes the time of day."""
+    """Yield where a module takes the time of day."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in WALL_CLOCKS:

@@ -28,7 +28,7 @@ WITHIN_S = 60.0
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack of its own: what is left of its log is nobody else's concern."""
+    """Yield a stack of its own: what is left of its log is nobody else's concern."""
     folder = tmp_path_factory.mktemp("cut")
     with throwaway(folder) as started:
         yield started
@@ -158,7 +158,7 @@ def test_a_busy_log_is_not_taken_for_one_that_was_cut_off(stack: RunningStack, t
 
 
 def run_in(partition: int) -> str:
-    """A run id of one partition that no other test uses."""
+    """Return a run id of one partition that no other test uses."""
     while partition_of((run := f"cut-{secrets.token_hex(8)}").encode(), PARTITIONS) != partition:
         pass
     return run
@@ -198,7 +198,7 @@ def lags(stack: RunningStack) -> list[dict[str, Any]]:
 
 
 def fault_of(stack: RunningStack, group: str, partition: int) -> str | None:
-    """The fault of a group's position, by the command and by the gateway alike."""
+    """Return the fault of a group's position, by the command and by the gateway alike."""
     [by_command] = [
         each["fault"]
         for each in lags(stack)
@@ -214,7 +214,7 @@ def fault_of(stack: RunningStack, group: str, partition: int) -> str | None:
 
 
 def state_of(stack: RunningStack, wal_id: str) -> str:
-    """The state of persistence in a receipt."""
+    """Return the state of persistence in a receipt."""
     status, receipt = ask(stack, "GET", f"/api/wal/{wal_id}")
     assert status == 200, receipt
     [group] = [each for each in receipt["groups"] if each["group"] == "persistence"]

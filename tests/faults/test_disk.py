@@ -96,7 +96,7 @@ def test_a_kafka_whose_disk_is_full_takes_no_event_and_loses_none(own_folder: Pa
 
 @pytest.fixture
 def own_folder(tmp_path: Path) -> Path:
-    """The folder of a stack that a test breaks for itself."""
+    """Return the folder of a stack that a test breaks for itself."""
     folder = tmp_path / "stack"
     folder.mkdir()
     return folder
@@ -149,5 +149,5 @@ def exhaust_the_log(session: psycopg.Connection[Any]) -> None:
 
 
 def refusals(stack: RunningStack) -> float:
-    """How often a slice waited because Postgres's disk was full."""
+    """Return how often a slice waited because Postgres's disk was full."""
     return metric(stack.addresses.management["persistence"], "tidegate_slice_retries_total", error="DiskFull")

@@ -74,7 +74,7 @@ class Load:
 
 @contextmanager
 def two_endpoints(stack: RunningStack, folder: Path) -> Iterator[tuple[Receiver, OwnEndpoint, Receiver, OwnEndpoint]]:
-    """One whose receiver the test makes fail, and a good one beside it; both are sent to."""
+    """Yield one whose receiver the test makes fail, and a good one beside it; both are sent to."""
     with ExitStack() as running:
         bad, good = (running.enter_context(Receiver().listening()) for _ in range(2))
         endpoints = [running.enter_context(own_endpoint(stack, folder, each, **STEADY)) for each in (bad, good)]
@@ -163,7 +163,7 @@ def test_a_worker_that_dies_at_each_step_leaves_nothing_undelivered(stack: Runni
 
 
 def _gone_on(stack: RunningStack, load: Load) -> Load:
-    """The same runs, to be sent on."""
+    """Return the same runs, to be sent on."""
     further = Load(stack)
     further.runs, further.sent = load.runs, load.sent
     return further
@@ -206,7 +206,7 @@ def test_an_endpoint_at_an_internal_address_is_never_connected_to(
 
 @contextmanager
 def canary(port: int) -> Iterator[list[object]]:
-    """Who connected to *port* on loopback."""
+    """Yield who connected to *port* on loopback."""
     connections: list[object] = []
     with socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True) as server:
         server.settimeout(0.2)

@@ -112,5 +112,5 @@ async def finalize(stack: RunningStack, runs: list[str]) -> None:
 
 
 def keys(stack: RunningStack, topic: Topic) -> set[str]:
-    """The runs that the records of *topic* speak of."""
+    """Return the runs that the records of *topic* speak of."""
     return {(record.key() or b"").decode().rpartition("/")[2] for record in read_topic(stack, topic)}

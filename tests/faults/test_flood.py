@@ -60,13 +60,13 @@ def test_a_flood_is_held_down_and_what_was_accepted_is_kept(stack: RunningStack,
 
 
 def load(stack: RunningStack, url: str, *, connections: int, seconds: float, pause_s: float = 0.0) -> list[str]:
-    """The command that puts load on *url*."""
+    """Return the command that puts load on *url*."""
     given = ["--url", url, "--api-key", stack.addresses.api_key, "--connections", str(connections)]
     return [sys.executable, "-m", "tests.bench.load", *given, "--seconds", str(seconds), "--pause", str(pause_s)]
 
 
 def answers_normally(stack: RunningStack, url: str) -> bool:
-    """Whether all events are taken at once that come at a pace for which the database is fast enough."""
+    """Return whether all events are taken at once that come at a pace for which the database is fast enough."""
     ordinary = load(stack, url, connections=CALM_CONNECTIONS, seconds=1.0, pause_s=CALM_PAUSE_S)
     done = subprocess.run(ordinary, stdout=subprocess.PIPE, check=True, env=os.environ)
     found = json.loads(done.stdout)
@@ -74,7 +74,7 @@ def answers_normally(stack: RunningStack, url: str) -> bool:
 
 
 def stored(stack: RunningStack) -> int:
-    """How many events of floods are stored."""
+    """Return how many events of floods are stored."""
     with psycopg.connect(stack.addresses.postgres) as database:
         row = database.execute("SELECT count(*) FROM trace_events WHERE run_id LIKE 'bench-%'").fetchone()
     return row[0] if row else 0

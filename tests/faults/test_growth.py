@@ -41,6 +41,6 @@ def test_memory_and_open_files_stay_as_they_are(stack: RunningStack, tmp_path: P
 
 
 def growth(samples: list[int]) -> float:
-    """How far the last third lies above the first."""
+    """Return how far the last third lies above the first."""
     third = len(samples) // 3
     return median(samples[-third:]) - median(samples[:third])

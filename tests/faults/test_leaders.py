@@ -25,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack on the three nodes, with every topic on each of them."""
+    """Yield a stack on the three nodes, with every topic on each of them."""
     folder = tmp_path_factory.mktemp("stack")
     environ = {**os.environ, "TIDEGATE_KAFKA": cluster.bootstrap}
     try:

@@ -73,6 +73,8 @@ def expire(stack: RunningStack, *, before: int) -> None:
 
 
 def expired(stack: RunningStack) -> dict[int, int]:
-    """How many records of each partition the group will never see, as `tidegate lag` says; the others are left out."""
+    """
+    Return how many records of each partition the group will never see, as `tidegate lag` says; the others are left out.
+    """
     places = json.loads(stack.command("lag", "--json"))
     return {place["partition"]: place["expired"] for place in places if place["expired"]}

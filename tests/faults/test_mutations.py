@@ -29,7 +29,7 @@ END_SESSIONS = """
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack of their own: what mutations leave behind would turn other tests red as well."""
+    """Yield a stack of their own: what mutations leave behind would turn other tests red as well."""
     folder = tmp_path_factory.mktemp("mutated")
     with throwaway(folder) as started:
         yield started
@@ -146,7 +146,7 @@ def test_rows_that_are_stored_twice_without_a_unique_key_are_seen(stack: Running
 
 
 def runs_ahead(stack: RunningStack) -> bool:
-    """Whether P5 is broken at this moment."""
+    """Return whether P5 is broken at this moment."""
     try:
         check_committed_is_applied(stack)
     except AssertionError:

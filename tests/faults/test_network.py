@@ -23,7 +23,7 @@ SLOW_S = 0.1  # each way: a broker on another continent
 
 @pytest.fixture(scope="module")
 def proxy(stack: RunningStack) -> Iterator[Proxy]:
-    """A proxy before Kafka, to which Kafka sends the clients that come through it."""
+    """Yield a proxy before Kafka, to which Kafka sends the clients that come through it."""
     port = free_port()
     with (
         proxied("127.0.0.1", port) as running,
@@ -34,7 +34,7 @@ def proxy(stack: RunningStack) -> Iterator[Proxy]:
 
 @pytest.fixture
 def through(proxy: Proxy) -> Iterator[dict[str, str]]:
-    """The settings of a process that reaches Kafka through the proxy; the way is fast again in the end."""
+    """Yield the settings of a process that reaches Kafka through the proxy; the way is fast again in the end."""
     yield {"TIDEGATE_KAFKA": f"127.0.0.1:{proxy.port}"}
     proxy.rules.delay_s = 0.0
 

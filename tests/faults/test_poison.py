@@ -115,7 +115,7 @@ def produce_packed(
 
 
 def letter_of(stack: RunningStack, group: Group, wal_id: str) -> Message:
-    """The dead letter of the record at *wal_id*, once it is there."""
+    """Return the dead letter of the record at *wal_id*, once it is there."""
     found: list[Message] = []
 
     def is_there() -> bool:
@@ -146,7 +146,7 @@ def test_a_topic_of_nothing_but_poison_stops_at_the_limit_and_goes_on_when_it_is
 
 
 def readiness(stack: RunningStack) -> str:
-    """What persistence says of itself."""
+    """Return what persistence says of itself."""
     return page(stack.addresses.management["persistence"], "/readyz")
 
 

@@ -134,7 +134,7 @@ def proxy(stack: RunningStack) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def worker(stack: RunningStack, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnProcess]:
-    """A second worker, which reaches Postgres through the proxy and waits 2 s for a transaction."""
+    """Yield a second worker, which reaches Postgres through the proxy and waits 2 s for a transaction."""
     through = dsn_through(stack, "persistence", f"127.0.0.1:{proxy.port}")
     folder = tmp_path_factory.mktemp("worker")
     with own_process(stack, folder, variant="impatient", environ={"TIDEGATE_POSTGRES": through}) as running:

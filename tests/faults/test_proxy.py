@@ -13,7 +13,7 @@ QUIET_S = 0.3
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """A proxy before an echo server."""
+    """Yield a proxy before an echo server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         Thread(target=serve, args=(server,), daemon=True).start()
         with proxied("127.0.0.1", server.getsockname()[1]) as running:

@@ -32,7 +32,7 @@ Answer = tuple[int, Mapping[str, Any]]
 
 @asynccontextmanager
 async def asking(stack: RunningStack) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with the stack's key."""
+    """Yield a session with the stack's key."""
     headers = {"X-API-Key": stack.addresses.api_key}
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=20)) as session:
         yield session
@@ -50,7 +50,7 @@ async def send(session: aiohttp.ClientSession, url: str, given: Mapping[str, Any
 
 
 def in_the_log(stack: RunningStack, runs: Sequence[str]) -> dict[str, list[RunEvent]]:
-    """The events of *runs* in the order of the log."""
+    """Return the events of *runs* in the order of the log."""
     found: dict[str, list[RunEvent]] = {run_id: [] for run_id in runs}
     for message in read_topic(stack, RUN_EVENTS):
         if (message.key() or b"").decode() in found:

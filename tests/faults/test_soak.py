@@ -41,7 +41,7 @@ class Report:
     attempts_failed: dict[str, int] = field(default_factory=dict)  # by code, each tried again
 
     def markdown(self) -> str:
-        """The report as two tables."""
+        """Return the report as two tables."""
         figures = {
             "length": f"{self.minutes:g} minutes",
             "faults injected": sum(self.faults.values()),
@@ -98,7 +98,7 @@ def test_random_faults_under_load_cost_nothing(stack: RunningStack, tmp_path: Pa
 
 
 def faults_in_turn(drawn: random.Random) -> Iterator[str]:
-    """Every fault once in a random order, and again in another."""
+    """Yield every fault once in a random order, and again in another."""
     while True:
         names = sorted((*FAULTS, *LOG_FAULTS))
         yield from drawn.sample(names, len(names))

@@ -46,7 +46,7 @@ class Remote:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    """A wire to a namespace."""
+    """Yield a wire to a namespace."""
     with wired() as made:
         yield made
 
@@ -132,7 +132,7 @@ def link_down(wire: Wire) -> Iterator[None]:
 
 @contextmanager
 def far_process(stack: RunningStack, folder: Path, service: str, wire: Wire, remote: Remote) -> Iterator[OwnProcess]:
-    """A process at the other end of the wire."""
+    """Yield a process at the other end of the wire."""
     environ = {
         "TIDEGATE_KAFKA": remote.kafka,
         "TIDEGATE_POSTGRES": dsn_through(stack, service, remote.postgres),

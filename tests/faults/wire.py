@@ -55,7 +55,7 @@ class Wire:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What runs the command behind it within the namespace, as the same process."""
+        """Return what runs the command behind it within the namespace, as the same process."""
         return ("ip", "netns", "exec", self.namespace)
 
 
@@ -90,7 +90,7 @@ def ip(*arguments: str) -> None:
 
 
 def open_tun(name: str) -> int:
-    """A TUN device of the namespace that the thread is in; whoever reads it has what is sent through it."""
+    """Return a TUN device of the namespace that the thread is in; whoever reads it has what is sent through it."""
     device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN_WITHOUT_HEAD))
     return device

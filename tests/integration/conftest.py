@@ -11,6 +11,6 @@ from tests.stack import RunningStack
 
 @pytest.fixture
 def database(stack: RunningStack) -> Iterator[psycopg.Connection[Any]]:
-    """A session of the owner, each statement its own transaction."""
+    """Yield a session of the owner, each statement its own transaction."""
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as connection:
         yield connection

@@ -9,7 +9,7 @@ import toon_format
 
 @schemathesis.serializer("text/toon", "application/toon")
 def as_toon(_context: Any, value: Any) -> bytes:
-    """What TOON cannot say is sent as JSON, which is no TOON."""
+    """Return what TOON cannot say is sent as JSON, which is no TOON."""
     try:
         return toon_format.dumps(value).encode()
     except (TypeError, ValueError):
@@ -18,5 +18,5 @@ def as_toon(_context: Any, value: Any) -> bytes:
 
 @schemathesis.serializer("application/x-ndjson", "application/ndjson", "application/jsonl")
 def as_lines(_context: Any, value: Any) -> bytes:
-    """An element a line; what is no list is one line."""
+    """Return an element a line; what is no list is one line."""
     return b"\n".join(json.dumps(each).encode() for each in (value if isinstance(value, list) else [value]))

@@ -35,7 +35,7 @@ print(json.dumps({"run_id": run.id, "accepted": run.accepted_count, "modules": m
 
 
 def needed(name: str) -> Iterator[importlib.metadata.Distribution]:
-    """A distribution of this environment, and what it needs."""
+    """Yield a distribution of this environment, and what it needs."""
     found = importlib.metadata.distribution(name)
     yield found
     for requirement in found.requires or []:
@@ -50,7 +50,9 @@ def needed(name: str) -> Iterator[importlib.metadata.Distribution]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean environment with the wheel and what it declares; packages come from this one, so no index is asked."""
+    """
+    Return a clean environment with the wheel and what it declares; packages come from this one, so no index is asked.
+    """
     folder = tmp_path_factory.mktemp("clean")
     wheel = build(folder)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)

@@ -34,7 +34,7 @@ def run_id() -> str:
 
 
 def example(stack: RunningStack, *arguments: str) -> str:
-    """What deploy/examples/direct_producer.py prints."""
+    """Return what deploy/examples/direct_producer.py prints."""
     command = [sys.executable, "-m", "deploy.examples.direct_producer", *arguments, "--dir", str(stack.folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=EXAMPLE_S, check=False)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def with_crc32(stack: RunningStack) -> Producer:
 
 
 def misplaced_run(stack: RunningStack) -> tuple[str, Producer, int, int]:
-    """A run, a producer that uses CRC32, and the partitions of the run's key by CRC32 and by murmur2."""
+    """Return a run, a producer that uses CRC32, and the partitions of the run's key by CRC32 and by murmur2."""
     producer = with_crc32(stack)
     count = len(producer.list_topics(builders.TOPIC, timeout=30).topics[builders.TOPIC].partitions)
     while True:

@@ -18,7 +18,7 @@ STORED_WITHIN_S = 30
 
 
 def log_bytes(stack: RunningStack) -> bytes:
-    """Every value, key and header of run.events."""
+    """Return every value, key and header of run.events."""
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test", "enable.auto.commit": False})
     found = b""
     for partition in consumer.list_topics(RUN_EVENTS.name, timeout=10).topics[RUN_EVENTS.name].partitions:

@@ -52,7 +52,7 @@ def taken(receiver: Receiver, run_id: str, seqs: list[int | None]) -> None:
 
 
 def effect(client: Client, wal_id: str, endpoint: OwnEndpoint) -> dict[str, Any] | None:
-    """What the receipt says of the endpoint's group; None until the gateway knows of it."""
+    """Return what the receipt says of the endpoint's group; None until the gateway knows of it."""
     status, receipt = client.ask("GET", f"/api/wal/{wal_id}")
     assert status == 200, receipt
     groups = {each["group"]: each for each in receipt["groups"]}
@@ -72,7 +72,7 @@ def wait_outcome(client: Client, wal_id: str, endpoint: OwnEndpoint, wanted: str
 
 
 def status_of(client: Client, endpoint: OwnEndpoint) -> dict[str, Any]:
-    """The endpoint's group as /api/wal/status shows it; empty until the gateway knows of it."""
+    """Return the endpoint's group as /api/wal/status shows it; empty until the gateway knows of it."""
     status, shown = client.ask("GET", "/api/wal/status")
     assert status == 200, shown
     found: dict[str, Any] = next((each for each in shown["groups"] if each["group"] == endpoint.group.name), {})

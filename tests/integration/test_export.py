@@ -24,7 +24,7 @@ OFFLINE = {name: value for name, value in os.environ.items() if not name.startsw
 
 @pytest.fixture
 def run_id(stack: RunningStack) -> str:
-    """A finalized run: numbers with their digits, a payload in object storage, signed events."""
+    """Return a finalized run: numbers with their digits, a payload in object storage, signed events."""
     client, texts, run_id = Client(stack), test_gateway.Client(stack), new_run()
     for seq, content in enumerate([VERBATIM, large(INLINE_BYTES_MAX + 1)], 1):
         assert texts.ask("POST", f"/api/runs/{run_id}/events", body(run_id, seq, content).encode())[0] == 202

@@ -25,7 +25,7 @@ COMMAND_TIMEOUT_S = 200  # of each; installing takes most of it
 
 @pytest.fixture
 def description(stack: RunningStack, tmp_path: Path) -> Path:
-    """The document that the gateway serves."""
+    """Return the document that the gateway serves."""
     path = tmp_path / "openapi.json"
     with urllib.request.urlopen(f"{stack.addresses.gateway}/openapi.json", timeout=30) as answer:
         path.write_bytes(answer.read())
@@ -48,7 +48,7 @@ def run(command: Sequence[str | Path], folder: Path, environ: Mapping[str, str])
 
 
 def settings(stack: RunningStack, run_id: str) -> dict[str, str]:
-    """What a program that uses a client reads."""
+    """Return what a program that uses a client reads."""
     return {"GATEWAY": stack.addresses.gateway, "API_KEY": stack.addresses.api_key, "RUN_ID": run_id}
 
 

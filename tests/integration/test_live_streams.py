@@ -93,7 +93,7 @@ async def streams(stack: RunningStack) -> AsyncIterator[Streams]:
 
 
 async def told(ws: ClientWebSocketResponse, count: int) -> list[Message]:
-    """The next so many messages, but for pings."""
+    """Return the next so many messages, but for pings."""
     messages: list[Message] = []
     async with asyncio.timeout(TOLD_S):
         while len(messages) < count:

@@ -50,14 +50,14 @@ class Client:
         return answer
 
     def receipt(self, wal_id: str) -> dict[str, Any]:
-        """The receipt, persistence's part under `group`."""
+        """Return the receipt, persistence's part under `group`."""
         status, receipt = self.ask("GET", f"/api/wal/{wal_id}")
         assert status == 200, receipt.get("detail")
         [group] = [each for each in receipt["groups"] if each["group"] == "persistence"]
         return receipt | {"group": group}
 
     def settled(self, wal_id: str) -> dict[str, Any]:
-        """What persistence made of the record, once every group is done with it."""
+        """Return what persistence made of the record, once every group is done with it."""
 
         def is_done() -> bool:
             return all(group["state"] == "done" for group in self.receipt(wal_id)["groups"])
@@ -100,7 +100,7 @@ def stopped(stack: RunningStack, name: str) -> Iterator[None]:
 
 @contextmanager
 def gateway_without_postgres(stack: RunningStack) -> Iterator[Client]:
-    """A second gateway on the same log, to which Postgres is away."""
+    """Yield a second gateway on the same log, to which Postgres is away."""
     settings = json.loads((stack.folder / "settings.json").read_text())["gateway"]
     port, management, nowhere = free_ports()
     more = {

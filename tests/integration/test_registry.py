@@ -30,7 +30,7 @@ def schemas(stack: RunningStack) -> Iterator[SchemaRegistryClient]:
 
 
 def read(stack: RunningStack, wal_id: str) -> Message:
-    """The record at one place of the log."""
+    """Return the record at one place of the log."""
     topic, partition, offset = wal_id.split("/")
     consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test"})
     consumer.assign([TopicPartition(topic, int(partition), int(offset))])

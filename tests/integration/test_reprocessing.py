@@ -80,7 +80,9 @@ def refusing(database: psycopg.Connection[Any], run_id: str) -> Iterator[None]:
 
 
 async def receipt(stack: RunningStack, wal_id: str) -> dict[str, Any]:
-    """What the persistence group made of a record, as the gateway tells once it has seen the offset committed."""
+    """
+    Return what the persistence group made of a record, as the gateway tells once it has seen the offset committed.
+    """
     known = stack.addresses
     async with (
         asyncio.timeout(WITHIN_S),
@@ -312,18 +314,18 @@ def test_a_range_that_has_expired_in_part_is_refused_with_its_numbers(
 
 
 def lose(database: psycopg.Connection[Any], run_id: str, seqs: list[int]) -> None:
-    """What a restored backup would lack."""
+    """Delete what a restored backup would lack."""
     database.execute("DELETE FROM trace_events WHERE run_id = %s AND seq = ANY(%s)", (run_id, seqs))
     database.execute("UPDATE runs SET event_count = event_count - %s WHERE run_id = %s", (len(seqs), run_id))
 
 
 def counts(database: psycopg.Connection[Any], run_id: str) -> tuple[Any, ...]:
-    """How many events the run's row speaks of, and how many are rejected."""
+    """Return how many events the run's row speaks of, and how many are rejected."""
     query = "SELECT event_count, (SELECT count(*) FROM rejected_events WHERE run_id = runs.run_id) FROM runs "
     return database.execute(query + "WHERE run_id = %s", (run_id,)).fetchone() or ()
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started."""
+    """Return the processes that a process has started."""
     listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
     return {int(child) for child in listed.split()}

@@ -90,13 +90,13 @@ class Retained:
         return self._pass(dry_run=False, **more)
 
     def _pass(self, *, dry_run: bool, **more: str) -> dict[str, Any]:
-        """A pass as the process carries it out, without a process for each."""
+        """Return a pass as the process carries it out, without a process for each."""
         config = settings.load(MaintenanceSettings, {**self._settings, **self.told, **more})
         report = asyncio.run(retain_once(config, dry_run=dry_run))
         return dict(msgspec.json.decode(msgspec.json.encode(report)))
 
     def command(self, *words: str, **more: str) -> dict[str, Any]:
-        """The same through the command that an operator gives."""
+        """Return the same through the command that an operator gives."""
         printed = self.stack.command("retention", *words, "--json", environ=os.environ | self.told | more)
         return dict(json.loads(printed))
 
@@ -107,7 +107,7 @@ class Retained:
         return settings["maintenance"]
 
     def mutated(self, variant: str) -> dict[str, Any]:
-        """A pass of the product with one thing changed."""
+        """Return a pass of the product with one thing changed."""
         done = subprocess.run(
             [sys.executable, "-m", "tests.faults.variants", variant, "processors", "maintenance", "--once"],
             cwd=ROOT,
@@ -162,7 +162,7 @@ def client(stack: RunningStack) -> Client:
 
 def make_run(stack: RunningStack, *, large: bool = False, finalized: bool = True, but: str = "") -> str:
     """
-    A run of three events, one of them signed, and with *large* a fourth in object storage.
+    Return a run of three events, one of them signed, and with *large* a fourth in object storage.
 
     Every group has passed it, but the one of that name.
     """
@@ -371,14 +371,14 @@ def test_of_removals_from_before_their_seqs_were_kept_the_migration_says_what_is
 
 
 def chained(client: Client, run_id: str) -> list[tuple[int, bytes]]:
-    """The stored events, as the chain takes them."""
+    """Return the stored events, as the chain takes them."""
     page = client.ask("GET", f"/api/runs/{run_id}/events")[1]
     return [(each["seq"], bytes.fromhex(each["event_sha256"])) for each in page["events"]]
 
 
 @contextmanager
 def group_behind(stack: RunningStack, partition: int, offset: int) -> Iterator[None]:
-    """Persistence as if it had not come past that place: down, and committed up to there."""
+    """Hold persistence as if it had not come past that place: down, and committed up to there."""
     kafka = stack.kafka
     with held_down(stack, "persistence"):
         before = topics.committed(kafka, PERSISTENCE, RUN_EVENTS)
@@ -427,7 +427,7 @@ def test_a_record_that_waits_to_be_handled_once_more_holds_its_run(stack: Runnin
 
 
 def origin_of(partition: int, offset: int) -> dict[str, object]:
-    """What a letter says of the place that it had."""
+    """Return what a letter says of the place that it had."""
     return {
         headers.ORIGINAL_TOPIC: RUN_EVENTS.name,
         headers.ORIGINAL_PARTITION: partition,
@@ -506,7 +506,7 @@ def test_an_object_stays_while_anything_refers_to_it(stack: RunningStack, retain
 
 
 def put(retained: Retained, run_id: str, content: bytes) -> Path:
-    """An object of the run, as an upload leaves it."""
+    """Return an object of the run, as an upload leaves it."""
     path = retained.stack.folder / OBJECTS / reference_to(content, tenant=TENANT, run_id=run_id).key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -54,7 +54,7 @@ class Run:
         return [arrival(record, self.elsewhere if partition is None else partition) for record in records]
 
     def end(self, *, partition: int | None = None) -> Arrival:
-        """The end of the run, in its own partition unless the test says otherwise."""
+        """Return the end of the run, in its own partition unless the test says otherwise."""
         record = RunFinalized(tenant=builders.TENANT, run_id=self.run_id, status=RunStatus.SUCCEEDED, finalized_at=NOW)
         return arrival(record, self.home if partition is None else partition)
 

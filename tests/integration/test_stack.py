@@ -33,13 +33,13 @@ NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "mai
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a stack of the test's own; what the test leaves is stopped and deleted."""
+    """Yield a folder for a stack of the test's own; what the test leaves is stopped and deleted."""
     yield tmp_path
     tidegate("down", "--purge", "--dir", str(tmp_path))
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -177,7 +177,7 @@ def test_data_survives_and_nothing_outlives_down(folder: Path, tmp_path_factory:
 
 
 def named_settings(folder: Path, elsewhere: Path, *, api_key: str) -> dict[str, str]:
-    """Settings that a stack in *folder* would otherwise choose by itself; files and objects are *elsewhere*."""
+    """Return settings that a stack in *folder* would otherwise choose by itself; files and objects are *elsewhere*."""
     for name in ("credentials.toml", "limits.toml", "retention.toml"):
         (folder / name).rename(elsewhere / name)
     return {
@@ -212,7 +212,7 @@ def assert_honoured(stack: RunningStack, environ: dict[str, str]) -> None:
 
 
 def status(gateway: str, key: str) -> int:
-    """How the gateway answers to *key*."""
+    """Return how the gateway answers to *key*."""
     connection = HTTPConnection(urlsplit(gateway).netloc, timeout=10)
     connection.request("GET", "/api/runs", headers={"X-API-Key": key})
     answered = connection.getresponse().status
@@ -221,7 +221,7 @@ def status(gateway: str, key: str) -> int:
 
 
 def handshake(websocket: str, key: str, *, origin: str) -> int:
-    """How the fanout answers to a page of *origin* that opens a websocket."""
+    """Return how the fanout answers to a page of *origin* that opens a websocket."""
     connection = HTTPConnection(urlsplit(websocket).netloc, timeout=10)
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     given = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-API-Key": key, "Origin": origin}

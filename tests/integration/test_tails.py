@@ -25,13 +25,13 @@ async def reader(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 def tail_of(stack: RunningStack, partition: int, *, records_max: int = 100_000) -> PartitionTail:
-    """A tail of which nothing was read."""
+    """Return a tail of which nothing was read."""
     credentials = FileCredentials(CredentialsFile(stack.folder / "credentials.toml"))
     return PartitionTail(partition, records_max=records_max, credentials=credentials)
 
 
 def write(stack: RunningStack, partitions: range, *, count: int) -> Mapping[int, str]:
-    """A run of so many events in each of *partitions*."""
+    """Return a run of so many events in each of *partitions*."""
     runs = {partition: new_run() for partition in partitions}
     for partition, run_id in runs.items():
         produce(stack, run_id, [good(stack, run_id, seq) for seq in range(1, count + 1)], partition=partition)
@@ -46,7 +46,7 @@ async def read_whole(reader: TailReader, tails: Collection[PartitionTail]) -> No
 
 
 def head(tail: PartitionTail, run_id: str) -> int:
-    """The last seq that *tail* holds of a run."""
+    """Return the last seq that *tail* holds of a run."""
     found = tail.add_to(Known(), (TENANT, run_id), [])
     assert found is not None
     return found.head

@@ -133,7 +133,7 @@ def _end_of_new_event(kind: Kind, run: _Run) -> End:
 
 @cache
 def _content(kind: Kind, run_id: str, seq: int) -> Raw:
-    """The record without its place. Cached: encoding and sealing would be most of a simulation's time."""
+    """Return the record without its place. Cached: encoding and sealing would be most of a simulation's time."""
     if kind is Kind.UNDECODABLE:
         return Raw(key=run_id.encode(), value=b"\xff" * 7, headers=[("x", None)])
     if kind is Kind.LARGE:

@@ -85,7 +85,7 @@ class MemoryLog:
         self.ends_of[partition] += 1
 
     def slice(self, partition: Partition, start: int, end: int, most: int) -> list[RawRecord]:
-        """At most so many records from *start* on and below *end*."""
+        """Return at most so many records from *start* on and below *end*."""
         offsets = sorted(each for each in self.records[partition] if start <= each < end)[:most]
         return [_raw(partition, each, self.records[partition][each]) for each in offsets]
 
@@ -106,7 +106,7 @@ class MemoryLog:
         return {each: self.ends_of[Partition(topic.name, each)] for each in range(PARTITIONS[topic.name])}
 
     def judge(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
-        """Every record is valid."""
+        """Return every record is valid."""
         return [
             Told(self.records[partition][raw.offset], partition=partition, offset=raw.offset, timestamp_ms=0)
             for raw in records
@@ -134,11 +134,11 @@ class Connection:
         self.unread += data
 
     def get_write_buffer_size(self) -> int:
-        """What a client that does not read has left."""
+        """Return what a client that does not read has left."""
         return 0 if self.reading else len(self.unread)
 
     def is_closing(self) -> bool:
-        """Whether it is closed."""
+        """Return whether it is closed."""
         return self.closed
 
 
@@ -196,7 +196,7 @@ class Client:
 
 
 def unframed(data: bytes) -> list[bytes]:
-    """The payloads of a server's text frames."""
+    """Return the payloads of a server's text frames."""
     payloads = []
     while data:
         assert data[0] == 0x81

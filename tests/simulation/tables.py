@@ -59,7 +59,7 @@ class Tables:
         self._by_place: dict[Place, _Row] = {}
 
     def known(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Known:
-        """What a transaction sees: closed runs always, stored events when it looks them up."""
+        """Return what a transaction sees: closed runs always, stored events when it looks them up."""
         known = Known(finalized={run: self.finalized[run] for run in map(run_of, arrivals) if run in self.finalized})
         if look_up:
             known.sha256 = {identity: row.event.event_sha256 for identity, row in self._by_seq.items()}
@@ -106,7 +106,7 @@ class Tables:
             self._find(place, End.DEAD_LETTER)
 
     def origin(self, letter: Outgoing) -> Place:
-        """The place that *letter* names as its own; it must have that record's bytes, if they can be had."""
+        """Return the place that *letter* names as its own; it must have that record's bytes, if they can be had."""
         sent = {name: value or b"" for name, value in letter.headers}
         place = int(sent[headers.ORIGINAL_PARTITION]), int(sent[headers.ORIGINAL_OFFSET])
         record = self._log.records[place]

@@ -55,7 +55,7 @@ class Assignment:
     gives_up: bool = False
 
     def open_batches(self) -> list[Batch]:
-        """Those that are not finished."""
+        """Return those that are not finished."""
         return [batch for batch in self.batches if not batch.finished]
 
 
@@ -206,7 +206,7 @@ class Worker:
 
 
 def _as_fetched(records: Sequence[Raw]) -> Slice:
-    """The slice with the size that its batches were inflated to."""
+    """Return the slice with the size that its batches were inflated to."""
     fetched = Slice(records)  # type: ignore[arg-type]  # a fake of the same shape
     fetched.size_bytes = sum(len(each.value or b"") if each.cut is None else BYTES_MAX for each in records)
     return fetched

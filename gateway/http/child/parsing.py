@@ -25,7 +25,7 @@ class BodyTask(Protocol[Result_co]):
 
     @property
     def body(self) -> Body:
-        """The body as it came."""
+        """Return the body as it came."""
 
     def result(self, text: bytes, credentials: Credentials) -> Result_co:
         """Parse and validate the JSON *text* that the body stands for. Blocks unless that is small."""

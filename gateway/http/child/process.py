@@ -77,7 +77,7 @@ class ParserProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """Return the process's id; None while there is none."""
         return self._process.pid if self._process is not None else None
 
     async def parse(self, task: BodyTask[Any], credentials: Credentials) -> Any:

@@ -22,18 +22,18 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, error: Exception) -> "Refusal":
-        """The value that stands for *error*."""
+        """Return the value that stands for *error*."""
         faults = error.faults if isinstance(error, Invalid) else ()
         return cls(name=type(error).__name__, detail=str(error), faults=faults)
 
     @property
     def is_known(self) -> bool:
-        """Whether it is an error of the intake: one that tells the client what is wrong."""
+        """Return whether it is an error of the intake: one that tells the client what is wrong."""
         return self.name == Invalid.__name__ or self.name in _TOLD_BY_TEXT
 
     @property
     def is_by_credentials(self) -> bool:
-        """True if other credentials might not refuse: an agent or its signature is not accepted."""
+        """Return True if other credentials might not refuse: an agent or its signature is not accepted."""
         return self.name in (Forbidden.__name__, SignatureInvalid.__name__)
 
     def error(self) -> Exception:

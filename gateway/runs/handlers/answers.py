@@ -82,7 +82,7 @@ def limited(response: web.Response, charge: Charge) -> web.Response:
 
 
 def sequencing(taken: Taken) -> Sequencing | UnsetType:
-    """What an answer says of how *taken* was judged."""
+    """Return what an answer says of how *taken* was judged."""
     return UNSET if taken.verified else "unverified"
 
 

@@ -32,7 +32,7 @@ async def capture_environment(parts: RunParts, call: Call) -> web.Response:
 
 
 async def show_environment(parts: RunParts, call: Call) -> web.Response:
-    """The newest capture of a run's environment."""
+    """Return the newest capture of a run's environment."""
     run_id = check_run_id(call.path["run_id"])
     environment = await parts.store.environment(call.principal.tenant, run_id)
     return answer(found(environment, "no environment: no such run, or none was captured and stored yet"))

@@ -45,7 +45,7 @@ async def accept_event(parts: RunParts, call: Call) -> web.Response:
 
 
 async def list_events(parts: RunParts, call: Call) -> web.Response:
-    """A page of a run's events by seq."""
+    """List a run's events by seq, a page at a time."""
     tenant, run_id = call.principal.tenant, check_run_id(call.path["run_id"])
     admitted = EventFilter(type=read_word(call.request.query, "type"), actor=read_word(call.request.query, "actor"))
     after_seq, limit = read_seq_cursor(call.request.query), read_limit(call.request.query)
@@ -87,7 +87,9 @@ async def take(
 
 
 async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> RecordPlace:
-    """The place of *offer*'s record. Raises as `Taken.acknowledged`, and then what it was charged is given back."""
+    """
+    Return the place of *offer*'s record. Raises as `Taken.acknowledged`, and then what it was charged is given back.
+    """
     try:
         return await taken.acknowledged()
     except Refused:
@@ -96,7 +98,7 @@ async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> RecordPlac
 
 
 def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:
-    """How many events each agent offers; `Counter` takes four times as long over a single one."""
+    """Return how many events each agent offers; `Counter` takes four times as long over a single one."""
     counts: dict[str, int] = {}
     for offer in offers:
         counts[offer.agent_id] = counts.get(offer.agent_id, 0) + 1
@@ -104,5 +106,5 @@ def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:
 
 
 def origin_of(call: Call, run_id: str) -> Origin:
-    """Where the events of *call* come from."""
+    """Return where the events of *call* come from."""
     return Origin(run_id=run_id, principal=call.principal, stamp=call.stamp)

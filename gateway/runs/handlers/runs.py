@@ -21,7 +21,7 @@ from schemas.runs.topics import PERSISTENCE
 
 
 async def list_runs(parts: RunParts, call: Call) -> web.Response:
-    """A page of the tenant's runs, the newest first."""
+    """List the tenant's runs, the newest first, a page at a time."""
     query = call.request.query
     admitted = RunFilter(
         agent=read_agent(query),
@@ -35,20 +35,20 @@ async def list_runs(parts: RunParts, call: Call) -> web.Response:
 
 
 async def show_run(parts: RunParts, call: Call) -> web.Response:
-    """One run."""
+    """Return one run."""
     run_id = check_run_id(call.path["run_id"])
     return answer(found(await parts.store.run(call.principal.tenant, run_id), "no such run"))
 
 
 async def show_trace(parts: RunParts, call: Call) -> web.Response:
-    """The trace record, once the run is finalized and its events are stored."""
+    """Return the trace record, once the run is finalized and its events are stored."""
     run_id = check_run_id(call.path["run_id"])
     trace = await parts.store.trace(call.principal.tenant, run_id)
     return answer_text(found(trace, "no trace record: no such run, or it is not finalized and stored yet").encode())
 
 
 async def show_integrity(parts: RunParts, call: Call) -> web.Response:
-    """Whether a run is whole: what of it is missing, repeated, rejected and signed."""
+    """Return whether a run is whole: what of it is missing, repeated, rejected and signed."""
     run_id = check_run_id(call.path["run_id"])
     home = _home_partition(parts, run_id)
     shown = await parts.store.integrity(call.principal.tenant, run_id, home_partition=home)

@@ -29,7 +29,7 @@ _FOUR_BYTE_CHARACTER = re.compile(rb"[\xf0-\xf4]")
 
 
 def read_plain(body: bytes) -> tuple[dict[str, Any], bytes] | None:
-    """The document in *body* and the form that is signed and digested; None where the long way has to judge."""
+    """Return the document in *body* and the form that is signed and digested; None where the long way has to judge."""
     if b"\\" in body or body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         return None
     if len(body) > _EXPONENTS_UNSEEN_BYTES_MAX and _finds(_EXPONENT, body):

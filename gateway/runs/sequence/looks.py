@@ -57,7 +57,7 @@ class Looks:
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
 
     async def __aenter__(self) -> Self:
-        """Nothing is to be waited for."""
+        """Return nothing is to be waited for."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -68,7 +68,9 @@ class Looks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self, key: RunKey, events: Sequence[Candidate]) -> Known | None:
-        """What is known of the run, and under the numbers of *events*; None where that cannot be told in time."""
+        """
+        Return what is known of the run, and under the numbers of *events*; None where that cannot be told in time.
+        """
         if self._recovering is not None:
             return None
         try:

@@ -29,7 +29,7 @@ class Sent(msgspec.Struct, kw_only=True):
     receipt: RecordPlace | None = None
 
     async def acknowledged(self) -> RecordPlace:
-        """The record's place. Raises as `Delivery.acknowledged`."""
+        """Return the record's place. Raises as `Delivery.acknowledged`."""
         if self.receipt is None and self.delivery is not None:
             return await self.delivery.acknowledged()
         assert self.receipt is not None
@@ -88,29 +88,29 @@ class Run:
 
     @property
     def head(self) -> int:
-        """The highest seq that is in the log or on its way."""
+        """Return the highest seq that is in the log or on its way."""
         return max(self._logged, self._sent)
 
     @property
     def at_rest(self) -> bool:
-        """Whether it can be forgotten: nothing is on its way, and nobody judges by it."""
+        """Return whether it can be forgotten: nothing is on its way, and nobody judges by it."""
         closing = self.closing is not None and self.closing.receipt is None
         return not (self.users or self.in_flight or closing)
 
     @property
     def in_doubt(self) -> bool:
-        """Whether something on its way may be written or not."""
+        """Return whether something on its way may be written or not."""
         # Patience ends in the order in which records were sent: where the oldest is not overdue, none is.
         oldest = next(iter(self.in_flight.values()), None)
         on_its_way = (oldest, self.closing)
         return any(each is not None and each.delivery is not None and each.delivery.overdue for each in on_its_way)
 
     def may_go_on_with(self, event: Candidate) -> bool:
-        """Whether *event* is the next one, as far as is remembered."""
+        """Return whether *event* is the next one, as far as is remembered."""
         return self.verified and self.closing is None and event.seq == self.head + 1
 
     def find(self, event: Candidate, looked: Known | Unlooked) -> Entry | None:
-        """The entry that *event* repeats or collides with: of its seq, or else of its idempotency key."""
+        """Return the entry that *event* repeats or collides with: of its seq, or else of its idempotency key."""
         # What was looked up goes before what is remembered: another gateway's record may have come before ours.
         known = looked.entries if isinstance(looked, Known) else {}
         entry = self.in_flight.get(event.seq) or known.get(event.seq) or self._remembered.get(event.seq)
@@ -155,7 +155,7 @@ class Run:
 
 def judge(run: Run, event: Candidate, looked: Known | Unlooked) -> Verdict | Entry | Closing | Refused:
     """
-    What *event* is to *run*: to be taken, or to be looked up first, or refused, or what it meets.
+    Return what *event* is to *run*: to be taken, or to be looked up first, or refused, or what it meets.
 
     An `Entry` of the same content is what it repeats. Of other content, or a `Closing`, it is still on its way: whether
     it stands in the event's way is known when it is acknowledged.

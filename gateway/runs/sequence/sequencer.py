@@ -37,11 +37,11 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> Literal["accepted", "duplicate"]:
-        """What the answer says."""
+        """Return what the answer says."""
         return "duplicate" if self.duplicate else "accepted"
 
     async def acknowledged(self) -> RecordPlace:
-        """The record's place. Raises as `Delivery.acknowledged`."""
+        """Return the record's place. Raises as `Delivery.acknowledged`."""
         return await self.sent.acknowledged()
 
 
@@ -155,7 +155,7 @@ class Sequencer:
     async def _outcome(
         self, run: Run, offer: Offer, verdict: Verdict | Entry | Closing | Refused, looked: Known | Unlooked
     ) -> Taken | Refused | None:
-        """What became of *offer*; None if what stood in its way has arrived, and it is to be judged again."""
+        """Return what became of *offer*; None if what stood in its way has arrived, and it is to be judged again."""
         if isinstance(verdict, Refused):
             return verdict
         verified = looked is not Unlooked.IN_VAIN

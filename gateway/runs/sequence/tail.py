@@ -33,7 +33,7 @@ class PartitionTail:
 
     @property
     def full(self) -> bool:
-        """Whether it can hold no more."""
+        """Return whether it can hold no more."""
         return len(self._held) >= self._records_max
 
     def begin_at(self, offset: int) -> None:

@@ -22,7 +22,7 @@ class Tails(Protocol):
     """The port to the ends of `run.events`. Its methods raise LogUnavailable where Kafka does not answer in time."""
 
     async def partitions(self) -> int:
-        """How many partitions there are."""
+        """Return how many partitions there are."""
 
     async def extend(self, tails: Collection[PartitionTail], *, stored_to: Mapping[int, int]) -> frozenset[int]:
         """

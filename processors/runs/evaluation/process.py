@@ -97,7 +97,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
 
 
 def _endpoint_in_force(name: str, config: EvaluationSettings) -> Callable[[], Endpoint]:
-    """The endpoint as its file has it now; one that is taken out of the file stays as it was last."""
+    """Return the endpoint as its file has it now; one that is taken out of the file stays as it was last."""
     endpoints = watch(config.endpoints)
     first = endpoints().endpoints.get(name)
     if first is None:

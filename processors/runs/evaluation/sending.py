@@ -39,7 +39,7 @@ class Sender:
 
 
 def measured(send: Send, name: str, instruments: Telemetry) -> Send:
-    """The same port, its attempts counted and timed under the endpoint's *name*."""
+    """Return the same port, its attempts counted and timed under the endpoint's *name*."""
     attempts, duration = instruments[WEBHOOKS], instruments[WEBHOOK_DURATION].labels(name)
 
     async def send_and_note(endpoint: Endpoint, message: Message) -> Answer:

@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message:
-    """What an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
+    """Return what an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = raw.place.wal_id
     if isinstance(record, RunEvent):
@@ -80,7 +80,7 @@ def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message
 def signed_headers(
     message: Message, secrets: Sequence[str], *, now: datetime, replay: bool, more: Mapping[str, str]
 ) -> dict[str, str]:
-    """The headers of one attempt, one signature for each of *secrets*, and an endpoint's own."""
+    """Return the headers of one attempt, one signature for each of *secrets*, and an endpoint's own."""
     signatures = [Webhook(secret).sign(message.id, now, message.body.decode()) for secret in secrets]
     return {
         **more,

@@ -50,7 +50,7 @@ class ToolCalls:
             self._answered.append(listed)
 
     def document(self) -> dict[str, object]:
-        """What the trace record says of them."""
+        """Return what the trace record says of them."""
         return {
             "count": self._count,
             "answered": self._answered_count,

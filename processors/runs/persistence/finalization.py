@@ -178,7 +178,7 @@ async def _sum_up(
 
 
 async def stored_trace(cursor: AsyncCursor[Any], run: RunKey) -> TraceRecord:
-    """The trace record of a *run* that was closed before."""
+    """Return the trace record of a *run* that was closed before."""
     await cursor.execute(SELECT_TRACE, run)
     row = await cursor.fetchone()
     tenant, run_id = run

@@ -117,7 +117,9 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
 
 
 def received_at(arrival: Arrival[RunRecord]) -> datetime:
-    """When the gateway took the record; for a direct record, the time that its producer or the broker gave it."""
+    """
+    Return when the gateway took the record; for a direct record, the time that its producer or the broker gave it.
+    """
     header = arrival.headers.get(headers.RECEIVED_AT)
     if header is not None and arrival.rejection is None:
         try:

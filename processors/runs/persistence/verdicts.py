@@ -56,12 +56,12 @@ class Verdicts:
 
 
 def place_of(arrival: Arrival[RunRecord]) -> Place:
-    """Where *arrival* stands in the log."""
+    """Return where *arrival* stands in the log."""
     return arrival.raw.partition, arrival.raw.offset
 
 
 def run_of(arrival: Arrival[RunRecord]) -> RunKey:
-    """The run that *arrival* belongs to."""
+    """Return the run that *arrival* belongs to."""
     return arrival.record.tenant, arrival.record.run_id
 
 

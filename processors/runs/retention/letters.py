@@ -19,7 +19,7 @@ LETTERS_MAX = 100_000
 
 
 def letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> Iterator[Message]:
-    """Every record of *topic* from *beginnings* on, as far as it goes now."""
+    """Yield every record of *topic* from *beginnings* on, as far as it goes now."""
     edges = {partition: edges_of(consumer, Partition(topic, partition)) for partition in beginnings}
     places = [
         TopicPartition(topic, partition, max(beginnings[partition], first))
@@ -50,7 +50,7 @@ def letters(consumer: Consumer, topic: str, beginnings: Mapping[int, int]) -> It
 
 
 def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
-    """The place that a letter had; None if it does not say one of *source*, and then no group can store it."""
+    """Return the place that a letter had; None if it does not say one of *source*, and then no group can store it."""
     by_name = dict(letter.headers() or [])
     try:
         if by_name.get(headers.ORIGINAL_TOPIC) != source.name.encode():
@@ -61,7 +61,7 @@ def origin(letter: Message, source: Topic) -> tuple[int, int] | None:
 
 
 def object_of(value: bytes | None) -> str | None:
-    """The object that a record refers to; None if it is no event with a reference."""
+    """Return the object that a record refers to; None if it is no event with a reference."""
     try:
         reference = reference_of(RUN_CODEC.decode(value))
     except Poison:

@@ -42,17 +42,19 @@ class Progress(Protocol):
     """
 
     async def passed(self) -> Passed:
-        """How far all groups have come, now."""
+        """Return how far all groups have come, now."""
 
     async def ends(self) -> Ends:
-        """Where the source ends, now."""
+        """Return where the source ends, now."""
 
     async def held_objects(self) -> frozenset[str]:
-        """The objects that letters refer to: dead ones, and those that wait to be handled once more."""
+        """Return the objects that letters refer to: dead ones, and those that wait to be handled once more."""
 
 
 async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
-    """Whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled."""
+    """
+    Return whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled.
+    """
     ends, deadline_s = await progress.ends(), monotonic() + CATCH_UP_S
     for _ in range(round(CATCH_UP_S / LOOK_S)):
         if has_passed(await progress.passed(), ends):
@@ -149,7 +151,7 @@ class KafkaProgress:
         return frozenset(held)
 
     def _waiting(self, group: Group, consumer: Consumer) -> Iterator[Message]:
-        """What the group has yet to handle once more: of every topic that it consumes beside its source."""
+        """Yield what the group has yet to handle once more: of every topic that it consumes beside its source."""
         for topic in group.sources:
             if topic.name != self._source.name:
                 yield from letters(consumer, topic.name, _committed(consumer, topic.name))
@@ -168,7 +170,7 @@ def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:
 
 
 def _committed(consumer: Consumer, topic: str) -> dict[int, int]:
-    """What the group has committed by partition; where it has nothing, it has passed nothing."""
+    """Return what the group has committed by partition; where it has nothing, it has passed nothing."""
     asked = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
     answered = consumer.committed(asked, timeout=REQUEST_S)
     for place in answered:

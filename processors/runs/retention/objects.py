@@ -25,10 +25,10 @@ class Objects(Protocol):
     """
 
     def pages(self) -> AsyncIterator[Sequence[StoredObject]]:
-        """Everything there is, some at a time."""
+        """Yield everything there is, some at a time."""
 
     async def look(self, key: str) -> StoredObject | None:
-        """The object as it is now; None if there is none."""
+        """Return the object as it is now; None if there is none."""
 
     async def delete(self, key: str) -> None:
         """Delete the object; one that is not there is no error."""

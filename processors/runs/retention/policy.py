@@ -49,7 +49,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tenants: Mapping[Name, TenantPolicy] = {}
 
     def events_cutoff(self, tenant: str, *, now: datetime) -> datetime | None:
-        """Runs of *tenant* that were updated before it lose their events; None: none does."""
+        """Return the moment up to which runs of *tenant*, last updated then, lose their events; None: none does."""
         own = self._own(tenant).events_days
         return _cutoff(self.events_days if own is None else own, now)
 
@@ -59,14 +59,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return _cutoff(self.rejected_days if own is None else own, now)
 
     def collects_objects(self, tenant: str) -> bool:
-        """Whether objects of *tenant* that nothing refers to go: orphans, and those of events that were removed."""
+        """
+        Return whether objects of *tenant* that nothing refers to go: orphans, and those of events that were removed.
+        """
         own = self._own(tenant)
         orphans = self.orphans if own.orphans is None else own.orphans
         return orphans or (self.events_days if own.events_days is None else own.events_days) != "never"
 
     @property
     def is_off(self) -> bool:
-        """Whether nothing is to be removed of anyone."""
+        """Return whether nothing is to be removed of anyone."""
         named = ("", *self.tenants)
         return not any(
             self.collects_objects(each)
@@ -101,7 +103,7 @@ def _cutoff(age: Age, now: datetime) -> datetime | None:
 
 def watched_retention(path: Path | None) -> Callable[[], Retention]:
     """
-    What the file at *path* says, each time it is asked for; without a file nothing is removed.
+    Return what the file at *path* says, each time it is asked for; without a file nothing is removed.
 
     Asking raises Transient while the newest file cannot be used: what deletes does not go by one that was replaced.
 

@@ -40,7 +40,7 @@ class Count:
     removed: Removed
 
     def run(self, tenant: str, *, events: int, size_bytes: int) -> None:
-        """A run went, with so many events."""
+        """Count a run whose events were removed, so many."""
         gone = self._of(tenant)
         gone.runs += 1
         gone.events += events
@@ -48,14 +48,14 @@ class Count:
         self._tell(runs=1, events=events, bytes=size_bytes)
 
     def rejected(self, tenant: str, size_bytes: int) -> None:
-        """A rejected record went."""
+        """Count a rejected record that was removed."""
         gone = self._of(tenant)
         gone.rejected += 1
         gone.bytes += size_bytes
         self._tell(rejected=1, bytes=size_bytes)
 
     def object(self, tenant: str, size_bytes: int) -> None:
-        """An object went."""
+        """Count an object that was removed."""
         gone = self._of(tenant)
         gone.objects += 1
         gone.bytes += size_bytes

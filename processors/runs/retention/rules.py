@@ -36,7 +36,7 @@ class Passed:
 
     def holds(self, partition: int, offset: int) -> bool:
         """
-        True if some group has yet to pass that place; of a partition that is not known, every place.
+        Return True if some group has yet to pass that place; of a partition that is not known, every place.
 
         A negative partition is a place that the log has lost: no group will come to it.
         """
@@ -58,7 +58,7 @@ class RunFacts:
 
     @property
     def key(self) -> RunKey:
-        """Its name."""
+        """Return its name."""
         return self.tenant, self.run_id
 
 
@@ -113,10 +113,10 @@ def judge_object(found: StoredObject, retention: Retention, *, now: datetime) ->
 def is_referred(
     key: str, *, runs: Collection[RunKey], rejected: Collection[RejectedFacts], letters: Collection[str]
 ) -> bool:
-    """Whether something that is kept refers to the object *key*: stored events, rejected records, or letters."""
+    """Return whether something that is kept refers to the object *key*: stored events, rejected records, or letters."""
     return bool(runs or rejected) or key in letters
 
 
 def has_passed(passed: Passed, ends: Mapping[int, int]) -> bool:
-    """Whether every group is past *ends*: then no record from before they were read waits for one."""
+    """Return whether every group is past *ends*: then no record from before they were read waits for one."""
     return all(not passed.holds(partition, end - 1) for partition, end in ends.items() if end)

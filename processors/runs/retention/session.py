@@ -33,7 +33,7 @@ class _Connection(BoundedConnection[dict[str, Any]]):
 @asynccontextmanager
 async def session(dsn: str) -> AsyncIterator[Connection]:
     """
-    A connection that commits each statement outside a transaction.
+    Yield a connection that commits each statement outside a transaction.
 
     Raises:
         Transient: Postgres is away or refuses: what was committed stays, the rest is done by a later pass.

@@ -45,7 +45,7 @@ class RetentionStore:
             raise RunsElsewhere("another pass of maintenance is at work")
 
     async def old_runs(self, retention: Retention, *, now: datetime) -> AsyncIterator[Sequence[RunKey]]:
-        """Runs that were last updated before their tenant's cutoff, so many at a time as one transaction removes."""
+        """Yield runs last updated before their tenant's cutoff, so many at a time as one transaction removes."""
         after: RunKey = ("", "")
         while True:
             parameters = {
@@ -64,7 +64,7 @@ class RetentionStore:
             after = rows[-1]["tenant_id"], rows[-1]["run_id"]
 
     async def facts(self, runs: Sequence[RunKey]) -> Sequence[RunFacts]:
-        """What is stored of *runs*; those of which nothing is are left out."""
+        """Return what is stored of *runs*; those of which nothing is are left out."""
         found: dict[RunKey, RunFacts] = {}
         for row in await (await self._connection.execute(statements.RUN_FACTS, _named(runs))).fetchall():
             key = row["tenant_id"], row["run_id"]
@@ -170,7 +170,7 @@ class RetentionStore:
 
 
 def _chunks(rows: Sequence[Mapping[str, Any]]) -> Sequence[Sequence[Mapping[str, Any]]]:
-    """*rows* in order, each part with about as many events as a transaction is to delete."""
+    """Return *rows* in order, each part with about as many events as a transaction is to delete."""
     chunks: list[list[Mapping[str, Any]]] = []
     events = 0
     for row in rows:

@@ -32,7 +32,7 @@ RUN_ID = os.environ["RUN_ID"]
 
 
 def event(seq: int) -> EventBody:
-    """An event of the run."""
+    """Return an event of the run."""
     return EventBody(
         seq=seq,
         t=datetime(2026, 1, 1, tzinfo=UTC),

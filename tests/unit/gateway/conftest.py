@@ -85,7 +85,7 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
 
 @asynccontextmanager
 async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of the test's own."""
+    """Yield a connection of the test's own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     try:
         yield reader, writer
@@ -105,12 +105,12 @@ class Applied:
 
 
 async def made_of(body: Body, call: Callable[[bytes], Any], *, parser: BodyParser | None = None) -> Any:
-    """What *call* makes of *body*, where the gateway would parse it."""
+    """Return what *call* makes of *body*, where the gateway would parse it."""
     return await parse_body(Applied(body, call), builders.credentials(), parser=parser or ThreadParser())
 
 
 def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", meta: str = "{}") -> EventView:
-    """A stored event."""
+    """Return a stored event."""
     return EventView(
         seq=seq,
         t="2025-12-05T10:00:00Z",
@@ -128,7 +128,7 @@ def event_view(seq: int, *, payload: str = "null", payload_ref: str = "null", me
 
 
 def run_view(run_id: str = builders.RUN, *, started_at: datetime = NOW) -> RunView:
-    """A stored run of one event."""
+    """Return a stored run of one event."""
     return RunView(
         run_id=run_id,
         agent_id="plain-agent",
@@ -144,19 +144,19 @@ def run_view(run_id: str = builders.RUN, *, started_at: datetime = NOW) -> RunVi
 
 @pytest.fixture
 def deadlines() -> Deadlines:
-    """How long clients may take; a test module may have its own."""
+    """Return how long clients may take; a test module may have its own."""
     return DEADLINES
 
 
 @pytest.fixture
 def connections_max() -> int:
-    """How many connections may be open; a test may have its own."""
+    """Return how many connections may be open; a test may have its own."""
     return CONNECTIONS_MAX
 
 
 @pytest.fixture
 async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Served]:
-    """A gateway that answers on a free port."""
+    """Yield a gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
     credentials = InForce(msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()}))

@@ -21,7 +21,7 @@ Shown = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Shown:
-    """What the page shows of a description, the API's own unless a test has another, at an address."""
+    """Return what the page shows of a description, the API's own unless a test has another, at an address."""
     node = need("node", package="nodejs")
 
     def run(description: Any = None, *, address: str = "http://tide.example/docs") -> dict[str, Any]:
@@ -42,7 +42,7 @@ def shown(tmp_path: Path) -> Shown:
 
 
 def elements(node: Any, name: str) -> Iterator[dict[str, Any]]:
-    """Every element of that name within *node*, in the order of the page."""
+    """Yield every element of that name within *node*, in the order of the page."""
     if isinstance(node, dict):
         if node.get("localName") == name:
             yield node
@@ -51,12 +51,12 @@ def elements(node: Any, name: str) -> Iterator[dict[str, Any]]:
 
 
 def text(node: Any) -> str:
-    """All that is written within *node*."""
+    """Return all that is written within *node*."""
     return node if isinstance(node, str) else "".join(text(child) for child in node["children"])
 
 
 def rows(page: dict[str, Any], operation: str) -> dict[str, list[str]]:
-    """The rows of an operation's tables by their first cell."""
+    """Return the rows of an operation's tables by their first cell."""
     (details,) = [each for each in elements(page["page"], "details") if each["id"] == operation]
     found = [[text(cell) for cell in row["children"]] for row in elements(details, "tr")]
     return {row[0]: row[1:] for row in found}

@@ -32,7 +32,7 @@ IGNORE_QUERY = {route.path for route in REGISTRY} | {"/livez", "/readyz", "/metr
 
 @pytest.fixture
 def deadlines() -> Deadlines:
-    """The rest of a refused body is not waited for."""
+    """Return the rest of a refused body is not waited for."""
     return Deadlines(linger_s=0.05)
 
 
@@ -59,7 +59,7 @@ def post_of(served: Served, seq: int = 1) -> bytes:
 
 
 async def answers(reader: asyncio.StreamReader) -> bytes:
-    """All that the server sends until it closes."""
+    """Return all that the server sends until it closes."""
     async with asyncio.timeout(WAIT_S):
         return await reader.read()
 
@@ -76,7 +76,7 @@ def counted(served: Served, method: str, route: str, status: int) -> float:
 
 
 async def ask_raw(served: Served, path: str, method: str = "GET") -> tuple[int, Any, str]:
-    """The status, the document and the raw body of the answer to exactly this request target."""
+    """Return the status, the document and the raw body of the answer to exactly this request target."""
     async with connected(served) as (reader, writer):
         head = head_of(served, path, method=method).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         writer.write(head)
@@ -437,7 +437,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_error_of_ours(
 
 
 async def _reads(served: Served) -> bool:
-    """Whether a handler has begun to read a body: the turns of the loop that one more request takes."""
+    """Return whether a handler has begun to read a body: the turns of the loop that one more request takes."""
     async with served.client.get("/livez"):
         return True
 

@@ -27,13 +27,13 @@ PAUSE_S_MAX = 5.0  # a machine that does other things may pause for a second; on
 
 
 def event(payload: str) -> bytes:
-    """An event whose payload is this JSON text."""
+    """Return an event whose payload is this JSON text."""
     whole = json.dumps(builders.event(payload="PAYLOAD"), ensure_ascii=False)
     return whole.replace('"PAYLOAD"', payload).encode()
 
 
 def many(item: str, bytes_count: int) -> str:
-    """An array of *item* that is about so long."""
+    """Return an array of *item* that is about so long."""
     return f"[{','.join([item] * (bytes_count // (len(item) + 1)))}]"
 
 
@@ -77,7 +77,7 @@ TOON = {
 
 @asynccontextmanager
 async def probed() -> AsyncIterator[None]:
-    """The loop turns all the while."""
+    """Yield the loop turns all the while."""
     longest_s = 0.0
 
     async def turn() -> None:

@@ -30,7 +30,7 @@ class Limited:
 
 @pytest.fixture
 def limited(served: Served, monkeypatch: pytest.MonkeyPatch) -> Limited:
-    """Runs of three events a minute."""
+    """Return limits of three events of a run a minute."""
     made = Limited(served)
     monkeypatch.setattr(served.throttle, "_settings", LimitSettings(run_per_min=3, agent_per_min=100))
     monkeypatch.setattr(served.throttle, "_clock_s", lambda: made.now_s)

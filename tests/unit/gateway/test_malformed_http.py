@@ -93,12 +93,12 @@ WELL_FORMED = {
 
 @pytest.fixture
 def deadlines() -> Deadlines:
-    """The rest of a refused body is not waited for."""
+    """Return the rest of a refused body is not waited for."""
     return Deadlines(linger_s=0.05)
 
 
 async def until_ended(reader: asyncio.StreamReader) -> bytes:
-    """What was answered until the server ended the connection."""
+    """Return what was answered until the server ended the connection."""
     answered = b""
     async with asyncio.timeout(WAIT_S):
         try:
@@ -110,7 +110,7 @@ async def until_ended(reader: asyncio.StreamReader) -> bytes:
 
 
 def smuggled(served: Served) -> bytes:
-    """A request that must not be served."""
+    """Return a request that must not be served."""
     body = json.dumps(builders.event()).encode()
     head = f"POST /api/runs/{builders.RUN}/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {served.keys['all']}\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

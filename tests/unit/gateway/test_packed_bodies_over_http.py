@@ -131,7 +131,7 @@ async def test_a_bomb_leaves_the_loop_turning(coding: Coding) -> None:
 
 
 async def turns_while_refused(body: Body) -> tuple[int, float]:
-    """How often the loop turns until *body* is found to be too large, and its longest turn in seconds."""
+    """Return how often the loop turns until *body* is found to be too large, and its longest turn in seconds."""
     inflating = asyncio.create_task(made_of(body, len))
     turns, longest_s, last_s = 0, 0.0, time.perf_counter()
     while not inflating.done():

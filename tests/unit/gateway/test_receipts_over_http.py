@@ -17,7 +17,7 @@ EVENTS = f"/api/runs/{builders.RUN}/events"
 
 @pytest.fixture
 def written(served: Served) -> Served:
-    """The gateway with one event in the log that no group has come to."""
+    """Return the gateway with one event in the log that no group has come to."""
     served.log.records[PLACE] = LogRecord(
         place=PLACE,
         written_at=NOW - timedelta(seconds=2),

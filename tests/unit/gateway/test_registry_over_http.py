@@ -14,7 +14,7 @@ RELEASED = {entry.id: entry for entry in registry.released()}
 
 
 async def ask(served: Served, path: str) -> tuple[int, Any]:
-    """The status and the document; every answer is of the registry's media type."""
+    """Return the status and the document; every answer is of the registry's media type."""
     async with served.client.get(path) as answer:
         assert answer.content_type == MEDIA_TYPE
         return answer.status, await answer.json(content_type=MEDIA_TYPE)

@@ -39,7 +39,7 @@ def url(route: Route, run_id: str = builders.RUN, offset: int = 0) -> str:
 
 
 def body(route: Route, run_id: str = builders.RUN) -> Any:
-    """What the route takes."""
+    """Return what the route takes."""
     event = builders.event(run_id=run_id)
     of_path = {"events": event, "batch": [event], "finalize": {"status": "failed"}, "environment": {"a": "b"}}
     return of_path[route.path.rsplit("/", 1)[1]]
@@ -47,7 +47,7 @@ def body(route: Route, run_id: str = builders.RUN) -> Any:
 
 @pytest.fixture
 async def stocked(served: Served) -> Served:
-    """A gateway with a whole run of one tenant, in the log and in the store; the other tenant has nothing."""
+    """Return a gateway with a whole run of one tenant, in the log and in the store; the other tenant has nothing."""
     run_id, free = builders.RUN, msgspec.Raw(b'{"canary":1}')
     times = {"started_at": NOW - timedelta(hours=1), "updated_at": NOW, "finalized_at": None}
     counts = {"event_count": 1, "last_seq": 1, "declared_event_count": None}

@@ -18,7 +18,7 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the credentials of a stack that does not run; no setting names another."""
+    """Return a folder with the credentials of a stack that does not run; no setting names another."""
     for name in [name for name in os.environ if name.startswith("TIDEGATE_")]:
         monkeypatch.delenv(name)
     development.prepare(tmp_path, logins=[], now=NOW)
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(folder: Path) -> Command:
-    """Runs the command on the folder; returns what it printed, and raises what it raised."""
+    """Return a function that runs the command on the folder, returns what it printed and raises what it raised."""
 
     def run(*arguments: str, answer: str | bytes | None = None) -> str:
         done = CliRunner().invoke(build(), [*arguments, "--dir", str(folder)], input=answer, catch_exceptions=False)

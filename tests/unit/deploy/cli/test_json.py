@@ -17,7 +17,7 @@ from deploy.local.logs import as_documents
 
 
 def leaves(command: click.Command, *path: str) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its whole name."""
+    """Yield every command that does something, by its whole name."""
     if isinstance(command, click.Group) or hasattr(command, "commands"):
         for name, inner in command.commands.items():  # type: ignore[attr-defined]
             yield from leaves(inner, *path, name)

@@ -16,7 +16,7 @@ LONG = "n" * 250  # a name to which nothing can be added, so that its file canno
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the file is to be; there is none yet."""
+    """Return where the file is to be; there is none yet."""
     path = tmp_path / "credentials.toml"
     monkeypatch.setenv("TIDEGATE_CREDENTIALS", str(path))
     return path

@@ -21,7 +21,7 @@ VERBATIM = '{ "price" : 1.00,\n "big": 18446744073709551615, "e":1E5, "text":"ca
 
 
 def shown(event: dict[str, Any], payload: str | None = None) -> EventShown:
-    """*event* as the gateway shows it, its *payload* given as text."""
+    """Return *event* as the gateway shows it, its *payload* given as text."""
     text = json.dumps(event["payload"]) if payload is None else payload
     whole = event | {"payload": json.loads(text)}
     return EventShown(
@@ -37,7 +37,7 @@ def shown(event: dict[str, Any], payload: str | None = None) -> EventShown:
 
 
 def run(count: int, **changes: Any) -> RunShown:
-    """A finalized run of *count* events."""
+    """Return a finalized run of *count* events."""
     fields: dict[str, Any] = {
         "run_id": builders.RUN,
         "agent_id": "plain-agent",
@@ -62,17 +62,17 @@ class MemorySource:
     integrity: dict[str, Any] = field(default_factory=lambda: {"complete": True})
 
     def run(self, run_id: str) -> RunShown:
-        """The next state."""
+        """Return the next state."""
         assert run_id == builders.RUN
         return self.states.pop(0) if len(self.states) > 1 else self.states[0]
 
     def events(self, run_id: str) -> Iterator[EventShown]:
-        """What is stored."""
+        """Yield what is stored."""
         assert run_id == builders.RUN
         yield from self.stored
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """The trace record, or the integrity."""
+        """Return the trace record, or the integrity."""
         assert run_id == builders.RUN
         if rest != "/trace":
             return json.dumps(self.integrity).encode()
@@ -84,12 +84,12 @@ class MemorySource:
 
 
 def source(seqs: Sequence[int] = (1, 2, 3, 4), **changes: Any) -> MemorySource:
-    """A gateway with a run of these events, signed from the second on."""
+    """Return a gateway with a run of these events, signed from the second on."""
     events = [shown(builders.event(seqs[0]), VERBATIM)] if seqs else []
     events += [shown(builders.signed(builders.event(seq))) for seq in seqs[1:]]
     return MemorySource(events, [run(len(seqs), **changes)])
 
 
 def lines(seqs: Sequence[int] = (1, 2, 3, 4), **changes: Any) -> list[bytes]:
-    """The export of such a run."""
+    """Return the export of such a run."""
     return list(export(source(seqs, **changes), builders.RUN, now=NOW))

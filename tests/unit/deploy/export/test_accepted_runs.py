@@ -77,7 +77,7 @@ def sent(seq: int, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def direct(event: dict[str, Any], spelling: dict[str, Any]) -> RunEvent | None:
-    """The record of *event* as a direct producer writes it; None if it is not accepted."""
+    """Return the record of *event* as a direct producer writes it; None if it is not accepted."""
     texts = {name: json.dumps(event[name], **spelling) for name in ("payload", "meta")}
     record = builders.run_event(event, **texts)
     key, credentials = builders.RUN.encode(), builders.credentials(allow_unsigned_direct=True)
@@ -85,7 +85,7 @@ def direct(event: dict[str, Any], spelling: dict[str, Any]) -> RunEvent | None:
 
 
 def posted(event: dict[str, Any], spelling: dict[str, Any]) -> RunEvent | None:
-    """The record of *event* as the gateway writes it; None if it is not accepted."""
+    """Return the record of *event* as the gateway writes it; None if it is not accepted."""
     try:
         parsed = parse_event(json.dumps(event, **spelling).encode(), run_id=builders.RUN)
     except Invalid:

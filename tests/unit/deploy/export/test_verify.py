@@ -34,13 +34,13 @@ def refusal(parts: Sequence[bytes], **options: Any) -> Refused:
 
 
 def changed(number: int, old: bytes, new: bytes) -> list[bytes]:
-    """The export with one line, from 1, changed at one place."""
+    """Return the export with one line, from 1, changed at one place."""
     assert WHOLE[number - 1].count(old) == 1, WHOLE[number - 1]
     return [line.replace(old, new) if place == number else line for place, line in enumerate(WHOLE, 1)]
 
 
 def digit_moved(number: int, name: str) -> list[bytes]:
-    """The export with one digit of a digest changed."""
+    """Return the export with one digit of a digest changed."""
     line = WHOLE[number - 1]
     at = line.index(f'"{name}":"'.encode()) + len(name) + 4
     other = b"0" if line[at : at + 1] != b"0" else b"1"
@@ -156,7 +156,7 @@ def test_memory_is_that_of_a_line_and_not_of_the_file() -> None:
 
 
 def forged(events: Sequence[dict[str, Any]]) -> bytes:
-    """A whole file made by hand, everything in it recomputed."""
+    """Return a whole file made by hand, everything in it recomputed."""
     head = chain.CHAIN_START
     documents: list[dict[str, Any]] = [json.loads(WHOLE[0])]
     for event in events:

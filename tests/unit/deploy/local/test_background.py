@@ -27,7 +27,7 @@ except Failed as error:
 
 
 def detached(log: Path, work: str) -> tuple[int, list[str]]:
-    """The exit code and output of a command whose work is *work*."""
+    """Return the exit code and output of a command whose work is *work*."""
     program = PROGRAM.format(work=work)
     command = [sys.executable, "-c", program, str(log)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)

@@ -36,7 +36,7 @@ class Nursery:
     started: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
 
     def make(self, line: str, *, stop_timeout_s: float = TIMEOUT_S) -> Child:
-        """A child that is ready once it wrote its pid to a file."""
+        """Return a child that is ready once it wrote its pid to a file."""
         mark = self.folder / "pid"
         program = Program(
             name="child",
@@ -57,7 +57,7 @@ class Nursery:
 
 @pytest.fixture
 async def nursery(tmp_path: Path) -> AsyncIterator[Nursery]:
-    """What it made is stopped after the test."""
+    """Stop what it made after the test."""
     inherited = os.open(os.devnull, os.O_RDONLY)
     made = Nursery(folder=tmp_path, inherited=inherited)
     yield made

@@ -18,7 +18,7 @@ JAR = Jar(
 
 
 def writes(content: bytes, fetched: list[Jar]) -> Callable[[Jar, Path], None]:
-    """A download that puts *content* where the jar belongs."""
+    """Return a download that puts *content* where the jar belongs."""
 
     def fetch(jar: Jar, repository: Path) -> None:
         fetched.append(jar)

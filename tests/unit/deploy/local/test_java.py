@@ -8,7 +8,7 @@ from deploy.local import java
 
 
 def make_java(home: Path, version: str) -> Path:
-    """A program that says the version as java does."""
+    """Return a program that says the version as java does."""
     program = home / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-01-01' >&2\n")

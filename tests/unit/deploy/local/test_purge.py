@@ -27,7 +27,7 @@ def start(folder: Path) -> None:
 
 
 def purged(folder: Path) -> tuple[set[str], dict[str, str]]:
-    """The names that were removed, and those that were left with the reason."""
+    """Return the names that were removed, and those that were left with the reason."""
     steps = list(purge.purge(folder))
     removed = {Path(step.path).name for step in steps if step.left_because is None}
     return removed, {Path(step.path).name: step.left_because for step in steps if step.left_because is not None}

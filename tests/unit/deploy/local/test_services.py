@@ -32,7 +32,7 @@ VALUES: dict[type, str] = {int: "7", float: "7.5", bool: "false", str: "127.0.0.
 
 
 def declared() -> Iterator[tuple[str, type]]:
-    """Each documented setting and the kind of its value."""
+    """Yield each documented setting and the kind of its value."""
     found: dict[str, type] = {}
 
     def add(section: Any) -> None:
@@ -50,7 +50,7 @@ def declared() -> Iterator[tuple[str, type]]:
 
 
 def settings(environ: dict[str, str]) -> dict[str, str]:
-    """What a service of a stack is told in this environment."""
+    """Return what a service of a stack is told in this environment."""
     told = services.settings(
         environ,
         folder=Path("/stack"),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture
 def served() -> Iterator[FakeGateway]:
-    """A gateway that runs while this thread blocks."""
+    """Yield a gateway that runs while this thread blocks."""
     gateway, ready, stop = FakeGateway(), threading.Event(), threading.Event()
 
     async def serve() -> None:

@@ -25,7 +25,7 @@ def deadlines() -> Deadlines:
 
 
 async def until_cut(reader: asyncio.StreamReader) -> bytes:
-    """What came until the server ended the connection."""
+    """Return what came until the server ended the connection."""
     async with asyncio.timeout(WAIT_S):
         try:
             return await reader.read()
@@ -120,7 +120,7 @@ class Buffer:
     unsent_bytes: int = 0
 
     def get_write_buffer_size(self) -> int:
-        """What the test says."""
+        """Return what the test says."""
         return self.unsent_bytes
 
 

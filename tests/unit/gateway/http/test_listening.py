@@ -145,6 +145,6 @@ async def echoed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def port_of(listener: Listener) -> int:
-    """The one that the kernel chose."""
+    """Return the one that the kernel chose."""
     (listening_socket,) = listener._sockets
     return int(listening_socket.getsockname()[1])

@@ -48,7 +48,7 @@ EVENTS = st.builds(
 
 
 def judge(body: bytes) -> ParsedEvent | set[Fault]:
-    """The event, or its faults."""
+    """Return the event, or its faults."""
     try:
         return parse_event(body, run_id=builders.RUN)
     except Invalid as error:
@@ -56,7 +56,7 @@ def judge(body: bytes) -> ParsedEvent | set[Fault]:
 
 
 def event_with(payload: str) -> bytes:
-    """A valid event whose payload is written so."""
+    """Return a valid event whose payload is written so."""
     head = 'seq: 1\nt: "2025-12-05T10:00:00Z"\nactor: agent\ntype: reasoning\n'
     return f"{head}meta:\n  run_id: {builders.RUN}\n  agent_id: plain-agent\npayload{payload}\n".encode()
 

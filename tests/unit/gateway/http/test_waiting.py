@@ -20,7 +20,7 @@ GROUPS = [PERSISTENCE, EVALUATION.group("ours", delays=[]), EVALUATION.group("th
 
 
 def read(name: str) -> Any:
-    """Who is to be waited for by a call that asks for the group *name*."""
+    """Return who is to be waited for by a call that asks for the group *name*."""
     owners = {"ours": TENANT, "theirs": "another"}
     states = {
         endpoint: EndpointState(

@@ -25,7 +25,7 @@ def refusal(limits: Limits, bounds: list[Bound], count: int, now_s: float) -> Ov
 
 
 def left(limits: Limits, bound: Bound, now_s: float) -> int:
-    """What one window still takes."""
+    """Return what one window still takes."""
     return limits.charge([bound], 0, now_s).remaining
 
 
@@ -199,7 +199,7 @@ def test_no_60_s_hold_more_than_a_limit_and_nothing_is_refused_that_61_s_would_h
 
 
 def check_promise(limits: Limits, bounds: list[Bound], count: int, now_s: float, refused: OverLimit) -> None:
-    """A copy of *limits* takes the count at the promised time, and not a second earlier."""
+    """Check that a copy of *limits* takes the count at the promised time, and not a second earlier."""
     if refused.retry_after_s is None:
         assert any(count > limit for _, _, limit in bounds)
         return

@@ -70,7 +70,7 @@ async def receipt_of(
     endpoints: Mapping[str, EndpointState] | None = None,
     **log: Any,
 ) -> WalReceipt | None:
-    """The receipt of *place*; the log holds *found* there, or, with None, begins after it."""
+    """Return the receipt of *place*; the log holds *found* there, or, with None, begins after it."""
     views = EndpointViews(endpoints or {})
     edges = Edges(first=0 if found else place.offset + 1, end=9)
     memory = MemoryLog(records={place: found} if found else {}, **{"edges_of": edges, **log})

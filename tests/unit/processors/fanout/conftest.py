@@ -42,7 +42,7 @@ CONNECTIONS_MAX = 10
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that nothing listens on."""
     return free_port()
 
 
@@ -53,11 +53,11 @@ class Clock:
     now_s: float = 0.0
 
     def __call__(self) -> float:
-        """The monotonic one."""
+        """Return the monotonic one."""
         return self.now_s
 
     def now(self) -> datetime:
-        """The wall's."""
+        """Return the wall's."""
         return NOW + timedelta(seconds=self.now_s)
 
 
@@ -100,7 +100,7 @@ class Streams:
         del self.credentials.keys[self.keys[name].split("_")[1]]
 
     def headers(self, name: str = "reader") -> dict[str, str]:
-        """The headers of one who has that key."""
+        """Return the headers of one who has that key."""
         return {"X-API-Key": self.keys[name]}
 
     async def connect(self, path: str, key: str | None = "reader", **options: object) -> ClientWebSocketResponse:
@@ -112,7 +112,7 @@ class Streams:
         return ws
 
     async def refused(self, path: str, headers: dict[str, str]) -> tuple[int, str]:
-        """The status and the code with which an upgrade is refused."""
+        """Return the status and the code with which an upgrade is refused."""
         asks = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         nonce = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
         async with self.client.get(self.url + path, headers=asks | nonce | headers) as answer:
@@ -137,13 +137,13 @@ class Streams:
 
 
 def happened(seq: int, *, run_id: str = "run-1", agent: str = "plain-agent", **changes: object) -> Record:
-    """The record of an event."""
+    """Return the record of an event."""
     return run_event(event(seq, run_id=run_id, meta={"agent_id": agent}, **changes))
 
 
 @pytest.fixture
 async def streams(unused_port: int) -> AsyncIterator[Streams]:
-    """A server with one tenant, another, and a key that reads."""
+    """Yield a server with one tenant, another, and a key that reads."""
     clock, instruments = Clock(), telemetry.Telemetry(telemetry.OF_FANOUT)
     agents = {"demo-agent": Agent(secrets=["s"]), "plain-agent": Agent()}
     credentials = Credentials(

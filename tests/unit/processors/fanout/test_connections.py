@@ -32,7 +32,7 @@ async def open_count(streams: Streams, wanted: int) -> None:
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the other side ends it."""
+    """Return what comes until the other side ends it."""
     async with asyncio.timeout(WITHIN_S):
         try:
             return await reader.read()

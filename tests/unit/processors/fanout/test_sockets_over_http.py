@@ -24,7 +24,7 @@ RUN = "/ws/runs/run-1/"
 
 
 async def told(ws: ClientWebSocketResponse, count: int) -> list[dict[str, Any]]:
-    """The next so many messages."""
+    """Return the next so many messages."""
     return [await ws.receive_json(timeout=5) for _ in range(count)]
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def hits_survived(armed: str) -> tuple[int, int]:
-    """The exit code of a process that reaches before_tx three times, and how often it lived on."""
+    """Return the exit code of a process that reaches before_tx three times, and how often it lived on."""
     script = (
         "from processors.runtime.failpoints import *\n"
         f"arm({armed!r})\n"

@@ -15,7 +15,7 @@ BOUNDS = Bounds(records_max=4, bytes_max=100, seconds_max=1.0)
 
 
 def fetched(*offsets: int, size_bytes: int = 1, epoch: int = 3) -> Slice:
-    """A slice of records whose values have *size_bytes*."""
+    """Return a slice of records whose values have *size_bytes*."""
     records = Slice(Raw(offset=offset, value=b"x" * size_bytes, epoch=epoch) for offset in offsets)  # type: ignore[misc]
     records.size_bytes = size_bytes * len(offsets)
     return records

@@ -17,7 +17,7 @@ WAIT_S = 60.0
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Where it is served."""
+    """Yield where it is served."""
     runner = management_runner(Health(), Telemetry(OF_PROCESSORS))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -26,7 +26,7 @@ async def port() -> AsyncIterator[int]:
 
 
 async def ask(port: int, sent: bytes, *, half_close: bool) -> bytes:
-    """All that is answered until the connection ends."""
+    """Return all that is answered until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent)

@@ -14,7 +14,7 @@ WHY = (Reason.NOT_STORABLE, "why")
 
 
 def letter_of(record: Raw) -> Raw:
-    """The dead letter of *record*, as it is read again."""
+    """Return the dead letter of *record*, as it is read again."""
     letter = dead_letter(record, *WHY, group=PERSISTENCE)
     by_name = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in letter.headers]
     return Raw(topic=PERSISTENCE.redrive.name, key=letter.key, value=letter.value, headers=by_name)

@@ -126,7 +126,7 @@ BOUNDS = Bounds(records_max=5, bytes_max=2_000, seconds_max=1.0)
 
 
 def gathering(lanes: Callable[..., Lanes] = GatheringLanes, bounds: Bounds = BOUNDS) -> Parts:
-    """The product with lanes that gather."""
+    """Return the product with lanes that gather."""
     progress = partial(Progress, room=bounds.room)
     return Parts(lanes=partial(lanes, bounds=bounds), progress=progress, gathering=bounds)
 
@@ -434,7 +434,7 @@ def test_a_mistake_is_seen_to_break_its_promise(mutation: str) -> None:
 
 
 def broken(seed: int, parts: Parts) -> str:
-    """What the schedule of *seed* is seen to break, if anything."""
+    """Return what the schedule of *seed* is seen to break, if anything."""
     try:
         simulate([seed], parts)
     except AssertionError as error:

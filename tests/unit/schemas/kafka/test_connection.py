@@ -18,7 +18,7 @@ def connection(**changed: str) -> KafkaSettings:
 
 @pytest.fixture
 def secured(tmp_path: Path) -> KafkaSettings:
-    """Everything set: TLS with a certificate of the client's own, and a login."""
+    """Return everything set: TLS with a certificate of the client's own, and a login."""
     authority, password = Authority(tmp_path, "authority"), tmp_path / "the password"
     own = authority.sign("client", host="client.example")
     password.write_text("it's\n")

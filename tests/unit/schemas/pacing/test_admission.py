@@ -16,7 +16,7 @@ PERSISTED_PER_S = 400.0
 
 
 def stepped(*depths: int | None, persisted_per_s: float = PERSISTED_PER_S) -> Admission:
-    """One step a second, from second 1 on."""
+    """Return one step a second, from second 1 on."""
     admission = Admission(LAG_MAX)
     for second, depth in enumerate(depths, start=1):
         admission.step(depth, persisted_per_s, float(second))

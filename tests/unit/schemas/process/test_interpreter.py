@@ -28,14 +28,14 @@ asyncio.run(main())
 
 
 def copied(folder: Path, *packages: str) -> Path:
-    """A checkout that is not installed."""
+    """Return a checkout that is not installed."""
     for name in packages:
         shutil.copytree(interpreter.CODE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
 def output(folder: Path, program: str) -> str:
-    """What *program* prints that finds our packages in its working directory alone."""
+    """Return what *program* prints that finds our packages in its working directory alone."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

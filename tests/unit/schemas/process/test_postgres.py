@@ -91,7 +91,7 @@ async def pool_of(dsn: str, *, wait_s: float = 5.0) -> AsyncIterator[AsyncConnec
 
 
 def silent_at_first(sessions: int) -> Callable[[int], bytes | None]:
-    """A server that froze, and answers only on sessions that are opened later."""
+    """Return a server that froze, and answers only on sessions that are opened later."""
     return lambda session: None if session <= sessions else DONE
 
 

@@ -41,7 +41,7 @@ EVENTS = st.builds(
 
 
 def read_by_fastavro(body: bytes) -> Record | None:
-    """What the long way makes of *body*; None if it is poison."""
+    """Return what the long way makes of *body*; None if it is poison."""
     try:
         return RUN_CODEC.decode_by_schema(FRAME.pack(MAGIC, plain_event.SCHEMA_ID) + body)
     except Poison:
@@ -104,7 +104,7 @@ def test_random_bytes_are_left_to_fastavro(body: bytes) -> None:
 
 
 def with_bytes(at: int, *, instead: bytes) -> bytes:
-    """The body of `EMPTY` with other bytes for that at *at*."""
+    """Return the body of `EMPTY` with other bytes for that at *at*."""
     return EMPTY[:at] + instead + EMPTY[at + 1 :]
 
 

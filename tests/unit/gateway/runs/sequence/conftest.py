@@ -31,7 +31,7 @@ KEY = (builders.TENANT, builders.RUN)
 
 
 def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = builders.RUN) -> Offer:
-    """An event of the run; *content* makes it another one of the same seq."""
+    """Return an event of the run; *content* makes it another one of the same seq."""
     meta = {} if key is None else {"idempotency_key": key}
     record, upload = set_apart(
         builders.run_event(builders.event(seq, run_id=run_id, payload={"text": content}, meta=meta))
@@ -45,7 +45,7 @@ def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = 
 
 
 def finalization(status: RunStatus = RunStatus.SUCCEEDED, *, run_id: str = builders.RUN) -> Outgoing:
-    """The record that closes the run."""
+    """Return the record that closes the run."""
     record = RunFinalized(tenant=builders.TENANT, run_id=run_id, status=status, finalized_at=NOW)
     return seal(record, part="finalized", stamp=STAMP)
 
@@ -88,7 +88,7 @@ class Door:
 
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
-    """A sequencer that remembers nothing yet."""
+    """Yield a sequencer that remembers nothing yet."""
     publisher, store, objects = RecordingPublisher(), MemoryRunStore(builders.TENANT), MemoryObjects()
     tails, committed = MemoryTails(publisher.log), MemoryCommitted({0: 0})
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower, asyncio.timeout(30):

@@ -73,7 +73,7 @@ class World:
         self.gateways = [self.gateway() for _ in range(gateways)]
 
     def gateway(self) -> Sequencer:
-        """A gateway that knows nothing yet."""
+        """Return a gateway that knows nothing yet."""
         store = Store(self)
         follower = GroupFollower(PERSISTENCE, self.committed, clock=lambda: NOW)
         follower._note(self.committed.read())
@@ -94,7 +94,7 @@ class World:
             self.gateways[self.random.randrange(len(self.gateways))] = self.gateway()
 
     def judged(self, key: RunKey, *, to: int | None = None) -> Judged:
-        """The run as the first *to* records of the log make it."""
+        """Return the run as the first *to* records of the log make it."""
         run = Judged()
         for offset, record in enumerate(self.log[:to]):
             decoded = CODEC.decode(record.value)
@@ -162,7 +162,7 @@ class Objects(MemoryObjects):
         self._world = world
 
     def expect(self, record: Outgoing) -> None:
-        """What goes to the log refers to nothing that is not here."""
+        """Check that what goes to the log refers to nothing that is not here."""
         decoded = CODEC.decode(record.value)
         if isinstance(decoded, RunEvent):
             assert (decoded.payload is None) == (decoded.payload_ref is not None) == (decoded.seq % 3 == 0)

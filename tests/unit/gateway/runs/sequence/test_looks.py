@@ -54,7 +54,7 @@ async def looks(ends: Ends) -> AsyncIterator[Looks]:
 
 
 async def known(looks: Looks, partition: int, *, events: int = 1) -> bool:
-    """Whether a look tells of the run in *partition*."""
+    """Return whether a look tells of the run in *partition*."""
     asked = [offer(seq, run_id=RUNS[partition]).event for seq in range(1, events + 1)]
     return await looks.look((builders.TENANT, RUNS[partition]), asked) is not None
 

@@ -134,7 +134,7 @@ async def test_what_persistence_will_reject_is_no_part_of_the_run(door: Door) ->
 
 
 def resealed(given: Outgoing, secret: str, *, value: bytes | None = None) -> Outgoing:
-    """The record as a gateway seals it that signs with *secret*."""
+    """Return the record as a gateway seals it that signs with *secret*."""
     value = given.value if value is None else value
     mac = record_mac(secret, topic=given.topic, key=given.key, tenant=builders.TENANT.encode(), value=value)
     headers = [(name, mac if name == "gateway-mac" else text) for name, text in given.headers]

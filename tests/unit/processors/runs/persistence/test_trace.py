@@ -38,7 +38,7 @@ def document(*events: StoredEvent, declared: int | None = None) -> dict[str, Any
 
 
 def read(text: str) -> dict[str, Any]:
-    """The record, by the parser of those who verify exports: it takes no integer beyond 64 bits."""
+    """Return the record, by the parser of those who verify exports: it takes no integer beyond 64 bits."""
     decoded: Any = strictjson.decode(text)
     return dict(decoded)
 

@@ -25,7 +25,7 @@ def finalized(status: RunStatus = RunStatus.SUCCEEDED) -> Record:
 
 
 def stored(*seqs: int) -> Known:
-    """A store that holds these events, event n from offset n."""
+    """Return a store that holds these events, event n from offset n."""
     known = Known()
     for seq in seqs:
         record = run_event(event(seq))
@@ -182,7 +182,7 @@ def _said(says: str, home: int) -> str:
 
 
 def rewriting(*seqs: int) -> Known:
-    """The store as a replay that overwrites sees it, the run closed by a record of another partition."""
+    """Return the store as a replay that overwrites sees it, the run closed by a record of another partition."""
     known = stored(*seqs)
     known.rewrites = True
     known.finalized["demo", "run-1"] = Finalization(status=RunStatus.FAILED, place=(1, 1))
