@@ -1,6 +1,7 @@
 # Two commands matter: `make demo` and `make test`. `make help` lists the rest.
 SHELL := /bin/bash
-PYTHON ?= python3
+# The newest that runs: pyenv's names exist for versions that are not switched on.
+PYTHON ?= $(firstword $(foreach each,python3.13 python3.12 python3.11 python3,$(shell $(each) -c '' 2>/dev/null && echo $(each))))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -18,7 +19,8 @@ install: $(INSTALLED) ## Make the virtual environment with everything pinned by 
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Tidegate needs Python 3.11 or newer; name one: make install PYTHON=python3.12"; exit 1; }
+		|| { echo "Tidegate needs Python 3.11 or newer; name one: make install PYTHON=python3.13"; exit 1; }
+	@echo "installing for $$($(PYTHON) -V) ($(PYTHON))"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "Python's venv is missing: apt-get install python3-venv (or your system's package)"; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt \
@@ -31,6 +33,7 @@ demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 s
 
 test: install tools ## Run what CI runs: check, then every test on real stacks, STACKS of them side by side
 	@$(MAKE) --no-print-directory check
+	@echo "--- tests on real stacks, about 20 minutes"
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/faults tests/e2e -m "not soak" -n $(STACKS) --dist loadfile
 
 # Programs of the operating system that only tests use. CI installs them; elsewhere their tests are skipped.
@@ -44,9 +47,11 @@ tools:
 		|| { echo "apt-get could not install:$$missing"; exit 1; }
 
 check: install ## Lint, format, types and unit tests: before every commit
+	@echo "--- lint, format, types"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@echo "--- unit tests, about 3 minutes"
 	@$(BIN)/python -m pytest tests/unit tests/golden tests/test_tidy.py --quiet -n 2
 
 golden: install ## Write what users see (topics, metrics, help, HTTP API, settings) to tests/golden/
