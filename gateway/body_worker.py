@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from gateway.http.child.frames import Frame, Kind, frame, read_frame
+from gateway.http.child.frames import Frame, FrameKind, frame, read_frame
 from gateway.http.child.parsing import ThreadParser, parse_body
 from gateway.http.child.refusals import Refusal
 from gateway.runs.parsing import tasks as runs
@@ -49,7 +49,7 @@ async def serve() -> None:
     credentials: Credentials | None = None
     answering: set[asyncio.Task[None]] = set()  # the gateway bounds what waits
     while (received := await read_frame(tasks)) is not None:
-        if received.kind is Kind.CREDENTIALS:
+        if received.kind is FrameKind.CREDENTIALS:
             credentials = _CREDENTIALS.decode(received.value)
             continue
         assert credentials is not None
@@ -64,12 +64,12 @@ async def _answer(
     try:
         parsed_as = _TASK.decode(received.value)
         result = await parse_body(parsed_as, credentials, parser=parser, small_bytes_max=WITHOUT_THREAD_BYTES_MAX)
-        answer = frame(Kind.RESULT, result, number=received.number)
+        answer = frame(FrameKind.RESULT, result, number=received.number)
     except Exception as error:  # the gateway decides what each of them comes to
         refusal = Refusal.of(error)
         if not refusal.is_known:
             log.exception("a body could not be parsed")
-        answer = frame(Kind.REFUSAL, refusal, number=received.number)
+        answer = frame(FrameKind.REFUSAL, refusal, number=received.number)
     results.write(answer)
 
 

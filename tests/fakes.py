@@ -26,7 +26,7 @@ from gateway.runs.store import (
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
 from schemas.kafka.places import Partition, RecordPlace
-from schemas.kafka.positions import Fault, Position
+from schemas.kafka.positions import Position, PositionFault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
 from schemas.objects.references import Kept, PayloadProblem, PayloadRef, is_content_of
@@ -237,7 +237,7 @@ class MemoryLog:
     letters: dict[RecordPlace, LogRecord] = field(default_factory=dict)  # by the place that they come from
     edges_of: Edges = field(default_factory=lambda: Edges(first=0, end=0))  # of every topic's partition 0
     complete: bool = True  # whether a search has the time it needs
-    faulty: dict[int, Fault] = field(default_factory=dict)  # by partition, whatever the position
+    faulty: dict[int, PositionFault] = field(default_factory=dict)  # by partition, whatever the position
     transaction: OpenTransaction | None = None  # the oldest one that is open
     failure: Exception | None = None  # raised instead of looking
     looks: int = 0
@@ -265,7 +265,7 @@ class MemoryLog:
         self._count()
         return topic.replace(".", "_").ljust(22, "-")
 
-    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, PositionFault]:
         """Return those that the test names."""
         self._count()
         return {partition: each for partition, each in self.faulty.items() if partition in positions}

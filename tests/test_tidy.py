@@ -3,7 +3,9 @@
 import ast
 import re
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -245,3 +247,31 @@ def test_every_requirement_is_pinned_by_version_and_hash() -> None:
         for entry in entries:
             assert re.match(r"[\w.\[\],-]+==\S+", entry), entry
             assert "--hash=sha256:" in entry, entry
+
+
+def test_no_class_name_is_public_in_two_modules_of_a_package() -> None:
+    places: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in MODULES:
+        parts = path.relative_to(ROOT).parts
+        package = ".".join(parts[:2]) if parts[:2] == ("gateway", "client") else parts[0]
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[package, node.name].append(path)
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def test_no_folder_imports_from_one_that_imports_from_it() -> None:
+    """A folder is known with what is in it; a module that lies beside folders is known by itself."""
+    imported = {entry: set[str]() for entry in map(folder_of, MODULES)}
+    for path in MODULES:
+        # A name is a module, or something in one.
+        names = {each for name in imports(path) for each in (name, name.rpartition(".")[0])}
+        others = {ROOT / f"{name.replace('.', '/')}.py" for name in names}
+        imported[folder_of(path)] |= {folder_of(other) for other in others if other in MODULES} - {folder_of(path)}
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names them
+
+
+def folder_of(path: Path) -> str:
+    """Return the folder of a module within its package; the module itself where it lies in none."""
+    first, second, *_ = path.relative_to(ROOT).with_suffix("").parts
+    return f"{first}.{second}"

@@ -1,15 +1,14 @@
-"""The credentials file as commands read and change it: TIDEGATE_CREDENTIALS, else the one of a stack's folder."""
+"""The credentials file as commands read and change it; `deploy.local.settings_file` says where it is."""
 
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
 from deploy.errors import Failed
-from deploy.local import settings_file
 from schemas.access import credentials
 from schemas.access.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
 from schemas.process.file_writing import read_failure
@@ -21,11 +20,6 @@ LOOK_S = 0.05
 
 class NotWritten(Failed):
     """The file cannot be written: a mounted secret, or one that only a person can edit. The text says why."""
-
-
-def path_in(folder: Path, environ: Mapping[str, str]) -> Path:
-    """Return where the file is; see `settings_file.credentials_path`."""
-    return settings_file.credentials_path(folder, environ)
 
 
 def read(path: Path) -> Credentials:

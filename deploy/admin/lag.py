@@ -11,7 +11,7 @@ from deploy.admin import positions, topics
 from deploy.admin.positions import GroupPosition
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
-from schemas.kafka.positions import Fault
+from schemas.kafka.positions import PositionFault
 from schemas.kafka.topics import Group
 
 TIMEOUT_S = 10.0
@@ -32,7 +32,7 @@ class PartitionLag:
     undecided: int  # from `end` to `high_watermark`: behind the beginning of an open transaction
     expired: int  # of `records`, how many are gone from the log: the group stops until its offset is reset
     seconds: float | None  # None while the first unprocessed record could not be read
-    fault: Fault | None  # why the position has outlived the log, so that the group stops
+    fault: PositionFault | None  # why the position has outlived the log, so that the group stops
 
 
 def measure(kafka: KafkaSettings) -> list[PartitionLag]:

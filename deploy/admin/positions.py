@@ -26,9 +26,9 @@ from schemas.kafka.lookups import admin_client
 from schemas.kafka.places import LOST_PARTITIONS, Partition
 from schemas.kafka.positions import (
     NO_EPOCH,
-    Fault,
     PartitionLog,
     Position,
+    PositionFault,
     accepted_metadata,
     accepting_group,
     fault,
@@ -67,7 +67,7 @@ class GroupPosition:
     place: Partition
     position: Position
     log: PartitionLog
-    fault: Fault | None
+    fault: PositionFault | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Acceptance:
     """A position that has outlived its log, and where the group goes on once the log is accepted."""
 
     found: GroupPosition
-    fault: Fault
+    fault: PositionFault
     offset: int
     rows_from: int  # of persistence: rows of this place and those behind it are of lost records
 
@@ -165,17 +165,17 @@ def acceptances(kafka: KafkaSettings, postgres: str) -> Acceptances:
             start = _divergence(kafka, each)
             found.append(Acceptance(found=each, fault=each.fault, offset=start, rows_from=start))
         elif recreated and offset is None:
-            found.append(Acceptance(found=each, fault=Fault.RECREATED, offset=each.log.first, rows_from=0))
+            found.append(Acceptance(found=each, fault=PositionFault.RECREATED, offset=each.log.first, rows_from=0))
         elif not recreated and offset is not None and (each.group, each.place[0]) == (PERSISTENCE, RUN_EVENTS.name):
             lost = _first_lost_row(kafka, postgres, each, offset)
             if lost is not None:
-                found.append(Acceptance(found=each, fault=Fault.REWRITTEN, offset=offset, rows_from=lost))
+                found.append(Acceptance(found=each, fault=PositionFault.REWRITTEN, offset=offset, rows_from=lost))
     return Acceptances(recreated=recreated, positions=found)
 
 
 def _divergence(kafka: KafkaSettings, each: GroupPosition) -> int:
     """Return the first offset whose record the group has not handled."""
-    if each.fault is Fault.RECREATED:
+    if each.fault is PositionFault.RECREATED:
         return each.log.first
     mark = each.position.mark
     # Without a mark: what the leader of now has appended, since a log is cut off by a change of leader.

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from deploy.admin import reach
-from deploy.admin.credentials import agent_named, path_in
+from deploy.admin.credentials import agent_named
 from deploy.admin.credentials import read as read_credentials
 from deploy.errors import Failed, NotReachable
 from deploy.local import settings_file, stack_file
+from deploy.local.settings_file import credentials_path
 from schemas.kafka.connection import KafkaSettings
 
 Address = Literal["postgres", "gateway", "websocket", "api_key", "agent_id", "agent_secret"]
@@ -96,7 +97,7 @@ def agent_secret(known: Addresses, environ: Mapping[str, str], agent_id: str, *,
     """
     if given := environ.get("TIDEGATE_AGENT_SECRET"):
         return given
-    path = path_in(known.folder, environ)
+    path = credentials_path(known.folder, environ)
     if not path.exists() and agent_id == known.agent_id and known.agent_secret is not None:
         return known.agent_secret
     tenant_id, agent = agent_named(read_credentials(path), agent_id, tenant, path=path)

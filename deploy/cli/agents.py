@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deploy.admin.credentials import NotWritten, agent_named, change, path_in, read, tenant_named
+from deploy.admin.credentials import NotWritten, agent_named, change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
+from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
 from schemas.access.credentials import Agent, Credentials, fields
 from schemas.ids import is_id
@@ -46,7 +47,7 @@ def add(
     """Add an agent and print the secret that it must sign its events with."""
     if not is_id(name):
         raise typer.BadParameter(f"{name!r}: an agent's id is 1 to 128 of A-Z, a-z, 0-9 and . _ : -, not . or ..")
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     tenant_id, _ = tenant_named(read(path), tenant, path=path)
     made = Agent(secrets=[] if unsigned else [credentials.new_secret()])
 
@@ -63,7 +64,7 @@ def add(
 
 def list_agents(tenant: OfTenant = None, folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the agents; with two secrets one is being rotated. The secrets are not shown."""
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     found = read(path)
     if tenant is not None:
         tenant_named(found, tenant, path=path)
@@ -91,7 +92,7 @@ def rotate(
 
     A secret that is known to strangers: rotate and finish at once.
     """
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     tenant_id, before = agent_named(read(path), name, tenant, path=path)
     if not before.secrets:
         raise Failed(f"agent {name} has no secret; to make it sign, remove it and add it again without --unsigned")
@@ -113,7 +114,7 @@ def remove(
     name: Name, tenant: OfTenant = None, folder: Dir = DEFAULT_DIR, *, yes: Yes = False, as_json: Json = False
 ) -> None:
     """Remove an agent: its events are refused from now on. What is stored of it stays."""
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     tenant_id, _ = agent_named(read(path), name, tenant, path=path)
     if not yes:
         typer.confirm(f"Remove agent {name} of tenant {tenant_id} from {path}?", abort=True)

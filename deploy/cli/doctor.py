@@ -9,7 +9,7 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_rows
 from deploy.errors import Failed
-from deploy.local.doctor import State, examine
+from deploy.local.doctor import CheckState, examine
 
 
 def register(app: typer.Typer) -> None:
@@ -22,5 +22,5 @@ def doctor(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     known = addresses.read(folder, os.environ)
     findings = list(examine(folder, os.environ, kafka=known.kafka, postgres=known.postgres))
     print_rows([dataclasses.asdict(finding) for finding in findings], as_json=as_json)
-    if problems := sum(finding.state is State.PROBLEM for finding in findings):
+    if problems := sum(finding.state is CheckState.PROBLEM for finding in findings):
         raise Failed(f"{problems} problems")

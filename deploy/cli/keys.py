@@ -13,11 +13,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deploy.admin.credentials import NotWritten, change, path_in, read, tenant_named
+from deploy.admin.credentials import NotWritten, change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
 from deploy.local.development import PLAIN_AGENT, SIGNING_AGENT, TENANT
+from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
 from schemas.access.credentials import Agent, ApiKey, Credentials, CredentialsInvalid, Gateway, Right, Tenant, fields
 from schemas.process import toml_text
@@ -44,7 +45,7 @@ def init(
 
     A file that exists is only checked.
     """
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     is_new = not _exists(path)
     if is_new:
         try:
@@ -73,7 +74,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create a key and print it: it is not shown again, because only its hash is kept."""
-    path, now = path_in(folder, os.environ), datetime.now(UTC)
+    path, now = credentials_path(folder, os.environ), datetime.now(UTC)
     _, of = tenant_named(read(path), tenant, path=path)
     if unknown := [agent for agent in agents or () if agent not in of.agents]:
         known = ", ".join(of.agents) or "none"
@@ -106,7 +107,7 @@ def list_keys(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             "expires_at": key.expires_at,
             "revoked_at": key.revoked_at,
         }
-        for key_id, key in read(path_in(folder, os.environ)).keys.items()
+        for key_id, key in read(credentials_path(folder, os.environ)).keys.items()
     ]
     print_rows(rows, as_json=as_json, absent={"agents": "all"})
 
@@ -119,7 +120,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Refuse a key from now on."""
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     current = read(path)
     if key_id not in current.keys:
         raise Failed(f"{path} has no key {key_id}; `tidegate keys list` names them")

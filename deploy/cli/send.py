@@ -14,7 +14,7 @@ import typer
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import Failed, NotReachable
-from deploy.load.events import Listed, MadeUp, NotAnEvent, Source, read_file
+from deploy.load.events import EventSource, Listed, MadeUp, NotAnEvent, read_file
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
@@ -58,7 +58,7 @@ def send(
         total = burst or None
         workers = min(workers, runs)
         shares = [runs // workers + (worker < runs % workers) for worker in range(workers)]
-        sources: list[Source] = [
+        sources: list[EventSource] = [
             MadeUp(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size) for share in shares
         ]
     else:
@@ -78,7 +78,7 @@ def send(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    sources: Sequence[Source]
+    sources: Sequence[EventSource]
     delivery: Delivery
     rate_per_s: float
     ledger: Ledger

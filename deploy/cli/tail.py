@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from deploy.admin.credentials import path_in
 from deploy.cli import addresses, options
 from deploy.cli.output import as_json_value, console
 from deploy.errors import Failed
+from deploy.local.settings_file import credentials_path
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import Shown, show
 from schemas.access.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
@@ -98,7 +98,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
     Raises:
         Failed: the file cannot be used; says why.
     """
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     try:
         return FileCredentials(CredentialsFile(path)) if path.exists() else None
     except CredentialsInvalid as error:

@@ -6,10 +6,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deploy.admin.credentials import change, path_in, read, tenant_named
+from deploy.admin.credentials import change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
 from deploy.errors import Failed
+from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
 from schemas.access.credentials import Credentials, Gateway, Tenant, is_name
 
@@ -41,7 +42,7 @@ def add(
     """Add a tenant. Where there is no credentials file yet, one is made, with a secret for the gateways."""
     if not is_name(name):
         raise typer.BadParameter(f"{name!r}: a tenant's name is 1 to 128 of A-Z, a-z, 0-9 and . _ : -")
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     made = Tenant(allow_unsigned_direct=allow_unsigned_direct, events_per_min=events_per_min)
 
     def edit(found: Credentials) -> Credentials:
@@ -58,7 +59,7 @@ def add(
 
 def list_tenants(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     """List the tenants, with how many agents and keys each has."""
-    found = read(path_in(folder, os.environ))
+    found = read(credentials_path(folder, os.environ))
     rows = [
         {
             "tenant": name,
@@ -74,7 +75,7 @@ def list_tenants(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
 
 def remove(name: Name, folder: Dir = DEFAULT_DIR, *, yes: Yes = False, as_json: Json = False) -> None:
     """Remove a tenant with its agents and keys. What is stored of its runs stays."""
-    path = path_in(folder, os.environ)
+    path = credentials_path(folder, os.environ)
     found = read(path)
     _, tenant = tenant_named(found, name, path=path)
     key_ids = [key_id for key_id, key in found.keys.items() if key.tenant == name]

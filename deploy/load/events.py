@@ -35,7 +35,7 @@ class Outgoing:
     body: bytes
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """The events of one worker."""
 
     def next(self) -> Outgoing | None:

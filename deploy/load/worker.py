@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.load.events import Outgoing, Source
+from deploy.load.events import EventSource, Outgoing
 from deploy.load.ledger import Ledger, Outcome
 from deploy.load.tally import Tally
 from gateway.client.delivery import Delivery, Request
@@ -31,7 +31,7 @@ class Budget:
 
 
 async def work(
-    source: Source,
+    source: EventSource,
     *,
     delivery: Delivery,
     budget: Budget,

@@ -35,7 +35,7 @@ OPEN_FILES_MIN = 1024
 WITHIN_S = 8.0
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """What a finding says."""
 
     OK = "ok"
@@ -48,7 +48,7 @@ class Finding:
     """One thing that was looked at; the text of a problem says what to do."""
 
     name: str
-    state: State
+    state: CheckState
     text: str
 
 
@@ -104,14 +104,14 @@ def together(asks: Mapping[str, Callable[[], Finding]], *, within_s: float = WIT
         try:
             yield answer.result(max(0.0, deadline_s - monotonic()))
         except TimeoutError:
-            yield Finding(name=name, state=State.PROBLEM, text=f"no answer within {within_s:g} s")
+            yield Finding(name=name, state=CheckState.PROBLEM, text=f"no answer within {within_s:g} s")
 
 
 def _answer(answer: Future[Finding], name: str, ask: Callable[[], Finding]) -> None:
     try:
         answer.set_result(ask())
     except Exception as error:  # noqa: BLE001  # one check that fails must not hide what the others found
-        answer.set_result(Finding(name=name, state=State.PROBLEM, text=f"{type(error).__name__}: {error}"))
+        answer.set_result(Finding(name=name, state=CheckState.PROBLEM, text=f"{type(error).__name__}: {error}"))
 
 
 def _kafka_programs(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -121,15 +121,15 @@ def _kafka_programs(environ: Mapping[str, str]) -> Iterator[Finding]:
     text = f"{len(pinned) - missing_count} of {len(pinned)} whole in {cache}"
     if missing_count:
         text += ", `tidegate up` fetches the others"
-    yield Finding(name="Kafka's jars", state=State.OK, text=text)
+    yield Finding(name="Kafka's jars", state=CheckState.OK, text=text)
 
 
 def _ports(folder: Path) -> Finding:
     if stack_file.read(folder):
-        return Finding(name="ports", state=State.SKIPPED, text="a stack runs")
+        return Finding(name="ports", state=CheckState.SKIPPED, text="a stack runs")
     taken = [f"{port} ({name})" for name, port in DEFAULT_PORTS.items() if not ports.can_listen(port)]
     text = f"taken: {', '.join(taken)}; `tidegate up` finds others" if taken else "the known ones are free"
-    return Finding(name="ports", state=State.OK, text=text)
+    return Finding(name="ports", state=CheckState.OK, text=text)
 
 
 def _disk(folder: Path, environ: Mapping[str, str]) -> Finding:
@@ -201,13 +201,15 @@ def _credentials(path: Path) -> str:
 
 
 def _finding(name: str, text: str, remedy: str, *, is_ok: bool) -> Finding:
-    return Finding(name=name, state=State.OK if is_ok else State.PROBLEM, text=text if is_ok else f"{text}: {remedy}")
+    return Finding(
+        name=name, state=CheckState.OK if is_ok else CheckState.PROBLEM, text=text if is_ok else f"{text}: {remedy}"
+    )
 
 
 def _attempt(name: str, subject: Subject | None, look: Callable[[Subject], str]) -> Finding:
     if subject is None:
-        return Finding(name=name, state=State.SKIPPED, text="no stack runs and no setting names one")
+        return Finding(name=name, state=CheckState.SKIPPED, text="no stack runs and no setting names one")
     try:
-        return Finding(name=name, state=State.OK, text=look(subject))
+        return Finding(name=name, state=CheckState.OK, text=look(subject))
     except Failed as error:
-        return Finding(name=name, state=State.PROBLEM, text=str(error))
+        return Finding(name=name, state=CheckState.PROBLEM, text=str(error))

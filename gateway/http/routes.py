@@ -18,7 +18,7 @@ Handler = Callable[[P, Call], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class BodySpec:
     """What a route takes."""
 
     type: Any
@@ -47,7 +47,7 @@ class Route(Generic[P]):
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
-    body: Body | None = None
+    body: BodySpec | None = None
     query: tuple[Parameter, ...] = ()
     ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
     refusals: tuple[ErrorCode, ...] = ()

@@ -18,7 +18,7 @@ from gateway.kafka.thread import ClientThread
 from schemas.kafka import lookups
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
-from schemas.kafka.positions import Fault, Position
+from schemas.kafka.positions import Position, PositionFault
 from schemas.kafka.topics import Group
 
 IDLE_EVERY_S = 1.0
@@ -59,7 +59,7 @@ class GroupFollower:
     ) -> None:
         """Prepare; the context asks a first time, and goes on."""
         self.group = group
-        self.faults: Mapping[int, Fault] = {}  # of its source's partitions, as `LagWatch` saw it a second ago
+        self.faults: Mapping[int, PositionFault] = {}  # of its source's partitions, as `LagWatch` saw it a second ago
         self._committed = committed
         self._clock = clock
         self._waiters_max = waiters_max

@@ -35,7 +35,7 @@ from schemas.kafka import headers, lookups
 from schemas.kafka.clients import headers_of
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
-from schemas.kafka.positions import Fault, Position, fault
+from schemas.kafka.positions import Position, PositionFault, fault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction, TransactionsUnknown, open_transactions
 
@@ -112,7 +112,7 @@ class Log(Protocol):
     async def topic_id(self, topic: str) -> str | None:
         """Kafka's id of a topic, which changes when the topic is deleted and recreated; None if there is no topic."""
 
-    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, PositionFault]:
         """
         Return those of a group's *positions* in the partitions of *topic* that no longer stand for what it has handled.
         """
@@ -167,7 +167,7 @@ class LogReader:
         """See `Log.topic_id`."""
         return await self._thread.run(self._topic_id, topic)
 
-    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+    async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, PositionFault]:
         """See `Log.faults`."""
         return await self._thread.run(self._faults, topic, positions) if positions else {}
 
@@ -258,12 +258,12 @@ class LogReader:
     def _topic_id(self, topic: str) -> str | None:
         return lookups.topic_ids(self._admin, [topic], timeout_s=REQUEST_S).get(topic)
 
-    def _faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, Fault]:
+    def _faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, PositionFault]:
         ids = lookups.topic_ids(self._admin, [topic], timeout_s=REQUEST_S)
         if topic not in ids:
-            return dict.fromkeys(positions, Fault.RECREATED)
+            return dict.fromkeys(positions, PositionFault.RECREATED)
         logs = lookups.logs(self._admin, [Partition(topic, each) for each in positions], ids=ids, timeout_s=REQUEST_S)
-        found: dict[int, Fault] = {}
+        found: dict[int, PositionFault] = {}
         for partition, position in positions.items():
             log = logs[Partition(topic, partition)]
             verified = (topic, partition, position, log.epoch)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.http.bodies import MediaType
-from gateway.http.routes import Body, Handler, Route
+from gateway.http.routes import BodySpec, Handler, Route
 from gateway.registry import handlers as registry
 from schemas.errors import ErrorCode
 
@@ -29,7 +29,7 @@ ROUTES: tuple[Route[None], ...] = (
         path="/subjects/{subject}",
         handler=registry.find_version,
         answer=registry.RegisteredSchema,
-        body=Body(
+        body=BodySpec(
             type=registry.SchemaOfId,
             bytes_max=registry.SCHEMA_BYTES_MAX,
             media_types=(registry.MEDIA_TYPE, MediaType.JSON),

@@ -7,7 +7,7 @@ from msgspec import Meta
 from gateway.http.bodies import BATCHES
 from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.http.refusals import FOLLOWS, READS, WRITES
-from gateway.http.routes import Body, Parameter, Route
+from gateway.http.routes import BodySpec, Parameter, Route
 from gateway.http.waiting import WAIT_MAX_S
 from gateway.runs.handlers import batches, environments, events, runs
 from gateway.runs.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
@@ -57,7 +57,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
         answer=EventAccepted,
         status=202,
         right=Right.INGEST,
-        body=Body(type=EventBody, bytes_max=EVENT_BYTES_MAX),
+        body=BodySpec(type=EventBody, bytes_max=EVENT_BYTES_MAX),
         query=_WAIT,
         refusals=(*WRITES, *FOLLOWS, ErrorCode.SIGNATURE_INVALID, ErrorCode.STORE_UNAVAILABLE),
     ),
@@ -88,7 +88,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
         status=202,
         also={207: "Not all of the events are in the log"},
         right=Right.INGEST,
-        body=Body(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
+        body=BodySpec(type=list[EventBody], bytes_max=BATCH_BYTES_MAX, media_types=BATCHES),
         query=_WAIT,
         refusals=(*WRITES, ErrorCode.STORE_UNAVAILABLE),
     ),
@@ -99,7 +99,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
         answer=Accepted,
         status=202,
         right=Right.INGEST,
-        body=Body(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
+        body=BodySpec(type=FinalizationBody, bytes_max=FINALIZATION_BYTES_MAX),
         query=_WAIT,
         refusals=(*WRITES, ErrorCode.IDEMPOTENCY_CONFLICT),
     ),
@@ -110,7 +110,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
         answer=Accepted,
         status=202,
         right=Right.INGEST,
-        body=Body(type=dict[str, Any], bytes_max=ENVIRONMENT_BYTES_MAX),
+        body=BodySpec(type=dict[str, Any], bytes_max=ENVIRONMENT_BYTES_MAX),
         query=_WAIT,
         refusals=WRITES,
     ),

@@ -23,7 +23,7 @@ from gateway.status.views import (
 from schemas.access.credentials import Principal
 from schemas.catalogue import all_topics
 from schemas.kafka.places import RecordPlace
-from schemas.kafka.positions import Fault
+from schemas.kafka.positions import PositionFault
 from schemas.kafka.topics import Group
 from schemas.pacing.admission import Admission
 from schemas.runs.topics import endpoint_of
@@ -181,7 +181,7 @@ def _partition(
     end: int,
     since: datetime | None,
     now: datetime,
-    fault: Fault | None,
+    fault: PositionFault | None,
 ) -> GroupPartitionStatus:
     committed = progress.committed
     return GroupPartitionStatus(

@@ -19,7 +19,7 @@ import structlog
 
 from processors.fanout.hub import Hub
 from processors.fanout.judging import Judge
-from processors.fanout.log import Expired, Log, Slice
+from processors.fanout.log import Expired, Log, LogSlice
 from processors.fanout.messages import Key, Message, Told
 from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
@@ -187,7 +187,7 @@ class _Turn:
 
     partition: Partition
     start: int
-    found: Slice
+    found: LogSlice
     tail: Tail
     made: dict[object, Message] = field(default_factory=dict)
     resolved: dict[int, Told] = field(default_factory=dict)  # by offset

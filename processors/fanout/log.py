@@ -35,7 +35,7 @@ class Expired(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class LogSlice:
     """What follows a place."""
 
     records: Sequence[RawRecord]
@@ -45,7 +45,7 @@ class Slice:
 class Log(Protocol):
     """The port to the log; its methods raise Transient where Kafka does not answer in time."""
 
-    async def read(self, partition: Partition, start: int, end: int) -> Slice:
+    async def read(self, partition: Partition, start: int, end: int) -> LogSlice:
         """
         Return the records from *start* on and below *end*, or the first of them.
 
@@ -88,17 +88,17 @@ class KafkaLog:
         """See `Log.ends`."""
         return await self._asking.run(self._ends, topic.name)
 
-    async def read(self, partition: Partition, start: int, end: int) -> Slice:
+    async def read(self, partition: Partition, start: int, end: int) -> LogSlice:
         """See `Log.read`."""
         if start >= end:
-            return Slice(records=(), next_offset=start)
+            return LogSlice(records=(), next_offset=start)
         return await self._reading.run(self._read, partition, start, end)
 
     def _ends(self, topic: str) -> dict[int, int]:
         consumer = self._asking.consumer
         return {each: edges_of(consumer, Partition(topic, each))[1] for each in partitions_of(consumer, topic)}
 
-    def _read(self, partition: Partition, start: int, end: int) -> Slice:
+    def _read(self, partition: Partition, start: int, end: int) -> LogSlice:
         consumer = self._reading.consumer
         if self._at != (partition, start):
             if start < edges_of(consumer, partition)[0]:
@@ -110,7 +110,7 @@ class KafkaLog:
             self._at = (partition, next_offset)
         else:
             consumer.unassign()  # or it would go on to fetch
-        return Slice(records=records, next_offset=next_offset)
+        return LogSlice(records=records, next_offset=next_offset)
 
     def _collect(self, consumer: Consumer, start: int, end: int) -> tuple[list[RawRecord], int]:
         records: list[RawRecord] = []

@@ -23,9 +23,9 @@ from schemas.kafka.places import Partition
 from schemas.kafka.positions import (
     EXPLANATIONS,
     WAY_ON,
-    Fault,
     Mark,
     Position,
+    PositionFault,
     digest,
     is_accepted,
     lost_mark,
@@ -149,7 +149,7 @@ class Continuity:
         if found is not None:
             await self.stop(partition, position, found)
 
-    async def fault(self, partition: Partition, position: Position) -> Fault | None:
+    async def fault(self, partition: Partition, position: Position) -> PositionFault | None:
         """See `Positions.fault`; waits for Kafka as long as that takes."""
         failures = 0
         while True:
@@ -172,10 +172,13 @@ class Continuity:
             Unsettled: see `stop`.
         """
         await self._stop(
-            partition, Fault.REWRITTEN, f"{error}: {EXPLANATIONS[Fault.REWRITTEN]}; {WAY_ON}", only_accepted=True
+            partition,
+            PositionFault.REWRITTEN,
+            f"{error}: {EXPLANATIONS[PositionFault.REWRITTEN]}; {WAY_ON}",
+            only_accepted=True,
         )
 
-    async def stop(self, partition: Partition, position: Position, found: Fault) -> NoReturn:
+    async def stop(self, partition: Partition, position: Position, found: PositionFault) -> NoReturn:
         """
         Stop *partition*, whose *position* has outlived the log, until an operator or the log itself has mended that.
 
@@ -185,7 +188,7 @@ class Continuity:
         reason = f"{partition} at offset {position.offset}: {EXPLANATIONS[found]}; {WAY_ON}"
         await self._stop(partition, found, reason, only_accepted=False)
 
-    async def _stop(self, partition: Partition, found: Fault, reason: str, *, only_accepted: bool) -> NoReturn:
+    async def _stop(self, partition: Partition, found: PositionFault, reason: str, *, only_accepted: bool) -> NoReturn:
         place = str(partition)
         if not self._stops:
             raise Unsettled(reason)

@@ -13,7 +13,7 @@ from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
-from schemas.kafka.positions import Fault, Position, accepting_group, fault
+from schemas.kafka.positions import Position, PositionFault, accepting_group, fault
 
 REQUEST_S = 5.0
 CLOSE_S = 3.0
@@ -34,7 +34,7 @@ class Positions(Protocol):
     async def accepted(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
         """Return what an operator has accepted as the group's positions."""
 
-    async def fault(self, partition: Partition, position: Position) -> Fault | None:
+    async def fault(self, partition: Partition, position: Position) -> PositionFault | None:
         """Why *position* no longer stands for what the group has handled; None if it does."""
 
 
@@ -68,14 +68,14 @@ class KafkaPositions:
         """See `Positions.accepted`."""
         return await self._run(_positions, self._accepting, partitions)
 
-    async def fault(self, partition: Partition, position: Position) -> Fault | None:
+    async def fault(self, partition: Partition, position: Position) -> PositionFault | None:
         """See `Positions.fault`."""
         return await self._run(self._fault, partition, position)
 
-    def _fault(self, partition: Partition, position: Position) -> Fault | None:
+    def _fault(self, partition: Partition, position: Position) -> PositionFault | None:
         ids = lookups.topic_ids(self._admin, [partition.topic], timeout_s=REQUEST_S)
         if partition.topic not in ids:
-            return Fault.RECREATED
+            return PositionFault.RECREATED
         log = lookups.logs(self._admin, [partition], ids=ids, timeout_s=REQUEST_S)[partition]
 
         def digest_at(offset: int) -> str | None:

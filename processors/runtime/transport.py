@@ -32,7 +32,7 @@ from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
 from processors.runtime.progress import Progress
 from schemas.kafka.places import Partition
-from schemas.kafka.positions import Fault, Position
+from schemas.kafka.positions import Position, PositionFault
 
 # A fetch that leaves some partitions out must end soon, for one of them may have room again.
 SHORT_FETCH_S = 0.01
@@ -154,7 +154,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             stopped = asyncio.create_task(self._stay_beyond_end(Partition(*tp), position, fault))
             self._beyond_end[tp] = stopped
 
-    async def _stay_beyond_end(self, partition: Partition, position: Position, fault: Fault) -> None:
+    async def _stay_beyond_end(self, partition: Partition, position: Position, fault: PositionFault) -> None:
         try:
             offset = position.offset if position.mark is None else None
             if offset is not None and self.transport.continuity.mark_lost(partition, offset):

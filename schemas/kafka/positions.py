@@ -69,7 +69,7 @@ def lost_mark(topic: str, offset: int) -> Mark:
     return Mark(topic=topic, offset=max(0, offset - 1), epoch=NO_EPOCH, digest="lost")
 
 
-class Fault(StrEnum):
+class PositionFault(StrEnum):
     """Why a position no longer stands for what the group has handled."""
 
     BEYOND_END = "beyond_end"
@@ -78,9 +78,9 @@ class Fault(StrEnum):
 
 
 EXPLANATIONS = {
-    Fault.BEYOND_END: "the log ends before what was committed",
-    Fault.REWRITTEN: "the log was cut off and written again before what was committed",
-    Fault.RECREATED: "the topic was deleted and created again",
+    PositionFault.BEYOND_END: "the log ends before what was committed",
+    PositionFault.REWRITTEN: "the log was cut off and written again before what was committed",
+    PositionFault.RECREATED: "the topic was deleted and created again",
 }
 WAY_ON = "see that no other copy of the log exists, then run `tidegate topics accept`"
 
@@ -101,7 +101,7 @@ def digest(timestamp_ms: int, key: bytes | None, value: bytes | None) -> str:
     return parts.hexdigest()
 
 
-def fault(position: Position, log: PartitionLog, digest_at: Callable[[int], str | None]) -> Fault | None:
+def fault(position: Position, log: PartitionLog, digest_at: Callable[[int], str | None]) -> PositionFault | None:
     """
     Tell whether *position* has outlived *log*; None if it has not, as far as its mark can show.
 
@@ -110,12 +110,12 @@ def fault(position: Position, log: PartitionLog, digest_at: Callable[[int], str 
     """
     mark = position.mark
     if mark is not None and mark.topic != log.topic:
-        return Fault.RECREATED
+        return PositionFault.RECREATED
     if position.offset is not None and position.offset > log.end:
-        return Fault.BEYOND_END
+        return PositionFault.BEYOND_END
     if mark is None or mark.offset < log.first or mark.epoch == log.epoch:
         return None
-    return None if digest_at(mark.offset) == mark.digest else Fault.REWRITTEN
+    return None if digest_at(mark.offset) == mark.digest else PositionFault.REWRITTEN
 
 
 def accepting_group(group_id: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from processors.fanout.catchup import CatchUp
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
-from processors.fanout.log import Slice
+from processors.fanout.log import LogSlice
 from processors.fanout.messages import Kind, Told
 from processors.fanout.outbox import Outbox
 from processors.fanout.places import Places, TopicEnds
@@ -89,7 +89,7 @@ class MemoryLog:
         offsets = sorted(each for each in self.records[partition] if start <= each < end)[:most]
         return [_raw(partition, each, self.records[partition][each]) for each in offsets]
 
-    async def read(self, partition: Partition, start: int, end: int) -> Slice:
+    async def read(self, partition: Partition, start: int, end: int) -> LogSlice:
         """See `processors.fanout.log.Log.read`."""
         for _ in range(self._dice.randrange(6)):
             await asyncio.sleep(0)
@@ -99,7 +99,7 @@ class MemoryLog:
         whole = len(records) < SLICE_MAX
         for _ in range(self._dice.randrange(6)):
             await asyncio.sleep(0)
-        return Slice(records=records, next_offset=max(start, end) if whole else records[-1].offset + 1)
+        return LogSlice(records=records, next_offset=max(start, end) if whole else records[-1].offset + 1)
 
     async def ends(self, topic: Topic) -> dict[int, int]:
         """See `processors.fanout.log.Log.ends`."""

@@ -18,7 +18,7 @@ NUMBERS = 2**32  # tasks are numbered from 0 again after so many
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """The content of a frame."""
 
     CREDENTIALS = 0
@@ -31,11 +31,11 @@ class Frame(NamedTuple):
     """One frame, its value not decoded yet."""
 
     number: int
-    kind: Kind
+    kind: FrameKind
     value: bytes
 
 
-def frame(kind: Kind, value: msgspec.Struct, *, number: int = 0) -> bytes:
+def frame(kind: FrameKind, value: msgspec.Struct, *, number: int = 0) -> bytes:
     """Return the bytes of one frame."""
     encoded = _ENCODER.encode(value)
     return HEAD.pack(len(encoded), number, kind) + encoded
@@ -45,6 +45,6 @@ async def read_frame(reader: StreamReader) -> Frame | None:
     """Return the next frame; None if the other end is gone."""
     try:
         length, number, kind = HEAD.unpack(await reader.readexactly(HEAD.size))
-        return Frame(number, Kind(kind), await reader.readexactly(length))
+        return Frame(number, FrameKind(kind), await reader.readexactly(length))
     except IncompleteReadError:
         return None

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from gateway.errors import QueueFull
-from gateway.http.child.frames import NUMBERS, Frame, Kind, frame, read_frame
+from gateway.http.child.frames import NUMBERS, Frame, FrameKind, frame, read_frame
 from gateway.http.child.parsing import BodyTask
 from gateway.http.child.refusals import Refusal
 from schemas.access.credentials import Credentials
@@ -94,7 +94,7 @@ class ParserProcess:
         finally:
             self._waiting_bytes -= body_bytes
             del self._pending[number]
-        if received.kind is Kind.REFUSAL:
+        if received.kind is FrameKind.REFUSAL:
             raise _REFUSAL.decode(received.value).error()
         return self._decoders[type(task)].decode(received.value)
 
@@ -105,9 +105,9 @@ class ParserProcess:
         if self._process.stdin.is_closing():  # it has just ended, and nobody has noticed yet
             raise QueueFull("the body parser has exited; nothing was written")
         if credentials is not self._sent:
-            self._process.stdin.write(frame(Kind.CREDENTIALS, credentials))
+            self._process.stdin.write(frame(FrameKind.CREDENTIALS, credentials))
             self._sent = credentials
-        self._process.stdin.write(frame(Kind.TASK, task, number=number))
+        self._process.stdin.write(frame(FrameKind.TASK, task, number=number))
 
     async def _start(self) -> None:
         async with self._starting:

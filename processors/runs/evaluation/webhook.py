@@ -47,7 +47,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     data: EventData | FinalizedData
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One webhook, before it is signed."""
 
     id: str
@@ -55,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
-def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message:
+def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> WebhookMessage:
     """Return what an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = raw.place.wal_id
@@ -70,7 +70,7 @@ def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message
         run = documents.finalized_document(record)
         part, kind, happened_at = FINALIZED_PART, RUN_FINALIZED, run.finalized_at
         data = FinalizedData(tenant=record.tenant, wal_id=wal_id, run=run)
-    return Message(
+    return WebhookMessage(
         id=event_id(record.tenant, record.run_id, part),
         body=msgspec.json.encode(Body(type=kind, timestamp=happened_at, data=data)),
         traceparent=_traceparent(arrival.headers),
@@ -78,7 +78,7 @@ def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> Message
 
 
 def signed_headers(
-    message: Message, secrets: Sequence[str], *, now: datetime, replay: bool, more: Mapping[str, str]
+    message: WebhookMessage, secrets: Sequence[str], *, now: datetime, replay: bool, more: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the headers of one attempt, one signature for each of *secrets*, and an endpoint's own."""
     signatures = [Webhook(secret).sign(message.id, now, message.body.decode()) for secret in secrets]

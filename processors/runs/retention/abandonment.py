@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
-from processors.runs.retention.log import Progress, everything_passed
+from processors.runs.retention.log import GroupsProgress, everything_passed
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.errors import Transient
 
@@ -16,7 +16,7 @@ class Abandonment:
         self,
         opened: Callable[[], AbstractAsyncContextManager[RetentionStore]],
         *,
-        progress: Progress,
+        progress: GroupsProgress,
         clock: Callable[[], datetime],
         idle: timedelta,
     ) -> None:

@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 Ends = Mapping[int, int]  # by partition of the source: behind the last record
 
 
-class Progress(Protocol):
+class GroupsProgress(Protocol):
     """
     The port to what Kafka knows of the groups.
 
@@ -51,7 +51,9 @@ class Progress(Protocol):
         """Return the objects that letters refer to: dead ones, and those that wait to be handled once more."""
 
 
-async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
+async def everything_passed(
+    progress: GroupsProgress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> bool:
     """
     Return whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled.
     """
@@ -66,7 +68,7 @@ async def everything_passed(progress: Progress, *, sleep: Callable[[float], Awai
 
 
 class KafkaProgress:
-    """`Progress` through a consumer for each group, none of which joins it."""
+    """`GroupsProgress` through a consumer for each group, none of which joins it."""
 
     def __init__(
         self, kafka: KafkaSettings, groups: Sequence[Group] | None = None, *, source: Topic = RUN_EVENTS
@@ -79,15 +81,15 @@ class KafkaProgress:
         self._consumers: dict[Group, Consumer] = {}
 
     async def passed(self) -> Passed:
-        """See `Progress.passed`."""
+        """See `GroupsProgress.passed`."""
         return await self._asked(self._passed)
 
     async def ends(self) -> Ends:
-        """See `Progress.ends`."""
+        """See `GroupsProgress.ends`."""
         return await self._asked(self._ends)
 
     async def held_objects(self) -> frozenset[str]:
-        """See `Progress.held_objects`."""
+        """See `GroupsProgress.held_objects`."""
         return await self._asked(self._held_objects)
 
     async def _asked(self, ask: Callable[[], Answer]) -> Answer:

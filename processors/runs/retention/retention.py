@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
 from processors.runs.retention import rules
-from processors.runs.retention.log import Progress, everything_passed
+from processors.runs.retention.log import GroupsProgress, everything_passed
 from processors.runs.retention.objects import Objects
 from processors.runs.retention.policy import Retention
 from processors.runs.retention.report import Count, Removed, Report
@@ -27,7 +27,7 @@ class Pass:
         self,
         opened: Callable[[], AbstractAsyncContextManager[RetentionStore]],
         *,
-        progress: Progress,
+        progress: GroupsProgress,
         objects: Objects,
         clock: Callable[[], datetime],
         removed: Removed,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.load.events import Listed, MadeUp, NotAnEvent, Source, read_file
+from deploy.load.events import EventSource, Listed, MadeUp, NotAnEvent, read_file
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
@@ -28,7 +28,7 @@ async def gateway() -> AsyncIterator[FakeGateway]:
 
 
 async def run(
-    gateway: FakeGateway, source: Source, *, count: int | None, bounds: Bounds = PATIENT, path: Path | None = None
+    gateway: FakeGateway, source: EventSource, *, count: int | None, bounds: Bounds = PATIENT, path: Path | None = None
 ) -> Tally:
     tally = Tally()
     with Ledger(path) as ledger:

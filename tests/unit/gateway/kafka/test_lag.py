@@ -6,7 +6,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.lag import LagWatch
 from gateway.kafka.reader import Edges
-from schemas.kafka.positions import Fault
+from schemas.kafka.positions import PositionFault
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
@@ -33,12 +33,12 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
         assert gauge("tidegate_group_displaced_partitions") == 0
         assert follower.faults == {}
         log.edges_of = Edges(first=0, end=2_000, undecided=7)
-        log.faulty = {0: Fault.REWRITTEN}
+        log.faulty = {0: PositionFault.REWRITTEN}
         admission._stepped_at_s = None
         await watch.look()
         assert gauge("tidegate_group_expired_records") == 0
         assert gauge("tidegate_group_displaced_partitions") == 1
-        assert follower.faults == {0: Fault.REWRITTEN}
+        assert follower.faults == {0: PositionFault.REWRITTEN}
         undecided = telemetry.registry.get_sample_value("tidegate_topic_undecided_records", {"topic": "run.events"})
         assert undecided == 7
         assert admission.rate_per_s is not None

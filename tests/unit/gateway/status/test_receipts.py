@@ -22,7 +22,7 @@ from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
 from schemas.kafka.places import Partition, RecordPlace
-from schemas.kafka.positions import Fault
+from schemas.kafka.positions import PositionFault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
 from schemas.pacing.breaker import BreakerState
@@ -325,8 +325,8 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     assert (await effects.find(follower, PLACE, record(), view, who())).outcome == "deferred"
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-async def test_a_position_that_has_outlived_the_log_says_nothing_of_a_record(fault: Fault) -> None:
+@pytest.mark.parametrize("fault", list(PositionFault))
+async def test_a_position_that_has_outlived_the_log_says_nothing_of_a_record(fault: PositionFault) -> None:
     group = only_group(await receipt_of(record(), faulty={0: fault}))
     assert (group.state, group.effect) == ("displaced", None)
     assert group.problem
@@ -334,7 +334,7 @@ async def test_a_position_that_has_outlived_the_log_says_nothing_of_a_record(fau
 
 async def test_a_row_of_this_very_record_says_that_it_is_done_whatever_the_position() -> None:
     store = MemoryRunStore(builders.TENANT, effects={PLACE: STORED})
-    group = only_group(await receipt_of(record(), store=store, faulty={0: Fault.REWRITTEN}))
+    group = only_group(await receipt_of(record(), store=store, faulty={0: PositionFault.REWRITTEN}))
     assert (group.state, group.effect, group.problem) == ("done", STORED, None)
 
 

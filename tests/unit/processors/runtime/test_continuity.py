@@ -11,7 +11,7 @@ from processors.runtime.errors import Displaced, Transient, Unsettled
 from processors.runtime.health import Health
 from schemas.errors import Reason
 from schemas.kafka.places import Partition
-from schemas.kafka.positions import Fault, Position, accepted_metadata, lost_mark
+from schemas.kafka.positions import Position, PositionFault, accepted_metadata, lost_mark
 
 ONE, OTHER = Partition("run.events", 1), Partition("run.events", 2)
 TOPIC_ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -24,7 +24,7 @@ class Scripted:
         self.ids = {"run.events": TOPIC_ID}
         self.now: dict[Partition, Position] = {}
         self.orders: dict[Partition, Position] = {}
-        self.faults: list[Fault | Transient | None] = []  # of the next questions; then none
+        self.faults: list[PositionFault | Transient | None] = []  # of the next questions; then none
         self.asked: list[tuple[Partition, Position]] = []
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
@@ -36,7 +36,7 @@ class Scripted:
     async def accepted(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
         return {each: self.orders.get(each, Position(offset=None)) for each in partitions}
 
-    async def fault(self, partition: Partition, position: Position) -> Fault | None:
+    async def fault(self, partition: Partition, position: Position) -> PositionFault | None:
         self.asked.append((partition, position))
         found = self.faults.pop(0) if self.faults else None
         if isinstance(found, Transient):
@@ -122,7 +122,7 @@ async def test_a_partition_whose_log_was_written_again_stops_and_another_goes_on
     group = Guarded()
     await group.continuity.begin([ONE, OTHER])
     await group.handle(batch(0, 1), batch(0, partition=OTHER))
-    group.positions.faults = [Fault.REWRITTEN] * 50
+    group.positions.faults = [PositionFault.REWRITTEN] * 50
     group.positions.now[ONE] = Position(offset=2, metadata=group.continuity.metadata(ONE))
     stopped = asyncio.create_task(group.handle(batch(2, epoch=4)))
     while not group.health.halted:  # noqa: ASYNC110  # it tells nobody
@@ -144,7 +144,7 @@ async def test_a_partition_whose_log_is_whole_again_goes_on_by_itself() -> None:
     await group.continuity.begin([ONE])
     await group.handle(batch(0))
     group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
-    group.positions.faults = [Fault.BEYOND_END, Fault.BEYOND_END]
+    group.positions.faults = [PositionFault.BEYOND_END, PositionFault.BEYOND_END]
     with pytest.raises(Unsettled):
         await group.handle(batch(1, epoch=4))
     assert group.slept == 1
@@ -157,7 +157,7 @@ async def test_what_was_handed_over_beyond_a_sound_commit_is_handled_once_more_f
     await group.handle(batch(0))
     group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
     await group.continuity.admit(batch(1, 2))
-    group.positions.faults = [Fault.REWRITTEN]
+    group.positions.faults = [PositionFault.REWRITTEN]
     with pytest.raises(Unsettled, match="goes on from another position"):
         await group.handle(batch(3, epoch=4))
     assert group.positions.asked[-1] == (ONE, group.positions.now[ONE])
@@ -168,7 +168,7 @@ async def test_without_a_mark_a_log_that_is_as_long_as_it_was_mends_nothing() ->
     group = Guarded()
     await group.continuity.begin([ONE])
     group.positions.now[ONE] = Position(offset=12)
-    stopped = asyncio.create_task(group.continuity.stop(ONE, group.positions.now[ONE], Fault.BEYOND_END))
+    stopped = asyncio.create_task(group.continuity.stop(ONE, group.positions.now[ONE], PositionFault.BEYOND_END))
     while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0)
     group.positions.orders[ONE] = Position(offset=9, metadata=accepted_metadata(group.positions.now[ONE]))
@@ -233,7 +233,7 @@ async def test_a_group_that_keeps_nothing_fails_instead_of_stopping() -> None:
     group = Guarded(stops=False)
     await group.continuity.begin([])
     await group.handle(batch(0))
-    group.positions.faults = [Fault.REWRITTEN]
+    group.positions.faults = [PositionFault.REWRITTEN]
     with pytest.raises(Unsettled, match="cut off and written again"):
         await group.handle(batch(1, epoch=4))
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from schemas.kafka.positions import (
-    Fault,
     Mark,
     PartitionLog,
     Position,
+    PositionFault,
     accepted_metadata,
     digest,
     fault,
@@ -40,13 +40,13 @@ def test_a_later_epoch_alone_says_nothing() -> None:
 
 @pytest.mark.parametrize("found", [{}, {"at_11": "other"}])
 def test_another_record_at_the_mark_or_none_is_a_log_that_was_written_again(found: dict[str, str]) -> None:
-    assert fault(POSITION, replace(LOG, epoch=4), records(**found)) is Fault.REWRITTEN
+    assert fault(POSITION, replace(LOG, epoch=4), records(**found)) is PositionFault.REWRITTEN
 
 
 def test_a_log_that_ends_before_the_position_needs_no_mark() -> None:
     short = replace(LOG, end=11, stable_end=11, epoch=4)
-    assert fault(POSITION, short, unread) is Fault.BEYOND_END
-    assert fault(Position(offset=12), short, unread) is Fault.BEYOND_END
+    assert fault(POSITION, short, unread) is PositionFault.BEYOND_END
+    assert fault(Position(offset=12), short, unread) is PositionFault.BEYOND_END
 
 
 def test_a_position_at_the_end_is_no_fault() -> None:
@@ -54,7 +54,7 @@ def test_a_position_at_the_end_is_no_fault() -> None:
 
 
 def test_another_topic_of_the_same_name_is_a_recreated_one_also_at_the_same_epoch() -> None:
-    assert fault(POSITION, replace(LOG, topic="0" * 22), unread) is Fault.RECREATED
+    assert fault(POSITION, replace(LOG, topic="0" * 22), unread) is PositionFault.RECREATED
 
 
 def test_a_mark_that_has_expired_from_the_log_cannot_be_looked_up() -> None:

@@ -11,7 +11,7 @@ import pytest
 from processors.outbound.breaker import Breaker
 from processors.outbound.sending import Answer, Verdict
 from processors.runs.evaluation.forwarding import RESOLVED_MAX, End, Forwarder, Undelivered
-from processors.runs.evaluation.webhook import Message
+from processors.runs.evaluation.webhook import WebhookMessage
 from processors.runtime.contract import Arrival, Outcome, Settled, Tally
 from processors.runtime.errors import Transient
 from schemas.errors import Reason, Rejection
@@ -56,7 +56,7 @@ class Receiver:
             jitter=lambda: 0.0,
         )
 
-    async def send(self, _endpoint: Endpoint, message: Message) -> Answer:
+    async def send(self, _endpoint: Endpoint, message: WebhookMessage) -> Answer:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         self.attempts.append(message.id)

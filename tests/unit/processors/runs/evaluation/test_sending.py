@@ -18,10 +18,10 @@ from standardwebhooks import Webhook
 from processors.outbound.connector import connector, outward_socket
 from processors.outbound.sending import ANSWER_BYTES_MAX, DETAIL_CHARACTERS_MAX, Answer, Poster, Verdict, retry_after_s
 from processors.runs.evaluation.sending import Sender
-from processors.runs.evaluation.webhook import Message
+from processors.runs.evaluation.webhook import WebhookMessage
 from schemas.runs.endpoints import Endpoint, new_secret
 
-MESSAGE = Message(id="evt_1", body=b'{"type":"trace_event"}', traceparent=None)
+MESSAGE = WebhookMessage(id="evt_1", body=b'{"type":"trace_event"}', traceparent=None)
 SECRET = new_secret()
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
