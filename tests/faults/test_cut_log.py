@@ -24,6 +24,7 @@ from tests.stack import RunningStack, throwaway, wait_until
 
 PARTITIONS = 8
 WITHIN_S = 60.0
+READY_S = 180.0  # a process that found no topic is started again after ten seconds at most, several times
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_a_topic_that_was_deleted_and_created_again_is_started_over(stack: Runni
     assert json.loads(stack.command("topics", "accept", "--yes", "--json"))["topic_recreated"]
     wait_until(lambda: sorted(stored(stack, run)) == [1, 2], timeout_s=WITHIN_S, what="the new log to be handled")
     for name in stack.addresses.management:
-        stack.wait_ready(name)
+        stack.wait_ready(name, timeout_s=READY_S)
     check(stack, [])
     assert_nothing_told(stack)
 
