@@ -60,7 +60,7 @@ def main() -> int:
         log_as_json(settings.log_level)
         uvloop.run(serve(settings))
     except (SettingsInvalid, CredentialsInvalid, CannotStart) as error:
-        log.critical("not started", reason=str(error))
+        log.critical("not started", error=str(error))
         return EXIT_CONFIGURATION
     return 0
 

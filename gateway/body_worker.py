@@ -68,7 +68,7 @@ async def _answer(
     except Exception as error:  # the gateway decides what each of them comes to
         refusal = Refusal.of(error)
         if not refusal.is_known:
-            log.exception("a body could not be parsed")
+            log.exception("body not parsed")
         answer = frame(FrameKind.REFUSAL, refusal, number=received.number)
     results.write(answer)
 

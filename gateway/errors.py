@@ -16,25 +16,25 @@ from schemas.strictjson import NotJson
 RETRY_AFTER_S = 1
 
 STATUS: dict[ErrorCode, tuple[int, str]] = {
-    ErrorCode.BAD_REQUEST: (400, "The request cannot be understood"),
+    ErrorCode.BAD_REQUEST: (400, "Bad request"),
     ErrorCode.UNAUTHENTICATED: (401, "No valid API key"),
     ErrorCode.FORBIDDEN: (403, "Not allowed for this key"),
     ErrorCode.SIGNATURE_INVALID: (403, "The event's signature is missing, wrong or not allowed"),
-    ErrorCode.NOT_FOUND: (404, "No such thing"),
-    ErrorCode.METHOD_NOT_ALLOWED: (405, "Not a method of this path"),
+    ErrorCode.NOT_FOUND: (404, "Not found"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     ErrorCode.REQUEST_TIMEOUT: (408, "The body did not arrive in time"),
     ErrorCode.SEQUENCE_ERROR: (409, "Not the next event of the run"),
-    ErrorCode.IDEMPOTENCY_CONFLICT: (409, "The same key or number with other content"),
-    ErrorCode.RUN_FINALIZED: (409, "The run is closed"),
+    ErrorCode.IDEMPOTENCY_CONFLICT: (409, "The same key or number was used for other content"),
+    ErrorCode.RUN_FINALIZED: (409, "The run is finalized"),
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Not a format that is taken here"),
-    ErrorCode.VALIDATION_ERROR: (422, "The request breaks a rule"),
-    ErrorCode.TOON_VALIDATION_ERROR: (422, "The TOON body breaks a rule"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
+    ErrorCode.VALIDATION_ERROR: (422, "The request is not valid"),
+    ErrorCode.TOON_VALIDATION_ERROR: (422, "The TOON body is not valid"),
     ErrorCode.RATE_LIMIT_EXCEEDED: (429, "Too many requests"),
-    ErrorCode.BACKPRESSURE: (429, "Too much is waiting for the log"),
-    ErrorCode.INTERNAL_ERROR: (500, "An error of ours"),
-    ErrorCode.LOG_UNAVAILABLE: (503, "The log does not acknowledge"),
-    ErrorCode.STORE_UNAVAILABLE: (503, "The store cannot be reached"),
+    ErrorCode.BACKPRESSURE: (429, "Too many requests wait for the log"),
+    ErrorCode.INTERNAL_ERROR: (500, "Internal error"),
+    ErrorCode.LOG_UNAVAILABLE: (503, "Kafka does not acknowledge"),
+    ErrorCode.STORE_UNAVAILABLE: (503, "Postgres is not reachable"),
 }
 
 

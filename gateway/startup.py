@@ -63,4 +63,4 @@ async def check_tables(store: PostgresRunStore) -> None:
     except TablesNotMigrated as error:
         raise CannotStart(str(error)) from error
     except StoreUnavailable as error:
-        log.warning("started without the store", why=str(error.__cause__))
+        log.warning("started without Postgres", error=str(error.__cause__))

@@ -36,7 +36,7 @@ def main() -> int:
         failpoints.arm(os.environ.get("TIDEGATE_FAILPOINT", ""))
         asyncio.run(_run(options))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:
-        log.critical("not started", processor=options.name, reason=str(error))
+        log.critical("not started", processor=options.name, error=str(error))
         return EXIT_CONFIGURATION
 
 

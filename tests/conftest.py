@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.stack import RunningStack, TidegateFailed, running, tidegate
+from tests.support.stack import RunningStack, TidegateFailed, running, tidegate
 
 # On a busy machine an example that takes long says nothing.
 hypothesis.settings.register_profile("tidegate", deadline=None)

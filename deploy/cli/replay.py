@@ -127,7 +127,7 @@ def _outcomes(log: Path) -> Mapping[str, int]:
     counted: dict[str, int] = {}
     for line in log.read_text(errors="replace").splitlines():
         said = json.loads(line) if line.startswith("{") else {}
-        if said.get("event") == "replay stops":
+        if said.get("event") == "replay ended":
             for outcome, count in said["outcomes"].items():
                 counted[outcome] = counted.get(outcome, 0) + count
     return counted

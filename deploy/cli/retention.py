@@ -71,7 +71,7 @@ def _reason(log: str) -> str:
     """Return what the process said last of why it did not start."""
     lines = log.strip().splitlines()
     try:
-        return str(json.loads(lines[-1])["reason"])
+        return str(json.loads(lines[-1])["error"])
     except (IndexError, KeyError, ValueError):
         return "\n".join(lines[-5:]) or "the process ended without a word"
 

@@ -49,7 +49,7 @@ def _reason(line: str) -> tuple[str, bool]:
         return line.strip(), ERROR.search(line) is not None
     if not isinstance(document, dict):
         return line.strip(), False
-    parts = [document.get(name) for name in ("event", "reason", "why", "error")]
+    parts = [document.get(name) for name in ("event", "reason", "error")]
     parts += [f"{failure.get('exc_type')}: {failure.get('exc_value')}" for failure in document.get("exception") or ()]
     return ": ".join(str(part) for part in parts if part), document.get("level") in ("error", "critical")
 

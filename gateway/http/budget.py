@@ -16,7 +16,7 @@ class Room:
     def take(self, size_bytes: int) -> None:
         """Take so many bytes more. Raises QueueFull, and takes none, where there is no room for them."""
         if self.taken_bytes + size_bytes > self._bytes_max:
-            raise QueueFull("too much is on its way; nothing was written")
+            raise QueueFull("too many uploads in progress; nothing was written")
         self.taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:

@@ -83,7 +83,7 @@ class Listener:
                 arrived, _address = listening.accept()
             except OSError as error:  # nobody waits any more, or one has gone meanwhile
                 if error.errno in _RUN_OUT:
-                    log.warning("no connection can be accepted", why=error.strerror)
+                    log.warning("cannot accept connections", error=error.strerror)
                     self._loop.remove_reader(listening)
                     self._loop.call_later(AGAIN_S, self._watch, listening)
                 return
@@ -95,4 +95,4 @@ class Listener:
     def _arrived(self, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("a connection was not taken over", exc_info=error)
+            log.warning("connection not accepted", exc_info=error)

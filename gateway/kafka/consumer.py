@@ -31,13 +31,16 @@ class Unreadable(KafkaException):
         self.offset = offset
 
 
-def looking_consumer(kafka: KafkaSettings, *, group_id: str, committed_only: bool = True) -> Consumer:
+def looking_consumer(
+    kafka: KafkaSettings, *, group_id: str, committed_only: bool = True, follows: bool = False
+) -> Consumer:
     """
     Return a consumer that may ask what *group_id* has committed, and may read from places it is given.
 
-    Unless it reads *committed_only*, it sees the records of open and of aborted transactions too.
+    Unless it reads *committed_only*, it sees the records of open and of aborted transactions too. One that *follows*
+    stays with its partitions.
     """
-    config = looking_config(kafka, group_id=group_id, client_id="tidegate-gateway")
+    config = looking_config(kafka, group_id=group_id, client_id="tidegate-gateway", follows=follows)
     return Consumer(config if committed_only else config | {"isolation.level": "read_uncommitted"})
 
 

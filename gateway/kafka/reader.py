@@ -141,7 +141,7 @@ class LogReader:
         self._verified: dict[tuple[str, int, Position, int], None] = {}
 
     async def __aenter__(self) -> Self:
-        """Return nothing is to be waited for."""
+        """Return at once."""
         return self
 
     async def __aexit__(self, *_: object) -> None:

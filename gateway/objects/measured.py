@@ -50,10 +50,10 @@ class MeasuredStorage:
         finally:
             self._duration.labels(operation, outcome).observe(perf_counter() - started_s)
         if self._away:
-            log.info("object storage is there")
+            log.info("object storage available")
         self._away = False
 
     def _failed(self, why: str) -> None:
         if not self._away:
-            log.warning("object storage is away", why=why[:WHY_CHARACTERS_MAX])
+            log.warning("object storage unavailable", error=why[:WHY_CHARACTERS_MAX])
         self._away = True

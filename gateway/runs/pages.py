@@ -70,7 +70,7 @@ class Pages:
         found = await self._fetch(reference)
         if isinstance(found, bytes):
             return msgspec.structs.replace(event, payload=msgspec.Raw(found))
-        log.error("a payload cannot be shown", key=reference.key, wal_id=event.wal_id, problem=found)
+        log.error("payload unavailable", key=reference.key, wal_id=event.wal_id, problem=found)
         return msgspec.structs.replace(event, payload_problem=found)
 
     async def _fetch(self, reference: PayloadRef) -> bytes | Problem:

@@ -308,7 +308,7 @@ class PostgresRunStore:
 
     def _unavailable(self, error: Exception) -> None:
         if self._available:
-            log.warning("Postgres does not answer", why=str(error))
+            log.warning("Postgres does not answer", error=str(error))
         self._available = False
         self._looked_at_s = monotonic()
 

@@ -25,7 +25,7 @@ class EndpointStates:
     def __init__(self, kafka: KafkaSettings) -> None:
         """Connect in the background."""
         self._thread = ClientThread("kafka-endpoints")
-        self._consumer = looking_consumer(kafka, group_id="tidegate.gateway")
+        self._consumer = looking_consumer(kafka, group_id="tidegate.gateway", follows=True)
         self._consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
         self._states: dict[str, EndpointState] = {}
 

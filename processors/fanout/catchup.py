@@ -63,7 +63,7 @@ class CatchUp:
         hub.wake = self._wake
 
     async def __aenter__(self) -> Self:
-        """Return nothing is to be waited for."""
+        """Return at once."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,7 +110,7 @@ class CatchUp:
             if first.behind.get(partition) == start:
                 self._hub.reset(first, "expired")
         except Transient as reason:
-            log.warning("sockets wait for the log", reason=str(reason))
+            log.warning("websockets wait for the log", error=str(reason))
             await self._sleep(AGAIN_S)
         finally:
             self._hub.unfollow(partition, tail)

@@ -67,7 +67,7 @@ class KafkaLog:
         self._at: tuple[Partition, int] | None = None  # where the reading one goes on
 
     async def __aenter__(self) -> Self:
-        """Return nothing is to be waited for."""
+        """Return at once."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -158,9 +158,9 @@ class _Client:
         self._thread.shutdown(wait=False)
 
 
-def looking_consumer(kafka: KafkaSettings, *, group_id: str, client_id: str) -> Consumer:
+def looking_consumer(kafka: KafkaSettings, *, group_id: str, client_id: str, follows: bool = False) -> Consumer:
     """Return a consumer that joins no group and commits nothing; *group_id* is the one whose offsets it may ask for."""
-    config = looking_config(kafka, group_id=group_id, client_id=client_id)
+    config = looking_config(kafka, group_id=group_id, client_id=client_id, follows=follows)
     return Consumer(config | {"queued.max.messages.kbytes": QUEUED_KIB_MAX})
 
 

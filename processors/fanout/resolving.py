@@ -43,5 +43,5 @@ class Resolver:
             return await self._payloads.fetch(reference)
         except Transient as error:
             self._away_until_s = self._clock() + AWAY_S
-            log.warning("payloads are not shown", why=str(error))
+            log.warning("payloads unavailable", error=str(error))
             return PayloadProblem.UNAVAILABLE

@@ -32,7 +32,7 @@ class GroupsLook:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="groups")
 
     async def __aenter__(self) -> Self:
-        """Return nothing is to be waited for."""
+        """Return at once: nothing is connected yet."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,7 +54,7 @@ class GroupsLook:
 
     def _ask(self) -> Standing:
         if self._states is None:
-            self._states = self._consumer("tidegate.fanout")
+            self._states = self._consumer("tidegate.fanout", follows=True)
             self._states.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
         self._read_states(self._states)
         groups = groups_among(self._states.list_topics(timeout=REQUEST_S).topics)
@@ -73,8 +73,8 @@ class GroupsLook:
             if (state := endpoint_state(message.value())) is not None:
                 self._endpoints[state.endpoint] = state
 
-    def _consumer(self, group_id: str) -> Consumer:
-        return looking_consumer(self._kafka, group_id=group_id, client_id="tidegate-fanout-groups")
+    def _consumer(self, group_id: str, *, follows: bool = False) -> Consumer:
+        return looking_consumer(self._kafka, group_id=group_id, client_id="tidegate-fanout-groups", follows=follows)
 
     def _ask_for(self, group: Group) -> GroupStanding:
         consumer = self._consumers.get(group)

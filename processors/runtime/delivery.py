@@ -175,7 +175,7 @@ class Delivery(Generic[R]):
         try:
             await self._until_possible(partition, lambda: self._write(topic, letter))
         except RecordRefused as refusal:
-            log.warning("a topic refuses a record", topic=topic.name, reason=str(refusal))
+            log.warning("topic refuses a record", topic=topic.name, error=str(refusal))
             self._health.goes_on(partition)
             return False
         return True

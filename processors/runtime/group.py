@@ -69,5 +69,5 @@ async def run_group(
     )
     code = await worker.run(management)
     if replay is not None:
-        log.info("replay stops", id=replay.id, outcomes=outcomes_of(instruments))
+        log.info("replay ended", id=replay.id, outcomes=outcomes_of(instruments))
     return code

@@ -309,7 +309,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         partitions = [Partition(*tp) for tp in tps]
         lanes, progress = self.transport.lanes, self.transport.progress
         if not await lanes.drain(partitions, timeout_s=drain_s):
-            log.warning("given up unfinished work", partitions=len(partitions), waited_s=drain_s)
+            log.warning("gave up unfinished work", partitions=len(partitions), waited_s=drain_s)
         await self._commit_last()
         self._forget_beyond_end()
         await lanes.cancel(partitions)

@@ -261,7 +261,7 @@ class Worker:
         leaving = asyncio.create_task(self.app.consumer._thread.call_thread(coordinator.maybe_leave_group))  # noqa: SLF001
         await asyncio.wait((leaving,), timeout=LEAVE_S)
         if not leaving.done() or leaving.cancelled() or leaving.exception():
-            log.warning("group not left", waited_s=LEAVE_S)  # the session timeout does it then
+            log.warning("could not leave consumer group", waited_s=LEAVE_S)  # the session timeout does it then
 
     def _finished(self, batch: Batch) -> None:
         self._continuity.finished(batch)

@@ -22,6 +22,7 @@ FETCH_BYTES_MAX = 16 * MIB  # above any batch of a topic of ours
 # Also the bound to which the client inflates zstd; of the other codings it has none.
 ANSWER_BYTES_MAX = 32 * MIB
 FETCH_WAIT_MS = 10  # a fetch that waits for news holds up the next look
+FOLLOW_WAIT_MS = 500  # of a consumer that stays where it is: else a hundred fetches a second find nothing
 QUEUED_KIB_MAX = 16 * 1024
 FULL_WAIT_MS = 10  # until it is fetched on after so much was queued; librdkafka's second would be most of a look
 RECONNECT_MS_MAX = 1_000
@@ -46,8 +47,12 @@ def producer_config(
     }
 
 
-def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str) -> dict[str, object]:
-    """Return settings of a confluent consumer that looks; a place that has expired is an error to it."""
+def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str, follows: bool = False) -> dict[str, object]:
+    """
+    Return settings of a confluent consumer that looks; a place that has expired is an error to it.
+
+    One that *follows* stays with its partitions and waits for what is written.
+    """
     return {
         **confluent_options(kafka),
         "group.id": group_id,
@@ -60,7 +65,7 @@ def looking_config(kafka: KafkaSettings, *, group_id: str, client_id: str) -> di
         "allow.auto.create.topics": False,
         "fetch.max.bytes": FETCH_BYTES_MAX,
         "receive.message.max.bytes": ANSWER_BYTES_MAX,
-        "fetch.wait.max.ms": FETCH_WAIT_MS,
+        "fetch.wait.max.ms": FOLLOW_WAIT_MS if follows else FETCH_WAIT_MS,
         "queued.max.messages.kbytes": QUEUED_KIB_MAX,
         "fetch.queue.backoff.ms": FULL_WAIT_MS,
         "reconnect.backoff.max.ms": RECONNECT_MS_MAX,

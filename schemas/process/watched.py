@@ -83,13 +83,13 @@ class WatchedFile(Generic[Value]):
         except OSError as error:
             problem = str(error)
         if problem is not None and problem != self.problem:
-            log.error("a file cannot be used; what it said last stays in force", path=str(self.path), why=problem)
+            log.error("file not usable, its last content stays in force", path=str(self.path), error=problem)
         if problem is None and self._secret:
             problem = exposure(self.path, self._mode)
             if problem is not None and problem != self.problem:
-                log.error("a file of secrets is exposed; a process that starts now refuses it", why=problem)
+                log.error("secrets file exposed, a process that starts now refuses it", error=problem)
         if problem is None and self.problem is not None:
-            log.warning("the file is in force again", path=str(self.path))
+            log.warning("file in force again", path=str(self.path))
         self.problem = problem
 
     def _read(self) -> Value:

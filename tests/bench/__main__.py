@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.bench import persistence, replay, slow_agent, streams
 from tests.faults.checker import wait_for_no_lag
-from tests.stack import RunningStack, running, tidegate
+from tests.support.stack import RunningStack, running, tidegate
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))

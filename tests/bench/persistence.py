@@ -17,8 +17,8 @@ from schemas.kafka.seal import record_mac
 from schemas.runs.records import RunEvent, event_id
 from schemas.runs.topics import RUN_EVENTS
 from tests.bench.bare_loop import rows_per_s
-from tests.builders import event, run_event
-from tests.stack import RunningStack, wait_until
+from tests.support.builders import event, run_event
+from tests.support.stack import RunningStack, wait_until
 
 RUNS = 64
 STORED_WITHIN_S = 300.0

@@ -15,7 +15,7 @@ from schemas.kafka import replays as plans
 from schemas.runs.topics import PERSISTENCE
 from tests.bench import persistence
 from tests.bench.persistence import Produced
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 EMPTY = "TRUNCATE runs, trace_events, duplicate_events, rejected_events, environment_snapshots, trace_records"
 LOOK_S = 0.1

@@ -13,9 +13,9 @@ from time import perf_counter
 import aiohttp
 
 from tests.bench.bare_broadcast import PAYLOAD
-from tests.builders import event, run_event
 from tests.faults.records import write_as_a_gateway
-from tests.stack import RunningStack
+from tests.support.builders import event, run_event
+from tests.support.stack import RunningStack
 
 LATENCY_EVENTS = 200
 LATENCY_PAUSE_S = 0.03

@@ -37,8 +37,8 @@ from schemas.process.telemetry import JUDGE_ENDED, JUDGE_WAITING, OF_GATEWAY, Te
 from schemas.runs.records import RunStatus
 from schemas.runs.rules import EVENT_BYTES_MAX
 from schemas.strictjson import NotJson
-from tests import builders
-from tests.packing import MIB, PACK, bomb
+from tests.support import builders
+from tests.support.packing import MIB, PACK, bomb
 
 KNOWN = builders.credentials()
 PATIENCE_S = 20.0

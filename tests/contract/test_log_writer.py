@@ -8,8 +8,8 @@ from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import Transient
 from schemas.runs.topics import PERSISTENCE
 from tests.faults.records import read_topic
-from tests.librdkafka import raise_fatal_error
-from tests.stack import RunningStack
+from tests.support.librdkafka import raise_fatal_error
+from tests.support.stack import RunningStack
 
 
 async def test_after_a_fatal_error_of_librdkafka_a_repeated_write_succeeds(stack: RunningStack) -> None:

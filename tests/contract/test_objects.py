@@ -14,8 +14,8 @@ from gateway.errors import ObjectsUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.objects.storage import Damaged, ObjectStorage
 from schemas.process.settings import SettingsInvalid
-from tests.fakes import MemoryObjects
-from tests.s3 import BUCKET, aws, s3_server
+from tests.support.fakes import MemoryObjects
+from tests.support.s3 import BUCKET, aws, s3_server
 
 LARGEST_BYTES = 10 * 1024 * 1024
 

@@ -13,7 +13,7 @@ from processors.runs.retention.rules import StoredObject
 from processors.runtime.errors import Transient
 from schemas.objects.references import owner_of
 from schemas.process.settings import SettingsInvalid
-from tests.s3 import BUCKET, aws, s3_server
+from tests.support.s3 import BUCKET, aws, s3_server
 
 RUNS = ("...", "..a", "a..", "-", "_", ":", "a:b", "A" * 128, "run-1")
 

@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.kafka.clients import producer_config
 from schemas.kafka.partitioner import partition_of
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 KEYS = 1000
 PARTITIONS = 12

@@ -12,8 +12,8 @@ from processors.runtime import payloads
 from processors.runtime.errors import Transient
 from processors.runtime.payloads import ObstorePayloads, Payloads
 from schemas.objects.references import PayloadProblem, PayloadRef, reference_to
-from tests.fakes import MemoryPayloads
-from tests.s3 import BUCKET, aws, s3_server
+from tests.support.fakes import MemoryPayloads
+from tests.support.s3 import BUCKET, aws, s3_server
 
 LARGEST_BYTES = 10 * 1024 * 1024
 

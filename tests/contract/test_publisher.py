@@ -14,9 +14,9 @@ from gateway.kafka.records import Outgoing
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS
-from tests.fakes import RecordingPublisher
-from tests.librdkafka import raise_fatal_error
-from tests.stack import RunningStack
+from tests.support.fakes import RecordingPublisher
+from tests.support.librdkafka import raise_fatal_error
+from tests.support.stack import RunningStack
 
 READY_TIMEOUT_S = 30
 

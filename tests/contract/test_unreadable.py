@@ -25,7 +25,7 @@ from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
-from tests.builders import RUN, TENANT, credentials, event, raw, run_event
+from tests.support.builders import RUN, TENANT, credentials, event, raw, run_event
 
 WITHIN_S = 30.0
 UNREADABLE_AT = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import lock
-from tests.stack import tidegate
+from tests.support.stack import tidegate
 
 TIMEOUT_S = 280.0
 

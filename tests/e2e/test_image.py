@@ -22,12 +22,12 @@ from schemas.access import credentials
 from schemas.kafka.connection import KafkaSettings
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.endpoints import new_secret
-from tests.compose import Mount
-from tests.deployment import ContainerFailed, Deployment, deployment
 from tests.faults.disk import needs_root
 from tests.faults.processes import free_port
 from tests.integration.test_large_payloads import body, payload
-from tests.stack import wait_until
+from tests.support.compose import Mount
+from tests.support.deployment import ContainerFailed, Deployment, deployment
+from tests.support.stack import wait_until
 
 pytestmark = needs_root
 

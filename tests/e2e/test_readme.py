@@ -18,8 +18,8 @@ from processors.runs.retention.policy import parse_retention
 from schemas.runs import endpoints
 from schemas.runs.pushed import RUN_FINALIZED
 from tests.golden.surface import settings_table
-from tests.stack import RunningStack
-from tests.tools import need
+from tests.support.stack import RunningStack
+from tests.support.tools import need
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
-from tests.secured_kafka import SecuredKafka, secured_kafka
-from tests.stack import tidegate
+from tests.support.certificates import Authority
+from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.stack import tidegate
 
 pytestmark = pytest.mark.timeout(600)
 

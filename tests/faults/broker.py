@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 NAME = "FAULTS"
 

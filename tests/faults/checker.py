@@ -16,7 +16,7 @@ from schemas.kafka.clients import looking_config
 from schemas.kafka.lookups import record_at
 from schemas.runs.topics import PERSISTENCE
 from tests.faults.records import original_place, read_topic
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 GROUP = PERSISTENCE
 RECOVERY_S = 120.0

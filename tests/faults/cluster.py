@@ -16,7 +16,7 @@ from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import END_S, paused
-from tests.stack import wait_until
+from tests.support.stack import wait_until
 
 NODES = 3
 HEAP_MIB = 256

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.faults.processes import held_down
 from tests.faults.records import WITHIN_S
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 _LENGTH = struct.Struct(">qi")  # base offset, length of what follows
 # What a batch begins with: these two, leader epoch, magic, CRC, attributes, offset of its last record from the base.

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from deploy.local import settings_file
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 SLICE_S = 0.5
 # A large slice, row by row, would outlast its transaction: after 4 s it sleeps no more.

@@ -10,7 +10,7 @@ from deploy.admin import lag
 from deploy.admin import topics as admin_topics
 from tests.faults.checker import GROUP
 from tests.faults.records import WITHIN_S
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 
 @contextmanager

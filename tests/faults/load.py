@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.faults.checker import Ledger, read_ledger
 from tests.faults.processes import for_a_while, paused
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 WORKERS = 20  # requests in flight; the rate is each worker's
 RUNS = 40

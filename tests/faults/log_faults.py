@@ -12,7 +12,7 @@ from tests.faults.cut_log import cut_off, delete
 from tests.faults.groups import wait_for_every_group
 from tests.faults.load import Load
 from tests.faults.processes import for_a_while
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 TOLD_WITHIN_S = 90.0
 OPEN_S = (2.0, 6.0)

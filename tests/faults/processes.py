@@ -18,7 +18,7 @@ from deploy.admin import readiness
 from deploy.admin.reach import is_ready
 from deploy.local import lock, settings_file
 from processors.runtime.health import NO_PARTITION
-from tests.stack import READY_TIMEOUT_S, RunningStack, wait_until
+from tests.support.stack import READY_TIMEOUT_S, RunningStack, wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {

@@ -13,7 +13,7 @@ from tests.faults.load import Load
 from tests.faults.log_faults import last_record_cut_off, topic_recreated, transaction_left_open
 from tests.faults.processes import family, for_a_while, own_process, paused
 from tests.faults.rotation import rotate
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 # Returns the moment from which recovery is counted, monotonic.
 Inject = Callable[[RunningStack, Path, Random], float]

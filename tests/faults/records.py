@@ -16,8 +16,8 @@ from schemas.kafka.clients import is_unreadable, producer_config
 from schemas.kafka.topics import Topic
 from schemas.runs.records import RunRecord
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
-from tests.builders import event, run_event, signed
-from tests.stack import RunningStack
+from tests.support.builders import event, run_event, signed
+from tests.support.stack import RunningStack
 
 POISON = b"\x00\x00\x00\x00\x01no avro"
 WITHIN_S = 30.0

@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.access import credentials as credentials_file
 from schemas.access.credentials import Credentials, Gateway
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 
 def read_credentials(path: Path) -> Credentials:

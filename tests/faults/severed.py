@@ -6,7 +6,7 @@ from tests.faults.checker import check_committed_is_applied, committed, wait_for
 from tests.faults.database import slow_database
 from tests.faults.load import Load
 from tests.faults.processes import OwnProcess, for_a_while
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 EXIT_UNSETTLED = 70
 PAST_REQUESTS_S = 40.0  # beyond the session and every request's timeout

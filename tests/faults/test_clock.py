@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import ROOT, own_process
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 WALL_CLOCKS = {
     ("datetime", "now"),

@@ -15,12 +15,12 @@ from confluent_kafka import Producer
 from deploy.admin import readiness
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS
-from tests.builders import event, signed
 from tests.faults.checker import check, wait_for_no_lag
 from tests.faults.cut_log import cut_off, delete
 from tests.faults.database import stored
 from tests.faults.load import sending
-from tests.stack import RunningStack, throwaway, wait_until
+from tests.support.builders import event, signed
+from tests.support.stack import RunningStack, throwaway, wait_until
 
 PARTITIONS = 8
 WITHIN_S = 60.0

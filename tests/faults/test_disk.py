@@ -17,7 +17,7 @@ from tests.faults.disk import Disk, needs_root, small_disk
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while, metric
 from tests.faults.records import nothing_dead_lettered
-from tests.stack import RunningStack, running, wait_until
+from tests.support.stack import RunningStack, running, wait_until
 
 pytestmark = needs_root
 

@@ -12,11 +12,11 @@ from threading import Event, Thread
 import pytest
 
 from processors.runtime.failpoints import EXIT_KILLED, Failpoint
-from tests import builders
 from tests.faults.processes import for_a_while, own_process
 from tests.integration.test_receipts import Client
-from tests.receiver import Answer, OwnEndpoint, Receiver, forwarding, own_endpoint
-from tests.stack import RunningStack, wait_until
+from tests.support import builders
+from tests.support.receiver import Answer, OwnEndpoint, Receiver, forwarding, own_endpoint
+from tests.support.stack import RunningStack, wait_until
 
 WITHIN_S = 90.0
 QUICK = {"retries_s": [0.1, 0.2], "breaker_open_s": 1.0, "timeout_s": 1.0}

@@ -16,7 +16,7 @@ from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import POISON, new_run, produce, read_topic
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 PARTITIONS = 8
 RUNS = 24  # so that some lie in the partitions of either worker

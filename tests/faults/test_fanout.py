@@ -7,9 +7,9 @@ from secrets import token_hex
 import aiohttp
 import pytest
 
-from tests import builders
 from tests.faults.processes import resident_mib
-from tests.stack import RunningStack
+from tests.support import builders
+from tests.support.stack import RunningStack
 
 WITHIN_S = 240.0
 AGAIN_S = 0.2

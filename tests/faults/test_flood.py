@@ -12,7 +12,7 @@ import pytest
 from deploy.admin.reach import is_ready
 from tests.faults.database import slow_database
 from tests.faults.processes import for_a_while, own_process, resident_mib
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 SECONDS = 60
 CONNECTIONS = 800  # each sends again at once, whatever it was answered

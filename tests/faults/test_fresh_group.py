@@ -9,7 +9,7 @@ from tests.faults.checker import check, committed
 from tests.faults.groups import forget_offsets, resetting
 from tests.faults.load import sending
 from tests.faults.processes import held_down, own_process
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 pytestmark = pytest.mark.soak
 

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while, open_files, resident_mib
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30")) / 10
 WARM_UP_S = 30.0

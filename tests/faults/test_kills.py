@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 KILLS = 1  # `make soak` kills each many times
 

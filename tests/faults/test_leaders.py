@@ -10,7 +10,7 @@ from tests.faults.checker import check, check_committed_is_applied, examine, wai
 from tests.faults.cluster import NODES, Cluster, three_nodes
 from tests.faults.load import sending
 from tests.faults.processes import own_process
-from tests.stack import RunningStack, running, tidegate
+from tests.support.stack import RunningStack, running, tidegate
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

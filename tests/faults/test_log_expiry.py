@@ -11,7 +11,7 @@ from tests.faults.database import stored
 from tests.faults.groups import forget_offsets, resetting, wait_for_every_group
 from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import WITHIN_S, good, new_run, produce
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 EXIT_UNSETTLED = 70
 STOPS_WITHIN_S = 20.0

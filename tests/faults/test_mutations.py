@@ -9,13 +9,13 @@ import psycopg
 import pytest
 
 from processors.runtime.failpoints import EXIT_KILLED, Failpoint
-from tests.builders import event
 from tests.faults.checker import check, check_committed_is_applied, examine, read_ledger, wait_for_no_lag
 from tests.faults.database import slow_database
 from tests.faults.load import sending
 from tests.faults.processes import held_down, own_process, paused
 from tests.faults.records import new_run
-from tests.stack import RunningStack, throwaway, wait_until
+from tests.support.builders import event
+from tests.support.stack import RunningStack, throwaway, wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 

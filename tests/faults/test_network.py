@@ -12,7 +12,7 @@ from tests.faults.load import sending
 from tests.faults.processes import free_port, held_down, own_process
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.severed import sever_in_a_transaction
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 NOTICED_WITHIN_S = 30.0
 BACK_WITHIN_S = 25.0  # what hangs is given up and replaced

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from schemas.objects.references import INLINE_BYTES_MAX
-from tests import builders
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, own_process
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.test_network import cut_off
-from tests.s3 import BUCKET, aws, s3_server
-from tests.stack import RunningStack, wait_until
+from tests.support import builders
+from tests.support.s3 import BUCKET, aws, s3_server
+from tests.support.stack import RunningStack, wait_until
 
 GOES_ON_S = 90.0
 EVENTS = 100
@@ -53,7 +53,7 @@ def test_large_events_are_refused_without_object_storage_and_go_on_when_it_is_ba
                 event = json.dumps(builders.event(run_id=run_id))
                 assert ask(stack, gateway, "POST", f"/api/runs/{run_id}/events", event)[0] == 202
                 wait_until(
-                    lambda: "object storage is away" in gateway.log, timeout_s=GOES_ON_S, what="the log to say so"
+                    lambda: "object storage unavailable" in gateway.log, timeout_s=GOES_ON_S, what="the log to say so"
                 )
             load.wait_for(EVENTS)
         assert load.summary["errors"].keys() <= {"STORE_UNAVAILABLE", "TIMEOUT"}

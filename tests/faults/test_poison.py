@@ -20,7 +20,7 @@ from tests.faults.database import stored
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import held_down, page, peak_mib
 from tests.faults.records import POISON, WITHIN_S, dead_letters, good, new_run, original_place, produce, read_topic
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 G, P = True, False
 SLICES = {

@@ -16,14 +16,14 @@ from psycopg import sql
 from deploy.local import settings_file
 from processors.runs.persistence import store
 from schemas.runs.records import RunFinalized, RunStatus
-from tests.builders import TENANT, event, run_event
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.database import dsn_through, stored
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, family, for_a_while, held_down, own_process, page, paused, resident_mib
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.records import good, new_run, nothing_dead_lettered, produce, write_as_a_gateway
-from tests.stack import RunningStack, wait_until
+from tests.support.builders import TENANT, event, run_event
+from tests.support.stack import RunningStack, wait_until
 
 COMMITTED = b"COMMIT\0"  # in the CommandComplete that answers COMMIT
 SUMMED_UP = "SELECT event_count FROM trace_records WHERE run_id = %s"

@@ -17,7 +17,7 @@ from tests.faults.load import sending
 from tests.faults.processes import for_a_while
 from tests.faults.records import read_topic
 from tests.faults.rotation import read_credentials, rotate, set_mac_secrets
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 QUICK_COUNT, QUICK_S = 18, 0.5  # faster than a new secret comes to sign
 SLOW_COUNT, SLOW_S = 2, SIGN_AFTER_S + 1.5

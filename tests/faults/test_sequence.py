@@ -15,10 +15,10 @@ from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
-from tests.builders import event
 from tests.faults.processes import OwnProcess, own_process, paused
 from tests.faults.records import new_run, read_topic
-from tests.stack import RunningStack, wait_until
+from tests.support.builders import event
+from tests.support.stack import RunningStack, wait_until
 
 SEED = 20261125
 RUNS, CLIENTS, EVENTS = 50, 20, 12

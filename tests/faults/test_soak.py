@@ -20,7 +20,7 @@ from tests.faults.checker import RECOVERY_S, check_committed_is_applied, examine
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while
 from tests.faults.random_faults import FAULTS, LOG_FAULTS
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
 BETWEEN_S = (10.0, 20.0)

@@ -15,13 +15,13 @@ import pytest
 
 from schemas.kafka import codec, headers, registry
 from schemas.kafka.compatibility import incompatibilities
-from tests.builders import event, run_event
 from tests.faults.checker import check_committed_is_applied
 from tests.faults.database import stored
 from tests.faults.next_release import RUN_EVENT
 from tests.faults.processes import OwnProcess, held_down, own_process
 from tests.faults.records import dead_letters, new_run, nothing_dead_lettered, write_as_a_gateway
-from tests.stack import RunningStack, wait_until
+from tests.support.builders import event, run_event
+from tests.support.stack import RunningStack, wait_until
 
 WITHIN_S = 60.0
 SEQS = list(range(1, 9))

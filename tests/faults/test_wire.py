@@ -20,7 +20,7 @@ from tests.faults.processes import OwnProcess, free_port, held_down, own_process
 from tests.faults.proxy import proxied
 from tests.faults.severed import sever_in_a_transaction
 from tests.faults.wire import Wire, wired
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 LOSS = 0.05
 CONNECT = """

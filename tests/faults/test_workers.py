@@ -9,7 +9,7 @@ from tests.faults.checker import applied, check, check_committed_is_applied, com
 from tests.faults.database import slow_database
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while, held_down, own_process
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 EXIT_UNSETTLED = 70
 

@@ -39,8 +39,8 @@ from schemas.kafka.topics import Group
 from schemas.runs import codec as run_codec
 from schemas.runs import records as schema_events
 from schemas.runs.records import RunRecord
-from tests.builders import Raw
 from tests.faults.next_release import COST, RUN_EVENT
+from tests.support.builders import Raw
 
 SLICES_BEFORE_THE_ERROR = 5
 REPORTS_BEFORE_DEATH = 500

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 
 @pytest.fixture

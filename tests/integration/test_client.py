@@ -15,7 +15,7 @@ from deploy.examples.agent import HARBOUR, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from gateway.client import Bounds, Run, TidegateClient, Undelivered
 from schemas.kafka.clients import producer_config
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 TIMEOUT_S = 60.0
 

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.client.wheel import build
 from deploy.examples.proof import read_rows
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 PROGRAM = """
 import json, sys

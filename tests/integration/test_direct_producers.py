@@ -15,13 +15,13 @@ from schemas.catalogue import CODEC
 from schemas.kafka import headers
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.telemetry import WRONG_PARTITION
-from tests import builders
 from tests.faults.processes import metric
 from tests.integration.test_integrity import integrity
 from tests.integration.test_persistence import wait_for
 from tests.integration.test_receipts import Client, produce
-from tests.stack import RunningStack, TidegateFailed, tidegate
-from tests.tools import need
+from tests.support import builders
+from tests.support.stack import RunningStack, TidegateFailed, tidegate
+from tests.support.tools import need
 
 EXAMPLE_S = 60.0
 STORED = "SELECT seq, kafka_partition, kafka_offset FROM trace_events WHERE run_id = %s ORDER BY seq"

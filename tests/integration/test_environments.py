@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from gateway.client import TidegateClient
 from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_receipts import Client
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 STORED_WITHIN_S = 30
 

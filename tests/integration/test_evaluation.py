@@ -17,12 +17,12 @@ from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.endpoints import new_secret
 from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import EVALUATION
-from tests import builders
 from tests.faults.processes import own_process
 from tests.faults.records import produce, write_as_a_gateway
 from tests.integration.test_receipts import Client
-from tests.receiver import Answer, OwnEndpoint, Receiver, forwarding, own_endpoint
-from tests.stack import RunningStack, wait_until
+from tests.support import builders
+from tests.support.receiver import Answer, OwnEndpoint, Receiver, forwarding, own_endpoint
+from tests.support.stack import RunningStack, wait_until
 
 WITHIN_S = 60.0
 QUICK = {"retries_s": [0.1, 0.2], "breaker_open_s": 1.0}

@@ -10,13 +10,13 @@ from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
 from schemas.catalogue import CODEC
 from schemas.objects.references import INLINE_BYTES_MAX
-from tests import builders
 from tests.integration import test_gateway
 from tests.integration.test_gateway import VERBATIM, new_run
 from tests.integration.test_large_payloads import body
 from tests.integration.test_large_payloads import payload as large
 from tests.integration.test_receipts import Client, produce
-from tests.stack import RunningStack, TidegateFailed, tidegate
+from tests.support import builders
+from tests.support.stack import RunningStack, TidegateFailed, tidegate
 
 # Verification asks nobody.
 OFFLINE = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}

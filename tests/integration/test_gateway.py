@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from deploy.local.services import ENGINE
 from gateway.runs.store import PAGE_BYTES_MAX
 from schemas.runs.signature import sign_event
-from tests import builders
-from tests.stack import RunningStack, wait_until
+from tests.support import builders
+from tests.support.stack import RunningStack, wait_until
 
 STORED_TIMEOUT_S = 30
 VERBATIM = '{ "price" : 1.00, "big": 18446744073709551615, "text":"caf\\u00e9" }'
@@ -202,5 +202,5 @@ def test_it_does_not_start_without_what_it_needs(stack: RunningStack) -> None:
         assert done.returncode == 78
         last = json.loads(done.stderr.splitlines()[-1])
         assert (last["event"], last["level"]) == ("not started", "critical")
-        assert said in last["reason"]
+        assert said in last["error"]
         assert "Traceback" not in done.stderr

@@ -16,8 +16,8 @@ import pytest
 
 from gateway.app import ROUTES
 from gateway.http.bodies import BATCHES, MediaType
-from tests.stack import RunningStack
-from tests.tools import need
+from tests.support.stack import RunningStack
+from tests.support.tools import need
 
 SOURCES = Path(__file__).parent.parent / "generated_clients"
 COMMAND_TIMEOUT_S = 200  # of each; installing takes most of it

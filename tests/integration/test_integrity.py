@@ -7,9 +7,9 @@ from confluent_kafka import Producer
 
 from schemas.catalogue import CODEC
 from schemas.kafka.clients import producer_config
-from tests import builders
 from tests.integration.test_receipts import PERSISTED_S, Client, produce
-from tests.stack import RunningStack
+from tests.support import builders
+from tests.support.stack import RunningStack
 
 
 def integrity(client: Client, run_id: str) -> dict[str, Any]:

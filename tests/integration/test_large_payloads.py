@@ -13,7 +13,7 @@ from deploy.local.folders import OBJECTS
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_gateway import STORED_TIMEOUT_S, Client, new_run
-from tests.stack import RunningStack, wait_until
+from tests.support.stack import RunningStack, wait_until
 
 STORED = """
     SELECT payload IS NOT NULL AS whole, (payload_ref ->> 'size_bytes')::bigint AS size_bytes, payload_ref ->> 'key'

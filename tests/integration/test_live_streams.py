@@ -25,10 +25,10 @@ from schemas.kafka.partitioner import partition_of
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunStatus, TraceRecord
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
-from tests import builders
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import own_process
-from tests.stack import RunningStack
+from tests.support import builders
+from tests.support.stack import RunningStack
 
 TOLD_S = 15.0
 STOPS_S = 10.0

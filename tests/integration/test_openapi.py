@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.local.stack_file import Stack
-from tests.stack import READY_TIMEOUT_S, RunningStack, wait_until
+from tests.support.stack import READY_TIMEOUT_S, RunningStack, wait_until
 
 SECONDS = 60  # what is tried does not depend on it, only how much of it
 TIMEOUT_S = 280

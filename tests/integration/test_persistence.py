@@ -15,11 +15,11 @@ from schemas.catalogue import CODEC
 from schemas.kafka import headers
 from schemas.runs.records import TraceRecord
 from schemas.runs.topics import RUN_TRACES
-from tests.builders import event, run_event, signed
 from tests.faults.processes import paused
 from tests.faults.records import dead_letters, write_as_a_gateway
-from tests.stack import RunningStack, wait_until
-from tests.tools import need
+from tests.support.builders import event, run_event, signed
+from tests.support.stack import RunningStack, wait_until
+from tests.support.tools import need
 
 STORED_WITHIN_S = 30.0
 

@@ -19,9 +19,9 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.kafka.clients import producer_config
 from schemas.runs.records import RunFinalized, RunStatus
-from tests import builders
 from tests.faults.records import write_as_a_gateway
-from tests.stack import RunningStack, wait_until
+from tests.support import builders
+from tests.support.stack import RunningStack, wait_until
 
 PERSISTED_S = 30
 WAIT_MAX_S = 10.0

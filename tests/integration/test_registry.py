@@ -14,9 +14,9 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from schemas.catalogue import CODEC
 from schemas.kafka import registry
-from tests import builders
 from tests.integration.test_receipts import Client
-from tests.stack import RunningStack
+from tests.support import builders
+from tests.support.stack import RunningStack
 
 READ_S = 30.0
 BY_RECORD = {"subject.name.strategy": topic_record_subject_name_strategy}

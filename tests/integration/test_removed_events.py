@@ -12,9 +12,9 @@ from processors.runs.retention.rules import Passed
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.contract import Arrival
 from schemas.runs import chain
-from tests.builders import TENANT
 from tests.integration.test_split_runs import PARTITIONS, Run, append, one, worker
-from tests.stack import RunningStack
+from tests.support.builders import TENANT
+from tests.support.stack import RunningStack
 
 YEAR = parse_retention("[retention]\nevents_days = 365\n")
 AGE_RUN = "UPDATE runs SET updated_at = '2020-01-01' WHERE run_id = %s"

@@ -20,10 +20,10 @@ from schemas.kafka import headers
 from schemas.kafka.clients import producer_config
 from schemas.kafka.topics import LETTER_BYTES_MAX, RECORD_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, RUN_TRACES
-from tests.builders import event
 from tests.faults.database import slow_database
 from tests.faults.records import POISON, good, new_run, produce, read_topic
-from tests.stack import RunningStack, TidegateFailed, wait_until
+from tests.support.builders import event
+from tests.support.stack import RunningStack, TidegateFailed, wait_until
 
 WITHIN_S = 60.0
 PARTITION = 3  # wherever a test writes itself

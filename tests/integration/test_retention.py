@@ -43,7 +43,6 @@ from schemas.runs import chain
 from schemas.runs.endpoints import DEFAULT
 from schemas.runs.rules import SEQ_MAX
 from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
-from tests import builders
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import ROOT, held_down, own_process, paused
 from tests.faults.records import write_as_a_gateway
@@ -51,8 +50,9 @@ from tests.integration import test_gateway
 from tests.integration.test_gateway import new_run
 from tests.integration.test_large_payloads import body, payload
 from tests.integration.test_receipts import Client, produce
-from tests.s3 import BUCKET, aws, s3_server
-from tests.stack import RunningStack, TidegateFailed, tidegate, wait_until
+from tests.support import builders
+from tests.support.s3 import BUCKET, aws, s3_server
+from tests.support.stack import RunningStack, TidegateFailed, tidegate, wait_until
 
 POLICY = "[retention]\nevents_days = 365\nrejected_days = 365\norphans = true\n"
 AGE_RUN = "UPDATE runs SET updated_at = updated_at - interval '400 days' WHERE run_id = %s"

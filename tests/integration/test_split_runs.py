@@ -21,9 +21,9 @@ from processors.runtime.contract import Arrival, Outcome, Tally
 from schemas.errors import Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from tests import builders
 from tests.faults.checker import INVENTED_FROM
-from tests.stack import RunningStack
+from tests.support import builders
+from tests.support.stack import RunningStack
 
 PARTITIONS = 1000
 WITHIN_S = 30.0

@@ -24,9 +24,9 @@ from deploy.errors import Failed
 from deploy.local import lock
 from schemas.catalogue import all_topics, subscriptions
 from schemas.process.migrations import Migration, migrations
-from tests.builders import event
 from tests.faults.processes import free_port
-from tests.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
+from tests.support.builders import event
+from tests.support.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
 NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "maintenance", "evaluation"}
 
@@ -409,4 +409,4 @@ def test_a_process_does_not_start_with_an_exposed_file_of_secrets(
     )
     last = json.loads(done.stderr.splitlines()[-1])
     assert (done.returncode, last["event"]) == (78, "not started")
-    assert f"chmod 600 {exposed}" in last["reason"]
+    assert f"chmod 600 {exposed}" in last["error"]

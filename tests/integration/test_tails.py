@@ -9,9 +9,9 @@ from gateway.runs.sequence.memory import Known
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.sequence.tail_reader import TailReader
 from schemas.access.credentials import CredentialsFile, FileCredentials
-from tests.builders import TENANT
 from tests.faults.records import good, new_run, produce
-from tests.stack import RunningStack
+from tests.support.builders import TENANT
+from tests.support.stack import RunningStack
 
 EACH = 700  # more than the client is asked for at once
 READ_S = 30.0  # the second that a read has may be too little on a busy machine

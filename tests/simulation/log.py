@@ -14,7 +14,7 @@ from processors.runtime.batch import Cut
 from schemas.errors import Reason
 from schemas.kafka.places import Partition
 from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus
-from tests.builders import TENANT, TOPIC, Raw, event, raw, run_event
+from tests.support.builders import TENANT, TOPIC, Raw, event, raw, run_event
 
 PARTITIONS = (Partition(TOPIC, 0), Partition(TOPIC, 1))
 RUNS = {"run-a": PARTITIONS[0], "run-b": PARTITIONS[0], "run-c": PARTITIONS[1]}

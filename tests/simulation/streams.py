@@ -34,7 +34,7 @@ from schemas.objects.references import PayloadProblem, PayloadRef, reference_to
 from schemas.process import telemetry
 from schemas.runs.records import RunEvent, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
-from tests.builders import TENANT, event, run_event
+from tests.support.builders import TENANT, event, run_event
 
 IDS = {RUN_EVENTS.name: "E" * 22, RUN_TRACES.name: "T" * 22}
 PARTITIONS = {RUN_EVENTS.name: 2, RUN_TRACES.name: 2}
@@ -106,7 +106,7 @@ class MemoryLog:
         return {each: self.ends_of[Partition(topic.name, each)] for each in range(PARTITIONS[topic.name])}
 
     def judge(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
-        """Return every record is valid."""
+        """Take every record for valid."""
         return [
             Told(self.records[partition][raw.offset], partition=partition, offset=raw.offset, timestamp_ms=0)
             for raw in records

@@ -24,9 +24,9 @@ from schemas.kafka import headers
 from schemas.kafka.topics import Topic
 from schemas.runs.records import RunEvent, RunStatus, TraceRecord
 from schemas.runs.topics import PERSISTENCE, RUN_TRACES
-from tests.builders import TENANT
 from tests.simulation.calls import Calls
 from tests.simulation.log import UNSTORABLE, End, Log
+from tests.support.builders import TENANT
 
 Judge = Callable[[Sequence[Arrival], Known], Verdicts]
 

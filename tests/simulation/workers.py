@@ -21,11 +21,11 @@ from schemas.runs.codec import RUN_CODEC
 from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.validity import check_direct
-from tests.builders import MAC_SECRET, Raw, credentials
-from tests.fakes import InForce
 from tests.simulation.calls import Calls
 from tests.simulation.log import PARTITIONS, Log
 from tests.simulation.tables import Database, Judge, Tables, Writer
+from tests.support.builders import MAC_SECRET, Raw, credentials
+from tests.support.fakes import InForce
 
 REVOKE_DRAIN_S = 8.0
 FETCHED_MAX = 10  # records that a schedule fetches at once

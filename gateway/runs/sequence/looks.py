@@ -57,7 +57,7 @@ class Looks:
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
 
     async def __aenter__(self) -> Self:
-        """Return nothing is to be waited for."""
+        """Return at once."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,7 +137,7 @@ class Looks:
         if self._recovering is None:
             ours = not isinstance(error, (StoreUnavailable, LogUnavailable, QueueFull, TimeoutError))
             why = str(error) or type(error).__name__
-            log.warning("events are taken without a look at the log", why=why, exc_info=error if ours else None)
+            log.warning("accepting events without reading the log", error=why, exc_info=error if ours else None)
             self._recovering = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -149,5 +149,5 @@ class Looks:
             except (StoreUnavailable, LogUnavailable):
                 continue
             break
-        log.info("the log is looked at again")
+        log.info("reading the log again")
         self._recovering = None

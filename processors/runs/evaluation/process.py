@@ -63,7 +63,9 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             states = EndpointStates(group, endpoint, kafka=config.kafka, writer=writer, clock=lambda: datetime.now(UTC))
             breaker = (await stack.enter_async_context(states)).breaker
         else:
-            breaker = Breaker(changed=lambda state, why: log.warning("breaker changes", state=state.value, reason=why))
+            breaker = Breaker(
+                changed=lambda state, why: log.warning("circuit breaker state changed", state=state.value, reason=why)
+            )
         poster = Poster(
             connector(internal_allowed=config.internal_allowed),
             internal_allowed=config.internal_allowed,

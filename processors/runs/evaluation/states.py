@@ -88,7 +88,7 @@ class EndpointStates:
     def _note(self, state: BreakerState, reason: str | None) -> None:
         self._now = self._state(state, reason)
         self._changed.set()
-        log.warning("breaker changes", endpoint=self._name, state=state.value, reason=reason)
+        log.warning("circuit breaker state changed", endpoint=self._name, state=state.value, reason=reason)
 
     def _state(self, breaker: BreakerState, reason: str | None) -> EndpointState:
         endpoint = self._endpoint()
@@ -113,7 +113,7 @@ class EndpointStates:
             try:
                 await self._write(self._now)
             except Transient as error:
-                log.warning("the endpoint's state is not told", endpoint=self._name, why=str(error))
+                log.warning("endpoint state not published", endpoint=self._name, error=str(error))
                 self._changed.set()
                 await asyncio.sleep(LOOK_EVERY_S)
 

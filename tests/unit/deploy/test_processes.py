@@ -6,7 +6,7 @@ import pytest
 
 from processors.app import PROCESSES as PROCESSORS
 from schemas.process.specs import PROCESSES, ProcessSpec
-from tests.compose import services
+from tests.support.compose import services
 
 COMPOSE = Path(__file__).parents[3] / "docker-compose.yml"
 RUN_BY_THE_IMAGE = ("gateway",)  # when it is given no command

@@ -31,8 +31,8 @@ from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_k
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
-from tests import builders
-from tests.fakes import (
+from tests.support import builders
+from tests.support.fakes import (
     InForce,
     MemoryCommitted,
     MemoryLog,

@@ -8,7 +8,7 @@ from gateway.errors import StoreUnavailable
 from gateway.http.routes import Route
 from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
 
 KEYED = [route for route in ROUTES if route.right is not None]

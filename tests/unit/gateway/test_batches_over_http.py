@@ -14,7 +14,7 @@ from gateway.limits.throttle import Charge
 from gateway.runs.handlers.batches import _told_of_all
 from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, COMMAS_MAX
 from schemas.kafka.places import RecordPlace
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served
 
 BATCH = f"/api/runs/{builders.RUN}/events/batch"

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.app import ROUTES
 from gateway.http.openapi import openapi_document
-from tests.tools import need
+from tests.support.tools import need
 
 PAGE = Path(__file__).parents[3] / "gateway" / "docs.html"
 RUNNER = Path(__file__).parent / "docs_page.mjs"

@@ -21,7 +21,7 @@ from gateway.http.routes import Route
 from gateway.registry.routes import ROUTES as REGISTRY
 from schemas.access.credentials import Right
 from schemas.process.telemetry import HTTP_REQUESTS
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served, connected, event_view, run_view
 
 WAIT_S = 60.0  # far more than anything here takes

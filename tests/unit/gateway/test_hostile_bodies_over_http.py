@@ -17,7 +17,7 @@ from gateway.runs.parsing.plain_body import read_plain
 from schemas import strictjson
 from schemas.errors import Invalid
 from schemas.runs.rules import EVENT_BYTES_MAX
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served, made_of
 
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ from schemas.kafka import headers
 from schemas.kafka.seal import record_mac_holds
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus, event_id
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"

@@ -14,7 +14,7 @@ from schemas.objects import references
 from schemas.objects.references import INLINE_BYTES_MAX, reference_to
 from schemas.process.telemetry import OBJECT_DURATION
 from schemas.runs.records import RunEvent
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served, event_view
 
 URL = f"/api/runs/{builders.RUN}/events"

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.errors import EventTooLarge, LogUnavailable
 from gateway.limits.throttle import LimitSettings
-from tests import builders
-from tests.fakes import RecordingDelivery
+from tests.support import builders
+from tests.support.fakes import RecordingDelivery
 from tests.unit.gateway.conftest import Served
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"

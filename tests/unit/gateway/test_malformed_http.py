@@ -9,7 +9,7 @@ import structlog
 
 from gateway.http.connections import UNMATCHED, Deadlines
 from schemas.process.telemetry import HTTP_REQUESTS
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served, connected
 
 WAIT_S = 60.0  # far more than anything here takes

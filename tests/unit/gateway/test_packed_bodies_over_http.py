@@ -13,8 +13,8 @@ from gateway.http.codings import Coding
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent
 from schemas.runs.rules import EVENT_BYTES_MAX
-from tests import builders
-from tests.packing import MIB, PACK, bomb
+from tests.support import builders
+from tests.support.packing import MIB, PACK, bomb
 from tests.unit.gateway.conftest import Served, made_of
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"

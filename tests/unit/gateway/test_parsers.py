@@ -34,8 +34,8 @@ from gateway.runs.store import RunPlace
 from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid
 from schemas.strictjson import NotJson
-from tests import builders
-from tests.fakes import InForce
+from tests.support import builders
+from tests.support.fakes import InForce
 
 # Texts near JSON find more than texts at random.
 PIECES = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"seq"', '"meta"', "1", "-", "0", "1e5", "null", "true", " ", "\n"]

@@ -9,7 +9,7 @@ from yarl import URL
 from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from gateway.runs.store import EnvironmentView, EventFilter, EventView, RunFilter, RunView
 from schemas.kafka import cursors
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served, event_view, run_view
 
 # Of what the fixture's log has: persistence has committed 0, the trace records end at 9.

@@ -8,7 +8,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.reader import Edges, LogRecord
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
 
 PLACE = RecordPlace("run.events", 0, 0)

@@ -12,7 +12,7 @@ from gateway.runs.postgres import PostgresRunStore
 from processors.runs.persistence.store import EventStore
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served
 
 CANARY = "hunter2"

@@ -17,7 +17,7 @@ from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
 
 KEYED = [route for route in ROUTES if route.right is not None]

@@ -16,8 +16,8 @@ from gateway.http.toon import VALUES_MAX
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunStatus
-from tests import builders
-from tests.packing import MIB, PACK
+from tests.support import builders
+from tests.support.packing import MIB, PACK
 from tests.unit.gateway.conftest import Served, made_of
 
 EVENTS = f"/api/runs/{builders.RUN}/events/"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.canonical import canonical, event_digest, signed_form
-from tests.builders import event
+from tests.support.builders import event
 
 SAFE_INTEGERS = st.integers(-(2**53) + 1, 2**53 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

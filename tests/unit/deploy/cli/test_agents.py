@@ -16,7 +16,7 @@ from deploy.local import development
 from schemas.access import credentials
 from schemas.access.credentials import Credentials, Tenant
 from schemas.runs.signature import event_signature_holds
-from tests.builders import event, signed
+from tests.support.builders import event, signed
 from tests.unit.deploy.cli.conftest import Command
 
 

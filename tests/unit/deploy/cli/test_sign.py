@@ -12,7 +12,7 @@ from deploy.local.stack_file import Stack
 from schemas import strictjson
 from schemas.access import credentials
 from schemas.runs.signature import event_signature_holds
-from tests.builders import event
+from tests.support.builders import event
 from tests.unit.deploy.cli.conftest import Command
 
 STACK = Stack(

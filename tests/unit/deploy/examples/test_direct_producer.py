@@ -3,7 +3,7 @@
 from deploy.examples import direct_producer
 from schemas.catalogue import CODEC
 from schemas.kafka import registry
-from tests import builders
+from tests.support import builders
 
 
 def test_it_signs_and_frames_an_event_as_we_do() -> None:

@@ -13,7 +13,7 @@ from deploy.export.gateway import EventShown, RunShown
 from deploy.export.write import export
 from schemas.canonical import event_digest
 from schemas.runs import chain
-from tests import builders
+from tests.support import builders
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 # Numbers and blanks that a decoder would change.

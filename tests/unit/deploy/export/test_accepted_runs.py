@@ -22,7 +22,7 @@ from schemas.errors import Invalid
 from schemas.runs.records import RunEvent
 from schemas.runs.rules import SEQ_MAX
 from schemas.runs.validity import check_direct
-from tests import builders
+from tests.support import builders
 from tests.unit.deploy.export.exports import NOW, run
 from tests.unit.gateway.runs.test_integrity import WHOLE
 

@@ -15,7 +15,7 @@ from deploy.export.format import LINE_BYTES_MAX, SEAL_START, seal, split
 from deploy.export.verify import Refused, Verified, verify
 from schemas.canonical import event_digest
 from schemas.runs import chain
-from tests import builders
+from tests.support import builders
 from tests.unit.deploy.export.exports import NOW, VERBATIM, lines
 
 WHOLE = lines()

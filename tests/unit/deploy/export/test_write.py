@@ -12,7 +12,7 @@ from deploy.errors import Failed, NotReachable
 from deploy.export.files import written
 from deploy.export.gateway import ATTEMPTS_MAX, Gateway
 from deploy.export.write import export
-from tests import builders
+from tests.support import builders
 from tests.unit.deploy.export.exports import NOW, MemorySource, run, source
 
 

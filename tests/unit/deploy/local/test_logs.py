@@ -27,7 +27,7 @@ POSTGRES = """\
 2026-01-01 12:00:00.000 UTC [1] LOG:  database system is shut down
 """
 OURS = """\
-{"reason": "TIDEGATE_LIMITS: /x: No such file or directory", "event": "not started", "level": "critical"}
+{"error": "TIDEGATE_LIMITS: /x: No such file or directory", "event": "not started", "level": "critical"}
 {"event": "stopped", "level": "info"}
 """
 UNCAUGHT = """\

@@ -13,8 +13,8 @@ from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import reference_to, to_json
 from schemas.runs.records import RunFinalized, RunStatus
-from tests import builders
-from tests.fakes import InForce
+from tests.support import builders
+from tests.support.fakes import InForce
 
 SECRET = "gateway's own"
 CREDENTIALS = InForce(Credentials(gateway=Gateway(mac_secrets=[SECRET])))

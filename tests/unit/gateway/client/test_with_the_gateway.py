@@ -11,7 +11,7 @@ from gateway.errors import LogUnavailable, QueueFull
 from gateway.limits.throttle import LimitSettings
 from schemas.catalogue import CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
-from tests.builders import SECRET
+from tests.support.builders import SECRET
 from tests.unit.gateway.client.test_client import QUICK, RUN
 from tests.unit.gateway.conftest import Served
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadBody, EventTooLarge, UnsupportedCoding
 from gateway.http.codings import Coding, coding_of, inflate
-from tests.packing import MIB, PACK, bomb, zstd
+from tests.support.packing import MIB, PACK, bomb, zstd
 
 CODINGS = st.sampled_from(Coding)
 

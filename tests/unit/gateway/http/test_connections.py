@@ -10,7 +10,7 @@ import pytest
 
 from gateway.http.connections import Connections, Cut, Deadlines, files_within, let_open
 from schemas.process.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, OF_GATEWAY, Telemetry
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served, connected
 
 HALF_OPEN = 500

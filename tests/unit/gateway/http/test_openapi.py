@@ -18,7 +18,7 @@ from gateway.runs.traces import TraceView
 from processors.runs.persistence.trace import StoredEvent, Trace
 from schemas.errors import ErrorCode
 from schemas.runs.rules import SEQ_MAX, event_faults
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import Served
 
 

@@ -16,7 +16,7 @@ from gateway.http import toon
 from gateway.http.toon import json_of
 from gateway.runs.parsing.bodies import ParsedEvent, parse_event
 from schemas.errors import Fault, Invalid
-from tests import builders
+from tests.support import builders
 
 MIB = 1024 * 1024
 

@@ -13,8 +13,8 @@ from schemas.access.credentials import Principal, Right
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE, endpoint_of
-from tests.builders import TENANT
-from tests.fakes import MemoryLog
+from tests.support.builders import TENANT
+from tests.support.fakes import MemoryLog
 
 GROUPS = [PERSISTENCE, EVALUATION.group("ours", delays=[]), EVALUATION.group("theirs", delays=[])]
 

@@ -10,7 +10,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.followers import GroupFollower, Progress
 from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import PERSISTENCE
-from tests.fakes import MemoryCommitted
+from tests.support.fakes import MemoryCommitted
 from tests.unit.gateway.conftest import NOW
 
 WAIT_S = 5.0

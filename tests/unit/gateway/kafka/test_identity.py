@@ -2,7 +2,7 @@
 
 from gateway.errors import LogUnavailable, StoreUnavailable
 from gateway.kafka.identity import LogIdentity
-from tests.fakes import MemoryLog, MemoryRunStore
+from tests.support.fakes import MemoryLog, MemoryRunStore
 
 OLD, NEW = "old".ljust(22, "-"), "new".ljust(22, "-")
 

@@ -10,7 +10,7 @@ from schemas.kafka.positions import PositionFault
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
-from tests.fakes import MemoryCommitted, MemoryLog
+from tests.support.fakes import MemoryCommitted, MemoryLog
 
 NOW = datetime(2025, 12, 5, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from gateway.errors import ObjectsUnavailable
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.storage import Damaged
 from schemas.process.telemetry import OBJECT_DURATION, OF_GATEWAY, Telemetry
-from tests.fakes import MemoryObjects
+from tests.support.fakes import MemoryObjects
 
 
 def count(telemetry: Telemetry, operation: str, outcome: str) -> Any:
@@ -46,8 +46,8 @@ async def test_going_away_and_coming_back_are_said_once() -> None:
         for _ in range(2):
             with pytest.raises(ObjectsUnavailable):
                 await storage.get("a", size_bytes=1)
-    assert [(each["event"], each.get("why")) for each in said] == [
-        ("object storage is away", "no answer in time"),
-        ("object storage is there", None),
-        ("object storage is away", "connection refused"),
+    assert [(each["event"], each.get("error")) for each in said] == [
+        ("object storage unavailable", "no answer in time"),
+        ("object storage available", None),
+        ("object storage unavailable", "connection refused"),
     ]

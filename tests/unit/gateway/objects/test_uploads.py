@@ -9,8 +9,8 @@ from gateway.errors import ObjectsUnavailable, QueueFull
 from gateway.objects.uploads import UPLOADS_MAX, Uploads
 from gateway.runs.parsing.offers import Upload, set_apart
 from schemas.objects.references import INLINE_BYTES_MAX
-from tests import builders
-from tests.fakes import MemoryObjects
+from tests.support import builders
+from tests.support.fakes import MemoryObjects
 
 
 def upload(number: int, *, size_bytes: int = 10) -> Upload:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.runs.integrity import integrity_view
-from tests import builders
+from tests.support import builders
 from tests.unit.gateway.conftest import NOW
 
 WHOLE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from gateway.runs.live import LiveCursors
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
-from tests.fakes import MemoryCommitted, MemoryLog
+from tests.support.fakes import MemoryCommitted, MemoryLog
 
 EVENTS, TRACES = "run_events".ljust(22, "-"), "run_traces".ljust(22, "-")
 RUN = "run-6"

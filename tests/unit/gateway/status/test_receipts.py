@@ -28,8 +28,8 @@ from schemas.kafka.transactions import OpenTransaction
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState, EnvironmentCaptured, TraceRecord, event_id
 from schemas.runs.topics import EVALUATION, PERSISTENCE
-from tests import builders
-from tests.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
+from tests.support import builders
+from tests.support.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
 
 PLACE = RecordPlace("run.events", 0, 5)

@@ -17,7 +17,7 @@ from schemas.pacing.admission import Admission
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import EVALUATION, PERSISTENCE
-from tests.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
+from tests.support.fakes import MemoryCommitted, MemoryLog, RecordingPublisher
 from tests.unit.gateway.conftest import NOW
 
 WHO = Principal(key_id="k", tenant="demo", rights=frozenset({Right.READ}), agents=None)

@@ -29,10 +29,10 @@ from schemas.pacing.breaker import BreakerState
 from schemas.process import telemetry
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import RUN_EVENTS
-from tests.builders import MAC_SECRET, TENANT, event, run_event
-from tests.fakes import InForce, MemoryPayloads
 from tests.faults.processes import free_port
 from tests.simulation.streams import IDS, PARTITIONS, MemoryLog, Record
+from tests.support.builders import MAC_SECRET, TENANT, event, run_event
+from tests.support.fakes import InForce, MemoryPayloads
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAGE = "https://console.example"

@@ -11,8 +11,8 @@ from aiohttp import WSMsgType
 from processors.fanout.tickets import VALID_S
 from schemas.access.credentials import Agent, Right, new_key
 from schemas.kafka import cursors
-from tests.builders import TENANT
 from tests.simulation.streams import IDS
+from tests.support.builders import TENANT
 from tests.unit.processors.fanout.conftest import NOW, OTHER, PAGE, Streams
 
 RUN = "/ws/runs/run-1/"

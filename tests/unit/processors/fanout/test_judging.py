@@ -13,8 +13,8 @@ from schemas.kafka.places import Partition
 from schemas.kafka.seal import record_mac
 from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
-from tests.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
-from tests.fakes import InForce
+from tests.support.builders import MAC_SECRET, TENANT, Raw, credentials, event, raw, run_event, signed
+from tests.support.fakes import InForce
 from tests.unit.gateway.conftest import NOW
 
 EVENTS = Partition("run.events", 0)

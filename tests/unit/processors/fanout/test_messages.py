@@ -8,7 +8,7 @@ from aiohttp import ClientSession, web
 from processors.fanout.messages import Told, framed, plain
 from schemas.kafka.places import Partition
 from schemas.objects.references import PayloadRef
-from tests.builders import event, run_event
+from tests.support.builders import event, run_event
 
 PLACE = Partition("run.events", 3)
 LENGTHS = [0, 1, 125, 126, 127, 65_535, 65_536, 200_000]

@@ -16,8 +16,8 @@ from processors.fanout.sockets import PING_EVERY_S, SILENT_S, STUCK_S
 from schemas.kafka import cursors
 from schemas.process import telemetry
 from schemas.runs.records import RunFinalized, RunStatus
-from tests.builders import TENANT, referring
 from tests.simulation.streams import IDS
+from tests.support.builders import TENANT, referring
 from tests.unit.processors.fanout.conftest import NOW, OTHER, Streams, happened
 
 RUN = "/ws/runs/run-1/"

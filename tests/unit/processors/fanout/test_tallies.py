@@ -6,7 +6,7 @@ from processors.fanout.messages import Told
 from processors.fanout.tallies import FINALIZED_MAX, OTHER, TYPES_MAX, Tallies
 from schemas.kafka.places import Partition
 from schemas.runs.records import RunFinalized, RunStatus
-from tests.builders import event, run_event
+from tests.support.builders import event, run_event
 from tests.unit.gateway.conftest import NOW
 
 

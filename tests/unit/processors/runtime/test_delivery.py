@@ -28,7 +28,7 @@ from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import RunRecord
 from schemas.runs.topics import EVALUATION, PERSISTENCE
 from schemas.runs.validity import check_direct
-from tests.builders import TENANT, Raw, credentials, event, raw, run_event, signed
+from tests.support.builders import TENANT, Raw, credentials, event, raw, run_event, signed
 
 TP = Partition("run.events", 0)
 

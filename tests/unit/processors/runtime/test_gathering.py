@@ -7,8 +7,8 @@ import pytest
 from processors.runtime.batch import Batch, Slice
 from processors.runtime.gathering import Bounds, GatheringLanes
 from schemas.kafka.places import Partition
-from tests.builders import Raw
 from tests.simulation.turns import Turns
+from tests.support.builders import Raw
 
 PARTITION = Partition("run.events", 1)
 BOUNDS = Bounds(records_max=4, bytes_max=100, seconds_max=1.0)

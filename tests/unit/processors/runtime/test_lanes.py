@@ -6,7 +6,7 @@ from processors.runtime.backoff import FIRST_S, LAST_S, delay_s
 from processors.runtime.batch import Batch
 from processors.runtime.lanes import Lanes
 from schemas.kafka.places import Partition
-from tests.builders import Raw
+from tests.support.builders import Raw
 
 ONE, TWO = Partition("t", 1), Partition("t", 2)
 

@@ -7,7 +7,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from processors.runtime.batch import Batch
 from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, TOTAL_BYTES_MAX, Progress
 from schemas.kafka.places import Partition
-from tests.builders import Raw
+from tests.support.builders import Raw
 
 TP = Partition("run.events", 0)
 OTHER = Partition("run.events", 1)

@@ -11,8 +11,8 @@ from schemas.kafka.seal import record_mac
 from schemas.kafka.topics import RECORD_BYTES_MAX
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.validity import check_direct
-from tests.builders import Raw, credentials, event, raw, run_event, signed
-from tests.fakes import InForce
+from tests.support.builders import Raw, credentials, event, raw, run_event, signed
+from tests.support.fakes import InForce
 
 
 def read(records: Sequence[Any]) -> Reading[Any]:

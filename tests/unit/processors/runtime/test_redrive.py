@@ -8,7 +8,7 @@ from schemas.errors import Poison, Reason
 from schemas.kafka import headers
 from schemas.kafka.topics import LETTER_BYTES_MAX
 from schemas.runs.topics import PERSISTENCE
-from tests.builders import Raw
+from tests.support.builders import Raw
 
 WHY = (Reason.NOT_STORABLE, "why")
 

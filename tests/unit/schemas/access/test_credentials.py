@@ -22,7 +22,7 @@ from schemas.access.credentials import (
     new_key,
 )
 from schemas.access.rotation import SIGN_AFTER_S
-from tests.builders import TENANT, credentials
+from tests.support.builders import TENANT, credentials
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -22,7 +22,7 @@ from schemas.runs.records import (
     RunStatus,
     TraceRecord,
 )
-from tests.builders import run_event
+from tests.support.builders import run_event
 
 AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
 DIGEST = bytes(range(32))

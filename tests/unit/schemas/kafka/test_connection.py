@@ -8,7 +8,7 @@ import pytest
 from schemas.kafka.connection import KafkaSettings, aiokafka_options, confluent_options, kcat_options
 from schemas.process import settings
 from schemas.process.settings import SettingsInvalid
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 
 def connection(**changed: str) -> KafkaSettings:

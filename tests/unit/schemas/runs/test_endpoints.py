@@ -7,7 +7,7 @@ from schemas.process.settings import SettingsInvalid
 from schemas.runs import endpoints
 from schemas.runs.endpoints import EndpointsInvalid, EndpointsSettings, is_wanted, parse, watch
 from schemas.runs.records import EnvironmentCaptured, RunFinalized, RunStatus
-from tests.builders import event, run_event
+from tests.support.builders import event, run_event
 
 SECRET = endpoints.new_secret()
 

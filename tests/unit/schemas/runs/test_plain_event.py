@@ -14,7 +14,7 @@ from schemas.objects.references import PayloadRef
 from schemas.runs import plain_event
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import Record, RunEvent
-from tests import builders
+from tests.support import builders
 
 # An event of empty texts and no numbers: a byte a field, and the digest.
 EMPTY = bytes(11) + bytes(range(32))

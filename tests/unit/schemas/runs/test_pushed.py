@@ -5,7 +5,7 @@ import msgspec
 from schemas.objects.references import PayloadRef
 from schemas.runs.pushed import event_document, finalized_document
 from schemas.runs.records import RunFinalized, RunStatus
-from tests.builders import event, run_event
+from tests.support.builders import event, run_event
 
 
 def test_payload_and_meta_are_the_texts_that_were_sent() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.kafka.seal import record_mac, record_mac_holds
 from schemas.runs.signature import event_signature_holds, sign_event
-from tests.builders import event
+from tests.support.builders import event
 
 RECORD = {"topic": "run.events", "key": b"run-1", "tenant": b"demo", "value": b"body"}
 

@@ -12,7 +12,7 @@ from schemas.errors import Invalid, Poison, Reason, Rejection
 from schemas.runs.records import EnvironmentCaptured, Record, RunEvent, RunFinalized, RunStatus
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX, event_faults, size_faults
 from schemas.runs.validity import check_record
-from tests.builders import Raw, credentials, event, raw, run_event, signed
+from tests.support.builders import Raw, credentials, event, raw, run_event, signed
 
 
 def judge(record: Record, *, given: Raw | None = None, unsigned: bool = False) -> Rejection | None:

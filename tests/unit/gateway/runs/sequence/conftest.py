@@ -18,8 +18,8 @@ from gateway.runs.sequence.sequencer import Sequencer, Taken
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
-from tests import builders
-from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
+from tests.support import builders
+from tests.support.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, MemoryTails, RecordingPublisher
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
 STAMP = Stamp(

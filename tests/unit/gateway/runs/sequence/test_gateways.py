@@ -36,8 +36,8 @@ from schemas.kafka.places import RecordPlace
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunEvent, RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
-from tests import builders
-from tests.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
+from tests.support import builders
+from tests.support.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
 from tests.unit.gateway.runs.sequence.conftest import NOW, finalization, offer
 
 SEEDS = 60

@@ -11,8 +11,8 @@ from gateway.runs.sequence.looks import Looks
 from gateway.runs.sequence.tail import PartitionTail
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
-from tests import builders
-from tests.fakes import InForce, MemoryCommitted, MemoryRunStore
+from tests.support import builders
+from tests.support.fakes import InForce, MemoryCommitted, MemoryRunStore
 from tests.unit.gateway.runs.sequence.conftest import NOW, offer
 
 PARTITIONS = 4

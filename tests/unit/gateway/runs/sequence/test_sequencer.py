@@ -27,8 +27,8 @@ from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.records import RunStatus
-from tests import builders
-from tests.fakes import InForce, log_record
+from tests.support import builders
+from tests.support.fakes import InForce, log_record
 from tests.unit.gateway.runs.sequence.conftest import KEY, Door, finalization, offer
 
 LARGE = "x" * INLINE_BYTES_MAX

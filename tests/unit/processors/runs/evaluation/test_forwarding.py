@@ -18,8 +18,8 @@ from schemas.errors import Reason, Rejection
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.endpoints import Endpoint, new_secret
 from schemas.runs.records import RunRecord, event_id
-from tests.builders import event, raw, referring, run_event
-from tests.fakes import MemoryPayloads
+from tests.support.builders import event, raw, referring, run_event
+from tests.support.fakes import MemoryPayloads
 
 TAKEN = Answer(verdict=Verdict.TAKEN)
 FAILED = Answer(verdict=Verdict.FAILED, detail="HTTP 500")

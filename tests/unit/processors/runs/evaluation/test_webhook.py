@@ -10,7 +10,7 @@ from processors.runs.evaluation.webhook import message_of, signed_headers
 from processors.runtime.contract import Arrival
 from schemas.runs.endpoints import new_secret
 from schemas.runs.records import RunFinalized, RunRecord, RunStatus, event_id
-from tests.builders import event, raw, run_event
+from tests.support.builders import event, raw, run_event
 
 NOW = datetime.now(UTC)
 

@@ -11,7 +11,7 @@ from processors.runtime.errors import Transient
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.process import telemetry
 from schemas.runs.telemetry import WRONG_PARTITION
-from tests.builders import RUN, raw, run_event
+from tests.support.builders import RUN, raw, run_event
 
 PARTITIONS = 8
 HOME = partition_of(RUN.encode(), PARTITIONS)

@@ -7,7 +7,7 @@ import pytest
 from processors.runs.persistence.rows import LATEST_MS, received_at
 from processors.runtime.contract import Arrival
 from schemas.kafka import headers
-from tests import builders
+from tests.support import builders
 
 WRITTEN_AT = datetime(2025, 12, 5, 10, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -11,7 +11,7 @@ from processors.runtime.errors import Displaced
 from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, Record, RunFinalized, RunStatus
-from tests.builders import Raw, event, raw, run_event
+from tests.support.builders import Raw, event, raw, run_event
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

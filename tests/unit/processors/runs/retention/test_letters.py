@@ -10,7 +10,7 @@ from schemas.catalogue import CODEC
 from schemas.kafka.headers import ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TOPIC
 from schemas.objects.references import reference_to
 from schemas.runs.topics import RUN_EVENTS
-from tests import builders
+from tests.support import builders
 
 WHOLE = {ORIGINAL_TOPIC: b"run.events", ORIGINAL_PARTITION: b"3", ORIGINAL_OFFSET: b"42"}
 

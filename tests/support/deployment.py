@@ -15,12 +15,12 @@ import pytest
 from deploy.admin.reach import kafka_answers, postgres_answers
 from deploy.local import folders, kafka, ports, postgres
 from schemas.kafka.connection import KafkaSettings
-from tests import container
-from tests.compose import COMPLETED, STARTED, Mount, Service, in_order, services
-from tests.container import Bind, Image, build
-from tests.stack import wait_until
+from tests.support import container
+from tests.support.compose import COMPLETED, STARTED, Mount, Service, in_order, services
+from tests.support.container import Bind, Image, build
+from tests.support.stack import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 PORTS = {"kafka": (19092,), "postgres": (5432,), "gateway": (8080, 9080), "fanout": (8081, 9080)}
 WITHIN_S = 90.0

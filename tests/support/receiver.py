@@ -19,7 +19,7 @@ from schemas.kafka.topics import Group
 from schemas.runs.endpoints import new_secret
 from schemas.runs.topics import EVALUATION
 from tests.faults.processes import OwnProcess, own_process
-from tests.stack import RunningStack
+from tests.support.stack import RunningStack
 
 GONE_S = 30.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from deploy.local import folders, kafka, logs, ports
 from schemas.kafka.connection import KafkaSettings, Mechanism, Security
 from schemas.kafka.reach import connection_fault
-from tests.certificates import Authority
-from tests.stack import wait_until
+from tests.support.certificates import Authority
+from tests.support.stack import wait_until
 
 WITHIN_S = 90.0
 END_S = 15.0

@@ -158,7 +158,7 @@ def started(
 
 def build(dockerfile: Path, *, context: Path, folder: Path, cache: Path) -> Image:
     """Carry out *dockerfile*; of each stage the state after its first RUN is kept in *cache* for the next time."""
-    from tests.dockerfile import parse  # late: this module is also a program, which has no such package
+    from tests.support.dockerfile import parse  # late: this module is also a program, which has no such package
 
     built: dict[str, Image] = {}
     for number, stage in enumerate(parse(dockerfile)):
@@ -200,7 +200,7 @@ class _Building:
         )
 
     def carry_out(self, name: str, rest: str) -> None:
-        from tests.dockerfile import command, variables
+        from tests.support.dockerfile import command, variables
 
         self._key.update(f"{name} {rest}\n".encode())
         match name:
