@@ -57,7 +57,7 @@ def main() -> int:
     log_as_json("INFO")
     try:
         settings = load(Settings, os.environ)
-        log_as_json(settings.log_level)
+        log_as_json(settings.log.level)
         uvloop.run(serve(settings))
     except (SettingsInvalid, CredentialsInvalid, CannotStart) as error:
         log.critical("not started", error=str(error))

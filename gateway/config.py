@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES
 from gateway.limits.throttle import LimitSettings
 from schemas.kafka.connection import KafkaSettings
-from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,4 +36,4 @@ class Settings:
     objects: ObjectsSettings
     limits: LimitSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
-    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+    log: LogSettings

@@ -18,7 +18,7 @@ from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.worker import end_process
 from schemas.access.credentials import CredentialsInvalid
 from schemas.process.logs import log_as_json
-from schemas.process.settings import SettingsInvalid
+from schemas.process.settings import LogSettings, SettingsInvalid, load
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 
@@ -32,7 +32,7 @@ def main() -> int:
     options = parser.parse_args()
     log = structlog.get_logger()
     try:
-        log_as_json(os.environ.get("TIDEGATE_LOG_LEVEL", "INFO"))
+        log_as_json(load(LogSettings, os.environ).level)
         failpoints.arm(os.environ.get("TIDEGATE_FAILPOINT", ""))
         asyncio.run(_run(options))
     except (SettingsInvalid, CredentialsInvalid, Unsettled, Transient) as error:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.kafka.connection import KafkaSettings
-from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,4 +33,4 @@ class FanoutSettings:
     management: ManagementSettings
     streams: StreamSettings
     objects: ObjectsSettings
-    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+    log: LogSettings

@@ -50,6 +50,13 @@ class ObjectsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What a process logs."""
+
+    level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManagementSettings:
     """Where a process serves its probes and metrics."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.kafka.connection import KafkaSettings
-from schemas.process.settings import CredentialsSettings, ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, ObjectsSettings, setting
 from schemas.runs.endpoints import EndpointsSettings
 
 
@@ -23,4 +23,4 @@ class EvaluationSettings:
     limits: Path | None = setting(
         "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
     )
-    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+    log: LogSettings

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.kafka.connection import KafkaSettings
-from schemas.process.settings import CredentialsSettings, ManagementSettings, setting
+from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,4 +19,4 @@ class PersistenceSettings:
         "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
     )
     connections_max: int = setting("TIDEGATE_PERSISTENCE_CONNECTIONS", 4, help="Connections to Postgres")
-    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+    log: LogSettings

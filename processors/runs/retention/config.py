@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.kafka.connection import KafkaSettings
-from schemas.process.settings import ManagementSettings, ObjectsSettings, setting
+from schemas.process.settings import LogSettings, ManagementSettings, ObjectsSettings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,4 +24,4 @@ class MaintenanceSettings:
     run_idle_s: float = setting(
         "TIDEGATE_RUN_IDLE_S", 0.0, help="Seconds without an event after which an open run is abandoned; 0: never"
     )
-    log_level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
+    log: LogSettings
