@@ -10,7 +10,7 @@ from gateway.http.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
 from gateway.http.edge import Edge
 from gateway.http.feature import Feature, Shared
 from gateway.http.openapi import openapi_document
-from gateway.http.routes import Route
+from gateway.http.routes import Chapter, Route
 from gateway.http.waiting import Waiting
 from gateway.kafka.identity import LogIdentity
 from gateway.operations import routes as operations
@@ -32,7 +32,8 @@ from gateway.status.survey import Survey
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 
-ROUTES: tuple[Route[Any], ...] = (*runs.ROUTES, *status.ROUTES, *registry.ROUTES, *operations.ROUTES)
+CHAPTERS: tuple[Chapter[Any], ...] = (runs.CHAPTER, status.CHAPTER, registry.CHAPTER, operations.CHAPTER)
+ROUTES: tuple[Route[Any], ...] = tuple(route for chapter in CHAPTERS for route in chapter.routes)
 """Every route of the API."""
 
 
@@ -88,7 +89,7 @@ def management(shared: Shared, *, store: RunStore, identity: LogIdentity) -> tup
 
 
 def _operations(shared: Shared, store: RunStore, identity: LogIdentity) -> OperationsParts:
-    document = openapi_document(ROUTES, version=version("tidegate"))
+    document = openapi_document(CHAPTERS, version=version("tidegate"))
     return OperationsParts(shared=shared, store=store, identity=identity, openapi=document)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,25 +11,10 @@ import msgspec.inspect as inspection
 from gateway.errors import STATUS
 from gateway.http.codings import Coding
 from gateway.http.problems import ProblemDocument
-from gateway.http.routes import Parameter, Route
+from gateway.http.routes import Chapter, Parameter, Route
 from schemas.errors import ErrorCode
 from schemas.ids import ID_PATTERN
 
-# What generators make a module or a class of, and the documentation a chapter.
-TAGS: Mapping[str, str] = {
-    "runs": "Runs: their events in, and what is stored of them out.",
-    "log": "What became of a record, and how the log and its consumer groups are doing.",
-    "registry": "The read half of the Schema Registry API, so that Avro-aware clients decode our topics.",
-    "operations": "Probes, metrics and this description.",
-}
-_TAG_OF_PREFIX: Mapping[str, str] = {
-    "/api/runs": "runs",
-    "/api/wal": "log",
-    "/subjects": "registry",
-    "/schemas": "registry",
-    "/config": "registry",
-    "/mode": "registry",
-}
 _DESCRIPTION = """\
 A trailing slash is always allowed, and HEAD is answered wherever GET is. Unknown query parameters are
 refused with `VALIDATION_ERROR`; probes, metrics and the registry ignore them. Errors are problem documents (RFC 9457):
@@ -47,8 +32,9 @@ _CONTENT_ENCODING = {
 }
 
 
-def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
+def openapi_document(chapters: Sequence[Chapter[Any]], *, version: str) -> bytes:
     """Return the document as JSON."""
+    routes = [route for chapter in chapters for route in chapter.routes]
     mistakes = {route.mistake for route in routes if route.mistake is not None}
     answers = [*(route.answer for route in routes), ProblemDocument, *mistakes]
     bodies = [route.body.type for route in routes if route.body]
@@ -57,8 +43,9 @@ def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
     always_sent = {name for name, cls in _structs(answers).items() if not cls.__struct_config__.omit_defaults}
     schemas = dict(zip([repr(type_) for type_ in types], shown, strict=False))
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    for chapter in chapters:
+        for route in chapter.routes:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, chapter.tag, schemas)
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -69,7 +56,7 @@ def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [_SERVER],
-        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        "tags": [{"name": chapter.tag, "description": chapter.description} for chapter in chapters],
         "paths": paths,
         "components": {
             "schemas": {
@@ -86,12 +73,12 @@ def openapi_document(routes: Sequence[Route[Any]], *, version: str) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _operation(route: Route[Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str, Any]:
     summary = inspect.getdoc(route.handler) or ""
     operation: dict[str, Any] = {
         "operationId": getattr(route.handler, "__name__", route.path),
         "summary": summary,
-        "tags": [_tag(route.path)],
+        "tags": [tag],
         "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
         + [_query_parameter(parameter) for parameter in route.query],
         "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
@@ -108,10 +95,6 @@ def _operation(route: Route[Any], schemas: dict[str, Any]) -> dict[str, Any]:
             "content": {str(name): {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
         }
     return operation
-
-
-def _tag(path: str) -> str:
-    return next((tag for prefix, tag in _TAG_OF_PREFIX.items() if path.startswith(prefix)), "operations")
 
 
 def _with_bounded_tuples(schema: Any) -> Any:

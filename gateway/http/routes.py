@@ -1,6 +1,6 @@
 """A route: one method of one path, with all that the router, the edge and the OpenAPI document need."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -59,3 +59,12 @@ class Route(Generic[P]):
     def names(self) -> tuple[str, ...]:
         """Return the names in the path, in order: ("run_id",)."""
         return tuple(segment[1:-1] for segment in self.path.split("/") if segment.startswith("{"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter(Generic[P]):
+    """The routes of one feature, which the API's description has under one tag."""
+
+    tag: str  # generators make a module or a class of it
+    description: str
+    routes: Sequence[Route[P]]

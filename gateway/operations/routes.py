@@ -7,7 +7,7 @@ probe that fails for one would take the gateway out of service.
 
 from typing import Any
 
-from gateway.http.routes import Handler, Route
+from gateway.http.routes import Chapter, Handler, Route
 from gateway.operations import handlers as operations
 from gateway.operations.handlers import OperationsParts
 from schemas.errors import ErrorCode
@@ -51,4 +51,10 @@ ROUTES: tuple[Route[OperationsParts], ...] = (
         media_type="text/html",
         refusals=(ErrorCode.VALIDATION_ERROR,),
     ),
+)
+
+CHAPTER: Chapter[OperationsParts] = Chapter(
+    tag="operations",
+    description="Probes, metrics and this description.",
+    routes=ROUTES,
 )

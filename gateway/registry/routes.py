@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.http.bodies import MediaType
-from gateway.http.routes import BodySpec, Handler, Route
+from gateway.http.routes import BodySpec, Chapter, Handler, Route
 from gateway.registry import handlers as registry
 from schemas.errors import ErrorCode
 
@@ -73,4 +73,10 @@ ROUTES: tuple[Route[None], ...] = (
         "/config/{subject}", registry.show_subject_compatibility, registry.Compatibility, registry.NO_SUCH_SUBJECT
     ),
     _look_up("/mode", registry.show_mode, registry.Mode),
+)
+
+CHAPTER: Chapter[None] = Chapter(
+    tag="registry",
+    description="The read half of the Schema Registry API, so that Avro-aware clients decode our topics.",
+    routes=ROUTES,
 )

@@ -7,7 +7,7 @@ from msgspec import Meta
 from gateway.http.bodies import BATCHES
 from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
 from gateway.http.refusals import FOLLOWS, READS, WRITES
-from gateway.http.routes import BodySpec, Parameter, Route
+from gateway.http.routes import BodySpec, Chapter, Parameter, Route
 from gateway.http.waiting import WAIT_MAX_S
 from gateway.runs.handlers import batches, environments, events, runs
 from gateway.runs.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
@@ -163,4 +163,10 @@ ROUTES: tuple[Route[RunParts], ...] = (
         ),
         refusals=READS,
     ),
+)
+
+CHAPTER: Chapter[RunParts] = Chapter(
+    tag="runs",
+    description="Runs: their events in, and what is stored of them out.",
+    routes=ROUTES,
 )

@@ -1,7 +1,7 @@
 """The routes of receipts and of the status."""
 
 from gateway.http.refusals import LOOKS_INTO_LOG
-from gateway.http.routes import Route
+from gateway.http.routes import Chapter, Route
 from gateway.status import handlers as wal
 from gateway.status.parts import StatusParts
 from gateway.status.views import WalReceipt, WalStatus
@@ -25,4 +25,10 @@ ROUTES: tuple[Route[StatusParts], ...] = (
         right=Right.READ,
         refusals=(*LOOKS_INTO_LOG, ErrorCode.NOT_FOUND),
     ),
+)
+
+CHAPTER: Chapter[StatusParts] = Chapter(
+    tag="log",
+    description="What became of a record, and how the log and its consumer groups are doing.",
+    routes=ROUTES,
 )

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from deploy.cli.app import build
-from gateway.app import ROUTES
+from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
 from processors.fanout.config import FanoutSettings
@@ -60,7 +60,7 @@ def surface() -> Mapping[str, str]:
 
 def openapi() -> str:
     """Return the description of the HTTP API."""
-    return json.dumps(json.loads(openapi_document(ROUTES, version="golden")), indent=1, sort_keys=True) + "\n"
+    return json.dumps(json.loads(openapi_document(CHAPTERS, version="golden")), indent=1, sort_keys=True) + "\n"
 
 
 def topics() -> str:

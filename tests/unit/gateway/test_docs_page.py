@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import ROUTES
+from gateway.app import CHAPTERS, ROUTES
 from gateway.http.openapi import openapi_document
 from tests.support.tools import need
 
@@ -26,7 +26,7 @@ def shown(tmp_path: Path) -> Shown:
 
     def run(description: Any = None, *, address: str = "http://tide.example/docs") -> dict[str, Any]:
         path = tmp_path / "openapi.json"
-        own = openapi_document(ROUTES, version="1")
+        own = openapi_document(CHAPTERS, version="1")
         path.write_bytes(own if description is None else json.dumps(description).encode())
         done = subprocess.run(
             [node, str(RUNNER), str(PAGE), str(path), address],
@@ -88,7 +88,7 @@ def test_backticks_are_code(shown: Shown) -> None:
 
 
 def test_a_single_backtick_is_shown_as_it_is(shown: Shown) -> None:
-    description = json.loads(openapi_document(ROUTES, version="1"))
+    description = json.loads(openapi_document(CHAPTERS, version="1"))
     description["info"]["description"] = "one `two` and a ` alone <b>bold</b>"
     page = shown(description)["page"]
     paragraph = next(elements(page, "p"))
@@ -130,7 +130,7 @@ def test_every_operation_is_shown_under_its_tag(shown: Shown) -> None:
 
 
 def test_a_description_that_refers_to_itself_ends(shown: Shown) -> None:
-    description = json.loads(openapi_document(ROUTES, version="1"))
+    description = json.loads(openapi_document(CHAPTERS, version="1"))
     run = description["components"]["schemas"]["RunView"]
     run["properties"]["parent"] = {"$ref": "#/components/schemas/RunView"}
     assert "parent.parent.run_id" in rows(shown(description), "show_run")
