@@ -121,7 +121,10 @@ class Log(Protocol):
         """Return the oldest open transaction in a partition; None if there is none."""
 
     async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
-        """Return when the first record at or after each of *places* was written, as far as could be read in time."""
+        """
+        Return when the first record at or after each of *places*, one a partition, was written, as far as could be read
+        in time.
+        """
 
     async def membership(self, group: Group) -> Membership | None:
         """Return who works for *group*; None while its coordinator does not say."""

@@ -58,6 +58,7 @@ def test_workers_that_gather_and_die_at_each_step_cost_nothing(stack: RunningSta
             for worker in workers.values():
                 assert worker.wait_end() == EXIT_KILLED, worker.log
             last = running.enter_context(own_process(stack, tmp_path, variant="gathering"))
+            last.wait_ready()
             load.wait_for()
             last.kill(SIGTERM)
             assert last.wait_end() == 0, last.log
