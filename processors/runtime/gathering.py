@@ -36,34 +36,25 @@ class Bounds:
         parts, part = list[Slice](), Slice()
         for record in records:
             size_bytes = len(record.value or b"")
-            if part and not self._hold(len(part) + 1, part.size_bytes + size_bytes):
+            if part and not self.hold(len(part) + 1, part.size_bytes + size_bytes):
                 parts.append(part)
                 part = Slice()
             part.append(record)
             part.size_bytes += size_bytes
         return [*parts, part]
 
-    def admit(self, gathered: Sequence[Batch], following: Batch) -> bool:
-        """
-        Return True if *following* may join *gathered*.
-
-        A slice from another leader may not: whether the log goes on as it was is checked where a batch begins.
-        """
-        joined = [*gathered, following]
-        return gathered[-1].records[-1].epoch == following.records[0].epoch and self._hold(*_sums(joined))
-
-    def are_reached(self, gathered: Sequence[Batch]) -> bool:
-        """Return True if no further slice can join *gathered*."""
-        records, size_bytes = _sums(gathered)
-        return records >= self.records_max or size_bytes >= self.bytes_max
-
-    def _hold(self, records: int, size_bytes: int) -> bool:
+    def hold(self, records: int, size_bytes: int) -> bool:
+        """Return True if a batch may have so many records and bytes."""
         return records <= self.records_max and size_bytes <= self.bytes_max
 
+    def are_reached(self, records: int, size_bytes: int) -> bool:
+        """Return True if nothing can join a batch of so many records and bytes."""
+        return records >= self.records_max or size_bytes >= self.bytes_max
 
-def _sums(slices: Sequence[Batch]) -> tuple[int, int]:
-    """Return how many records *slices* have, and how many bytes."""
-    return sum(len(each.records) for each in slices), sum(each.size_bytes for each in slices)
+
+def _is_of_one_leader(before: Batch, following: Batch) -> bool:
+    """Return True unless the leader changed: whether the log goes on as it was is checked where a batch begins."""
+    return before.records[-1].epoch == following.records[0].epoch
 
 
 class GatheringLane(Lane):
@@ -107,13 +98,16 @@ class GatheringLanes(Lanes):
     async def _next(self, lane: Lane) -> Batch:
         assert isinstance(lane, GatheringLane)
         gathered: list[Batch] = []
+        records = size_bytes = 0
         while (following := await self._following(lane, gathered)) is not None:
-            if gathered and not self._bounds.admit(gathered, following):
+            records += len(following.records)
+            size_bytes += following.size_bytes
+            if gathered and not (_is_of_one_leader(gathered[-1], following) and self._bounds.hold(records, size_bytes)):
                 lane.put_back = following
                 break
             gathered.append(following)
             reach(Failpoint.AFTER_GATHER)
-            if self._bounds.are_reached(gathered):
+            if self._bounds.are_reached(records, size_bytes):
                 break
         reach(Failpoint.AFTER_CUT)
         return gathered[0] if len(gathered) == 1 else Batch.of(gathered)

@@ -370,10 +370,10 @@ class WorksTheLastSlice(GatheringLanes):
 class GathersWithoutBound(Bounds):
     """Lets every slice join."""
 
-    def admit(self, gathered: Sequence[Batch], following: Batch) -> bool:
+    def hold(self, records: int, size_bytes: int) -> bool:
         return True
 
-    def are_reached(self, gathered: Sequence[Batch]) -> bool:
+    def are_reached(self, records: int, size_bytes: int) -> bool:
         return False
 
 
