@@ -34,19 +34,19 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
         certificate = (
-            _certificate(self._name, self._name, self._key.public_key(), expires_in=DAY)
+            _certificate(self._name, self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, *, host: str, expires_in: timedelta = DAY) -> Pair:
+    def sign(self, name: str, *, host: str) -> Pair:
         """Return a certificate of *host*, an address or a name."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternative = x509.DNSName(host) if host[0].isalpha() else x509.IPAddress(ip_address(host))
         certificate = (
-            _certificate(_named(name), self._name, key.public_key(), expires_in=expires_in)
+            _certificate(_named(name), self._name, key.public_key())
             .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -64,9 +64,7 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, expires_in: timedelta
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -75,5 +73,5 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 2 * DAY)
-        .not_valid_after(now + expires_in)
+        .not_valid_after(now + DAY)
     )

@@ -42,11 +42,11 @@ class SecuredKafka:
 
 
 @contextmanager
-def secured_kafka(folder: Path, *, host: str = ports.HOST) -> Iterator[SecuredKafka]:
-    """Start the broker, whose certificate is for *host*, and stop it."""
+def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
+    """Start the broker, and stop it."""
     authority = Authority(folder, "authority")
     keystore, password_file = folder / "broker.keystore.pem", folder / "password"
-    authority.sign("broker", host=host).write_keystore(keystore)
+    authority.sign("broker", host=ports.HOST).write_keystore(keystore)
     password_file.write_text(f"{PASSWORD}\n")
     chosen = ports.choose({"kafka": 0, "controller": 0}, ports.Choice.AUTO, print)
     properties, data = folder / "server.properties", folder / "data"
@@ -68,9 +68,7 @@ def secured_kafka(folder: Path, *, host: str = ports.HOST) -> Iterator[SecuredKa
 
         def answers() -> bool:
             assert process.poll() is None, logs.cause(log)
-            return connection_fault(connection, timeout_s=ASK_S) is None or (
-                host != ports.HOST and ports.is_taken(chosen["kafka"])
-            )
+            return connection_fault(connection, timeout_s=ASK_S) is None
 
         wait_until(answers, timeout_s=WITHIN_S, what="Kafka to answer")
         yield SecuredKafka(connection=connection, authority=authority, folder=folder)
