@@ -174,7 +174,7 @@ def _processor(wanted: Replay) -> str:
 
 
 def _settings(folder: Path, wanted: Replay) -> Mapping[str, str]:
-    """Return what the live worker of a stack in *folder* is told; where there is none, the environment tells."""
+    """Return the settings of the live worker of the stack in *folder*; without a stack, those of the environment."""
     told = settings_file.read(folder) or {}
     return told.get(wanted.group) or told.get(_processor(wanted), {})
 

@@ -77,7 +77,7 @@ def _reason(log: str) -> str:
 
 
 def _settings(folder: Path) -> Mapping[str, str]:
-    """Return what the process is told: by the environment, else as the stack in *folder* tells its own."""
+    """Return the settings of the process: those of the environment, else those of the stack in *folder*."""
     told = (settings_file.read(folder) or {}).get(SERVICE, {})
     settings = told | {name: value for name, value in os.environ.items() if name.startswith(settings_file.PREFIX)}
     if missing := [name for name in NEEDED if not settings.get(name)]:

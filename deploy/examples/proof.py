@@ -65,7 +65,7 @@ def differences(
     told: Sequence[Told], receipts: Sequence[str], read: Sequence[object], rows: Sequence[Row]
 ) -> list[str]:
     """
-    Return what of one run is not as it was told: lost, stored twice, out of order or changed; empty if all is well.
+    Return the events of one run that are lost, stored twice, out of order or changed; empty if all is well.
     """
     numbers = list(range(1, len(told) + 1))
     found = []

@@ -79,7 +79,7 @@ def trace(console: Console, question: str, document: Mapping[str, object]) -> No
 
 
 def watched(console: Console, stack: Stack, counted: Mapping[str, int]) -> None:
-    """Print what one websocket told of all runs of the agent while they went on."""
+    """Print how many events of each run one websocket of the agent received while the runs went on."""
     _title(console, f"Live: {stack.websocket}/ws/agents/{stack.agent_id}/ told of each event as it came")
     console.print(table(("run", "events told"), counted.items()))
 

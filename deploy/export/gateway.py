@@ -80,7 +80,7 @@ class Gateway:
         self._sleep = sleep
 
     def run(self, run_id: str) -> RunShown:
-        """Return the run; see `read` for errors, and Failed where there is none."""
+        """Return the run. Raises as `read`, and Failed if the run does not exist."""
         return msgspec.json.decode(self.need(run_id, ""), type=RunShown)
 
     def events(self, run_id: str) -> Iterator[EventShown]:
@@ -95,7 +95,7 @@ class Gateway:
                 return
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """Return what `read` finds. Raises Failed where there is none."""
+        """Return what `read` finds. Raises Failed if it finds nothing."""
         found = self.read(run_id, rest)
         if found is None:
             raise Failed(f"the tenant of this key has no run {run_id}")
@@ -103,7 +103,7 @@ class Gateway:
 
     def read(self, run_id: str, rest: str) -> bytes | None:
         """
-        Return the JSON at /api/runs/*run_id* and *rest*; None if there is none.
+        Return the JSON at /api/runs/*run_id* and *rest*; None if the gateway answers 404.
 
         Raises:
             NotReachable: no gateway answers, or it stays busy.

@@ -26,7 +26,7 @@ class Source(Protocol):
         """Yield its events by seq, payloads resolved."""
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """Return a JSON document of the run. Raises Failed where there is none."""
+        """Return a JSON document of the run. Raises Failed if it does not exist."""
 
 
 class _Integrity(msgspec.Struct):

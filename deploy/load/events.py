@@ -39,7 +39,7 @@ class EventSource(Protocol):
     """The events of one worker."""
 
     def next(self) -> Outgoing | None:
-        """Return the next event; None if there is none. Call `settle` before the next call."""
+        """Return the next event; None at the end. Call `settle` before the next call."""
 
     def settle(self, *, accepted: bool) -> None:
         """Take note of what became of that event."""

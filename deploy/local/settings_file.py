@@ -31,7 +31,7 @@ def credentials_path(folder: Path, environ: Mapping[str, str]) -> Path:
 
 def kafka(folder: Path, environ: Mapping[str, str]) -> KafkaSettings | None:
     """
-    Return how to connect to Kafka: as *environ* says, else as the stack that runs in *folder* was told; or None.
+    Return the connection settings of *environ*, else those of the stack that runs in *folder*; None without either.
 
     Raises:
         SettingsInvalid: *environ* cannot be used.
