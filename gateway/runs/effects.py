@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN, Effect, EffectFinder
 from gateway.kafka.reader import LogRecord
+from gateway.runs.reading import read_record
 from gateway.runs.store import RecordIdentity, RunStore
 from schemas.access.credentials import CurrentCredentials, Principal
 from schemas.errors import Poison
@@ -13,7 +14,6 @@ from schemas.kafka.topics import Group
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunRecord
 from schemas.runs.topics import EVALUATION, PERSISTENCE, endpoint_of
-from schemas.runs.validity import check_record_now
 
 _NOT_ASKED_FOR = "the endpoint does not ask for it, as it is set up now"
 _BEGAN_BEHIND = "the endpoint began behind it; a replay sends it"
@@ -79,15 +79,7 @@ class EvaluationEffects:
 
     def _delivered(self, endpoint: str | None, record: LogRecord) -> Effect:
         try:
-            decoded = RUN_CODEC.decode(record.value)
-            rejection = check_record_now(
-                decoded,
-                topic=record.place.topic,
-                key=record.key,
-                value=record.value or b"",
-                headers=record.headers,
-                credentials=self._credentials,
-            )
+            decoded, rejection = read_record(record, self._credentials)
         except Poison:
             return NOTHING_KNOWN  # poison to the group, and so to be found among its dead letters
         if rejection is not None:

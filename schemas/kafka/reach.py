@@ -10,13 +10,17 @@ from confluent_kafka.admin import AdminClient
 from schemas.kafka.connection import KafkaSettings, confluent_options, tls_context
 
 LOGIN_SETTINGS = "TIDEGATE_KAFKA_USERNAME, TIDEGATE_KAFKA_PASSWORD_FILE and TIDEGATE_KAFKA_MECHANISM"
+TLS_SETTINGS = "TIDEGATE_KAFKA_CA, TIDEGATE_KAFKA_CERTIFICATE and TIDEGATE_KAFKA_KEY"
 CONNECT_S = 2.0
 
 
 def connection_fault(kafka: KafkaSettings, *, timeout_s: float) -> str | None:
     """Return why no broker answers within *timeout_s*; None if one does. Blocks."""
     errors: list[KafkaError] = []
-    client = AdminClient({**confluent_options(kafka), "log_level": 0, "error_cb": errors.append})
+    try:
+        client = AdminClient({**confluent_options(kafka), "log_level": 0, "error_cb": errors.append})
+    except KafkaException as error:  # a file that is not PEM, or a key of another certificate
+        return f"Kafka's TLS settings cannot be used: {error.args[0].str()}; check {TLS_SETTINGS}"
     try:
         client.list_topics(timeout=timeout_s)
     except KafkaException:

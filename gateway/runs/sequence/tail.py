@@ -8,15 +8,14 @@ import msgspec
 
 from gateway.kafka.reader import LogRecord
 from gateway.runs.parsing.offers import Candidate
+from gateway.runs.reading import read_record
 from gateway.runs.sequence.memory import Closing, Entry, Known, RunKey
 from schemas.access.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers as header_names
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import is_sealed
-from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import RunEvent, RunFinalized, RunRecord
-from schemas.runs.validity import check_record_now
 
 
 class PartitionTail:
@@ -99,15 +98,7 @@ class PartitionTail:
 
     def _read(self, record: LogRecord) -> RunRecord | None:
         try:
-            decoded = RUN_CODEC.decode(record.value)
-            rejection = check_record_now(
-                decoded,
-                topic=record.place.topic,
-                key=record.key,
-                value=record.value or b"",
-                headers=record.headers,
-                credentials=self._credentials,
-            )
+            decoded, rejection = read_record(record, self._credentials)
         except Poison as poison:
             if poison.reason is Reason.UNKNOWN_SCHEMA:
                 self._note_newer(record)
