@@ -20,7 +20,7 @@ def connection_fault(kafka: KafkaSettings, *, timeout_s: float) -> str | None:
     try:
         client = AdminClient({**confluent_options(kafka), "log_level": 0, "error_cb": errors.append})
     except KafkaException as error:  # a file that is not PEM, or a key of another certificate
-        return f"Kafka's TLS settings cannot be used: {error.args[0].str()}; check {TLS_SETTINGS}"
+        return f"Kafka's TLS settings cannot be used: {error}; check {TLS_SETTINGS}"
     try:
         client.list_topics(timeout=timeout_s)
     except KafkaException:
