@@ -6,6 +6,7 @@ columns and keys, offsets committed without waiting. It loses and doubles rows w
 """
 
 import io
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -23,7 +24,7 @@ COPY = """
 """
 
 
-def rows_per_s(kafka: str, postgres: str, ends: dict[int, int], starts: dict[int, int]) -> float:
+def rows_per_s(kafka: str, postgres: str, ends: Mapping[int, int], starts: Mapping[int, int]) -> float:
     """Consume every partition from its start to its end offset; return the rows stored a second."""
     schema = fastavro.parse_schema(dict(registry.last_released()["tidegate.runs.RunEvent"].schema))
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench.bare", "enable.auto.commit": False})

@@ -2,12 +2,13 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from schemas.access.credentials import CredentialsFile
 from schemas.catalogue import CODEC
@@ -18,6 +19,7 @@ from schemas.runs.records import RunEvent, event_id
 from schemas.runs.topics import RUN_EVENTS
 from tests.bench.bare_loop import rows_per_s
 from tests.support.builders import event, run_event
+from tests.support.log import ends
 from tests.support.stack import RunningStack, wait_until
 
 RUNS = 64
@@ -28,8 +30,8 @@ STORED_WITHIN_S = 300.0
 class Produced:
     """Records in the log that persistence has not seen: per partition, from start to end."""
 
-    starts: dict[int, int]
-    ends: dict[int, int]
+    starts: Mapping[int, int]
+    ends: Mapping[int, int]
 
     @property
     def count(self) -> int:
@@ -40,7 +42,7 @@ class Produced:
 def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> Produced:
     """Stop persistence and write *count* events, as a gateway writes them."""
     os.kill(stack.process("persistence").pid, signal.SIGSTOP)
-    starts = _ends(stack)
+    starts = ends(stack, RUN_EVENTS)
     mac_secret = CredentialsFile(stack.folder / "credentials.toml").current(now_s=0).gateway.mac_secrets[0]
     producer = Producer(producer_config(stack.kafka, client_id="bench"))
     topic = RUN_EVENTS.name
@@ -68,24 +70,13 @@ def produce(stack: RunningStack, count: int, *, tag: str, runs: int = RUNS) -> P
             except BufferError:
                 producer.poll(0.1)
     producer.flush(60)
-    return Produced(starts=starts, ends=_ends(stack))
+    return Produced(starts=starts, ends=ends(stack, RUN_EVENTS))
 
 
 def _record(index: int, tag: str, runs: int) -> RunEvent:
     payload = {"tool": "read", "path": "logs/day-17.txt", "call_id": f"c{index}", "text": "x" * 120}
     given = event(index // runs + 1, run_id=f"{tag}-{index % runs}", type="tool_call", payload=payload)
     return run_event(given)
-
-
-def _ends(stack: RunningStack) -> dict[int, int]:
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "bench"})
-    topic = RUN_EVENTS.name
-    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-    ends = {
-        each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=30)[1] for each in sorted(partitions)
-    }
-    consumer.close()
-    return ends
 
 
 def tidegate_rows_per_s(stack: RunningStack, produced: Produced) -> float:

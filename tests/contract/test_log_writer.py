@@ -7,8 +7,8 @@ import pytest
 from processors.runtime.dead_letters import LogWriter, Outgoing
 from processors.runtime.errors import Transient
 from schemas.runs.topics import PERSISTENCE
-from tests.faults.records import read_topic
 from tests.support.librdkafka import raise_fatal_error
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack
 
 

@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from gateway.kafka.publisher import ConfluentPublisher, Publisher
 from gateway.kafka.records import Outgoing
-from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS
 from tests.support.fakes import RecordingPublisher
 from tests.support.librdkafka import raise_fatal_error
+from tests.support.log import read_record
 from tests.support.stack import RunningStack
 
 READY_TIMEOUT_S = 30
@@ -75,7 +75,8 @@ async def test_the_record_lies_where_the_receipt_says(stack: RunningStack) -> No
     record = outgoing(1, key=secrets.token_hex(8))
     async with connected(stack) as real:
         receipt = await real.publish(record)
-    assert _read(stack.addresses.kafka, receipt) == (record.key, record.value, record.headers)
+    found = read_record(stack, receipt)
+    assert (found.key(), found.value(), found.headers()) == (record.key, record.value, record.headers)
 
 
 async def test_after_a_fatal_error_of_librdkafka_another_producer_publishes(stack: RunningStack) -> None:
@@ -92,12 +93,3 @@ async def test_after_a_fatal_error_of_librdkafka_another_producer_publishes(stac
                 await asyncio.sleep(0)
         await until_ready(real)
         await asyncio.gather(*(real.publish(outgoing(number, key="fatal")) for number in range(20)))
-
-
-def _read(bootstrap: str, receipt: RecordPlace) -> tuple[object, ...]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "contract", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(receipt.topic, receipt.partition, receipt.offset)])
-    message = consumer.poll(READY_TIMEOUT_S)
-    consumer.close()
-    assert message is not None
-    return message.key(), message.value(), message.headers()

@@ -15,7 +15,9 @@ from confluent_kafka.admin import AdminClient
 from schemas.kafka.clients import looking_config
 from schemas.kafka.lookups import record_at
 from schemas.runs.topics import PERSISTENCE
-from tests.faults.records import original_place, read_topic
+from tests.faults.records import original_place
+from tests.support import log
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack, wait_until
 
 GROUP = PERSISTENCE
@@ -92,22 +94,11 @@ def ends(stack: RunningStack) -> dict[int, int]:
 
     def told() -> bool:
         with suppress(KafkaException):
-            found.update(_ends(stack))
+            found.update(log.ends(stack, GROUP.source))
         return bool(found)
 
     wait_until(told, timeout_s=RECOVERY_S, what="the broker to say where its partitions end")
     return found
-
-
-def _ends(stack: RunningStack) -> dict[int, int]:
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "checker"})
-    try:
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(GROUP.source.name, partition), timeout=30)[1]
-            for partition in consumer.list_topics(GROUP.source.name, timeout=30).topics[GROUP.source.name].partitions
-        }
-    finally:
-        consumer.close()
 
 
 def lag(stack: RunningStack) -> int:

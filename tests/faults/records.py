@@ -5,22 +5,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from secrets import token_hex
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer
 
 from gateway.kafka.records import Stamp
 from gateway.runs.sealing import seal
 from schemas.access.credentials import CredentialsFile
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
-from schemas.kafka.clients import is_unreadable, producer_config
-from schemas.kafka.topics import Topic
+from schemas.kafka.clients import producer_config
 from schemas.runs.records import RunRecord
-from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, RUN_TRACES
 from tests.support.builders import event, run_event, signed
+from tests.support.log import WITHIN_S, read_topic
 from tests.support.stack import RunningStack
 
 POISON = b"\x00\x00\x00\x00\x01no avro"
-WITHIN_S = 30.0
 
 
 def new_run() -> str:
@@ -68,40 +67,17 @@ def dead_letters(stack: RunningStack, run_id: str) -> list[Message]:
     return [letter for letter in read_topic(stack, PERSISTENCE.dead_letters) if letter.key() == run_id.encode()]
 
 
+def traces_of(stack: RunningStack, run_id: str) -> list[Message]:
+    """Return the trace records of one run that are on run.traces."""
+    return [each for each in read_topic(stack, RUN_TRACES) if (each.key() or b"").endswith(run_id.encode())]
+
+
 @contextmanager
 def nothing_dead_lettered(stack: RunningStack) -> Iterator[None]:
     """Demand that persistence dead-letters nothing meanwhile."""
     before = len(read_topic(stack, PERSISTENCE.dead_letters))
     yield
     assert len(read_topic(stack, PERSISTENCE.dead_letters)) == before
-
-
-def read_topic(stack: RunningStack, topic: Topic) -> list[Message]:
-    """Return every record of *topic* that the log holds and that can be read."""
-    consumer = Consumer(
-        {"bootstrap.servers": stack.addresses.kafka, "group.id": "faults", "enable.partition.eof": True}
-    )
-    records: list[Message] = []
-    for partition in consumer.list_topics(topic.name, timeout=WITHIN_S).topics[topic.name].partitions:
-        consumer.assign([TopicPartition(topic.name, partition, OFFSET_BEGINNING)])
-        records += _to_the_end(consumer)
-    consumer.close()
-    return records
-
-
-def _to_the_end(consumer: Consumer) -> Iterator[Message]:
-    """Yield the records of the one partition that is assigned; a read that stops halfway fails the test."""
-    while (message := consumer.poll(WITHIN_S)) is not None:
-        error = message.error()
-        if error is None:
-            yield message
-        elif error.code() == KafkaError._PARTITION_EOF:  # it has no other name
-            return
-        elif is_unreadable(error):  # a test has written it on purpose
-            consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset() + 1))
-        else:
-            raise KafkaException(error)
-    raise AssertionError(f"the log was not read to its end: nothing came for {WITHIN_S:.0f} s")
 
 
 def original_place(letter: Message) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from schemas.runs.topics import PERSISTENCE, RUN_TRACES
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.load import sending
 from tests.faults.processes import OwnProcess, held_down, own_process
-from tests.faults.records import POISON, new_run, produce, read_topic
+from tests.faults.records import POISON, new_run, produce
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack, wait_until
 
 PARTITIONS = 8

@@ -19,7 +19,8 @@ from tests.faults.checker import check_committed_is_applied, lag, wait_for_no_la
 from tests.faults.database import stored
 from tests.faults.groups import wait_for_every_group
 from tests.faults.processes import held_down, page, peak_mib
-from tests.faults.records import POISON, WITHIN_S, dead_letters, good, new_run, original_place, produce, read_topic
+from tests.faults.records import POISON, dead_letters, good, new_run, original_place, produce
+from tests.support.log import WITHIN_S, read_topic
 from tests.support.stack import RunningStack, wait_until
 
 G, P = True, False

@@ -15,8 +15,8 @@ from schemas.runs.topics import RUN_EVENTS
 from tests.faults.checker import check
 from tests.faults.load import sending
 from tests.faults.processes import for_a_while
-from tests.faults.records import read_topic
 from tests.faults.rotation import read_credentials, rotate, set_mac_secrets
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack, wait_until
 
 QUICK_COUNT, QUICK_S = 18, 0.5  # faster than a new secret comes to sign

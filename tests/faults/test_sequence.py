@@ -16,8 +16,9 @@ from schemas.catalogue import CODEC
 from schemas.runs.records import RunEvent
 from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import OwnProcess, own_process, paused
-from tests.faults.records import new_run, read_topic
+from tests.faults.records import new_run
 from tests.support.builders import event
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack, wait_until
 
 SEED = 20261125

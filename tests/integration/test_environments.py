@@ -7,28 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from gateway.client import TidegateClient
 from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_receipts import Client
+from tests.support.log import ends, read_topic
 from tests.support.stack import RunningStack, wait_until
 
 STORED_WITHIN_S = 30
-
-
-def log_bytes(stack: RunningStack) -> bytes:
-    """Return every value, key and header of run.events."""
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test", "enable.auto.commit": False})
-    found = b""
-    for partition in consumer.list_topics(RUN_EVENTS.name, timeout=10).topics[RUN_EVENTS.name].partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(RUN_EVENTS.name, partition), timeout=10)
-        consumer.assign([TopicPartition(RUN_EVENTS.name, partition, low)])
-        while low < high and (messages := consumer.consume(min(1000, high - low), 10)):
-            found += b"".join((each.value() or b"") + str(each.headers()).encode() for each in messages)
-            low = (messages[-1].offset() or 0) + 1
-    consumer.close()
-    return found
 
 
 async def test_no_secret_reaches_the_log_or_the_store(
@@ -46,7 +32,7 @@ async def test_no_secret_reaches_the_log_or_the_store(
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    known = stack.addresses
+    known, starts = stack.addresses, ends(stack, RUN_EVENTS)
     client = TidegateClient(
         known.gateway,
         api_key=known.api_key,
@@ -68,7 +54,8 @@ async def test_no_secret_reaches_the_log_or_the_store(
         "SELECT environment::text FROM environment_snapshots WHERE run_id = %s", (run.id,)
     ).fetchone()
     assert row is not None
-    log = log_bytes(stack)
+    records = read_topic(stack, RUN_EVENTS, starts)
+    log = b"".join((each.value() or b"") + str(each.headers()).encode() for each in records)
     assert canary[::-1].encode() in log, "what may be seen is seen"
     for seen in (row[0].encode(), log, json.dumps(shown).encode(), stack.log("gateway").encode()):
         assert canary.encode() not in seen

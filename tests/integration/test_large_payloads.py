@@ -6,13 +6,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from deploy.local.development import TENANT
 from deploy.local.folders import OBJECTS
 from schemas.objects.references import INLINE_BYTES_MAX
 from schemas.runs.topics import RUN_EVENTS
 from tests.integration.test_gateway import STORED_TIMEOUT_S, Client, new_run
+from tests.support.log import ends
 from tests.support.stack import RunningStack, wait_until
 
 STORED = """
@@ -30,14 +30,6 @@ def payload(size_bytes: int) -> str:
 def body(run_id: str, seq: int, content: str) -> str:
     meta = json.dumps({"run_id": run_id, "agent_id": "plain-agent"})
     return f'{{"seq":{seq},"t":"2025-12-05T10:00:00Z","actor":"tool","type":"a","payload":{content},"meta":{meta}}}'
-
-
-def end_of_log(stack: RunningStack) -> int:
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "ends", "enable.auto.commit": False})
-    partitions = consumer.list_topics(RUN_EVENTS.name, timeout=10).topics[RUN_EVENTS.name].partitions
-    ends = [consumer.get_watermark_offsets(TopicPartition(RUN_EVENTS.name, each), timeout=10)[1] for each in partitions]
-    consumer.close()
-    return sum(ends)
 
 
 @pytest.fixture
@@ -78,13 +70,13 @@ def test_without_object_storage_nothing_is_in_the_log_and_a_retry_is_accepted_on
     in_the_way = stack.folder / OBJECTS / TENANT / run_id
     in_the_way.parent.mkdir(parents=True, exist_ok=True)
     in_the_way.write_text("no folder")
-    before = end_of_log(stack)
+    before = ends(stack, RUN_EVENTS)
     status, problem = client.ask("POST", events, sent)
     assert (status, problem["code"]) == (503, "STORE_UNAVAILABLE")
-    assert end_of_log(stack) == before
+    assert ends(stack, RUN_EVENTS) == before
     in_the_way.unlink()
     assert [client.ask("POST", events, sent)[1]["status"] for _ in range(2)] == ["accepted", "duplicate"]
-    assert end_of_log(stack) == before + 1
+    assert sum(ends(stack, RUN_EVENTS).values()) == sum(before.values()) + 1
 
 
 def test_a_lost_object_is_told_and_the_rest_of_the_page_shown(stack: RunningStack, client: Client) -> None:

@@ -6,7 +6,6 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_record_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -14,11 +13,12 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from schemas.catalogue import CODEC
 from schemas.kafka import registry
+from schemas.kafka.places import RecordPlace
 from tests.integration.test_receipts import Client
 from tests.support import builders
+from tests.support.log import read_record
 from tests.support.stack import RunningStack
 
-READ_S = 30.0
 BY_RECORD = {"subject.name.strategy": topic_record_subject_name_strategy}
 VALUE = SerializationContext("run.events", MessageField.VALUE)
 
@@ -29,16 +29,9 @@ def schemas(stack: RunningStack) -> Iterator[SchemaRegistryClient]:
         yield client
 
 
-def read(stack: RunningStack, wal_id: str) -> Message:
-    """Return the record at one place of the log."""
+def place_of(wal_id: str) -> RecordPlace:
     topic, partition, offset = wal_id.split("/")
-    consumer = Consumer({"bootstrap.servers": stack.addresses.kafka, "group.id": "test"})
-    consumer.assign([TopicPartition(topic, int(partition), int(offset))])
-    message = consumer.poll(READ_S)
-    consumer.close()
-    assert message is not None
-    assert message.error() is None
-    return message
+    return RecordPlace(topic, int(partition), int(offset))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +50,9 @@ def test_every_kind_of_record_is_decoded(
         client.ask("POST", f"/api/runs/{run_id}/finalize", {"status": "failed"})[1],
     ]
     deserialize = AvroDeserializer(schemas, conf=conf)
-    sent, captured, finalized = (deserialize(read(stack, each["wal_id"]).value(), VALUE) for each in answers)
+    sent, captured, finalized = (
+        deserialize(read_record(stack, place_of(each["wal_id"])).value(), VALUE) for each in answers
+    )
     assert (sent["tenant"], sent["run_id"], sent["seq"]) == (builders.TENANT, run_id, 1)
     assert json.loads(sent["payload"]) == event["payload"]
     assert (captured["run_id"], captured["environment"]) == (run_id, '{"python": "3.11"}')

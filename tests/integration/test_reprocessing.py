@@ -19,10 +19,11 @@ from confluent_kafka.admin import AdminClient
 from schemas.kafka import headers
 from schemas.kafka.clients import producer_config
 from schemas.kafka.topics import LETTER_BYTES_MAX, RECORD_BYTES_MAX
-from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, RUN_TRACES
+from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 from tests.faults.database import slow_database
-from tests.faults.records import POISON, good, new_run, produce, read_topic
+from tests.faults.records import POISON, good, new_run, produce, traces_of
 from tests.support.builders import event
+from tests.support.log import read_topic
 from tests.support.stack import RunningStack, TidegateFailed, wait_until
 
 WITHIN_S = 60.0
@@ -159,8 +160,7 @@ def test_a_run_that_ended_meanwhile_takes_its_late_events_and_its_trace_is_made_
     tidegate(stack, "dlq", "redrive", "--run", run_id, "--yes")
     assert [seq for seq, _ in stored(database, run_id)] == [1, 2, 3, 4]
     assert database.execute(trace, (run_id,)).fetchone() == (4, "true")
-    traces = [each for each in read_topic(stack, RUN_TRACES) if (each.key() or b"").endswith(run_id.encode())]
-    assert len(traces) == 2
+    assert len(traces_of(stack, run_id)) == 2
 
 
 async def send_events(stack: RunningStack, run_id: str, count: int) -> None:
