@@ -17,12 +17,12 @@ from gateway.app import create_server, features, management
 from gateway.body_worker import BODY_TASKS
 from gateway.config import Settings
 from gateway.http.child.process import ParserProcess
-from gateway.http.connections import DEADLINES, let_open
+from gateway.http.connections import DEADLINES, raise_open_file_limit
 from gateway.http.feature import Readiness, Shared
 from gateway.http.listening import Listener
 from gateway.kafka.groups import Groups
 from gateway.kafka.identity import LogIdentity
-from gateway.kafka.lag import LagWatch
+from gateway.kafka.lag import LagMonitor
 from gateway.kafka.publisher import ConfluentPublisher
 from gateway.kafka.reader import LogReader
 from gateway.limits.throttle import Throttle
@@ -31,8 +31,8 @@ from gateway.objects.uploads import Uploads
 from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.postgres import PostgresRunStore
-from gateway.runs.sequence.looks import Looks
 from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.sequence.tail_reader import TailReader
 from gateway.startup import CannotStart, check_tables, check_topics, open_objects
 from gateway.status.endpoint_states import EndpointStates
@@ -76,7 +76,7 @@ async def serve(settings: Settings) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    connections_max = let_open(settings.api.connections_max)
+    connections_max = raise_open_file_limit(settings.api.connections_max)
     if connections_max < settings.api.connections_max:
         log.warning(
             "fewer connections: the limit on open files is too low (ulimit -Hn)", connections_max=connections_max
@@ -100,14 +100,16 @@ async def serve(settings: Settings) -> None:
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
         identity = await stack.enter_async_context(LogIdentity(RUN_EVENTS.name, log_reader, store))
         tails = await stack.enter_async_context(TailReader(settings.kafka))
-        looks = await stack.enter_async_context(
-            Looks(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
+        states = await stack.enter_async_context(
+            RunStateReader(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )
-        sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
+        sequencer = Sequencer(publisher=publisher, states=states, uploads=Uploads(objects))
         admission = Admission(settings.limits.admission_lag_max)
         throttle = Throttle(settings.limits, admission=admission)
         await stack.enter_async_context(
-            LagWatch(log=log_reader, followers=followers, pacing=PERSISTENCE, admission=admission, telemetry=telemetry)
+            LagMonitor(
+                log=log_reader, followers=followers, pacing=PERSISTENCE, admission=admission, telemetry=telemetry
+            )
         )
         shared = Shared(
             publisher=publisher,

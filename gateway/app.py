@@ -26,9 +26,9 @@ from gateway.runs.store import RunStore
 from gateway.status import routes as status
 from gateway.status.effects import Effects
 from gateway.status.endpoints import EndpointViews
+from gateway.status.monitor import StatusMonitor
 from gateway.status.parts import StatusParts
 from gateway.status.receipts import Receipts
-from gateway.status.survey import Survey
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 
@@ -64,7 +64,7 @@ def features(
         followers=shared.followers,
         clock=shared.clock,
     )
-    survey = Survey(
+    survey = StatusMonitor(
         log=shared.log,
         followers=shared.followers,
         endpoints=views,

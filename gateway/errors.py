@@ -38,7 +38,7 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
 }
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """A request that is not carried out; each subclass says what the client does next."""
 
     code: ClassVar[ErrorCode]
@@ -51,7 +51,7 @@ class Refused(Exception):
         return () if self.retry_after_s is None else (("Retry-After", str(self.retry_after_s)),)
 
 
-class BadQuery(Refused):
+class BadQuery(HttpError):
     """A query parameter is unknown, repeated or not valid; each fault names one. Correct the request."""
 
     code = ErrorCode.VALIDATION_ERROR
@@ -62,31 +62,31 @@ class BadQuery(Refused):
         self.faults = faults
 
 
-class BadBody(Refused):
+class BadBody(HttpError):
     """The body's framing or its packing is broken. Send it again whole."""
 
     code = ErrorCode.BAD_REQUEST
 
 
-class Malformed(Refused):
+class Malformed(HttpError):
     """Not HTTP/1.1 as it should be; the connection ends. Correct the client."""
 
     code = ErrorCode.BAD_REQUEST
 
 
-class Forbidden(Refused):
+class Forbidden(HttpError):
     """The key lacks the right or the agent. Use another key."""
 
     code = ErrorCode.FORBIDDEN
 
 
-class SignatureInvalid(Refused):
+class SignatureInvalid(HttpError):
     """The event is not signed as its agent must. Sign it again."""
 
     code = ErrorCode.SIGNATURE_INVALID
 
 
-class SequenceError(Refused):
+class SequenceError(HttpError):
     """Not the run's next event. Send the one that is expected."""
 
     code = ErrorCode.SEQUENCE_ERROR
@@ -97,25 +97,25 @@ class SequenceError(Refused):
         self.expected_seq = expected_seq
 
 
-class IdempotencyConflict(Refused):
+class IdempotencyConflict(HttpError):
     """The same seq, key or finalization is in the log with other content. Never retry."""
 
     code = ErrorCode.IDEMPOTENCY_CONFLICT
 
 
-class RunClosed(Refused):
+class RunClosed(HttpError):
     """The run was finalized. Never retry."""
 
     code = ErrorCode.RUN_FINALIZED
 
 
-class NotFound(Refused):
+class NotFound(HttpError):
     """The tenant has nothing of that name (yet)."""
 
     code = ErrorCode.NOT_FOUND
 
 
-class MethodNotAllowed(Refused):
+class MethodNotAllowed(HttpError):
     """The path has no such method. Use one of `allowed`."""
 
     code = ErrorCode.METHOD_NOT_ALLOWED
@@ -126,7 +126,7 @@ class MethodNotAllowed(Refused):
         self._allowed = allowed
 
     def headers(self) -> Sequence[tuple[str, str]]:
-        """See `Refused.headers`."""
+        """See `HttpError.headers`."""
         return (("Allow", ", ".join(self._allowed)),)
 
 
@@ -134,13 +134,13 @@ class ClientGone(ConnectionError):
     """The client closed the connection before its request was whole. There is nobody to answer."""
 
 
-class BodyTimeout(Refused):
+class BodyTimeout(HttpError):
     """The body came too slowly. Send it again."""
 
     code = ErrorCode.REQUEST_TIMEOUT
 
 
-class EventTooLarge(Refused):
+class EventTooLarge(HttpError):
     """Over the limit of the route or of the topic. Never retry."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
@@ -154,13 +154,13 @@ class NotToon(ValueError):
     """The text is no TOON document at all. Never retry it."""
 
 
-class UnsupportedMediaType(Refused):
+class UnsupportedMediaType(HttpError):
     """Not a format of the route. Send JSON or TOON."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
-class UnsupportedCoding(Refused):
+class UnsupportedCoding(HttpError):
     """Packed in a way that is not known here, or more than once. Pack it in one of `taken`, or not at all."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
@@ -171,18 +171,18 @@ class UnsupportedCoding(Refused):
         self._taken = taken
 
     def headers(self) -> Sequence[tuple[str, str]]:
-        """See `Refused.headers`."""
+        """See `HttpError.headers`."""
         return (("Accept-Encoding", ", ".join(self._taken)),)
 
 
-class QueueFull(Refused):
+class QueueFull(HttpError):
     """The producer's queue is at its bound. Nothing was written; retry later."""
 
     code = ErrorCode.BACKPRESSURE
     retry_after_s = RETRY_AFTER_S
 
 
-class SlowedDown(Refused):
+class SlowedDown(HttpError):
     """Persistence lags, and the rate of events is held down. Nothing was written; retry later."""
 
     code = ErrorCode.BACKPRESSURE
@@ -193,21 +193,21 @@ class SlowedDown(Refused):
         self.retry_after_s = retry_after_s
 
 
-class LogUnavailable(Refused):
+class LogUnavailable(HttpError):
     """No acknowledgement: the record may or may not have been written. Retry the same event later."""
 
     code = ErrorCode.LOG_UNAVAILABLE
     retry_after_s = RETRY_AFTER_S
 
 
-class StoreUnavailable(Refused):
+class StoreUnavailable(HttpError):
     """Nothing can be read now; ingestion goes on. Retry later."""
 
     code = ErrorCode.STORE_UNAVAILABLE
     retry_after_s = RETRY_AFTER_S
 
 
-class ObjectsUnavailable(Refused):
+class ObjectsUnavailable(HttpError):
     """Object storage is away: no large payload is kept or shown, and no record was written. Retry later."""
 
     code = ErrorCode.STORE_UNAVAILABLE
@@ -234,7 +234,7 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
     """Return how *error* shows; *of_toon* if the body is TOON. An error of ours tells nothing of itself."""
     invalid = ErrorCode.TOON_VALIDATION_ERROR if of_toon else ErrorCode.VALIDATION_ERROR
     match error:
-        case Refused():
+        case HttpError():
             problem = _problem(
                 error.code,
                 str(error),

@@ -86,7 +86,7 @@ def first_timestamps_s(kafka: KafkaSettings, group: Group, places: list[TopicPar
     """Return when the first record at or after each of *places*, all of one topic, was written; by partition."""
     found: dict[int, float] = {}
     deadline_s = monotonic() + TIMEOUT_S
-    with topics.speaker(kafka, group) as consumer:
+    with topics.group_consumer(kafka, group) as consumer:
         consumer.assign(places)
         while len(found) < len(places) and monotonic() < deadline_s:
             message = consumer.poll(POLL_S)

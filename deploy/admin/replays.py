@@ -51,7 +51,7 @@ def spans(kafka: KafkaSettings, group: Group, start: Start, end: Start) -> list[
     admin, places = admin_client(kafka), topics.partitions_of(kafka, group.source)
     first = topics.offsets(admin, places, OffsetSpec.earliest())
     last = topics.offsets(admin, places, OffsetSpec.latest())
-    with topics.speaker(kafka, group) as consumer:
+    with topics.group_consumer(kafka, group) as consumer:
         starts = _offsets(consumer, places, start, first=first, last=last)
         ends = _offsets(consumer, places, end, first=first, last=last)
     if start is not Edge.BEGINNING:

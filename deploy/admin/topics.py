@@ -166,7 +166,7 @@ def commit(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> 
     Raises:
         NotReachable: no broker answers, or the group has members.
     """
-    with speaker(kafka, group) as consumer:
+    with group_consumer(kafka, group) as consumer:
         settle(partial(consumer.commit, offsets=places, asynchronous=False))
 
 
@@ -193,12 +193,12 @@ def committed(kafka: KafkaSettings, group: Group, topic: Topic) -> list[TopicPar
         NotReachable: no broker answers.
     """
     places = partitions_of(kafka, topic)
-    with speaker(kafka, group) as consumer:
+    with group_consumer(kafka, group) as consumer:
         return settle(partial(consumer.committed, places, timeout=REQUEST_TIMEOUT_S))
 
 
 @contextmanager
-def speaker(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
+def group_consumer(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
     """
     Speak for *group* without joining it.
 

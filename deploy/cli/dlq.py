@@ -15,7 +15,7 @@ from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_g
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
 from deploy.cli.tail import read_credentials
 from deploy.errors import Failed
-from deploy.log.dead_letters import ATTEMPTS_MAX, Desk, Letter, Selection, Settlement, waiting
+from deploy.log.dead_letters import ATTEMPTS_MAX, DeadLetterSettlement, Letter, Selection, Settlement, waiting
 from deploy.log.showing import show as decoded
 from schemas.errors import Reason
 from schemas.kafka.connection import KafkaSettings
@@ -214,7 +214,7 @@ class _Order:
             typer.confirm(question.format(meant), abort=True)
         with progress_bar(shown=not as_json) as progress:
             bar = progress.add_task(self.settlement.value, total=meant)
-            desk = Desk(self.kafka, self.group)
+            desk = DeadLetterSettlement(self.kafka, self.group)
             letters = self._meant(counter.last_offset)
             desk.settle(letters, self.settlement, on_settled=lambda count: progress.advance(bar, count))
             return round(progress.tasks[bar].completed)

@@ -14,7 +14,7 @@ import typer
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import Failed, NotReachable
-from deploy.load.events import EventSource, Listed, MadeUp, NotAnEvent, read_file
+from deploy.load.events import EventSource, FileEvents, GeneratedEvents, NotAnEvent, read_file
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
@@ -59,7 +59,7 @@ def send(
         workers = min(workers, runs)
         shares = [runs // workers + (worker < runs % workers) for worker in range(workers)]
         sources: list[EventSource] = [
-            MadeUp(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size) for share in shares
+            GeneratedEvents(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size) for share in shares
         ]
     else:
         try:
@@ -67,7 +67,7 @@ def send(
         except NotAnEvent as error:
             raise Failed(str(error)) from error
         total = sum(len(run) for run in listed)
-        sources = [Listed(listed[worker::workers]) for worker in range(workers)]
+        sources = [FileEvents(listed[worker::workers]) for worker in range(workers)]
     with Ledger(ledger) as lines, progress_bar(shown=not as_json) as progress:
         bar = progress.add_task("sending", total=total)
         load = _Load(sources=sources, delivery=delivery, rate_per_s=rate, ledger=lines)

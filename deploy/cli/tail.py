@@ -17,7 +17,7 @@ from deploy.cli.output import as_json_value, console
 from deploy.errors import Failed
 from deploy.local.settings_file import credentials_path
 from deploy.log.reading import Edge, Start, parse_start, records
-from deploy.log.showing import Shown, show
+from deploy.log.showing import DecodedRecord, show
 from schemas.access.credentials import CredentialsFile, CredentialsInvalid, CurrentCredentials, FileCredentials
 from schemas.kafka.connection import KafkaSettings, kcat_options
 from schemas.runs.topics import RUN_EVENTS
@@ -105,7 +105,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
         raise Failed(str(error)) from error
 
 
-def _print(shown: Iterable[Shown], *, as_json: bool) -> None:
+def _print(shown: Iterable[DecodedRecord], *, as_json: bool) -> None:
     for one in shown:
         if as_json:
             sys.stdout.write(json.dumps(one.document(), ensure_ascii=False, default=as_json_value) + "\n")

@@ -10,7 +10,7 @@ from gateway.client import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SentEvent:
     """An event as the agent told it."""
 
     type: str
@@ -24,12 +24,12 @@ class Diary:
     def __init__(self, run: Run) -> None:
         """Begin empty."""
         self.run = run
-        self.told: list[Told] = []
+        self.told: list[SentEvent] = []
 
     async def event(self, type: str, payload: object, *, actor: str = "agent") -> None:  # noqa: A002
         """Pass the event on, and remember it."""
         await self.run.event(type, payload, actor=actor)
-        self.told.append(Told(type, actor, payload))
+        self.told.append(SentEvent(type, actor, payload))
 
     @property
     def receipts(self) -> list[str]:
@@ -62,7 +62,7 @@ def read_rows(dsn: str, run_ids: Sequence[str]) -> list[Row]:
 
 
 def differences(
-    told: Sequence[Told], receipts: Sequence[str], read: Sequence[object], rows: Sequence[Row]
+    told: Sequence[SentEvent], receipts: Sequence[str], read: Sequence[object], rows: Sequence[Row]
 ) -> list[str]:
     """
     Return the events of one run that are lost, stored twice, out of order or changed; empty if all is well.

@@ -55,7 +55,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     chain: str
 
 
-class Closing(msgspec.Struct, frozen=True, kw_only=True):
+class ClosingLine(msgspec.Struct, frozen=True, kw_only=True):
     """The last line."""
 
     event_count: int
@@ -65,7 +65,7 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     integrity: msgspec.Raw  # what of the run is missing, repeated or rejected, as the gateway shows it
 
 
-Line = Header | EventLine | Closing
+Line = Header | EventLine | ClosingLine
 
 
 class Sealer:

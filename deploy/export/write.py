@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from deploy.errors import Failed
-from deploy.export.format import Closing, EventLine, Header, Sealer
+from deploy.export.format import ClosingLine, EventLine, Header, Sealer
 from deploy.export.gateway import EventShown, RunShown
 from schemas import strictjson
 from schemas.canonical import event_digest
@@ -76,7 +76,7 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     integrity = msgspec.Raw(source.need(run_id, "/integrity"))
     _check_unchanged(run, source.run(run_id), sealer, trace, integrity)
     yield sealer.line(
-        Closing(
+        ClosingLine(
             event_count=sealer.event_count,
             chain_head=sealer.chain_head,
             finalized=finalized,

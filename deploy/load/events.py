@@ -26,7 +26,7 @@ class NotAnEvent(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class OutgoingEvent:
     """One event as it goes over the wire, the same bytes at each attempt."""
 
     event_id: str  # its idempotency key, or run and seq where it has none
@@ -38,14 +38,14 @@ class Outgoing:
 class EventSource(Protocol):
     """The events of one worker."""
 
-    def next(self) -> Outgoing | None:
+    def next(self) -> OutgoingEvent | None:
         """Return the next event; None at the end. Call `settle` before the next call."""
 
     def settle(self, *, accepted: bool) -> None:
         """Take note of what became of that event."""
 
 
-class MadeUp:
+class GeneratedEvents:
     """Events without end, in turn over a number of runs."""
 
     def __init__(self, *, run_count: int, agent_id: str, secret: str | None, payload_bytes: int) -> None:
@@ -55,7 +55,7 @@ class MadeUp:
         self._secret = secret
         self._text = "".join(islice(cycle(_FILLER), payload_bytes))
 
-    def next(self) -> Outgoing:
+    def next(self) -> OutgoingEvent:
         """Return the next event of the run whose turn it is."""
         run_id, seq = self._runs[0]
         key = uuid.uuid4().hex
@@ -67,7 +67,7 @@ class MadeUp:
             "payload": {"text": self._text},
             "meta": {"run_id": run_id, "agent_id": self._agent_id, "idempotency_key": key},
         }
-        return Outgoing(event_id=key, run_id=run_id, seq=seq, body=_signed(event, self._secret))
+        return OutgoingEvent(event_id=key, run_id=run_id, seq=seq, body=_signed(event, self._secret))
 
     def settle(self, *, accepted: bool) -> None:
         """Go on with the next run, and with a new one in place of one that lost an event."""
@@ -75,14 +75,14 @@ class MadeUp:
         self._runs.append((run_id, seq + 1) if accepted else (str(uuid.uuid4()), 1))
 
 
-class Listed:
+class FileEvents:
     """The given events, in turn over their runs."""
 
-    def __init__(self, runs: Iterable[list[Outgoing]]) -> None:
+    def __init__(self, runs: Iterable[list[OutgoingEvent]]) -> None:
         """Take each run's events in order."""
         self._runs = deque(deque(run) for run in runs if run)
 
-    def next(self) -> Outgoing | None:
+    def next(self) -> OutgoingEvent | None:
         """Return the next event of the run whose turn it is."""
         return self._runs[0][0] if self._runs else None
 
@@ -94,14 +94,14 @@ class Listed:
             self._runs.append(run)
 
 
-def read_file(path: Path, *, secret: str | None) -> list[list[Outgoing]]:
+def read_file(path: Path, *, secret: str | None) -> list[list[OutgoingEvent]]:
     """
     Return the events of a JSON-lines file by run, runs in order of their first event; with *secret* signed again.
 
     Raises:
         NotAnEvent: a line does not say which run it belongs to, and where.
     """
-    runs: dict[str, list[Outgoing]] = {}
+    runs: dict[str, list[OutgoingEvent]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.strip():
             try:
@@ -112,13 +112,13 @@ def read_file(path: Path, *, secret: str | None) -> list[list[Outgoing]]:
     return list(runs.values())
 
 
-def _outgoing(line: bytes, secret: str | None) -> Outgoing:
+def _outgoing(line: bytes, secret: str | None) -> OutgoingEvent:
     # Whether it is a valid event is for the gateway to judge.
     event = json.loads(line)
     run_id, seq = event["meta"]["run_id"], event["seq"]
     if not (isinstance(seq, int) and isinstance(run_id, str) and is_id(run_id)):
         raise ValueError(line)
-    return Outgoing(
+    return OutgoingEvent(
         event_id=event["meta"].get("idempotency_key", f"{run_id}/{seq}"),
         run_id=run_id,
         seq=seq,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.load.events import Outgoing
+from deploy.load.events import OutgoingEvent
 
 
 class Outcome(StrEnum):
@@ -42,7 +42,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         if self._descriptor is not None:
             os.close(self._descriptor)
 
-    def append(self, event: Outgoing, outcome: Outcome) -> None:
+    def append(self, event: OutgoingEvent, outcome: Outcome) -> None:
         """Write one line and wait until the disk has it. Blocks: call it in a thread."""
         if self._descriptor is None:
             return

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.load.events import EventSource, Outgoing
+from deploy.load.events import EventSource, OutgoingEvent
 from deploy.load.ledger import Ledger, Outcome
 from deploy.load.tally import Tally
 from gateway.client.delivery import Delivery, Request
@@ -53,7 +53,7 @@ async def work(
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
 
-async def _send(event: Outgoing, delivery: Delivery, tally: Tally) -> Outcome:
+async def _send(event: OutgoingEvent, delivery: Delivery, tally: Tally) -> Outcome:
     def count_retry(answer: SendAgainLater) -> None:
         if answer.in_doubt:
             tally.count_error(answer.code, answer.detail)

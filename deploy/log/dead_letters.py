@@ -100,7 +100,7 @@ def waiting(kafka: KafkaSettings, group: Group, selection: Selection) -> Iterato
             yield letter
 
 
-class Desk:
+class DeadLetterSettlement:
     """Where dead letters of one group are settled, a chunk at a time."""
 
     def __init__(self, kafka: KafkaSettings, group: Group) -> None:

@@ -18,7 +18,7 @@ HEX_HEAD_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DecodedRecord:
     """One record for people and programs."""
 
     raw: Raw
@@ -54,16 +54,16 @@ class Shown:
         return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
-def show(raw: Raw, credentials: CurrentCredentials | None) -> Shown:
+def show(raw: Raw, credentials: CurrentCredentials | None) -> DecodedRecord:
     """Decode *raw* and check it against *credentials*, if there are any."""
     if raw.problem is not None:
-        return Shown(raw=raw, record=None, verified=False, problem=raw.problem)
+        return DecodedRecord(raw=raw, record=None, verified=False, problem=raw.problem)
     try:
         record = CODEC.decode(raw.value)
     except Poison as poison:
-        return Shown(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
+        return DecodedRecord(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
     if credentials is None or not isinstance(record, RunRecord) or raw.value is None:
-        return Shown(raw=raw, record=record, verified=None, problem=None)
+        return DecodedRecord(raw=raw, record=record, verified=None, problem=None)
     # A dead letter's proof was made for the topic that it comes from.
     origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
     try:
@@ -76,12 +76,12 @@ def show(raw: Raw, credentials: CurrentCredentials | None) -> Shown:
             credentials=credentials,
         )
     except Poison as poison:
-        return Shown(raw=raw, record=record, verified=False, problem=f"{poison.reason}: {poison.detail}")
+        return DecodedRecord(raw=raw, record=record, verified=False, problem=f"{poison.reason}: {poison.detail}")
     problem = None if rejection is None else f"{rejection.reason}: {rejection.detail}"
-    return Shown(raw=raw, record=record, verified=rejection is None, problem=problem)
+    return DecodedRecord(raw=raw, record=record, verified=rejection is None, problem=problem)
 
 
-def _summary(shown: Shown) -> str:
+def _summary(shown: DecodedRecord) -> str:
     record = shown.record
     if record is None:
         return f"undecodable {(shown.raw.value or b'')[:HEX_HEAD_BYTES].hex(' ')}"

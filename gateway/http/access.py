@@ -34,7 +34,7 @@ def require(principal: Principal, right: Right) -> None:
         raise Forbidden(f"the key does not have the right {right.value!r}")
 
 
-def speaker(agent_id: str, principal: Principal, credentials: Credentials) -> Agent:
+def agent_for(agent_id: str, principal: Principal, credentials: Credentials) -> Agent:
     """
     Return the agent that *principal* speaks for.
 

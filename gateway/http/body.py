@@ -7,7 +7,7 @@ from aiohttp import StreamReader, web
 
 from gateway.errors import BadBody, BodyTimeout, ClientGone, EventTooLarge
 from gateway.http.bodies import DOCUMENTS, Body, MediaType, media_type_of
-from gateway.http.budget import Room
+from gateway.http.budget import BodyBudget
 from gateway.http.call import Call
 from gateway.http.codings import coding_of
 
@@ -52,7 +52,7 @@ async def receive(call: Call) -> bytes:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         async with asyncio.timeout(deadline_s):
-            return await _read(content, bytes_max, call.body.room)
+            return await _read(content, bytes_max, call.body.budget)
     except web.RequestPayloadError as error:
         raise BadBody("the body is incomplete or its framing is broken; send the whole request again") from error
     except OSError as error:  # TimeoutError is one too: ours, or the network's
@@ -68,14 +68,14 @@ def too_large(bytes_max: int) -> EventTooLarge:
     return EventTooLarge(f"a body of at most {bytes_max} bytes")
 
 
-async def _read(content: StreamReader, bytes_max: int, room: Room) -> bytes:
+async def _read(content: StreamReader, bytes_max: int, budget: BodyBudget) -> bytes:
     body = bytearray()
     try:
         while chunk := await content.readany():
-            room.take(len(chunk))
+            budget.reserve(len(chunk))
             body += chunk
             if len(body) > bytes_max:
                 raise too_large(bytes_max)
         return bytes(body)
     finally:
-        room.give_back(len(body))
+        budget.release(len(body))

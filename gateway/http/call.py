@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from aiohttp import web
 
-from gateway.http.budget import Room
+from gateway.http.budget import BodyBudget
 from gateway.kafka.records import Stamp
 from schemas.access.credentials import Credentials, Principal
 
@@ -23,7 +23,7 @@ class BodyLimits:
 
     bytes_max: int
     deadline_s: float
-    room: Room  # shared by all bodies
+    budget: BodyBudget  # shared by all bodies
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

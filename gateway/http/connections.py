@@ -188,7 +188,7 @@ class Connection(HttpProtocol):
         return None
 
 
-def let_open(connections_max: int) -> int:
+def raise_open_file_limit(connections_max: int) -> int:
     """Let the process open files for so many connections, and return for how many it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = files_within(connections_max + FILES_RESERVED, soft=soft, hard=hard)

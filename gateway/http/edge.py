@@ -13,7 +13,7 @@ from gateway.errors import ClientGone, Malformed, problem_of
 from gateway.http.access import authenticate, require
 from gateway.http.bodies import names_toon
 from gateway.http.body import too_large
-from gateway.http.budget import Room
+from gateway.http.budget import BodyBudget
 from gateway.http.call import NOBODY, BodyLimits, Call
 from gateway.http.connections import UNMATCHED
 from gateway.http.feature import Feature, Shared
@@ -40,14 +40,14 @@ class Edge:
     def __init__(self, features: Sequence[Feature[Any]], shared: Shared) -> None:
         """Serve the routes of *features*, and HEAD wherever they have GET."""
         self._shared = shared
-        room = Room()
+        budget = BodyBudget()
         self._served: dict[Route[Any], _Served] = {}
         for feature in features:
             for route in feature.routes:
-                self._served[route] = _Served(route, feature.parts, shared, room)
+                self._served[route] = _Served(route, feature.parts, shared, budget)
                 if route.method == "GET":
                     head = dataclasses.replace(route, method="HEAD")
-                    self._served[head] = _Served(head, feature.parts, shared, room)
+                    self._served[head] = _Served(head, feature.parts, shared, budget)
         self._router = Router(list(self._served))
         self._unmatched = _Instruments(shared.telemetry, "", UNMATCHED)
         idle_s = int(shared.deadlines.idle_s)
@@ -127,12 +127,12 @@ class _Served:
 
     __slots__ = ("body", "instruments", "names", "parts", "route")
 
-    def __init__(self, route: Route[Any], parts: Any, shared: Shared, room: Room) -> None:
+    def __init__(self, route: Route[Any], parts: Any, shared: Shared, budget: BodyBudget) -> None:
         self.route = route
         self.parts = parts
         self.names = route.names
         bytes_max = 0 if route.body is None else route.body.bytes_max
-        self.body = BodyLimits(bytes_max=bytes_max, deadline_s=shared.deadlines.body_s, room=room)
+        self.body = BodyLimits(bytes_max=bytes_max, deadline_s=shared.deadlines.body_s, budget=budget)
         self.instruments = _Instruments(shared.telemetry, route.method, route.path)
 
 

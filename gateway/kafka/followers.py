@@ -28,7 +28,7 @@ WAITERS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class PartitionProgress:
     """Where a group is on one partition."""
 
     committed: int | None  # None: nowhere, it has no first offset
@@ -59,12 +59,14 @@ class GroupFollower:
     ) -> None:
         """Prepare; the context asks a first time, and goes on."""
         self.group = group
-        self.faults: Mapping[int, PositionFault] = {}  # of its source's partitions, as `LagWatch` saw it a second ago
+        self.faults: Mapping[
+            int, PositionFault
+        ] = {}  # of its source's partitions, as `LagMonitor` measured it a second ago
         self._committed = committed
         self._clock = clock
         self._waiters_max = waiters_max
         self._thread = ClientThread("kafka-committed")
-        self._seen: dict[Partition, Progress] = {}
+        self._seen: dict[Partition, PartitionProgress] = {}
         self._seen_at_s: float | None = None
         self._waiters: dict[asyncio.Future[None], tuple[int, int]] = {}  # partition, offset
         self._wanted = asyncio.Event()
@@ -86,7 +88,7 @@ class GroupFollower:
         """Return whether Kafka has told of late what the group has committed."""
         return self._seen_at_s is not None and monotonic() - self._seen_at_s <= STALE_S
 
-    def progress(self, topic: str | None = None) -> Mapping[int, Progress]:
+    def progress(self, topic: str | None = None) -> Mapping[int, PartitionProgress]:
         """
         Return where the group is on each partition of *topic* (None: its source), a second old at most while Kafka
         answers.
@@ -165,6 +167,6 @@ class CommittedOffsets:
         self._consumer.close()
 
 
-def _moved(before: Progress | None, position: Position, now: datetime) -> Progress:
+def _moved(before: PartitionProgress | None, position: Position, now: datetime) -> PartitionProgress:
     moved_at = None if before is None else before.moved_at if before.committed == position.offset else now
-    return Progress(committed=position.offset, moved_at=moved_at, metadata=position.metadata)
+    return PartitionProgress(committed=position.offset, moved_at=moved_at, metadata=position.metadata)

@@ -6,8 +6,8 @@ from typing import Protocol
 import structlog
 
 from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
-from gateway.kafka.looking import Looking
 from gateway.kafka.reader import Log
+from gateway.kafka.refreshed import Refreshed
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class RememberedTopics(Protocol):
         """
 
 
-class LogIdentity(Looking):
+class LogIdentity(Refreshed):
     """Compares the topic's id with the one that the store remembers; an async context manager."""
 
     def __init__(self, topic: str, source: Log, store: RememberedTopics) -> None:
@@ -35,7 +35,7 @@ class LogIdentity(Looking):
         self._expected: str | None = None
         self.problem: str | None = None  # why the log is not the one that it was; None: it is
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Look once."""
         with suppress(StoreUnavailable):
             self._expected = await self._store.topic_id(self._topic) or self._expected

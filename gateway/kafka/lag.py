@@ -27,7 +27,7 @@ LOOK_EVERY_S = 1.0
 log = structlog.get_logger()
 
 
-class LagWatch:
+class LagMonitor:
     """Measures the groups' lag, and steps the admission by that of one of them; an async context manager."""
 
     def __init__(
@@ -64,12 +64,12 @@ class LagWatch:
     async def _watch(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.refresh()
             except Exception:  # whatever it is: without this task nobody sees a lag any more
                 log.exception("lag not measured")
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Look once."""
         depth: int | None = None
         for follower in list(self._followers.values()):

@@ -18,9 +18,9 @@ from typing import Any, Protocol, Self
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from gateway.errors import EventTooLarge, LogUnavailable, QueueFull, Refused
+from gateway.errors import EventTooLarge, HttpError, LogUnavailable, QueueFull
 from gateway.kafka.polled import PolledProducer
-from gateway.kafka.records import Outgoing
+from gateway.kafka.records import OutgoingRecord
 from schemas.kafka.clients import producer_config
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import RecordPlace
@@ -68,7 +68,7 @@ class Publisher(Protocol):
     def in_flight(self) -> int:
         """Return how many records were handed over and are not reported yet."""
 
-    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> Delivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> Delivery:
         """
         Append *record* to its topic; records with one key keep their order.
 
@@ -81,7 +81,7 @@ class Publisher(Protocol):
             EventTooLarge: over the topic's limit. Never retry. Answer 413.
         """
 
-    async def publish(self, record: Outgoing) -> RecordPlace:
+    async def publish(self, record: OutgoingRecord) -> RecordPlace:
         """
         Append *record* and wait for the acknowledgement.
 
@@ -164,11 +164,11 @@ class ConfluentPublisher:
         """Return how many records were handed over and are not reported yet."""
         return len(self._polled.producer)
 
-    async def publish(self, record: Outgoing) -> RecordPlace:
+    async def publish(self, record: OutgoingRecord) -> RecordPlace:
         """Append *record* and wait; see `Publisher.publish`."""
         return await self.submit(record).acknowledged()
 
-    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> Delivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> Delivery:
         """Append *record*; see `Publisher.submit`."""
         if self._away:
             raise LogUnavailable("the broker is away; nothing was written")
@@ -326,12 +326,12 @@ class _Delivery:
         self._outcome = self._loop.create_future()
         self.overdue = True
 
-    def _fail(self, refusal: Refused) -> None:
+    def _fail(self, refusal: HttpError) -> None:
         self._outcome.set_exception(refusal)
         self._outcome.exception()  # seen: nobody may be waiting any more
 
 
-def _refusal(failure: KafkaException) -> Refused:
+def _refusal(failure: KafkaException) -> HttpError:
     error: Any = failure.args[0]
     if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
         return EventTooLarge("the record is larger than its topic takes")

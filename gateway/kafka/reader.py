@@ -66,7 +66,7 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class LogEntry:
     """A place that was written to."""
 
     edges: Edges
@@ -98,7 +98,7 @@ class Log(Protocol):
     does not answer in time (answer 503).
     """
 
-    async def look(self, place: RecordPlace) -> Look | None:
+    async def entry(self, place: RecordPlace) -> LogEntry | None:
         """
         Return what is at *place*; None if there is no such topic or partition, or nothing was written there (yet).
         """
@@ -152,7 +152,7 @@ class LogReader:
         await self._thread.run(self._uncommitted.close)
         await self._thread.close(self._consumer.close)
 
-    async def look(self, place: RecordPlace) -> Look | None:
+    async def entry(self, place: RecordPlace) -> LogEntry | None:
         """See `Log.look`."""
         return await self._thread.run(self._look, place)
 
@@ -190,14 +190,14 @@ class LogReader:
         """See `Log.membership`."""
         return await self._thread.run(self._membership, group.id)
 
-    def _look(self, place: RecordPlace) -> Look | None:
+    def _look(self, place: RecordPlace) -> LogEntry | None:
         if place.partition not in partitions_of(self._consumer, place.topic):
             return None
         edges = self._edges_of(place.topic, [place.partition])[place.partition]
         if place.offset >= edges.end + edges.undecided:
             return None
         if place.offset < edges.first:
-            return Look(edges=edges, record=None)
+            return LogEntry(edges=edges, record=None)
         undecided = place.offset >= edges.end
         consumer = self._uncommitted if undecided else self._consumer
         consumer.assign([_partition(place)])
@@ -210,7 +210,7 @@ class LogReader:
         # An offset that a transaction's marker took, or that compaction left empty, is no record's.
         if record is None or record.place != place:
             return None
-        return Look(edges=edges, record=record, undecided=undecided)
+        return LogEntry(edges=edges, record=record, undecided=undecided)
 
     def _search(self, topics: Sequence[str], place: RecordPlace, written_at: datetime | None) -> Search:
         deadline_s = monotonic() + LOOK_S

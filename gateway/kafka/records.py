@@ -17,7 +17,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     mac_secret: str
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record ready for its topic."""
 
     topic: str
@@ -35,11 +35,11 @@ def sealed(
     event_id: str,
     stamp: Stamp,
     more: Iterable[tuple[str, bytes]] = (),
-) -> Outgoing:
+) -> OutgoingRecord:
     """Return the record with the headers of every record of the gateway, and *more*."""
     owner = tenant.encode()
     mac = record_mac(stamp.mac_secret, topic=topic, key=key, tenant=owner, value=value)
-    return Outgoing(
+    return OutgoingRecord(
         topic=topic,
         key=key,
         value=value,

@@ -17,7 +17,7 @@ from math import inf
 
 import msgspec
 
-from gateway.errors import Refused
+from gateway.errors import HttpError
 from schemas.errors import ErrorCode
 
 WINDOW_S = 60
@@ -89,7 +89,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     windows: Sequence[_Window]
 
 
-class OverLimit(Refused):
+class OverLimit(HttpError):
     """A charge does not fit, and nothing of it is charged. Retry after `retry_after_s`; None: never as large."""
 
     code = ErrorCode.RATE_LIMIT_EXCEEDED
@@ -105,7 +105,7 @@ class OverLimit(Refused):
         self.retry_after_s = retry_after_s
 
     def headers(self) -> Sequence[tuple[str, str]]:
-        """See `Refused.headers`."""
+        """See `HttpError.headers`."""
         limits = (("RateLimit", rate_limit(self.quota)), ("RateLimit-Policy", rate_limit_policy(self.quota)))
         return (*limits, *super().headers())
 

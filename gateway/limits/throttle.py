@@ -52,7 +52,7 @@ class Throttle:
         """Charge one request to its key. Raises OverLimit."""
         self._charge_request(Kind.KEY, key_id, self._settings.key_per_min)
 
-    def turn_away(self, count_max: int) -> None:
+    def check_admission(self, count_max: int) -> None:
         """
         Turn away a request of up to *count_max* events that would have to wait, before any work is done for it.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.errors import ObjectsUnavailable, QueueFull, Refused
+from gateway.errors import HttpError, ObjectsUnavailable, QueueFull
 from gateway.objects.storage import ObjectStorage
 
 UPLOAD_TIMEOUT_S = 10.0  # the wait for a slot included
@@ -45,7 +45,7 @@ class Uploads:
         self._waiting_bytes = 0
         self._waiting_bytes_max = waiting_bytes_max
 
-    async def keep(self, uploads: Sequence[Upload]) -> Mapping[str, Refused | None]:
+    async def keep(self, uploads: Sequence[Upload]) -> Mapping[str, HttpError | None]:
         """
         Keep *uploads*; say for each key why its payload is not there, or None: it is.
 
@@ -55,7 +55,7 @@ class Uploads:
         refusals = await asyncio.gather(*(self._keep(upload) for upload in by_key.values()))
         return dict(zip(by_key, refusals, strict=True))
 
-    async def _keep(self, upload: Upload) -> Refused | None:
+    async def _keep(self, upload: Upload) -> HttpError | None:
         size_bytes = len(upload.content)
         if self._waiting_bytes + size_bytes > self._waiting_bytes_max:
             return QueueFull("too many large payloads wait for object storage; nothing was written")

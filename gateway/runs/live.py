@@ -11,18 +11,18 @@ from contextlib import suppress
 
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.kafka.followers import GroupFollower
-from gateway.kafka.looking import Looking
 from gateway.kafka.reader import Log
+from gateway.kafka.refreshed import Refreshed
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
-class LiveCursors(Looking):
+class LiveCursors(Refreshed):
     """Makes cursors from what it has looked up; an async context manager."""
 
     def __init__(self, *, log: Log, persistence: GroupFollower) -> None:
-        """Know nothing before the first look."""
+        """Know nothing before the first refresh."""
         self._log = log
         self._persistence = persistence
         self._ids: tuple[str, str] | None = None  # of the events, of the traces
@@ -47,8 +47,8 @@ class LiveCursors(Looking):
             {of_events: {events: progress[events].committed or 0}, of_traces: {traces: self._trace_ends[traces]}}
         )
 
-    async def look(self) -> None:
-        """Look once; where the log does not answer, what was seen last is still true."""
+    async def refresh(self) -> None:
+        """Read once; where the log does not answer, what was seen last is still true."""
         with suppress(LogUnavailable, QueueFull):
             events, traces = await self._log.topic_id(RUN_EVENTS.name), await self._log.topic_id(RUN_TRACES.name)
             edges = await self._log.edges(RUN_TRACES.name)

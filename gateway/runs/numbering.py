@@ -5,8 +5,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence.memory import Closing, Entry, Known, RunKey
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence.memory import KnownEvent, RunEnd, RunKey, RunState
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
 from schemas.runs.topics import RUN_EVENTS
@@ -33,15 +33,15 @@ EVENTS = """
 """
 
 
-async def known(
-    connection: AsyncConnection[dict[str, Any]], asked: Sequence[tuple[RunKey, Sequence[Candidate]]]
-) -> Mapping[RunKey, Known]:
+async def run_states(
+    connection: AsyncConnection[dict[str, Any]], asked: Sequence[tuple[RunKey, Sequence[EventIdentity]]]
+) -> Mapping[RunKey, RunState]:
     """Return what is stored of the runs that are asked about; a run that is not there is not in the answer."""
     keys = {key for key, _ in asked}
     runs = {"tenants": [tenant for tenant, _ in keys], "runs": [run_id for _, run_id in keys]}
     rows = await (await connection.execute(RUNS, runs)).fetchall()
     heads = {(row["tenant_id"], row["run_id"]): row for row in rows}
-    entries: dict[RunKey, dict[int, Entry]] = {key: {} for key in heads}
+    entries: dict[RunKey, dict[int, KnownEvent]] = {key: {} for key in heads}
     wanted = [(key, event) for key, events in asked if key in heads for event in events]
     if wanted:
         parameters = {
@@ -51,17 +51,17 @@ async def known(
             "keys": [event.idempotency_key for _, event in wanted],
         }
         for row in await (await connection.execute(EVENTS, parameters)).fetchall():
-            entries[row["tenant_id"], row["run_id"]][row["seq"]] = Entry(
-                sha256=row["event_sha256"], idempotency_key=row["idempotency_key"], receipt=_receipt(row)
+            entries[row["tenant_id"], row["run_id"]][row["seq"]] = KnownEvent(
+                sha256=row["event_sha256"], idempotency_key=row["idempotency_key"], place=_receipt(row)
             )
     return {
-        key: Known(head=row["last_seq"], entries=entries[key], closing=_closing(row), removed=row["removed"])
+        key: RunState(head=row["last_seq"], entries=entries[key], closing=_closing(row), removed=row["removed"])
         for key, row in heads.items()
     }
 
 
-def _closing(row: Mapping[str, Any]) -> Closing | None:
-    return None if row["status"] is None else Closing(status=RunStatus(row["status"]), receipt=_receipt(row))
+def _closing(row: Mapping[str, Any]) -> RunEnd | None:
+    return None if row["status"] is None else RunEnd(status=RunStatus(row["status"]), place=_receipt(row))
 
 
 def _receipt(row: Mapping[str, Any]) -> RecordPlace:

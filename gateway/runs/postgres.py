@@ -31,8 +31,8 @@ from gateway.runs.integrity import (
     integrity_view,
 )
 from gateway.runs.outcomes import OUTCOME, effect
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence.memory import Known, RunKey
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.store import (
     PAGE_BYTES_MAX,
     EnvironmentView,
@@ -274,12 +274,12 @@ class PostgresRunStore:
             row = await (await connection.execute(TOPIC_ID, {"topic": topic})).fetchone()
         return None if row is None else str(row["topic_id"])
 
-    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+    async def run_states(self, asked: Sequence[tuple[RunKey, Sequence[EventIdentity]]]) -> Mapping[RunKey, RunState]:
         """
         Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
         """
         async with self._connection(self._looks) as connection:
-            return await numbering.known(connection, asked)
+            return await numbering.run_states(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
         async with self._connection() as connection:

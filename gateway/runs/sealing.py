@@ -1,13 +1,13 @@
 """Records of runs as they go to the log."""
 
-from gateway.kafka.records import Outgoing, Stamp, sealed
+from gateway.kafka.records import OutgoingRecord, Stamp, sealed
 from schemas.kafka import headers
 from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import RunEvent, RunRecord, event_id
 from schemas.runs.topics import RUN_EVENTS
 
 
-def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> Outgoing:
+def seal(record: RunRecord, *, part: int | str, stamp: Stamp) -> OutgoingRecord:
     """
     Return *record* as it goes to its topic.
 

@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gateway.kafka.effect import Effect
 from gateway.runs.integrity import IntegrityView
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence.memory import Known, RunKey
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence.memory import RunKey, RunState
 from schemas.kafka.places import RecordPlace
 
 PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that passes it
@@ -144,7 +144,7 @@ class RunStore(Protocol):
     async def trace(self, tenant: str, run_id: str) -> str | None:
         """Return the trace record's JSON text; None until the run is finalized and stored."""
 
-    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+    async def run_states(self, asked: Sequence[tuple[RunKey, Sequence[EventIdentity]]]) -> Mapping[RunKey, RunState]:
         """
         Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
         """

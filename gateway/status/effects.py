@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from gateway.errors import StoreUnavailable
 from gateway.kafka.effect import Effect, EffectFinder
-from gateway.kafka.followers import GroupFollower, Progress
+from gateway.kafka.followers import GroupFollower, PartitionProgress
 from gateway.kafka.reader import Log, LogRecord, Search
 from gateway.status.records import describe, may_see, text
 from gateway.status.views import RecordView
@@ -91,7 +91,7 @@ def _is_copy(letter: LogRecord, view: RecordView) -> bool:
     return event_id is None or view.event_id is None or event_id == view.event_id
 
 
-def _set_aside(group: Group, copy: LogRecord, handled: Mapping[str, Mapping[int, Progress]]) -> Effect | None:
+def _set_aside(group: Group, copy: LogRecord, handled: Mapping[str, Mapping[int, PartitionProgress]]) -> Effect | None:
     """Return what *copy*, the newest that was put aside, says; None if the group has *handled* it since."""
     reason, detail = (text(headers.find(copy.headers, name)) for name in (headers.ERROR_CLASS, headers.ERROR_MESSAGE))
     if copy.place.topic == group.dead_letters.name:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from gateway.status.monitor import StatusMonitor
 from gateway.status.receipts import Receipts
-from gateway.status.survey import Survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,4 +11,4 @@ class StatusParts:
     """What the handlers of receipts and of the status work with."""
 
     receipts: Receipts
-    survey: Survey
+    survey: StatusMonitor

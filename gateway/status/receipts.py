@@ -13,7 +13,7 @@ import msgspec
 from gateway.errors import LogUnavailable
 from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN
 from gateway.kafka.followers import GroupFollower
-from gateway.kafka.reader import Log, LogRecord, Look
+from gateway.kafka.reader import Log, LogEntry, LogRecord
 from gateway.status.effects import OF_ROWS, Effects
 from gateway.status.endpoints import EndpointViews
 from gateway.status.records import describe, may_see
@@ -53,16 +53,16 @@ class Receipts:
         Raises:
             QueueFull, LogUnavailable: see `Log`. That the store is away is said in the receipt.
         """
-        look = await self._log.look(place)
-        if look is None:
+        entry = await self._log.entry(place)
+        if entry is None:
             return None
-        record = None if look.record is None else describe(look.record)
+        record = None if entry.record is None else describe(entry.record)
         if record is not None and not may_see(principal, record):
             return None
-        if record is not None and look.record is not None:
-            record = self._placed(record, look.record)
+        if record is not None and entry.record is not None:
+            record = self._placed(record, entry.record)
         groups = [
-            await self._group(follower, place, look.record, record, principal)
+            await self._group(follower, place, entry.record, record, principal)
             for follower in list(self._followers.values())
             if follower.group.source.name == place.topic
             and self._endpoints.are_seen(endpoint_of(follower.group), principal)
@@ -71,22 +71,22 @@ class Receipts:
             return None
         return WalReceipt(
             wal_id=place.wal_id,
-            log=await self._log_view(place, look),
+            log=await self._log_view(place, entry),
             record=record,
             groups=groups,
         )
 
-    async def _log_view(self, place: RecordPlace, look: Look) -> LogView:
-        state: Literal["present", "expired", "undecided"] = "expired" if look.record is None else "present"
+    async def _log_view(self, place: RecordPlace, entry: LogEntry) -> LogView:
+        state: Literal["present", "expired", "undecided"] = "expired" if entry.record is None else "present"
         detail = None
-        if look.undecided:
+        if entry.undecided:
             state, found = "undecided", await self._log.open_transaction(place.topic, place.partition)
             if found is not None:
-                first = await self._log.look(RecordPlace(place.topic, place.partition, found.first_offset))
+                first = await self._log.entry(RecordPlace(place.topic, place.partition, found.first_offset))
                 begun_at = first.record.written_at if first is not None and first.record is not None else None
                 since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
                 detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
-        return LogView(state=state, first_offset=look.edges.first, end_offset=look.edges.end, detail=detail)
+        return LogView(state=state, first_offset=entry.edges.first, end_offset=entry.edges.end, detail=detail)
 
     def _placed(self, view: RecordView, record: LogRecord) -> RecordView:
         """Add to *view* where the record's key belongs."""

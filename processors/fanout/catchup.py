@@ -18,9 +18,9 @@ from typing import Self
 import structlog
 
 from processors.fanout.hub import Hub
-from processors.fanout.judging import Judge
 from processors.fanout.log import Expired, Log, LogSlice
-from processors.fanout.messages import Key, Message, Told
+from processors.fanout.messages import Key, Message, StreamRecord
+from processors.fanout.reading import StreamReader
 from processors.fanout.resolving import Resolver
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
@@ -46,16 +46,16 @@ class CatchUp:
         self,
         hub: Hub,
         source: Log,
-        judge: Judge,
+        read: StreamReader,
         *,
         resolver: Resolver,
         instruments: telemetry.Telemetry,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Read *source*, whose records *judge* turns into what is told."""
+        """Read *source*, whose records *read* turns into what is sent."""
         self._hub = hub
         self._source = source
-        self._judge = judge
+        self._read = read
         self._resolver = resolver
         self._sleep = sleep
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
@@ -141,43 +141,45 @@ class CatchUp:
             self._hub.flush()
             await asyncio.sleep(0)
 
-    def _give_one(self, subscriber: Subscriber, read: Sequence[Told], turn: "_Turn") -> None:
+    def _give_one(self, subscriber: Subscriber, read: Sequence[StreamRecord], turn: "_Turn") -> None:
         joins = turn.found.next_offset >= turn.tail.start and not turn.tail.overrun
-        kept = [told for told in turn.tail.told if subscriber.key in told.keys] if joins else []
+        kept = [record for record in turn.tail.records if subscriber.key in record.keys] if joins else []
         room_bytes = RESOLVED_BYTES_MAX - self._hub.unsent_of_resolving() if subscriber.resolves else 0
         for each in chain(read, kept):
             if each.offset < subscriber.behind[turn.partition]:
                 continue
-            told = turn.resolved.get(each.offset, each) if subscriber.resolves else each
-            if told.kept is not None:
-                room_bytes -= told.size_bytes
-            unfit = subscriber.is_to_be_resolved(told) or room_bytes < 0
-            if unfit or not subscriber.mailbox.has_room(told.size_bytes):
-                self._hub.bring(subscriber, turn.partition, told.offset)
+            record = turn.resolved.get(each.offset, each) if subscriber.resolves else each
+            if record.kept is not None:
+                room_bytes -= record.size_bytes
+            unfit = subscriber.is_to_be_resolved(record) or room_bytes < 0
+            if unfit or not subscriber.mailbox.has_room(record.size_bytes):
+                self._hub.bring(subscriber, turn.partition, record.offset)
                 return
-            self._hub.hand(subscriber, told, turn.made)
+            self._hub.hand(subscriber, record, turn.made)
         end = self._hub.places.position(turn.partition) if joins else turn.found.next_offset
         self._hub.bring(subscriber, turn.partition, max(end, subscriber.behind[turn.partition]))
 
-    async def _resolve(self, turn: "_Turn", ready: Sequence[Subscriber], by_key: Mapping[Key, Sequence[Told]]) -> None:
+    async def _resolve(
+        self, turn: "_Turn", ready: Sequence[Subscriber], by_key: Mapping[Key, Sequence[StreamRecord]]
+    ) -> None:
         """Fetch the payloads that come first for those of *ready* who asked for them."""
         wanted = {
-            told.offset: told
+            record.offset: record
             for subscriber in ready
             if subscriber.resolves and turn.partition in subscriber.behind
-            for told in by_key.get(subscriber.key, ())
-            if told.offset >= subscriber.behind[turn.partition] and subscriber.is_to_be_resolved(told)
+            for record in by_key.get(subscriber.key, ())
+            if record.offset >= subscriber.behind[turn.partition] and subscriber.is_to_be_resolved(record)
         }
         first = dict(islice(wanted.items(), RESOLVED_MAX))
-        resolved = await asyncio.gather(*(self._resolver.resolve(told) for told in first.values()))
+        resolved = await asyncio.gather(*(self._resolver.resolve(record) for record in first.values()))
         turn.resolved.update(zip(first, resolved, strict=True))
 
-    def _by_key(self, turn: "_Turn", wanted: Container[Key]) -> dict[Key, list[Told]]:
-        by_key: dict[Key, list[Told]] = {}
-        for told in self._judge(turn.partition, self._hub.wanted(turn.partition, turn.found.records)):
-            for key in told.keys:
+    def _by_key(self, turn: "_Turn", wanted: Container[Key]) -> dict[Key, list[StreamRecord]]:
+        by_key: dict[Key, list[StreamRecord]] = {}
+        for record in self._read(turn.partition, self._hub.wanted(turn.partition, turn.found.records)):
+            for key in record.keys:
                 if key in wanted:
-                    by_key.setdefault(key, []).append(told)
+                    by_key.setdefault(key, []).append(record)
         return by_key
 
 
@@ -190,7 +192,7 @@ class _Turn:
     found: LogSlice
     tail: Tail
     made: dict[object, Message] = field(default_factory=dict)
-    resolved: dict[int, Told] = field(default_factory=dict)  # by offset
+    resolved: dict[int, StreamRecord] = field(default_factory=dict)  # by offset
 
 
 def _may_be_served(subscriber: Subscriber, partition: Partition) -> bool:

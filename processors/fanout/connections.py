@@ -54,7 +54,7 @@ class Connections:
         """Note that a whole head has come."""
         self._silent.pop(protocol, None)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Cut those that have not asked for anything in time, and forget those that are gone."""
         now_s = self._clock()
         for protocol, since_s in list(self._silent.items()):

@@ -23,7 +23,7 @@ EVERY_S = 1.0
 TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
 
 
-class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
+class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one consumer group stands; all tenants together."""
 
     group: str
@@ -31,7 +31,7 @@ class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: int  # in its topic, those that were sent back or dropped included
 
 
-class EndpointStanding(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one webhook endpoint stands, as its worker told last."""
 
     name: str
@@ -41,20 +41,20 @@ class EndpointStanding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SystemStatus:
     """What is known of the groups, and of the endpoints by name."""
 
-    groups: Sequence[GroupStanding]
+    groups: Sequence[GroupStatus]
     endpoints: Mapping[str, EndpointState]
 
-    def groups_of(self, tenant: str) -> Sequence[GroupStanding]:
+    def groups_of(self, tenant: str) -> Sequence[GroupStatus]:
         """Return those that *tenant* may hear of: not those of another tenant's endpoints."""
         return [each for each in self.groups if self._is_seen(find_group(each.group), tenant)]
 
-    def endpoints_of(self, tenant: str) -> Sequence[EndpointStanding]:
+    def endpoints_of(self, tenant: str) -> Sequence[EndpointStatus]:
         """Return those that *tenant* may hear of."""
         return [
-            EndpointStanding(name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since)
+            EndpointStatus(name=state.endpoint, breaker=state.breaker, reason=state.reason, since=state.since)
             for state in self.endpoints.values()
             if state.tenant in (None, tenant)
         ]
@@ -72,18 +72,18 @@ class Dashboard:
     def __init__(
         self,
         tallies: Tallies,
-        standing: Callable[[], Awaitable[Standing]],
+        read_status: Callable[[], Awaitable[SystemStatus]],
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
-        """Tell what *tallies* count, and what *standing* finds; it raises Transient where Kafka does not tell."""
+        """Tell what *tallies* count, and what *read_status* finds; it raises Transient where Kafka does not tell."""
         self._tallies = tallies
-        self._standing = standing
+        self._read_status = read_status
         self._now = now
         self._clock = clock
         self._watchers: dict[str, dict[Mailbox, None]] = {}
-        self._stood: Standing | None = None
+        self._stood: SystemStatus | None = None
         self._stood_at_s = 0.0
         self._measuring: asyncio.Task[None] | None = None
 
@@ -113,7 +113,7 @@ class Dashboard:
 
         return leave
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Tell every watcher what was counted since the last time."""
         stood = self._stood if self._clock() - self._stood_at_s <= TOLD_FOR_S else None
         for tenant, tally in self._tallies.collect().items():
@@ -127,15 +127,15 @@ class Dashboard:
             await asyncio.sleep(EVERY_S)
             if self._watchers and (self._measuring is None or self._measuring.done()):
                 self._measuring = asyncio.create_task(self._measure())
-            self.tell()
+            self.publish()
 
     async def _measure(self) -> None:
         with suppress(Transient):
-            self._stood = await self._standing()
+            self._stood = await self._read_status()
             self._stood_at_s = self._clock()
 
 
-def _message(tenant: str, tally: Tally, stood: Standing | None, now: datetime) -> Message:
+def _message(tenant: str, tally: Tally, stood: SystemStatus | None, now: datetime) -> Message:
     return plain(
         "dashboard",
         at=now,

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from processors.fanout.hub import Hub
-from processors.fanout.judging import Judge
 from processors.fanout.log import Log
+from processors.fanout.reading import StreamReader
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Transient
 from schemas.kafka.places import Partition
@@ -25,14 +25,14 @@ class Dispatch:
         self,
         hub: Hub,
         source: Log,
-        judge: Judge,
+        read: StreamReader,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Tell *hub* what *judge* makes of the records."""
+        """Hand *hub* what *read* makes of the records."""
         self._hub = hub
         self._source = source
-        self._judge = judge
+        self._read = read
         self._sleep = sleep
 
     async def deliver(self, batch: Batch) -> None:
@@ -44,9 +44,9 @@ class Dispatch:
         while begin < len(batch.records):
             # Nothing is awaited from choosing what is wanted to telling it: who joins is told from the position on.
             piece = self._piece(batch.records, begin)
-            for told in self._judge(partition, self._hub.wanted(partition, piece)):
-                if told.offset >= self._hub.places.position(partition):
-                    self._hub.tell(told)
+            for record in self._read(partition, self._hub.wanted(partition, piece)):
+                if record.offset >= self._hub.places.position(partition):
+                    self._hub.broadcast(record)
             self._hub.places.go_on(partition, piece[-1].offset + 1)
             self._hub.flush()
             begin += len(piece)

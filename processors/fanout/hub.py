@@ -11,7 +11,7 @@ A run's socket follows the run's partition, so a program that writes runs with a
 
 from collections.abc import Callable, Sequence
 
-from processors.fanout.messages import Key, Kind, Message, Told, plain
+from processors.fanout.messages import Key, Kind, Message, StreamRecord, plain
 from processors.fanout.places import Places
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
@@ -128,50 +128,50 @@ class Hub:
         """Return how many sockets one record may go to."""
         return max(map(len, self._subscribers.values()), default=0)
 
-    def tell(self, told: Told) -> None:
+    def broadcast(self, record: StreamRecord) -> None:
         """Tell the live subscribers of the record at the position, and go on; `flush` is to follow."""
-        partition = told.partition
-        self.places.go_on(partition, told.offset + 1)
-        self._tallies.note(told)
+        partition = record.partition
+        self.places.go_on(partition, record.offset + 1)
+        self._tallies.note(record)
         for tail in self._tails[partition]:
-            tail.add(told)
+            tail.add(record)
         sent = 0
-        refers = told.reference is not None
-        for key in told.keys:
+        refers = record.reference is not None
+        for key in record.keys:
             subscribers = self._subscribers.get(key)
             if not subscribers:
                 continue
             shared: Message | None = None
             for subscriber in subscribers:
-                if refers and subscriber.resolves and told.partition not in subscriber.behind:
+                if refers and subscriber.resolves and record.partition not in subscriber.behind:
                     # Nothing may be awaited here: it is fetched on the way from the log.
-                    self._fall_behind(subscriber, told.partition, told.offset)
+                    self._fall_behind(subscriber, record.partition, record.offset)
                 elif subscriber.behind:
-                    sent += self._tell_one_behind(subscriber, told)
-                elif subscriber.takes(told):
+                    sent += self._hand_to_one_behind(subscriber, record)
+                elif subscriber.takes(record):
                     if shared is None:
-                        shared = told.message(self.places.cursor(subscriber.covers, {}))
+                        shared = record.message(self.places.cursor(subscriber.covers, {}))
                     subscriber.mailbox.put(shared)
                     self._flush[subscriber] = None
                     sent += 1
         if sent:
-            self._sent[told.kind].inc(sent)
-            self._age.observe(max(0.0, (self._clock_ms() - told.timestamp_ms) / 1000))
+            self._sent[record.kind].inc(sent)
+            self._age.observe(max(0.0, (self._clock_ms() - record.timestamp_ms) / 1000))
 
     def flush(self) -> None:
-        """Write what was told."""
-        told, self._flush = self._flush, {}
-        for subscriber in told:
+        """Write what was handed out."""
+        written, self._flush = self._flush, {}
+        for subscriber in written:
             subscriber.mailbox.flush()
 
-    def _tell_one_behind(self, subscriber: Subscriber, told: Told) -> bool:
-        if told.partition in subscriber.behind:
+    def _hand_to_one_behind(self, subscriber: Subscriber, record: StreamRecord) -> bool:
+        if record.partition in subscriber.behind:
             return False
-        if told.kind is Kind.TRACE_RECORD and subscriber.is_behind_on_events():
+        if record.kind is Kind.TRACE_RECORD and subscriber.is_behind_on_events():
             # It comes after the events: let it be found again once they are there.
-            self._fall_behind(subscriber, told.partition, told.offset)
+            self._fall_behind(subscriber, record.partition, record.offset)
             return False
-        return self.hand(subscriber, told, {})
+        return self.hand(subscriber, record, {})
 
     def _fall_behind(self, subscriber: Subscriber, partition: Partition, offset: int) -> None:
         subscriber.behind[partition] = offset
@@ -194,26 +194,26 @@ class Hub:
         """Keep no more."""
         self._tails[partition].remove(tail)
 
-    def hand(self, subscriber: Subscriber, told: Told, made: dict[object, Message]) -> bool:
+    def hand(self, subscriber: Subscriber, record: StreamRecord, made: dict[object, Message]) -> bool:
         """
         Tell *subscriber*, which is behind somewhere, of its next record; False if it must not be told.
 
         *made* are the messages that are alike for others at the same places.
         """
-        if told.partition in subscriber.behind:
-            subscriber.behind[told.partition] = told.offset + 1
-        if not subscriber.takes(told):
+        if record.partition in subscriber.behind:
+            subscriber.behind[record.partition] = record.offset + 1
+        if not subscriber.takes(record):
             return False
         kind = subscriber.key[0]  # with the record it says what is covered
         places = (
             kind,
-            told.kept is None,
-            told.partition,
+            record.kept is None,
+            record.partition,
             *(subscriber.behind.get(each, self.places.position(each)) for each in subscriber.covers),
         )
         message = made.get(places)
         if message is None:
-            message = made[places] = told.message(self.cursor(subscriber))
+            message = made[places] = record.message(self.cursor(subscriber))
         subscriber.mailbox.put(message)
         self._flush[subscriber] = None
         return True

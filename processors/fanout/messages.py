@@ -45,11 +45,10 @@ class Message:
         self.cursor = cursor
 
 
-class Told:
-    """A valid record that sockets may be told of."""
+class StreamRecord:
+    """A valid record that sockets may be sent."""
 
     __slots__ = (
-        "_record",
         "_rest",
         "agent_id",
         "kept",
@@ -60,54 +59,50 @@ class Told:
         "run_id",
         "seq",
         "timestamp_ms",
+        "value",
     )
 
     def __init__(
         self,
-        record: RunEvent | RunFinalized | TraceRecord,
+        value: RunEvent | RunFinalized | TraceRecord,
         *,
         partition: Partition,
         offset: int,
         timestamp_ms: int,
         kept: Kept | None = None,
     ) -> None:
-        """Tell of *record*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
+        """Stand for *value*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
         self.partition = partition
         self.offset = offset
         self.timestamp_ms = timestamp_ms
-        self.run_id = record.run_id
+        self.run_id = value.run_id
         self.agent_id: str | None = None
         self.seq = 0
-        self.keys: tuple[Key, ...] = (("run", record.tenant, record.run_id),)
-        if isinstance(record, RunEvent):
+        self.keys: tuple[Key, ...] = (("run", value.tenant, value.run_id),)
+        if isinstance(value, RunEvent):
             self.kind = Kind.TRACE_EVENT
-            self.agent_id, self.seq = record.agent_id, record.seq
-            self.keys = (*self.keys, ("agent", record.tenant, record.agent_id))
+            self.agent_id, self.seq = value.agent_id, value.seq
+            self.keys = (*self.keys, ("agent", value.tenant, value.agent_id))
         else:
-            self.kind = Kind.RUN_FINALIZED if isinstance(record, RunFinalized) else Kind.TRACE_RECORD
+            self.kind = Kind.RUN_FINALIZED if isinstance(value, RunFinalized) else Kind.TRACE_RECORD
         self.kept = kept
-        self._record = record
+        self.value = value
         self._rest: bytes | None = None
-
-    @property
-    def record(self) -> RunEvent | RunFinalized | TraceRecord:
-        """Return the record itself."""
-        return self._record
 
     @property
     def reference(self) -> PayloadRef | None:
         """Return what stands for the record's payload, if that is kept in object storage."""
-        return reference_of(self._record)
+        return reference_of(self.value)
 
     @property
     def size_bytes(self) -> int:
         """About how large its message may be."""
         return ORDINARY_BYTES_MAX + (len(self.kept) if isinstance(self.kept, bytes) else 0)
 
-    def resolved(self, kept: Kept) -> "Told":
+    def resolved(self, kept: Kept) -> "StreamRecord":
         """Return the same record, for who asked for what its reference stands for."""
-        return Told(
-            self._record, partition=self.partition, offset=self.offset, timestamp_ms=self.timestamp_ms, kept=kept
+        return StreamRecord(
+            self.value, partition=self.partition, offset=self.offset, timestamp_ms=self.timestamp_ms, kept=kept
         )
 
     def message(self, cursor: str) -> Message:
@@ -118,7 +113,7 @@ class Told:
         return Message(head + self._rest, cursor)
 
     def _members(self) -> Mapping[str, Any]:
-        record = self._record
+        record = self.value
         if isinstance(record, TraceRecord):
             return {"run_id": record.run_id, "trace": msgspec.Raw(record.document.encode())}
         wal_id = RecordPlace(*self.partition, self.offset).wal_id

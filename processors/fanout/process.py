@@ -14,17 +14,17 @@ from processors.fanout.config import FanoutSettings
 from processors.fanout.connections import BESIDE_SOCKETS
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.dispatch import Dispatch
+from processors.fanout.group import FanoutGroup
 from processors.fanout.hub import Hub
-from processors.fanout.judging import judge_by
 from processors.fanout.log import KafkaLog
 from processors.fanout.places import Places
+from processors.fanout.reading import stream_reader
 from processors.fanout.resolving import Resolver
 from processors.fanout.server import Server
-from processors.fanout.sockets import Sockets, let_open
-from processors.fanout.standing import GroupsLook
+from processors.fanout.sockets import Sockets, raise_open_file_limit
+from processors.fanout.status_reader import SystemStatusReader
 from processors.fanout.tallies import Tallies
 from processors.fanout.tickets import Tickets
-from processors.fanout.viewers import Viewers
 from processors.runtime.cluster import check_connection
 from processors.runtime.health import Health
 from processors.runtime.payloads import ObstorePayloads
@@ -40,7 +40,7 @@ async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
     """Serve live streams; return the exit code."""
     config = settings.load(FanoutSettings, environ)
     log.info("starting", processor="fanout", **settings.effective(config))
-    let_open(config.streams.sockets_max)
+    raise_open_file_limit(config.streams.sockets_max)
     await check_connection(config.kafka)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     health, instruments = Health(), telemetry.Telemetry(telemetry.OF_FANOUT)
@@ -52,17 +52,17 @@ async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
         query_keys=config.streams.query_keys,
         now=lambda: datetime.now(UTC),
     )
-    judge = judge_by(credentials)
+    read = stream_reader(credentials)
 
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(KafkaLog(config.kafka))
         places = Places(await source.topics())
         hub = Hub(places, tallies=tallies, instruments=instruments, clock_ms=lambda: time() * 1000)
         resolver = Resolver(ObstorePayloads(config.objects.location), clock=monotonic)
-        await stack.enter_async_context(CatchUp(hub, source, judge, resolver=resolver, instruments=instruments))
-        groups = await stack.enter_async_context(GroupsLook(config.kafka))
+        await stack.enter_async_context(CatchUp(hub, source, read, resolver=resolver, instruments=instruments))
+        groups = await stack.enter_async_context(SystemStatusReader(config.kafka))
         dashboard = await stack.enter_async_context(
-            Dashboard(tallies, groups.standing, now=lambda: datetime.now(UTC), clock=monotonic)
+            Dashboard(tallies, groups.read, now=lambda: datetime.now(UTC), clock=monotonic)
         )
         server = Server(
             hub,
@@ -83,9 +83,9 @@ async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
         await stack.enter_async_context(server)
         await stack.enter_async_context(sockets)  # whose end comes first: each is told that this process goes
         worker = Worker(
-            Viewers(),
+            FanoutGroup(),
             kafka=config.kafka,
-            work=Dispatch(hub, source, judge).deliver,
+            work=Dispatch(hub, source, read).deliver,
             health=health,
             instruments=instruments,
             ends={},

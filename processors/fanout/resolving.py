@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from processors.fanout.messages import ORDINARY_BYTES_MAX, Told
+from processors.fanout.messages import ORDINARY_BYTES_MAX, StreamRecord
 from processors.fanout.outbox import BYTES_MAX
 from processors.runtime.errors import Transient
 from processors.runtime.payloads import Payloads
@@ -29,10 +29,10 @@ class Resolver:
         self._clock = clock
         self._away_until_s = float("-inf")
 
-    async def resolve(self, told: Told) -> Told:
+    async def resolve(self, record: StreamRecord) -> StreamRecord:
         """Return the same record, which has a reference, with its payload or with the reason why it has none."""
-        assert told.reference is not None
-        return told.resolved(await self._fetch(told.reference))
+        assert record.reference is not None
+        return record.resolved(await self._fetch(record.reference))
 
     async def _fetch(self, reference: PayloadRef) -> Kept:
         if reference.size_bytes > PAYLOAD_BYTES_MAX:

@@ -117,7 +117,7 @@ class Server:
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.connections.look()
+            self.connections.check()
 
     async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
         principal = self._admit(request, STREAM_PARAMETERS)

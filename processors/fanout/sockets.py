@@ -133,7 +133,7 @@ class Sockets:
             self._ending.discard(socket)
             gauge.dec()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """End those whose keys, or whose clients, are gone, and ping the others."""
         now_s = self._clock()
         standing: dict[Principal, bool] = {}
@@ -153,7 +153,7 @@ class Sockets:
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.look()
+            self.check()
 
     def _end(self, socket: Socket, ending: Ending) -> None:
         # May be called while the hub tells: what it goes over must not change under it.
@@ -177,7 +177,7 @@ class Sockets:
             self._end(socket, Ending.SLOW_READER)
 
 
-def let_open(sockets_max: int) -> None:
+def raise_open_file_limit(sockets_max: int) -> None:
     """Let the process open files for so many sockets, as far as the hard limit lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = sockets_max + FILES_RESERVED

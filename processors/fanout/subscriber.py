@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from processors.fanout.messages import Key, Kind, Message, Told
-from processors.fanout.sent import Sent
+from processors.fanout.messages import Key, Kind, Message, StreamRecord
+from processors.fanout.seq_ranges import SeqRanges
 from schemas.kafka.places import Partition
 from schemas.runs.topics import RUN_TRACES
 
@@ -44,25 +44,25 @@ class Subscriber:
     mailbox: Mailbox
     resolves: bool = False  # whether it is to be sent payloads that are kept in object storage
     behind: dict[Partition, int] = field(default_factory=dict)
-    _sent: Sent = field(default_factory=Sent)
+    _sent: SeqRanges = field(default_factory=SeqRanges)
     _finalized: bool = False
 
     def is_behind_on_events(self) -> bool:
         """Return whether it catches up on events; the trace record of a run comes after them."""
         return any(partition.topic != RUN_TRACES.name for partition in self.behind)
 
-    def is_to_be_resolved(self, told: Told) -> bool:
+    def is_to_be_resolved(self, record: StreamRecord) -> bool:
         """Return whether *told* refers to a payload that this subscriber asked for, and that is still to be fetched."""
-        return self.resolves and told.reference is not None and told.kept is None
+        return self.resolves and record.reference is not None and record.kept is None
 
-    def takes(self, told: Told) -> bool:
+    def takes(self, record: StreamRecord) -> bool:
         """Note that *told*, which has this subscriber's key, is sent to it; False if it must not be."""
-        if told.kind is Kind.TRACE_EVENT:
+        if record.kind is Kind.TRACE_EVENT:
             # What follows the end of its run in the log is no part of it.
-            if self._finalized or (self.agents is not None and told.agent_id not in self.agents):
+            if self._finalized or (self.agents is not None and record.agent_id not in self.agents):
                 return False
-            return self._sent.add(told.run_id, told.seq)
-        if told.kind is Kind.RUN_FINALIZED:
+            return self._sent.add(record.run_id, record.seq)
+        if record.kind is Kind.RUN_FINALIZED:
             first, self._finalized = not self._finalized, True
             return first
         return self.agents is None  # a trace record sums up what every agent did

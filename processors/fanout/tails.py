@@ -1,6 +1,6 @@
 """What was told while the log was being read: what a socket that comes from the log needs to be where the hub is."""
 
-from processors.fanout.messages import Told
+from processors.fanout.messages import StreamRecord
 from schemas.runs.records import RunEvent
 
 RECORDS_MAX = 5000
@@ -10,21 +10,21 @@ CHARACTERS_MAX = 16 * 1024 * 1024  # of their payloads
 class Tail:
     """The records that were told of one partition since a moment; bounded."""
 
-    __slots__ = ("_characters", "overrun", "start", "told")
+    __slots__ = ("_characters", "overrun", "records", "start")
 
     def __init__(self, start: int) -> None:
         """Begin at the hub's position."""
         self.start = start
-        self.told: list[Told] = []
+        self.records: list[StreamRecord] = []
         self.overrun = False  # more was told than is kept: of no use any more
         self._characters = 0
 
-    def add(self, told: Told) -> None:
+    def add(self, record: StreamRecord) -> None:
         """Keep a record that was told."""
-        if isinstance(told.record, RunEvent):
-            self._characters += len(told.record.payload or "")
-        if not self.overrun and len(self.told) < RECORDS_MAX and self._characters < CHARACTERS_MAX:
-            self.told.append(told)
+        if isinstance(record.value, RunEvent):
+            self._characters += len(record.value.payload or "")
+        if not self.overrun and len(self.records) < RECORDS_MAX and self._characters < CHARACTERS_MAX:
+            self.records.append(record)
         else:
             self.overrun = True
-            self.told.clear()
+            self.records.clear()

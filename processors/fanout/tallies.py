@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from processors.fanout.messages import Told
+from processors.fanout.messages import StreamRecord
 from schemas.runs.pushed import FinalizedDocument, finalized_document
 from schemas.runs.records import RunEvent, RunFinalized
 
@@ -46,9 +46,9 @@ class Tallies:
         if not self._watchers[tenant]:
             del self._watchers[tenant], self._tallies[tenant]
 
-    def note(self, told: Told) -> None:
-        """Count a record that is told."""
-        record = told.record
+    def note(self, streamed: StreamRecord) -> None:
+        """Count a record that is sent."""
+        record = streamed.value
         tally = self._tallies.get(record.tenant)
         if tally is None:
             return

@@ -18,13 +18,13 @@ WINDOW = 20
 WINDOW_SHARE_MAX = 0.5
 WAITS_S = 15.0  # who has not asked for so long waits no more: lanes ask every 5 s
 
-Told = Callable[[BreakerState, str | None], None]
+OnChange = Callable[[BreakerState, str | None], None]
 
 
 class Breaker:
     """The state of one endpoint, for all lanes of a worker."""
 
-    def __init__(self, *, changed: Told) -> None:
+    def __init__(self, *, changed: OnChange) -> None:
         """Start closed; *changed* is told each new state and, unless it is closed, why."""
         self.state = BreakerState.CLOSED
         self.reason: str | None = None

@@ -14,7 +14,7 @@ from math import inf
 from processors.runtime.batch import Batch, Slice
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lane, Lanes, Work
-from processors.runtime.progress import Room
+from processors.runtime.offset_tracker import InFlightBounds
 from schemas.kafka.places import Partition
 
 
@@ -27,9 +27,9 @@ class Bounds:
     seconds_max: float
 
     @property
-    def room(self) -> Room:
+    def in_flight(self) -> InFlightBounds:
         """Return what of a partition may be unfinished: one batch in work, and the next one."""
-        return Room(batches_max=inf, records_max=2 * self.records_max, bytes_max=2 * self.bytes_max)
+        return InFlightBounds(batches_max=inf, records_max=2 * self.records_max, bytes_max=2 * self.bytes_max)
 
     def parts(self, records: Slice) -> Sequence[Slice]:
         """Return *records* in parts within the bounds; a record that exceeds them is a part of its own."""

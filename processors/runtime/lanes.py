@@ -43,7 +43,7 @@ class Lanes:
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
 
     def dispatch(self, batch: Batch) -> None:
-        """Hand *batch* to its partition's lane. Bounded by `Progress.has_room`, which is asked before each fetch."""
+        """Hand *batch* to its partition's lane. `OffsetTracker.has_room` has bounded what waits."""
         if batch.partition not in self._tasks:
             self._queues[batch.partition] = self._lane()
             self._tasks[batch.partition] = asyncio.create_task(

@@ -2,8 +2,8 @@
 Faust with one event per fetched slice, and with offsets that are ours.
 
 Why: Faust's own acknowledgement loses messages when an agent raises or is cancelled, and one event per message costs
-most of the throughput. Here Faust does the group, the rebalance and the commit loop; `Progress` alone decides what is
-committed, and lanes do the work. This module and `fetched` are the only ones that touch private names of Faust and
+most of the throughput. Here Faust does the group, the rebalance and the commit loop; `OffsetTracker` alone decides what
+is committed, and lanes do the work. This module and `fetched` are the only ones that touch private names of Faust and
 aiokafka; both are pinned exactly, and `tests/contract/test_faust_names.py` fails on the first that moves.
 """
 
@@ -30,7 +30,7 @@ from processors.runtime.continuity import Continuity
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.lanes import Lanes
-from processors.runtime.progress import Progress
+from processors.runtime.offset_tracker import OffsetTracker
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import Position, PositionFault
 
@@ -92,7 +92,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     def finished(self, batch: Batch) -> None:
         """Note that *batch* is durable, and wake the fetch loop."""
-        self.transport.progress.finish(batch)
+        self.transport.tracker.finish(batch)
         self._room.set()
 
     # Fetching
@@ -105,9 +105,9 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         epoch = self._epoch
         active = self._get_active_partitions()
         unread = {tp for tp in active - self._beyond_end.keys() if not self._is_read_to_end(tp)}
-        if active and not unread and not self._beyond_end and self.transport.progress.settled():
+        if active and not unread and not self._beyond_end and self.transport.tracker.settled():
             self.transport.ended()
-        wanted = {tp for tp in unread if self.transport.progress.has_room(Partition(*tp))}
+        wanted = {tp for tp in unread if self.transport.tracker.has_room(Partition(*tp))}
         if not wanted:
             await self._wait_for_room(unread, timeout)
             return
@@ -123,7 +123,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             while slices and epoch == self._epoch and self.flow_active and not self.should_stop:
                 tp, records = slices.pop()
                 batch = Batch(Partition(*tp), records)
-                if self.transport.progress.open(batch):
+                if self.transport.tracker.open(batch):
                     yield tp, self._batch_message(tp, batch)
         finally:
             # What was fetched is handed on or will be fetched again; nothing is passed over.
@@ -170,7 +170,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         position = self._position(tp)
         if position is None or position < end:
             return False
-        self.transport.progress.pass_by(Partition(*tp), end, self._committed_offset[tp])
+        self.transport.tracker.pass_by(Partition(*tp), end, self._committed_offset[tp])
         return True
 
     def _within_ends(self, fetched: Mapping[Any, Slice]) -> Iterator[tuple[TP, Slice]]:
@@ -185,7 +185,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def _wait_for_room(self, unread: Iterable[TP], timeout_s: float) -> None:
         self._room.clear()
-        if any(self.transport.progress.has_room(Partition(*tp)) for tp in unread):
+        if any(self.transport.tracker.has_room(Partition(*tp)) for tp in unread):
             return
         try:
             async with asyncio.timeout(timeout_s):
@@ -204,7 +204,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         for tp in partitions:
             position = self._position(tp)
             if position is not None:
-                self.transport.progress.pass_by(Partition(*tp), position, self._committed_offset[tp])
+                self.transport.tracker.pass_by(Partition(*tp), position, self._committed_offset[tp])
 
     def _position(self, tp: TP) -> int | None:
         subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001
@@ -236,13 +236,13 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     # Committing
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        for partition in self.transport.progress.to_commit():
+        for partition in self.transport.tracker.to_commit():
             tp = TP(*partition)
             if topics is None or tp in topics or tp.topic in topics:
                 yield tp
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self.transport.progress.committable(Partition(*tp))
+        return self.transport.tracker.committable(Partition(*tp))
 
     def _should_commit(self, tp: TP, offset: int) -> bool:  # noqa: ARG002 - Faust's signature
         # Faust compares with an offset that it moves on even when the commit failed.
@@ -253,7 +253,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             return False
         reach(Failpoint.AFTER_OFFSET)
         for tp, offset in offsets.items():
-            self.transport.progress.committed(Partition(*tp), offset)
+            self.transport.tracker.committed(Partition(*tp), offset)
             self.transport.committed(Partition(*tp), offset)
         return True
 
@@ -295,7 +295,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start over: Faust lets `perform_seek` find the first offset of every assigned partition."""
         self._forget_beyond_end()
-        self.transport.progress.assign(Partition(*tp) for tp in assigned)
+        self.transport.tracker.assign(Partition(*tp) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
         self.transport.assigned(len(assigned))
 
@@ -307,13 +307,13 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     async def _give_up(self, tps: Iterable[TP], *, drain_s: float) -> None:
         self._epoch += 1
         partitions = [Partition(*tp) for tp in tps]
-        lanes, progress = self.transport.lanes, self.transport.progress
+        lanes, tracker = self.transport.lanes, self.transport.tracker
         if not await lanes.drain(partitions, timeout_s=drain_s):
             log.warning("gave up unfinished work", partitions=len(partitions), waited_s=drain_s)
         await self._commit_last()
         self._forget_beyond_end()
         await lanes.cancel(partitions)
-        progress.forget(partitions)
+        tracker.forget(partitions)
 
     def _forget_beyond_end(self) -> None:
         for task in self._beyond_end.values():
@@ -342,7 +342,7 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         app: AppT,
         *,
         lanes: Lanes,
-        progress: Progress,
+        tracker: OffsetTracker,
         observer: "Observer",
         continuity: Continuity,
         fatal: Callable[[BaseException], None],
@@ -351,7 +351,7 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         parts: Callable[[Slice], Sequence[Slice]] = lambda records: [records],
     ) -> None:
         """
-        Serve *app* with *lanes* that do the work and *progress* that says what is done, up to *ends*, if any.
+        Serve *app* with *lanes* that do the work and *tracker* that says what is done, up to *ends*, if any.
 
         *continuity* knows where the log was cut off under the group; what cannot go on goes to *fatal*. With *starts*,
         each assignment of a partition begins at the offset that it names, not at the committed one. Each of the *parts*
@@ -359,7 +359,7 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         """
         super().__init__(app.conf.broker_consumer, app)
         self.lanes = lanes
-        self.progress = progress
+        self.tracker = tracker
         self.continuity = continuity
         self.fatal = fatal
         self.ends = ends

@@ -28,8 +28,8 @@ from processors.runtime.gathering import Bounds, GatheringLanes
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import management_runner
+from processors.runtime.offset_tracker import InFlightBounds, OffsetTracker
 from processors.runtime.positions import KafkaPositions
-from processors.runtime.progress import Progress, Room
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
 from schemas.kafka.connection import KafkaSettings, tls_context
@@ -125,7 +125,9 @@ class Worker:
         self._instruments = instruments
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, kafka, fetch_records_max=fetch_records_max)
-        self._progress = Progress(commits=starts is None, room=Room() if gathering is None else gathering.room)
+        self._tracker = OffsetTracker(
+            commits=starts is None, in_flight=InFlightBounds() if gathering is None else gathering.in_flight
+        )
         self._positions = KafkaPositions(kafka, group.id)
         self._continuity = Continuity(
             self._positions,
@@ -147,7 +149,7 @@ class Worker:
         self.app.transport = BatchTransport(
             self.app,
             lanes=self._lanes,
-            progress=self._progress,
+            tracker=self._tracker,
             continuity=self._continuity,
             fatal=self._fail,
             observer=_GroupObserver(
@@ -223,7 +225,7 @@ class Worker:
         except TimeoutError:
             # Faust waits for a rebalance that waits for a dead member: nothing of ours is lost by leaving it.
             log.warning("stopped without waiting for the group", waited_s=STOP_S)
-        return 0 if self._progress.settled() and not self._progress.left_work else EXIT_UNSETTLED
+        return 0 if self._tracker.settled() and not self._tracker.left_work else EXIT_UNSETTLED
 
     async def _beat(self) -> None:
         while True:
@@ -294,7 +296,7 @@ def _faust_app(group: Consumers, kafka: KafkaSettings, *, fetch_records_max: int
         broker_request_timeout=30.0,
         # A larger record still comes: the broker sends at least one batch of records (KIP-74).
         consumer_max_fetch_size=FETCH_BYTES_MAX,
-        stream_buffer_maxsize=4096,  # batches; Progress bounds what can be in flight far below it
+        stream_buffer_maxsize=4096,  # batches; OffsetTracker bounds what can be in flight far below it
         stream_wait_empty=False,
         processing_guarantee="at_least_once",
         topic_allow_declare=False,

@@ -26,7 +26,7 @@ _SHARED = (
 _JSON = structlog.processors.JSONRenderer(ensure_ascii=True)
 
 
-class Seldom(logging.Filter):
+class OncePerInterval(logging.Filter):
     """Passes one line in `SELDOM_S`."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def log_as_json(level: str) -> None:
     sys.unraisablehook = _log_unraisable
     # Every attempt to connect would be told; the store and the publisher tell once that theirs is away.
     for library in ("psycopg.pool", "librdkafka"):
-        logging.getLogger(library).addFilter(Seldom())
+        logging.getLogger(library).addFilter(OncePerInterval())
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

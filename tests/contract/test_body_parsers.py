@@ -23,7 +23,7 @@ from gateway.http.child.process import RESTART_AFTER_S, ParserProcess
 from gateway.http.codings import Coding
 from gateway.kafka.records import Stamp
 from gateway.runs.parsing.bodies import FinalizationBody
-from gateway.runs.parsing.offers import Origin
+from gateway.runs.parsing.prepared import Origin
 from gateway.runs.parsing.tasks import (
     ParseBatch,
     ParseEnvironment,
@@ -84,16 +84,16 @@ async def test_an_event_is_what_it_would_be_on_the_loop(parser: BodyParser, text
     event = builders.signed(builders.event(7, payload={"text": text}))
     plain = parse_event(event)
     packed = plain.body.received if coding is None else PACK[coding](plain.body.received)
-    offer = await within(parser.parse(parse_event(packed, coding=coding), KNOWN))
-    assert offer == plain.result(plain.body.received, KNOWN)
-    assert (offer.event.seq, offer.event.sha256) == (7, event_digest(event))
+    prepared = await within(parser.parse(parse_event(packed, coding=coding), KNOWN))
+    assert prepared == plain.result(plain.body.received, KNOWN)
+    assert (prepared.identity.seq, prepared.identity.sha256) == (7, event_digest(event))
 
 
 async def test_a_batch_ends_with_the_first_event_that_is_refused(parser: BodyParser) -> None:
     events = [builders.event(1), builders.event(2), builders.event(3, actor="A"), builders.event(4)]
     task = ParseBatch(body=body(json.dumps(events).encode()), origin=origin())
     batch = await within(parser.parse(task, KNOWN))
-    assert ([offer.event.seq for offer in batch.offers], batch.event_count) == ([1, 2], 4)
+    assert ([event.identity.seq for event in batch.events], batch.event_count) == ([1, 2], 4)
     error = batch.refusal.error()
     assert isinstance(error, Invalid)
     assert [fault.pointer for fault in error.faults] == ["/actor"]
@@ -151,8 +151,8 @@ async def test_credentials_hold_from_the_moment_they_change(parser: BodyParser) 
 
 async def test_many_are_asked_at_once_and_each_has_its_own_answer(parser: BodyParser) -> None:
     events = [builders.event(seq, payload="x" * (1_000 * (seq % 40))) for seq in range(1, 101)]
-    offers = await within(asyncio.gather(*(parser.parse(parse_event(event), KNOWN) for event in events)))
-    assert [offer.event.seq for offer in offers] == list(range(1, 101))
+    prepared = await within(asyncio.gather(*(parser.parse(parse_event(event), KNOWN) for event in events)))
+    assert [event.identity.seq for event in prepared] == list(range(1, 101))
 
 
 async def test_what_waits_is_bounded_and_leaves_room_again() -> None:

@@ -61,12 +61,12 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
 async def test_a_record_is_found_at_its_place(case: Case) -> None:
     key = new_run().encode()
     place = case.append(key, b"no event")
-    look = await case.log.look(place)
-    assert look is not None
-    assert look.record is not None
-    assert (look.record.place, look.record.key, look.record.value) == (place, key, b"no event")
-    assert look.edges.first <= place.offset < look.edges.end
-    assert (look.undecided, look.edges.undecided) == (False, 0)
+    entry = await case.log.entry(place)
+    assert entry is not None
+    assert entry.record is not None
+    assert (entry.record.place, entry.record.key, entry.record.value) == (place, key, b"no event")
+    assert entry.edges.first <= place.offset < entry.edges.end
+    assert (entry.undecided, entry.edges.undecided) == (False, 0)
 
 
 async def test_where_nothing_was_written_nothing_is_found(case: Case) -> None:
@@ -75,7 +75,7 @@ async def test_where_nothing_was_written_nothing_is_found(case: Case) -> None:
         RecordPlace(TOPIC, PARTITION, last.offset + NOBODY_ASKS_FOR),
         RecordPlace(TOPIC, 10**6, 0),
     ):
-        assert await case.log.look(place) is None
+        assert await case.log.entry(place) is None
 
 
 async def test_the_edges_enclose_what_was_written(case: Case) -> None:

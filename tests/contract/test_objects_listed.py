@@ -45,10 +45,10 @@ async def test_what_the_gateway_keeps_is_listed_by_its_name_and_goes_when_it_is_
         assert owner_of(name) == ("demo", run_id)
         assert found[name].size_bytes == 4
         assert abs(datetime.now(UTC) - found[name].modified_at) < timedelta(minutes=1)
-        assert await objects.look(name) == found[name]
+        assert await objects.stat(name) == found[name]
     await objects.delete(names[0])
     await objects.delete(names[0])
-    assert await objects.look(names[0]) is None
+    assert await objects.stat(names[0]) is None
     assert set(await listed(objects)) == set(names[1:])
     await kept.put(names[0], b"1234")
     assert await kept.get(names[0], size_bytes=4) == b"1234", "its folder is made again"

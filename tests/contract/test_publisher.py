@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from gateway.kafka.publisher import ConfluentPublisher, Publisher
-from gateway.kafka.records import Outgoing
+from gateway.kafka.records import OutgoingRecord
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import RUN_EVENTS
 from tests.support.fakes import RecordingPublisher
@@ -21,9 +21,9 @@ from tests.support.stack import RunningStack
 READY_TIMEOUT_S = 30
 
 
-def outgoing(number: int, *, key: str) -> Outgoing:
+def outgoing(number: int, *, key: str) -> OutgoingRecord:
     # No Avro on purpose: persistence dead-letters it, and no row stays behind.
-    return Outgoing(
+    return OutgoingRecord(
         topic=RUN_EVENTS.name, key=key.encode(), value=b"contract %d" % number, headers=[("seq", b"%d" % number)]
     )
 

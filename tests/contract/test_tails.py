@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka import Producer
 
-from gateway.kafka.records import Outgoing, Stamp
+from gateway.kafka.records import OutgoingRecord, Stamp
 from gateway.runs.sealing import seal
-from gateway.runs.sequence.memory import Known
+from gateway.runs.sequence.memory import RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.sequence.tail_reader import TailReader, Tails
 from schemas.access.credentials import CredentialsFile, CurrentCredentials, FileCredentials
@@ -33,7 +33,7 @@ class Case:
     partition: int
     mac_secret: str
     credentials: CurrentCredentials
-    append: Callable[[Sequence[Outgoing]], None]
+    append: Callable[[Sequence[OutgoingRecord]], None]
 
     def tail(self) -> PartitionTail:
         """Return a tail of which nothing was read."""
@@ -47,7 +47,7 @@ class Case:
 
     def head(self, tail: PartitionTail) -> int | None:
         """Return the last seq of the run that *tail* holds."""
-        found = tail.add_to(Known(), (TENANT, self.run_id), [])
+        found = tail.add_to(RunState(), (TENANT, self.run_id), [])
         return None if found is None else found.head
 
 
@@ -56,9 +56,9 @@ async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Return a run of which nothing was written."""
     run_id = new_run()
     if request.param == "memory":
-        log: list[tuple[RecordPlace, Outgoing]] = []
+        log: list[tuple[RecordPlace, OutgoingRecord]] = []
 
-        def keep(records: Sequence[Outgoing]) -> None:
+        def keep(records: Sequence[OutgoingRecord]) -> None:
             for each in records:
                 log.append((RecordPlace(each.topic, 0, len(log)), each))
 
@@ -75,7 +75,7 @@ async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     stack: RunningStack = request.getfixturevalue("stack")
     in_force = FileCredentials(CredentialsFile(stack.folder / "credentials.toml"))
 
-    def produce(records: Sequence[Outgoing]) -> None:
+    def produce(records: Sequence[OutgoingRecord]) -> None:
         producer = Producer(producer_config(stack.kafka, client_id="contract"))
         for each in records:
             producer.produce(each.topic, each.value, each.key, headers=each.headers)

@@ -15,7 +15,7 @@ from deploy.log.reading import Edge, records
 from deploy.log.showing import show
 from gateway.errors import LogUnavailable
 from gateway.kafka.reader import LogReader
-from gateway.runs.sequence.memory import Known
+from gateway.runs.sequence.memory import RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.sequence.tail_reader import TailReader
 from processors.fanout.log import KafkaLog
@@ -71,11 +71,11 @@ async def in_time(call: Callable[[], Awaitable[Answer]]) -> Answer:
 
 async def test_a_receipt_finds_it_there(kafka: KafkaSettings) -> None:
     async with LogReader(kafka) as reader:
-        look = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT)))
-        after = await in_time(lambda: reader.look(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT + 1)))
-    assert look is not None
-    assert look.record is not None
-    assert (look.record.place.offset, look.record.value) == (UNREADABLE_AT, None)
+        entry = await in_time(lambda: reader.entry(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT)))
+        after = await in_time(lambda: reader.entry(RecordPlace(RUN_EVENTS.name, 0, UNREADABLE_AT + 1)))
+    assert entry is not None
+    assert entry.record is not None
+    assert (entry.record.place.offset, entry.record.value) == (UNREADABLE_AT, None)
     assert after is not None
     assert after.record is not None
     assert after.record.value is not None
@@ -87,7 +87,7 @@ async def test_a_look_at_a_run_goes_past_it(kafka: KafkaSettings) -> None:
         for _ in range(ATTEMPTS_MAX):
             if await in_time(lambda: tails.extend([tail], stored_to={})) == {0}:
                 break
-    known = tail.add_to(Known(), (TENANT, RUN), [])
+    known = tail.add_to(RunState(), (TENANT, RUN), [])
     assert known is not None
     assert (tail.end, known.head) == (3, 2)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway import __main__ as gateway_main
 from gateway.kafka import publisher
-from gateway.runs.parsing import offers
+from gateway.runs.parsing import prepared
 from processors import __main__ as processors_main
 from processors.runs.persistence import agent, finalization, process, store
 from processors.runs.persistence.trace import StoredEvent, Trace
@@ -29,7 +29,7 @@ from processors.runtime.failpoints import EXIT_KILLED
 from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
-from processors.runtime.progress import Progress
+from processors.runtime.offset_tracker import OffsetTracker
 from schemas.kafka import registry
 from schemas.kafka.clients import producer_config
 from schemas.kafka.codec import Codec, RecordType
@@ -138,7 +138,7 @@ def next_release() -> None:
     known = registry.released()
     change(registry, "released", lambda: (*known, RUN_EVENT))
     change(schema_events, "RunEvent", RunEvent)
-    change(offers, "RunEvent", partial(RunEvent, cost=COST))
+    change(prepared, "RunEvent", partial(RunEvent, cost=COST))
     newer = RecordType(name=RUN_EVENT.record_name, cls=RunEvent, converters=run_codec.RUN_EVENT.converters)
     # In place: whoever has imported the codec has this object.
     Codec.__init__(run_codec.RUN_CODEC, (newer, run_codec.ENVIRONMENT_CAPTURED, run_codec.RUN_FINALIZED))
@@ -160,15 +160,15 @@ def ack_before_the_database() -> None:
 
 def commit_past_an_unfinished_slice() -> None:
     """When a slice is finished, commit to the end of the last one that was fetched."""
-    finish = Progress.finish
+    finish = OffsetTracker.finish
 
-    def finish_all(progress: Progress, batch: Batch) -> None:
-        finish(progress, batch)
-        held = progress._assigned.get(batch.partition)
+    def finish_all(tracker: OffsetTracker, batch: Batch) -> None:
+        finish(tracker, batch)
+        held = tracker._assigned.get(batch.partition)
         if held and held.batches:
             held.reached = held.batches[-1].end_offset
 
-    change(Progress, "finish", finish_all)
+    change(OffsetTracker, "finish", finish_all)
 
 
 def concurrency_2() -> None:
@@ -251,7 +251,7 @@ def accepted_before_the_ack() -> None:
 
 def retention_without_offsets() -> None:
     """Remove whatever is old, also what a group has yet to pass."""
-    change(rules.Passed, "holds", lambda _passed, _partition, _offset: False)
+    change(rules.CommittedFloors, "holds", lambda _passed, _partition, _offset: False)
 
 
 def retention_without_references() -> None:

@@ -8,7 +8,7 @@ import psycopg
 from gateway.runs.postgres import PostgresRunStore
 from processors.runs.persistence.store import Writing
 from processors.runs.retention.policy import parse_retention
-from processors.runs.retention.rules import Passed
+from processors.runs.retention.rules import CommittedFloors
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.contract import Arrival
 from schemas.runs import chain
@@ -25,7 +25,7 @@ TRACE = "SELECT document, chain_head FROM trace_records WHERE run_id = %s"
 async def remove(stack: RunningStack, database: psycopg.Connection[Any], run_id: str) -> None:
     for statement in (AGE_RUN, AGE_EVENTS):
         database.execute(statement.encode(), (run_id,))
-    passed = Passed(floors=dict.fromkeys(range(PARTITIONS), 2**62))
+    passed = CommittedFloors(floors=dict.fromkeys(range(PARTITIONS), 2**62))
     async with RetentionStore.opened(stack.addresses.postgres) as store:
         [(_, hold)] = await store.remove_runs([(TENANT, run_id)], YEAR, passed, now=datetime.now(UTC))
     assert hold is None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 
-from gateway.runs.sequence.memory import Known
+from gateway.runs.sequence.memory import RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.sequence.tail_reader import TailReader
 from schemas.access.credentials import CredentialsFile, FileCredentials
@@ -47,7 +47,7 @@ async def read_whole(reader: TailReader, tails: Collection[PartitionTail]) -> No
 
 def head(tail: PartitionTail, run_id: str) -> int:
     """Return the last seq that *tail* holds of a run."""
-    found = tail.add_to(Known(), (TENANT, run_id), [])
+    found = tail.add_to(RunState(), (TENANT, run_id), [])
     assert found is not None
     return found.head
 

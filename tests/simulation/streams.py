@@ -18,7 +18,7 @@ from processors.fanout.catchup import CatchUp
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.log import LogSlice
-from processors.fanout.messages import Kind, Told
+from processors.fanout.messages import Kind, StreamRecord
 from processors.fanout.outbox import Outbox
 from processors.fanout.places import Places, TopicEnds
 from processors.fanout.resolving import Resolver
@@ -105,10 +105,10 @@ class MemoryLog:
         """See `processors.fanout.log.Log.ends`."""
         return {each: self.ends_of[Partition(topic.name, each)] for each in range(PARTITIONS[topic.name])}
 
-    def judge(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
+    def read_records(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[StreamRecord]:
         """Take every record for valid."""
         return [
-            Told(self.records[partition][raw.offset], partition=partition, offset=raw.offset, timestamp_ms=0)
+            StreamRecord(self.records[partition][raw.offset], partition=partition, offset=raw.offset, timestamp_ms=0)
             for raw in records
         ]
 
@@ -236,12 +236,12 @@ class World:
         self.catch_up = CatchUp(
             self.hub,
             self.log,
-            self.log.judge,
+            self.log.read_records,
             resolver=Resolver(KeptPayloads(self.dice), clock=count().__next__),
             instruments=INSTRUMENTS,
             sleep=self._sleep,
         )
-        self.dispatch = Dispatch(self.hub, self.log, self.log.judge, sleep=self._sleep)
+        self.dispatch = Dispatch(self.hub, self.log, self.log.read_records, sleep=self._sleep)
         self._told: dict[Partition, asyncio.Task[None]] = {}
 
     async def restart(self) -> None:
@@ -354,7 +354,7 @@ class World:
                 _name_of(partition, offset, record)
                 for offset, record in sorted(self.log.records[partition].items())
                 if offset >= begin
-                and client.key in Told(record, partition=partition, offset=offset, timestamp_ms=0).keys
+                and client.key in StreamRecord(record, partition=partition, offset=offset, timestamp_ms=0).keys
             ]
         return expected
 
@@ -380,13 +380,13 @@ class World:
             outbox.flush()
 
     def _is_quiet(self) -> bool:
-        told = all(
+        record = all(
             not self.log.slice(partition, self.hub.places.position(partition), end, 1)
             for partition, end in self.log.ends_of.items()
         )
         caught_up = not any(self.hub.waiting(partition) for partition in self.log.records)
         read = not any(client.connection.unread for client in self.clients)
-        return told and caught_up and read and not self.backlog and all(each.done() for each in self._told.values())
+        return record and caught_up and read and not self.backlog and all(each.done() for each in self._told.values())
 
     async def _sleep(self, _seconds: float) -> None:
         await asyncio.sleep(0)

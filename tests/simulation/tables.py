@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from processors.runs.persistence.store import Appended
 from processors.runs.persistence.verdicts import (
     Finalization,
-    Known,
     Place,
     RunKey,
+    StoredState,
     Verdicts,
     judge,
     may_repeat_stored,
@@ -28,7 +28,7 @@ from tests.simulation.calls import Calls
 from tests.simulation.log import UNSTORABLE, End, Log
 from tests.support.builders import TENANT
 
-Judge = Callable[[Sequence[Arrival], Known], Verdicts]
+Judge = Callable[[Sequence[Arrival], StoredState], Verdicts]
 
 
 class MustLookUp(Exception):
@@ -58,9 +58,11 @@ class Tables:
         self._by_key: dict[tuple[str, str, str], _Row] = {}
         self._by_place: dict[Place, _Row] = {}
 
-    def known(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Known:
+    def known(self, arrivals: Sequence[Arrival], *, look_up: bool) -> StoredState:
         """Return what a transaction sees: closed runs always, stored events when it looks them up."""
-        known = Known(finalized={run: self.finalized[run] for run in map(run_of, arrivals) if run in self.finalized})
+        known = StoredState(
+            finalized={run: self.finalized[run] for run in map(run_of, arrivals) if run in self.finalized}
+        )
         if look_up:
             known.sha256 = {identity: row.event.event_sha256 for identity, row in self._by_seq.items()}
             known.seq = {identity: row.event.seq for identity, row in self._by_key.items()}

@@ -13,7 +13,7 @@ from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
-from processors.runtime.progress import BATCHES_MAX, BYTES_MAX, Progress
+from processors.runtime.offset_tracker import BATCHES_MAX, BYTES_MAX, OffsetTracker
 from processors.runtime.reading import sealed_or
 from schemas.kafka.places import Partition
 from schemas.process import telemetry
@@ -38,7 +38,7 @@ INSTRUMENTS = telemetry.Telemetry(OF_PERSISTENCE)
 class Parts:
     """The product under simulation; a test of the simulation puts a broken part in."""
 
-    progress: Callable[[], Progress] = Progress
+    tracker: Callable[[], OffsetTracker] = OffsetTracker
     lanes: Callable[..., Lanes] = Lanes
     gathering: Bounds | None = None  # where the lanes gather
     delivery: type[Delivery] = Delivery
@@ -82,7 +82,7 @@ class Broker:
 
 
 class Worker:
-    """What `BatchConsumer` does around the real `Progress`, `Lanes` and `Delivery`."""
+    """What `BatchConsumer` does around the real `OffsetTracker`, `Lanes` and `Delivery`."""
 
     def __init__(
         self, parts: Parts, *, log: Log, tables: Tables, broker: Broker, calls: Calls, limit: DeadLetterLimit
@@ -95,7 +95,7 @@ class Worker:
         self.failures: list[BaseException] = []
         self.held: dict[Partition, Assignment] = {}
         self._committing: set[Partition] = set()
-        self._progress = parts.progress()
+        self._tracker = parts.tracker()
         self._gathering = parts.gathering
         writer = Writer(tables, calls)
         delivery = parts.delivery(
@@ -121,22 +121,22 @@ class Worker:
         """Start at the committed offset."""
         committed = self._broker.committed[partition]
         self.held[partition] = self._broker.owners[partition] = Assignment(position=committed, committed=committed)
-        self._progress.assign([partition])
+        self._tracker.assign([partition])
 
     def fetch(self, partition: Partition, count: int) -> None:
         """Hand the next records to their lane, if there is room for them."""
         held = self.held.get(partition)
-        if held is None or held.gives_up or not self._progress.has_room(partition):
+        if held is None or held.gives_up or not self._tracker.has_room(partition):
             return
         records = self._log.slice(partition, held.position, count)
         if not records:
             held.position = self._log.lengths[partition]
-            self._progress.pass_by(partition, held.position, held.committed)
+            self._tracker.pass_by(partition, held.position, held.committed)
             return
         fetched = _as_fetched(records)
         for part in [fetched] if self._gathering is None else self._gathering.parts(fetched):
             batch = Batch(partition, part)
-            assert self._progress.open(batch), "a partition with room takes nothing"
+            assert self._tracker.open(batch), "a partition with room takes nothing"
             held.batches.append(batch)
             held.position = batch.end_offset
             self._lanes.dispatch(batch)
@@ -144,7 +144,7 @@ class Worker:
 
     async def commit(self, partition: Partition) -> None:
         """Commit what is finished; one commit at a time."""
-        held, offset = self.held.get(partition), self._progress.committable(partition)
+        held, offset = self.held.get(partition), self._tracker.committable(partition)
         if held is None or offset is None or partition in self._committing:
             return
         self._committing.add(partition)
@@ -155,7 +155,7 @@ class Worker:
         finally:
             self._committing.discard(partition)
         if taken:
-            self._progress.committed(partition, offset)
+            self._tracker.committed(partition, offset)
             held.committed = offset
 
     async def give_up(self, partition: Partition) -> None:
@@ -176,14 +176,14 @@ class Worker:
 
     async def _let_go(self, partition: Partition) -> None:
         await self._lanes.cancel([partition])
-        self._progress.forget([partition])
+        self._tracker.forget([partition])
         held = self.held.pop(partition, None)
         if held is not None and self._broker.owners.get(partition) is held:
             del self._broker.owners[partition]
 
     def _finished(self, batch: Batch) -> None:
         for each in batch.slices:
-            self._progress.finish(each)
+            self._tracker.finish(each)
 
     def _check_bounds(self, unfinished: list[Batch]) -> None:
         if self._gathering is None:
@@ -192,7 +192,7 @@ class Worker:
             assert before_last < BYTES_MAX, "more bytes in work than there is room for"
             return
         records = sum(len(batch.records) for batch in unfinished)
-        assert records < self._gathering.room.records_max + FETCHED_MAX, "more records than there is room for"
+        assert records < self._gathering.in_flight.records_max + FETCHED_MAX, "more records than there is room for"
 
     async def _work(self, batch: Batch) -> None:
         """Work *batch*, once it is seen to be within the bounds."""

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from gateway.kafka.effect import Effect
 from gateway.kafka.publisher import Reported
-from gateway.kafka.reader import Edges, LogRecord, Look, Membership, Search
-from gateway.kafka.records import Outgoing
+from gateway.kafka.reader import Edges, LogEntry, LogRecord, Membership, Search
+from gateway.kafka.records import OutgoingRecord
 from gateway.objects.storage import Damaged
 from gateway.runs.integrity import IntegrityView
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence.memory import Known, RunKey
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.store import (
     EnvironmentView,
@@ -88,14 +88,14 @@ class RecordingPublisher:
     in_flight: int = 0
     failure: Exception | None = None  # raised instead of publishing
     held: list[RecordingDelivery] | None = None  # takes what is published; the test settles it
-    published: list[Outgoing] = field(default_factory=list)
-    log: list[tuple[RecordPlace, Outgoing]] = field(default_factory=list)  # what of it has arrived
+    published: list[OutgoingRecord] = field(default_factory=list)
+    log: list[tuple[RecordPlace, OutgoingRecord]] = field(default_factory=list)  # what of it has arrived
 
-    async def publish(self, record: Outgoing) -> RecordPlace:
+    async def publish(self, record: OutgoingRecord) -> RecordPlace:
         """Keep *record*."""
         return await self.submit(record).acknowledged()
 
-    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> RecordingDelivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> RecordingDelivery:
         """Keep *record*; report it with the next turn of the loop, or when the test says."""
         if self.failure is not None:
             raise self.failure
@@ -127,7 +127,7 @@ class MemoryRunStore:
     traces: dict[str, str] = field(default_factory=dict)
     integrities: dict[str, IntegrityView] = field(default_factory=dict)
     effects: dict[RecordPlace, Effect] = field(default_factory=dict)
-    numbering: dict[RunKey, Known] = field(default_factory=dict)
+    numbering: dict[RunKey, RunState] = field(default_factory=dict)
     topic_ids: dict[str, str] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
     looks: list[tuple[object, object]] = field(default_factory=list)
@@ -175,7 +175,7 @@ class MemoryRunStore:
         self._look(run_id, None)
         return self.traces.get(run_id) if tenant == self.tenant else None
 
-    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+    async def run_states(self, asked: Sequence[tuple[RunKey, Sequence[EventIdentity]]]) -> Mapping[RunKey, RunState]:
         """Return what the test says of the runs."""
         if self.failure is not None:
             raise self.failure
@@ -242,12 +242,12 @@ class MemoryLog:
     failure: Exception | None = None  # raised instead of looking
     looks: int = 0
 
-    async def look(self, place: RecordPlace) -> Look | None:
+    async def entry(self, place: RecordPlace) -> LogEntry | None:
         """Return the record at *place*."""
         self._count()
-        known = place.partition == 0 and place.offset < self.edges_of.end + self.edges_of.undecided
+        exists = place.partition == 0 and place.offset < self.edges_of.end + self.edges_of.undecided
         undecided = place.offset >= self.edges_of.end
-        return Look(edges=self.edges_of, record=self.records.get(place), undecided=undecided) if known else None
+        return LogEntry(edges=self.edges_of, record=self.records.get(place), undecided=undecided) if exists else None
 
     async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """Return what was put aside of *place*."""
@@ -290,7 +290,7 @@ class MemoryLog:
         self.looks += 1
 
 
-def log_record(record: Outgoing, place: RecordPlace) -> LogRecord:
+def log_record(record: OutgoingRecord, place: RecordPlace) -> LogRecord:
     """Return *record* as the log has it."""
     headers = [(name, value if isinstance(value, bytes) else value.encode()) for name, value in record.headers]
     return LogRecord(place=place, written_at=None, key=record.key, value=record.value, headers=headers)
@@ -300,7 +300,7 @@ def log_record(record: Outgoing, place: RecordPlace) -> LogRecord:
 class MemoryTails:
     """The end of the one partition in memory."""
 
-    log: Sequence[tuple[RecordPlace, Outgoing]] = ()  # of a publisher: what has arrived
+    log: Sequence[tuple[RecordPlace, OutgoingRecord]] = ()  # of a publisher: what has arrived
     complete: bool = True  # whether a read has the time it needs
     hidden_from: int | None = None  # the offset of an open transaction: what follows it cannot be read
     failure: Exception | None = None  # raised instead of reading
@@ -320,7 +320,7 @@ class MemoryTails:
         for place, record in self.log:
             hidden = self.hidden_from is not None and place.offset >= self.hidden_from
             if place.offset >= tail.end and not hidden:
-                tail.take(log_record(record, place))
+                tail.add(log_record(record, place))
         return frozenset([tail.partition] if self.complete else [])
 
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from gateway.http.answers import answer
 from gateway.limits.limits import rate_limit, rate_limit_policy
 from gateway.limits.throttle import Charge
-from gateway.runs.sequence.sequencer import Taken
+from gateway.runs.sequence.sequencer import Submission
 from gateway.runs.store import EventView, RunView
 
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
@@ -81,7 +81,7 @@ def limited(response: web.Response, charge: Charge) -> web.Response:
     return response
 
 
-def sequencing(taken: Taken) -> Sequencing | UnsetType:
+def sequencing(taken: Submission) -> Sequencing | UnsetType:
     """Return what an answer says of how *taken* was judged."""
     return UNSET if taken.verified else "unverified"
 

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.errors import RETRYABLE, Refused, problem_of
+from gateway.errors import RETRYABLE, HttpError, problem_of
 from gateway.http.answers import answer
 from gateway.http.bodies import BATCHES
 from gateway.http.body import read_body
@@ -16,12 +16,12 @@ from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body_currently
 from gateway.limits.throttle import Charge
 from gateway.runs.handlers.answers import Sequencing, Waited, WalId, limited, sequencing
-from gateway.runs.handlers.events import acknowledged, origin_of, take
+from gateway.runs.handlers.events import acknowledged, origin_of, submit
 from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, check_run_id
-from gateway.runs.parsing.offers import Batch, Offer
+from gateway.runs.parsing.prepared import PreparedBatch, PreparedEvent
 from gateway.runs.parsing.tasks import ParseBatch
 from gateway.runs.parts import RunParts
-from gateway.runs.sequence.sequencer import Taken
+from gateway.runs.sequence.sequencer import Submission
 from schemas.errors import ErrorCode, Fault
 from schemas.kafka.places import RecordPlace
 
@@ -54,18 +54,18 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     waited: Waited | UnsetType = UNSET
 
 
-class Told(NamedTuple):
+class EventOutcome(NamedTuple):
     """What became of an event that was valid."""
 
     result: EventResult
-    receipt: RecordPlace | None
-    refusal: Refused | None
+    place: RecordPlace | None
+    refusal: HttpError | None
 
 
 async def accept_batch(parts: RunParts, call: Call) -> web.Response:
     """Accept events of one run, in order, up to the first that is refused: 202 if none is, else 207."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
-    parts.shared.throttle.turn_away(BATCH_EVENTS_MAX)
+    parts.shared.throttle.check_admission(BATCH_EVENTS_MAX)
     task = ParseBatch(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
     batch = await parse_body_currently(
         task,
@@ -74,44 +74,47 @@ async def accept_batch(parts: RunParts, call: Call) -> web.Response:
         parser=parts.shared.parser,
         refuses=lambda found: found.refusal is not None and found.refusal.is_by_credentials,
     )
-    charge, outcomes = await take(parts, call, run_id, batch.offers)
-    told = await _told_of_all(list(zip(batch.offers, outcomes, strict=False)), charge)
-    results = _results(batch, told, ended_by=outcomes[-1] if outcomes else None, of_toon=task.body.is_toon)
-    if (first := told[0].refusal if told else None) and all(result.status == "retry" for result in results):
+    charge, submitted = await submit(parts, call, run_id, batch.events)
+    outcomes = await _outcomes(list(zip(batch.events, submitted, strict=False)), charge)
+    results = _results(batch, outcomes, ended_by=submitted[-1] if submitted else None, of_toon=task.body.is_toon)
+    if (first := outcomes[0].refusal if outcomes else None) and all(result.status == "retry" for result in results):
         raise first
-    places = [each.receipt for each in told if each.receipt is not None]
+    places = [each.place for each in outcomes if each.place is not None]
     document = BatchAnswer(results=results, waited=await parts.waiting.past(follower, places[-1]) if places else UNSET)
     whole = all(result.status in ("accepted", "duplicate") for result in results)
     return limited(answer(document, status=202 if whole else 207), charge)
 
 
-async def _told_of_all(taken: Sequence[tuple[Offer, Taken | Refused]], charge: Charge) -> Sequence[Told]:
-    told: list[Told] = []
-    for offer, outcome in taken:  # one report brings most of them: nearly always nothing is to be waited for
-        told.append(await _told(offer, outcome, charge))
-        if told[-1].refusal is not None:
+async def _outcomes(
+    submitted: Sequence[tuple[PreparedEvent, Submission | HttpError]], charge: Charge
+) -> Sequence[EventOutcome]:
+    outcomes: list[EventOutcome] = []
+    for event, submission in submitted:  # one report brings most of them: nearly always there is nothing to wait for
+        outcomes.append(await _outcome(event, submission, charge))
+        if outcomes[-1].refusal is not None:
             break
     # Who is overdue has a second more: together, since one after the other they would hold the answer for minutes.
-    return told + await asyncio.gather(*(_told(offer, outcome, charge) for offer, outcome in taken[len(told) :]))
+    rest = submitted[len(outcomes) :]
+    return outcomes + await asyncio.gather(*(_outcome(event, submission, charge) for event, submission in rest))
 
 
-async def _told(offer: Offer, outcome: Taken | Refused, charge: Charge) -> Told:
-    seq = offer.event.seq
+async def _outcome(event: PreparedEvent, submission: Submission | HttpError, charge: Charge) -> EventOutcome:
+    seq = event.identity.seq
     try:
-        if isinstance(outcome, Refused):
-            raise outcome
-        receipt = await acknowledged(outcome, offer, charge)
-    except Refused as refusal:
-        return Told(_refused(refusal, seq), None, refusal)
-    result = EventResult(status=outcome.status, seq=seq, wal_id=receipt.wal_id, sequence=sequencing(outcome))
-    return Told(result, receipt, None)
+        if isinstance(submission, HttpError):
+            raise submission
+        place = await acknowledged(submission, event, charge)
+    except HttpError as refusal:
+        return EventOutcome(_refused(refusal, seq), None, refusal)
+    result = EventResult(status=submission.status, seq=seq, wal_id=place.wal_id, sequence=sequencing(submission))
+    return EventOutcome(result, place, None)
 
 
 def _results(
-    batch: Batch, told: Sequence[Told], *, ended_by: Taken | Refused | None, of_toon: bool
+    batch: PreparedBatch, outcomes: Sequence[EventOutcome], *, ended_by: Submission | HttpError | None, of_toon: bool
 ) -> Sequence[EventResult]:
-    results = [each.result for each in told]
-    if batch.refusal is not None and not isinstance(ended_by, Refused):
+    results = [each.result for each in outcomes]
+    if batch.refusal is not None and not isinstance(ended_by, HttpError):
         results.append(_refused(batch.refusal.error(), None, of_toon=of_toon))
     rest: Outcome = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
     return results + [EventResult(status=rest)] * (batch.event_count - len(results))

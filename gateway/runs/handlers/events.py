@@ -6,7 +6,7 @@ from datetime import datetime
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from gateway.errors import RETRYABLE, Refused
+from gateway.errors import RETRYABLE, HttpError
 from gateway.http.answers import answer, found
 from gateway.http.body import read_body
 from gateway.http.call import Call
@@ -16,10 +16,10 @@ from gateway.limits.throttle import Charge
 from gateway.runs.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
 from gateway.runs.parameters import read_seq_cursor, seq_cursor
 from gateway.runs.parsing.bodies import check_run_id
-from gateway.runs.parsing.offers import Offer, Origin
+from gateway.runs.parsing.prepared import Origin, PreparedEvent
 from gateway.runs.parsing.tasks import ParseEvent
 from gateway.runs.parts import RunParts
-from gateway.runs.sequence.sequencer import Taken
+from gateway.runs.sequence.sequencer import Submission
 from gateway.runs.store import EventFilter
 from schemas.kafka.places import RecordPlace
 
@@ -27,19 +27,19 @@ from schemas.kafka.places import RecordPlace
 async def accept_event(parts: RunParts, call: Call) -> web.Response:
     """Accept one event; 202 promises that it is in the log, not that it is processed."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
-    parts.shared.throttle.turn_away(1)
+    parts.shared.throttle.check_admission(1)
     task = ParseEvent(body=await read_body(call), origin=origin_of(call, run_id))
-    offer = await parse_body_currently(task, call.credentials, parts.shared.credentials, parser=parts.shared.parser)
-    charge, (taken,) = await take(parts, call, run_id, [offer])
-    if isinstance(taken, Refused):
-        raise taken
-    receipt = await acknowledged(taken, offer, charge)
+    event = await parse_body_currently(task, call.credentials, parts.shared.credentials, parser=parts.shared.parser)
+    charge, (submission,) = await submit(parts, call, run_id, [event])
+    if isinstance(submission, HttpError):
+        raise submission
+    place = await acknowledged(submission, event, charge)
     document = EventAccepted(
-        status=taken.status,
-        wal_id=receipt.wal_id,
-        seq=offer.event.seq,
-        sequence=sequencing(taken),
-        waited=await parts.waiting.past(follower, receipt),
+        status=submission.status,
+        wal_id=place.wal_id,
+        seq=event.identity.seq,
+        sequence=sequencing(submission),
+        waited=await parts.waiting.past(follower, place),
     )
     return limited(answer(document, status=202), charge)
 
@@ -68,40 +68,40 @@ async def list_events(parts: RunParts, call: Call) -> web.Response:
     return page(call.request, document)
 
 
-async def take(
-    parts: RunParts, call: Call, run_id: str, offers: Sequence[Offer]
-) -> tuple[Charge, Sequence[Taken | Refused]]:
+async def submit(
+    parts: RunParts, call: Call, run_id: str, events: Sequence[PreparedEvent]
+) -> tuple[Charge, Sequence[Submission | HttpError]]:
     """
-    Charge *offers* and hand them to the log; see `Sequencer.take`. What could not be handed over is given back.
+    Charge *events* and submit them; see `Sequencer.submit`. The charge for what was not submitted is given back.
 
     Raises:
         OverLimit, SlowedDown: see `Throttle.charge_events`.
     """
-    agents = _by_agent(offers)
+    agents = _by_agent(events)
     charge = parts.shared.throttle.charge_events(run_id, agents, call.principal, call.credentials)
-    outcomes = await parts.sequencer.take((call.principal.tenant, run_id), offers)
-    handed_over = sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes)
-    if handed_over < len(offers):
-        charge.give_back(_by_agent(offers[handed_over:]))
+    outcomes = await parts.sequencer.submit((call.principal.tenant, run_id), events)
+    submitted = sum(not isinstance(outcome, RETRYABLE) for outcome in outcomes)
+    if submitted < len(events):
+        charge.give_back(_by_agent(events[submitted:]))
     return charge, outcomes
 
 
-async def acknowledged(taken: Taken, offer: Offer, charge: Charge) -> RecordPlace:
+async def acknowledged(submission: Submission, event: PreparedEvent, charge: Charge) -> RecordPlace:
     """
-    Return the place of *offer*'s record. Raises as `Taken.acknowledged`, and then what it was charged is given back.
+    Return the place of *event*'s record. Raises as `Submission.acknowledged`, and then gives back what it was charged.
     """
     try:
-        return await taken.acknowledged()
-    except Refused:
-        charge.give_back({offer.agent_id: 1})
+        return await submission.acknowledged()
+    except HttpError:
+        charge.give_back({event.agent_id: 1})
         raise
 
 
-def _by_agent(offers: Sequence[Offer]) -> dict[str, int]:
-    """Return how many events each agent offers; `Counter` takes four times as long over a single one."""
+def _by_agent(events: Sequence[PreparedEvent]) -> dict[str, int]:
+    """Return how many events each agent sends; `Counter` takes four times as long over a single one."""
     counts: dict[str, int] = {}
-    for offer in offers:
-        counts[offer.agent_id] = counts.get(offer.agent_id, 0) + 1
+    for event in events:
+        counts[event.agent_id] = counts.get(event.agent_id, 0) + 1
     return counts
 
 

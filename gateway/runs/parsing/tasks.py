@@ -8,30 +8,30 @@ import msgspec
 
 from gateway.http.bodies import Body
 from gateway.runs.parsing.bodies import FinalizationBody, parse_environment, parse_finalization
-from gateway.runs.parsing.offers import Batch, Offer, Origin, batch_of, offer_of
+from gateway.runs.parsing.prepared import Origin, PreparedBatch, PreparedEvent, prepare, prepare_batch
 from schemas.access.credentials import Credentials
 
 
 class ParseEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse one event. Raises as `offer_of`."""
+    """Parse one event. Raises as `prepare`."""
 
     body: Body
     origin: Origin
 
-    def result(self, text: bytes, credentials: Credentials) -> Offer:
+    def result(self, text: bytes, credentials: Credentials) -> PreparedEvent:
         """Return the event and its record."""
-        return offer_of(text, self.origin, credentials)
+        return prepare(text, self.origin, credentials)
 
 
 class ParseBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse a batch, up to the first event that is not valid. Raises as `batch_of`."""
+    """Parse a batch, up to the first event that is not valid. Raises as `prepare_batch`."""
 
     body: Body
     origin: Origin
 
-    def result(self, text: bytes, credentials: Credentials) -> Batch:
+    def result(self, text: bytes, credentials: Credentials) -> PreparedBatch:
         """Return the events that are valid."""
-        return batch_of(text, self.body.media_type, self.origin, credentials)
+        return prepare_batch(text, self.body.media_type, self.origin, credentials)
 
 
 class ParseFinalization(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -63,8 +63,8 @@ class ParseEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 BODY_TASKS: Mapping[type[Any], type[Any]] = {
-    ParseEvent: Offer,
-    ParseBatch: Batch,
+    ParseEvent: PreparedEvent,
+    ParseBatch: PreparedBatch,
     ParseFinalization: FinalizationBody,
     ParseEnvironment: Environment,
 }

@@ -3,7 +3,7 @@ What the gateway remembers of one run, and what it therefore says to the next ev
 
 It is a cache of the log. Other gateways and direct producers write as well, so memory may lag behind: what follows
 the head as remembered is taken at once (persistence is the judge in any case), but nothing is refused, and no seq below
-the head is taken, before the log itself was looked at.
+the head is taken, before the log itself was read.
 """
 
 from enum import Enum, auto
@@ -11,9 +11,9 @@ from itertools import chain
 
 import msgspec
 
-from gateway.errors import IdempotencyConflict, LogUnavailable, Refused, RunClosed, SequenceError
+from gateway.errors import HttpError, IdempotencyConflict, LogUnavailable, RunClosed, SequenceError
 from gateway.kafka.publisher import Delivery
-from gateway.runs.parsing.offers import Candidate
+from gateway.runs.parsing.prepared import EventIdentity
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
 
@@ -22,55 +22,55 @@ RunKey = tuple[str, str]  # tenant, run_id: a run id is unique within its tenant
 REMEMBERED_MAX = 16  # acknowledged events of a run; whatever is older is in the log
 
 
-class Sent(msgspec.Struct, kw_only=True):
+class SentRecord(msgspec.Struct, kw_only=True):
     """A record of the run: in the log, or on its way, and then `delivery` says what becomes of it."""
 
     delivery: Delivery | None = None
-    receipt: RecordPlace | None = None
+    place: RecordPlace | None = None
 
     async def acknowledged(self) -> RecordPlace:
         """Return the record's place. Raises as `Delivery.acknowledged`."""
-        if self.receipt is None and self.delivery is not None:
+        if self.place is None and self.delivery is not None:
             return await self.delivery.acknowledged()
-        assert self.receipt is not None
-        return self.receipt
+        assert self.place is not None
+        return self.place
 
 
-class Entry(Sent, kw_only=True):
+class KnownEvent(SentRecord, kw_only=True):
     """An event of the run."""
 
     sha256: bytes
     idempotency_key: str | None
 
 
-class Closing(Sent, kw_only=True):
+class RunEnd(SentRecord, kw_only=True):
     """How the run was closed, and by which record."""
 
     status: RunStatus
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What the log and the store hold of a run, as far as the events that were asked about depend on it."""
 
     head: int = 0  # the highest seq
-    entries: dict[int, Entry] = {}  # by seq
-    closing: Closing | None = None
-    seen_to: int = 0  # the offset in the run's partition below which this is complete
+    entries: dict[int, KnownEvent] = {}  # by seq
+    closing: RunEnd | None = None
+    read_to: int = 0  # the offset in the run's partition below which this is complete
     removed: bool = False  # retention has removed events of the run: the store does not show them
 
 
-class Unlooked(Enum):
-    """Why nothing is known from a look at the log."""
+class Unread(Enum):
+    """Why the state of a run in the log is not known."""
 
     NOT_YET = auto()
-    IN_VAIN = auto()  # the log or the store did not answer in time
+    FAILED = auto()  # the log or the store did not answer in time
 
 
-class Verdict(Enum):
-    """What to do with an event that is neither repeated nor refused."""
+class Decision(Enum):
+    """What to do with an event that is neither a repetition nor refused."""
 
-    TAKE = auto()
-    LOOK = auto()  # at the log, and judge again
+    SUBMIT = auto()
+    READ = auto()  # the state of the run in the log, and decide again
 
 
 class Run:
@@ -78,13 +78,13 @@ class Run:
 
     def __init__(self) -> None:
         """Know nothing."""
-        self.closing: Closing | None = None
-        self.verified = False  # whether the log was looked at since there last was a reason to doubt
-        self.in_flight: dict[int, Entry] = {}
-        self.users = 0  # requests that judge by it now
+        self.closing: RunEnd | None = None
+        self.verified = False  # whether the log was read since there last was a reason to doubt
+        self.in_flight: dict[int, KnownEvent] = {}
+        self.users = 0  # requests that decide by it now
         self._logged = 0  # the highest seq known to be in the log
         self._sent = 0  # the highest of `in_flight`
-        self._remembered: dict[int, Entry] = {}  # the oldest acknowledged first
+        self._remembered: dict[int, KnownEvent] = {}  # the oldest acknowledged first
 
     @property
     def head(self) -> int:
@@ -93,8 +93,8 @@ class Run:
 
     @property
     def at_rest(self) -> bool:
-        """Return whether it can be forgotten: nothing is on its way, and nobody judges by it."""
-        closing = self.closing is not None and self.closing.receipt is None
+        """Return whether it can be forgotten: nothing is on its way, and no request decides by it."""
+        closing = self.closing is not None and self.closing.place is None
         return not (self.users or self.in_flight or closing)
 
     @property
@@ -105,95 +105,97 @@ class Run:
         on_its_way = (oldest, self.closing)
         return any(each is not None and each.delivery is not None and each.delivery.overdue for each in on_its_way)
 
-    def may_go_on_with(self, event: Candidate) -> bool:
+    def may_go_on_with(self, event: EventIdentity) -> bool:
         """Return whether *event* is the next one, as far as is remembered."""
         return self.verified and self.closing is None and event.seq == self.head + 1
 
-    def find(self, event: Candidate, looked: Known | Unlooked) -> Entry | None:
+    def find(self, event: EventIdentity, state: RunState | Unread) -> KnownEvent | None:
         """Return the entry that *event* repeats or collides with: of its seq, or else of its idempotency key."""
         # What was looked up goes before what is remembered: another gateway's record may have come before ours.
-        known = looked.entries if isinstance(looked, Known) else {}
+        known = state.entries if isinstance(state, RunState) else {}
         entry = self.in_flight.get(event.seq) or known.get(event.seq) or self._remembered.get(event.seq)
         if entry is None and event.idempotency_key is not None:
             entries = chain(self.in_flight.values(), known.values(), self._remembered.values())
             entry = next((each for each in entries if each.idempotency_key == event.idempotency_key), None)
         return entry
 
-    def learn(self, known: Known) -> None:
+    def learn(self, state: RunState) -> None:
         """Take over what the log and the store hold of the run as a whole; what is on its way stays."""
-        self._logged = max(self._logged, known.head)
-        if known.closing is not None and (self.closing is None or self.closing.receipt is not None):
-            self.closing = known.closing
+        self._logged = max(self._logged, state.head)
+        if state.closing is not None and (self.closing is None or self.closing.place is not None):
+            self.closing = state.closing
         self.verified = True
 
-    def sent(self, seq: int, entry: Entry) -> None:
+    def sent(self, seq: int, entry: KnownEvent) -> None:
         """Note that *entry* is on its way."""
         self.in_flight[seq] = entry
         self._sent = max(self._sent, seq)
 
-    def reported(self, seq: int, receipt: RecordPlace | None) -> None:
+    def reported(self, seq: int, place: RecordPlace | None) -> None:
         """Note the fate of what was on its way as *seq*; None: it is not in the log, as far as is known."""
         entry = self.in_flight.pop(seq)
         if seq == self._sent:
             self._sent = max(self.in_flight, default=0)
-        if receipt is None:
+        if place is None:
             self.verified = False
             return
-        entry.receipt, entry.delivery = receipt, None
+        entry.place, entry.delivery = place, None
         self._logged = max(self._logged, seq)
         self._remembered[seq] = entry
         if len(self._remembered) > REMEMBERED_MAX:
             del self._remembered[next(iter(self._remembered))]
 
-    def closing_reported(self, receipt: RecordPlace | None) -> None:
+    def closing_reported(self, place: RecordPlace | None) -> None:
         """Note the fate of the finalization that was on its way."""
-        if receipt is None:
+        if place is None:
             self.closing, self.verified = None, False
         elif self.closing is not None:
-            self.closing.receipt, self.closing.delivery = receipt, None
+            self.closing.place, self.closing.delivery = place, None
 
 
-def judge(run: Run, event: Candidate, looked: Known | Unlooked) -> Verdict | Entry | Closing | Refused:
+def decide(run: Run, event: EventIdentity, state: RunState | Unread) -> Decision | KnownEvent | RunEnd | HttpError:
     """
-    Return what *event* is to *run*: to be taken, or to be looked up first, or refused, or what it meets.
+    Return what *event* is to *run*: to be submitted, or to be looked up first, or refused, or what it meets.
 
-    An `Entry` of the same content is what it repeats. Of other content, or a `Closing`, it is still on its way: whether
-    it stands in the event's way is known when it is acknowledged.
+    A `KnownEvent` of the same content is what it repeats. Of other content, or a `RunEnd`, it is still on its way:
+    whether it stands in the event's way is known when it is acknowledged.
     """
-    entry = run.find(event, looked)
-    if entry is not None and (entry.sha256 == event.sha256 or entry.receipt is None):
+    entry = run.find(event, state)
+    if entry is not None and (entry.sha256 == event.sha256 or entry.place is None):
         return entry
     if run.in_doubt:
         return LogUnavailable("an earlier event of the run is not acknowledged yet; nothing was written")
-    if looked is Unlooked.IN_VAIN:
-        return Verdict.TAKE
-    if entry is not None and (verdict := _judge_remembered(entry, event, looked)) is not None:
-        return verdict
-    if looked is Unlooked.NOT_YET and not run.may_go_on_with(event):
-        return Verdict.LOOK
-    return _judge_new(run, event)
+    if state is Unread.FAILED:
+        return Decision.SUBMIT
+    if entry is not None and (decision := _decide_remembered(entry, event, state)) is not None:
+        return decision
+    if state is Unread.NOT_YET and not run.may_go_on_with(event):
+        return Decision.READ
+    return _decide_new(run, event)
 
 
-def _judge_remembered(entry: Entry, event: Candidate, looked: Known | Unlooked) -> Verdict | Refused | None:
-    """Judge *event*, in whose way stands acknowledged *entry* of other content; None if that is no part of the run."""
-    if not isinstance(looked, Known):
+def _decide_remembered(
+    entry: KnownEvent, event: EventIdentity, state: RunState | Unread
+) -> Decision | HttpError | None:
+    """Decide on *event*, which acknowledged *entry* of other content blocks; None if that is no part of the run."""
+    if not isinstance(state, RunState):
         # Remembered is not proven: ours may have come second, and the one before it may have this content.
-        return Verdict.LOOK
-    if entry in looked.entries.values() or looked.removed:
+        return Decision.READ
+    if entry in state.entries.values() or state.removed:
         return conflict(event)
-    assert entry.receipt is not None
-    # What a look reached and did not show is rejected by persistence.
-    return Verdict.LOOK if entry.receipt.offset >= looked.seen_to else None
+    assert entry.place is not None
+    # What was read up to and is not in the state is rejected by persistence.
+    return Decision.READ if entry.place.offset >= state.read_to else None
 
 
-def conflict(event: Candidate) -> IdempotencyConflict:
+def conflict(event: EventIdentity) -> IdempotencyConflict:
     """Return the refusal of *event*, whose number or key is taken."""
     return IdempotencyConflict(f"seq {event.seq} or its idempotency key is in the log with other content")
 
 
-def _judge_new(run: Run, event: Candidate) -> Verdict | Closing | Refused:
+def _decide_new(run: Run, event: EventIdentity) -> Decision | RunEnd | HttpError:
     if run.closing is not None:
-        return RunClosed(f"the run was finalized as {run.closing.status}") if run.closing.receipt else run.closing
+        return RunClosed(f"the run was finalized as {run.closing.status}") if run.closing.place else run.closing
     if event.seq > run.head + 1:
         return SequenceError(expected_seq=run.head + 1, seq=event.seq)
-    return Verdict.TAKE  # the next one, or one that is missing below the head
+    return Decision.SUBMIT  # the next one, or one that is missing below the head

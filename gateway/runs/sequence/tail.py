@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.kafka.reader import LogRecord
-from gateway.runs.parsing.offers import Candidate
+from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.reading import read_record
-from gateway.runs.sequence.memory import Closing, Entry, Known, RunKey
+from gateway.runs.sequence.memory import KnownEvent, RunEnd, RunKey, RunState
 from schemas.access.credentials import CurrentCredentials, decide
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers as header_names
@@ -46,7 +46,7 @@ class PartitionTail:
             if not run.records:
                 del self._runs[key]
 
-    def take(self, record: LogRecord) -> None:
+    def add(self, record: LogRecord) -> None:
         """Note *record*, which stands at `end` or later."""
         self.end = record.place.offset + 1
         valid = self._read(record)
@@ -58,18 +58,18 @@ class PartitionTail:
         run = self._runs.setdefault(key, _RunTail())
         if run.closing is None:
             if isinstance(valid, RunEvent):
-                entry = Entry(sha256=valid.event_sha256, idempotency_key=valid.idempotency_key, receipt=place)
+                entry = KnownEvent(sha256=valid.event_sha256, idempotency_key=valid.idempotency_key, place=place)
                 run.entries.setdefault(valid.seq, entry)
                 run.head = max(run.head, valid.seq)
             else:
-                run.closing = Closing(status=valid.status, receipt=place)
+                run.closing = RunEnd(status=valid.status, place=place)
         self._hold(place, key, seq=valid.seq if isinstance(valid, RunEvent) else 0)
 
     def _hold(self, place: RecordPlace, key: RunKey, *, seq: int) -> None:
         self._runs[key].records += 1
         self._held.append((place.offset, key, seq))
 
-    def add_to(self, stored: Known, key: RunKey, events: Sequence[Candidate]) -> Known | None:
+    def add_to(self, stored: RunState, key: RunKey, events: Sequence[EventIdentity]) -> RunState | None:
         """
         Return *stored* and what the tail holds of the run and of *events*; what is stored came first.
 
@@ -77,7 +77,7 @@ class PartitionTail:
         """
         run = self._runs.get(key)
         if run is None or stored.closing is not None:
-            return msgspec.structs.replace(stored, seen_to=self.end)
+            return msgspec.structs.replace(stored, read_to=self.end)
         if run.newer:
             return None
         entries = dict(stored.entries)
@@ -88,11 +88,11 @@ class PartitionTail:
         for seq, entry in found.items():
             if entry is not None:
                 entries.setdefault(seq, entry)
-        return Known(
+        return RunState(
             head=max(stored.head, run.head),
             entries=entries,
             closing=run.closing,
-            seen_to=self.end,
+            read_to=self.end,
             removed=stored.removed,
         )
 
@@ -129,8 +129,8 @@ class _RunTail:
     __slots__ = ("closing", "entries", "head", "newer", "records")
 
     def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.closing: Closing | None = None
+        self.entries: dict[int, KnownEvent] = {}
+        self.closing: RunEnd | None = None
         self.head = 0
         self.newer = False
         self.records = 0

@@ -94,7 +94,7 @@ class TailReader:
                 if (tail := unread.get(partition)) is None:  # what came beyond its end
                     continue
                 if message.error() is None:
-                    tail.take(record_of(message))
+                    tail.add(record_of(message))
                 else:  # the end: markers of transactions are no records
                     tail.end = max(tail.end, message.offset() or 0)
                 if not _goes_on(tail, ends):

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import AsyncCursor
 
-from processors.runs.persistence.verdicts import Finalization, Known, RunKey, run_of
+from processors.runs.persistence.verdicts import Finalization, RunKey, StoredState, run_of
 from processors.runtime.contract import Arrival
 from schemas.runs.records import RunEvent, RunRecord, RunStatus
 
@@ -74,7 +74,7 @@ async def lock_runs(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunReco
     )
 
 
-async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunRecord]], known: Known) -> None:
+async def add_stored(cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[RunRecord]], known: StoredState) -> None:
     """Add to *known* the stored events that *arrivals* repeat or collide with."""
     events = [(arrival.raw, arrival.record) for arrival in arrivals if isinstance(arrival.record, RunEvent)]
     await cursor.execute(

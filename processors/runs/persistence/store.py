@@ -23,7 +23,7 @@ from processors.runs.persistence.forgetting import forget
 from processors.runs.persistence.lookup import add_stored, lock_runs
 from processors.runs.persistence.removals import mark_returned
 from processors.runs.persistence.rows import write, write_runs
-from processors.runs.persistence.verdicts import Known, judge, may_repeat_stored
+from processors.runs.persistence.verdicts import StoredState, judge, may_repeat_stored
 from processors.runtime.contract import Arrival, Tally
 from processors.runtime.errors import Transient, Unsettled
 from processors.runtime.failpoints import Failpoint, reach
@@ -165,7 +165,7 @@ class EventStore:
         try:
             async with self._transaction() as (connection, goes_on), connection.cursor() as cursor:
                 locked = await lock_runs(cursor, arrivals)
-                known = Known(
+                known = StoredState(
                     finalized=locked.closed,
                     rewrites=self._writing is Writing.OVERWRITE,
                     partition_count=partition_count,

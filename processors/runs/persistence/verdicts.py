@@ -29,7 +29,7 @@ class Finalization:
 
 
 @dataclass(slots=True, kw_only=True)
-class Known:
+class StoredState:
     """What the store already holds that decides about a slice."""
 
     finalized: dict[RunKey, Finalization] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def run_of(arrival: Arrival[RunRecord]) -> RunKey:
     return arrival.record.tenant, arrival.record.run_id
 
 
-def judge(arrivals: Sequence[Arrival[RunRecord]], known: Known) -> Verdicts:
+def judge(arrivals: Sequence[Arrival[RunRecord]], known: StoredState) -> Verdicts:
     """
     Sort *arrivals* by what they are; *known* grows with the events taken.
 
@@ -98,7 +98,7 @@ def may_repeat_stored(verdicts: Verdicts) -> bool:
     return bool(verdicts.rejected)
 
 
-def _judge_again(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> None:
+def _judge_again(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: StoredState) -> None:
     """Judge a record whose event is stored: it is never taken back, whatever would be said of it now."""
     if arrival.rejection is not None:
         verdicts.kept += 1
@@ -111,7 +111,7 @@ def _judge_again(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEven
         verdicts.reopened.add((event.tenant, event.run_id))
 
 
-def _judge_event(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> None:
+def _judge_event(verdicts: Verdicts, arrival: Arrival[RunRecord], event: RunEvent, known: StoredState) -> None:
     identity = event.tenant, event.run_id, event.seq
     stored = known.sha256.get(identity)
     if stored is not None:
@@ -161,7 +161,7 @@ def _behind_the_end(
     )
 
 
-def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: Known) -> bool:
+def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: StoredState) -> bool:
     """
     Return True if the event of *arrival* is stored from this place of the log.
 
@@ -181,7 +181,9 @@ def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: Known) 
     return True
 
 
-def _judge_finalization(verdicts: Verdicts, arrival: Arrival[RunRecord], record: RunFinalized, known: Known) -> None:
+def _judge_finalization(
+    verdicts: Verdicts, arrival: Arrival[RunRecord], record: RunFinalized, known: StoredState
+) -> None:
     run = run_of(arrival)
     place = place_of(arrival)
     earlier = known.finalized.get(run)

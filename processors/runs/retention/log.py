@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from processors.runs.retention.letters import letters, object_of, origin
-from processors.runs.retention.rules import Passed, has_passed
+from processors.runs.retention.rules import CommittedFloors, has_passed
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.catalogue import groups_among
@@ -41,7 +41,7 @@ class GroupsProgress(Protocol):
     Every method raises Transient where it cannot be told: delete nothing.
     """
 
-    async def passed(self) -> Passed:
+    async def passed(self) -> CommittedFloors:
         """Return how far all groups have come, now."""
 
     async def ends(self) -> Ends:
@@ -80,7 +80,7 @@ class KafkaProgress:
         self._source = source
         self._consumers: dict[Group, Consumer] = {}
 
-    async def passed(self) -> Passed:
+    async def passed(self) -> CommittedFloors:
         """See `GroupsProgress.passed`."""
         return await self._asked(self._passed)
 
@@ -110,7 +110,7 @@ class KafkaProgress:
     def _topic_names(self) -> Sequence[str]:
         return list(self._admin.list_topics(timeout=REQUEST_S).topics)
 
-    def _passed(self) -> Passed:
+    def _passed(self) -> CommittedFloors:
         if not self._consumers:
             raise Transient(f"no group consumes {self._source.name}: what they have not passed cannot be told")
         floors: dict[int, int] = {}
@@ -122,7 +122,7 @@ class KafkaProgress:
                 if (place := origin(letter, self._source)) is not None:
                     partition, offset = place
                     floors[partition] = min(offset, floors.get(partition, offset))
-        return Passed(floors=floors)
+        return CommittedFloors(floors=floors)
 
     def _check_positions(self, group: Group, consumer: Consumer) -> None:
         """See that the log holds what the group's offsets stand for. Raises Transient where it does not."""

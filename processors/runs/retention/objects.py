@@ -27,7 +27,7 @@ class Objects(Protocol):
     def pages(self) -> AsyncIterator[Sequence[StoredObject]]:
         """Yield everything there is, some at a time."""
 
-    async def look(self, key: str) -> StoredObject | None:
+    async def stat(self, key: str) -> StoredObject | None:
         """Return the object as it is now; None if there is none."""
 
     async def delete(self, key: str) -> None:
@@ -55,7 +55,7 @@ class ObstoreObjects:
                     for each in page
                 ]
 
-    async def look(self, key: str) -> StoredObject | None:
+    async def stat(self, key: str) -> StoredObject | None:
         """See `Objects.look`."""
         with _failures():
             try:

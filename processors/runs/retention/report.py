@@ -9,7 +9,7 @@ from processors.runs.retention.rules import Hold
 
 
 @dataclass(slots=True)
-class Gone:
+class TenantCounts:
     """What went of one tenant."""
 
     runs: int = 0
@@ -23,7 +23,7 @@ class Report(msgspec.Struct, kw_only=True):
     """One pass, as `python -m processors maintenance --once` prints it."""
 
     dry_run: bool
-    tenants: dict[str, Gone] = msgspec.field(default_factory=dict)
+    tenants: dict[str, TenantCounts] = msgspec.field(default_factory=dict)
     held_runs: int = 0  # old enough, and a group has yet to pass them
     held_rejected: int = 0
     held_objects: str | None = None  # why none was looked at; None: they were
@@ -73,5 +73,5 @@ class Count:
             for what, number in removed.items():
                 self.removed(what, number)
 
-    def _of(self, tenant: str) -> Gone:
-        return self.report.tenants.setdefault(tenant, Gone())
+    def _of(self, tenant: str) -> TenantCounts:
+        return self.report.tenants.setdefault(tenant, TenantCounts())

@@ -102,7 +102,7 @@ class Pass:
             for found in await self._unreferred(store, page, letters, retention, count, now=now):
                 if not count.report.dry_run:
                     # Sent once more since the listing: it is young again, and its record is on its way.
-                    latest = await self._objects.look(found.key)
+                    latest = await self._objects.stat(found.key)
                     if latest is None or rules.judge_object(latest, retention, now=self._clock()) is not None:
                         continue
                     await self._objects.delete(found.key)

@@ -29,7 +29,7 @@ class Hold(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passed:
+class CommittedFloors:
     """How far all groups have come: by partition the first offset that one of them has not passed."""
 
     floors: Mapping[int, int]
@@ -82,7 +82,7 @@ class StoredObject:
     modified_at: datetime
 
 
-def judge_run(run: RunFacts, retention: Retention, passed: Passed, *, now: datetime) -> Hold | None:
+def judge_run(run: RunFacts, retention: Retention, passed: CommittedFloors, *, now: datetime) -> Hold | None:
     """Why the events of *run* stay; None: all of them may go."""
     cutoff = retention.events_cutoff(run.tenant, now=now)
     stored_at = run.last_stored_at or run.updated_at
@@ -94,7 +94,9 @@ def judge_run(run: RunFacts, retention: Retention, passed: Passed, *, now: datet
     return None
 
 
-def judge_rejected(record: RejectedFacts, retention: Retention, passed: Passed, *, now: datetime) -> Hold | None:
+def judge_rejected(
+    record: RejectedFacts, retention: Retention, passed: CommittedFloors, *, now: datetime
+) -> Hold | None:
     """Why a rejected *record* stays; None: it may go."""
     cutoff = retention.rejected_cutoff(record.tenant, now=now)
     if cutoff is None or record.stored_at >= cutoff:
@@ -117,6 +119,6 @@ def is_referred(
     return bool(runs or rejected) or key in letters
 
 
-def has_passed(passed: Passed, ends: Mapping[int, int]) -> bool:
+def has_passed(passed: CommittedFloors, ends: Mapping[int, int]) -> bool:
     """Return whether every group is past *ends*: then no record from before they were read waits for one."""
     return all(not passed.holds(partition, end - 1) for partition, end in ends.items() if end)

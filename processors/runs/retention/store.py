@@ -8,7 +8,7 @@ from typing import Any, Self
 from processors.runs.retention import statements
 from processors.runs.retention.letters import object_of
 from processors.runs.retention.policy import Retention
-from processors.runs.retention.rules import Hold, Passed, RejectedFacts, RunFacts, RunKey, judge_run
+from processors.runs.retention.rules import CommittedFloors, Hold, RejectedFacts, RunFacts, RunKey, judge_run
 from processors.runs.retention.session import Connection, session
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.periodic import RunsElsewhere
@@ -80,7 +80,7 @@ class RetentionStore:
         return list(found.values())
 
     async def remove_runs(
-        self, runs: Sequence[RunKey], retention: Retention, passed: Passed, *, now: datetime
+        self, runs: Sequence[RunKey], retention: Retention, passed: CommittedFloors, *, now: datetime
     ) -> Sequence[tuple[RunFacts, Hold | None]]:
         """Remove the events of those of *runs* that may go, in one transaction; return each with why it stays."""
         async with self._connection.transaction():

@@ -24,8 +24,8 @@ from gateway.objects.measured import MeasuredStorage
 from gateway.objects.uploads import Uploads
 from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
-from gateway.runs.sequence.looks import Looks
 from gateway.runs.sequence.sequencer import Sequencer
+from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.store import EventView, RunView
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.pacing.admission import Admission
@@ -165,7 +165,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     follower = GroupFollower(PERSISTENCE, committed, clock=lambda: NOW)
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
     storage = MeasuredStorage(objects, telemetry)
-    looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
+    states = RunStateReader(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
     identity = LogIdentity("run.events", log, store)
@@ -184,7 +184,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     api = features(
         shared,
         store=store,
-        sequencer=Sequencer(publisher=publisher, looks=looks, uploads=Uploads(storage)),
+        sequencer=Sequencer(publisher=publisher, states=states, uploads=Uploads(storage)),
         pages=Pages(storage),
         live=live,
         identity=identity,

@@ -11,7 +11,7 @@ import toon_format
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.limits.limits import Limits
 from gateway.limits.throttle import Charge
-from gateway.runs.handlers.batches import _told_of_all
+from gateway.runs.handlers.batches import _outcomes
 from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, COMMAS_MAX
 from schemas.kafka.places import RecordPlace
 from tests.support import builders
@@ -147,7 +147,7 @@ async def test_those_that_are_overdue_are_waited_for_together() -> None:
         async def acknowledged(self) -> RecordPlace:
             raise LogUnavailable("no acknowledgement within 10 s")
 
-    offer: Any = SimpleNamespace(event=SimpleNamespace(seq=1), agent_id="plain-agent")
+    event: Any = SimpleNamespace(identity=SimpleNamespace(seq=1), agent_id="plain-agent")
     outcomes: list[Any] = [First(), *(Overdue() for _ in range(overdue))]
-    told = await _told_of_all([(offer, outcome) for outcome in outcomes], Charge(Limits()))
-    assert [each.result.status for each in told] == ["retry"] * (overdue + 1)
+    answered = await _outcomes([(event, outcome) for outcome in outcomes], Charge(Limits()))
+    assert [each.result.status for each in answered] == ["retry"] * (overdue + 1)

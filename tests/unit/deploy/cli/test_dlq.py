@@ -28,7 +28,7 @@ def test_a_dry_run_says_that_nothing_was_done_and_does_not_wait(
         pytest.fail("nothing was sent, so nothing is waited for")
 
     monkeypatch.setattr(dlq, "waiting", lambda *_: iter([letter(1), letter(4)]))
-    monkeypatch.setattr(dlq, "Desk", lambda *_: pytest.fail("nothing may be settled"))
+    monkeypatch.setattr(dlq, "DeadLetterSettlement", lambda *_: pytest.fail("nothing may be settled"))
     monkeypatch.setattr(dlq, "_lag_records", lag_records)
     monkeypatch.setattr(dlq.addresses, "kafka", lambda _folder: KafkaSettings(bootstrap="127.0.0.1:1"))
     answered = CliRunner().invoke(build(), ["dlq", command, "--all", "--dry-run"])
@@ -44,7 +44,7 @@ def test_letters_that_come_while_the_question_stands_are_left_alone(
     looks: list[list[Letter]] = [letters, [*letters, letter(5), letter(6)]]
     done: list[int] = []
 
-    class Desk:
+    class Settlements:
         def __init__(self, *_: object) -> None: ...
 
         def settle(
@@ -54,7 +54,7 @@ def test_letters_that_come_while_the_question_stands_are_left_alone(
             on_settled(len(done))
 
     monkeypatch.setattr(dlq, "waiting", lambda *_: iter(looks.pop(0)))
-    monkeypatch.setattr(dlq, "Desk", Desk)
+    monkeypatch.setattr(dlq, "DeadLetterSettlement", Settlements)
     monkeypatch.setattr(dlq, "_lag_records", lambda _order: 0)
     monkeypatch.setattr(dlq.addresses, "kafka", lambda _folder: KafkaSettings(bootstrap="127.0.0.1:1"))
     answered = CliRunner().invoke(build(), ["dlq", command, "--all"], input="y\n")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.examples.proof import Row, Told, differences
+from deploy.examples.proof import Row, SentEvent, differences
 
-TOLD = [Told("message", "user", {"text": "one"}), Told("reasoning", "agent", {"text": "two"})]
+TOLD = [SentEvent("message", "user", {"text": "one"}), SentEvent("reasoning", "agent", {"text": "two"})]
 RECEIPTS = ["run.events/0/7", "run.events/0/8"]
 READ = [
     {"seq": 1, "type": "message", "actor": "user", "payload": {"text": "one"}},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.load.events import EventSource, Listed, MadeUp, NotAnEvent, read_file
+from deploy.load.events import EventSource, FileEvents, GeneratedEvents, NotAnEvent, read_file
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
@@ -46,8 +46,8 @@ async def run(
     return tally
 
 
-def made_up(run_count: int = 1, secret: str | None = None) -> MadeUp:
-    return MadeUp(run_count=run_count, agent_id="plain-agent", secret=secret, payload_bytes=10)
+def made_up(run_count: int = 1, secret: str | None = None) -> GeneratedEvents:
+    return GeneratedEvents(run_count=run_count, agent_id="plain-agent", secret=secret, payload_bytes=10)
 
 
 def outcomes(path: Path) -> list[tuple[int, str]]:
@@ -109,7 +109,7 @@ async def test_a_file_is_sent_as_it_is_written_and_a_run_stops_at_its_first_loss
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join([line("a", 1), line("b", 1).replace("1.5", "1.50"), "", line("a", 2), line("a", 3)]))
     gateway.answers.append(Answer(status=413, code="PAYLOAD_TOO_LARGE"))
-    tally = await run(gateway, Listed(read_file(file, secret=None)), count=4)
+    tally = await run(gateway, FileEvents(read_file(file, secret=None)), count=4)
     assert (tally.sent, tally.accepted, tally.refused) == (2, 1, 1)
     assert gateway.bodies[1] == file.read_bytes().splitlines()[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http.connections import Connections, Cut, Deadlines, files_within, let_open
+from gateway.http.connections import Connections, Cut, Deadlines, files_within, raise_open_file_limit
 from schemas.process.telemetry import HTTP_CONNECTIONS, HTTP_CONNECTIONS_CUT, OF_GATEWAY, Telemetry
 from tests.support import builders
 from tests.unit.gateway.conftest import Served, connected
@@ -43,7 +43,7 @@ def open_files() -> int:
 
 async def test_half_heads_are_cut_off_and_others_served(served: Served) -> None:
     """Each ends, its file is free again, and meanwhile events are taken."""
-    assert let_open(3 * HALF_OPEN) == 3 * HALF_OPEN  # both ends are in this process
+    assert raise_open_file_limit(3 * HALF_OPEN) == 3 * HALF_OPEN  # both ends are in this process
     async with served.client.get("/livez") as answer:
         assert answer.status == 200
     files = open_files()

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from gateway.errors import LogUnavailable
-from gateway.kafka.followers import GroupFollower, Progress
+from gateway.kafka.followers import GroupFollower, PartitionProgress
 from schemas.kafka.places import RecordPlace
 from schemas.runs.topics import PERSISTENCE
 from tests.support.fakes import MemoryCommitted
@@ -57,12 +57,12 @@ async def test_progress_tells_when_each_partition_went_on() -> None:
     committed, now = MemoryCommitted({0: 3, 1: None}), NOW
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: now) as follower:
         assert await follower.wait_past(place(2), timeout_s=WAIT_S)
-        assert follower.progress()[0] == Progress(committed=3, moved_at=None)
-        assert follower.progress()[1] == Progress(committed=None, moved_at=None)
+        assert follower.progress()[0] == PartitionProgress(committed=3, moved_at=None)
+        assert follower.progress()[1] == PartitionProgress(committed=None, moved_at=None)
         now += timedelta(seconds=5)
         committed.offsets[0] = 4
         assert await follower.wait_past(place(3), timeout_s=WAIT_S)
-        assert follower.progress()[0] == Progress(committed=4, moved_at=now)
+        assert follower.progress()[0] == PartitionProgress(committed=4, moved_at=now)
 
 
 async def test_a_log_that_does_not_tell_is_unavailable_and_comes_back() -> None:

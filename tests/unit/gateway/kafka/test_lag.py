@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from gateway.errors import LogUnavailable
 from gateway.kafka.followers import GroupFollower
-from gateway.kafka.lag import LagWatch
+from gateway.kafka.lag import LagMonitor
 from gateway.kafka.reader import Edges
 from schemas.kafka.positions import PositionFault
 from schemas.pacing.admission import Admission
@@ -18,7 +18,7 @@ NOW = datetime(2025, 12, 5, tzinfo=UTC)
 async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None:
     log, telemetry, admission = MemoryLog(), Telemetry(OF_GATEWAY), Admission(1_000)
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
-        watch = LagWatch(
+        watch = LagMonitor(
             log=log, followers={"persistence": follower}, pacing=PERSISTENCE, admission=admission, telemetry=telemetry
         )
 
@@ -26,7 +26,7 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
             return telemetry.registry.get_sample_value(name, {"group": "persistence"})
 
         log.edges_of = Edges(first=50, end=150)
-        await watch.look()
+        await watch.refresh()
         assert gauge("tidegate_group_lag_records") == 100, "what has expired is not waited for"
         assert gauge("tidegate_group_expired_records") == 10
         assert admission.rate_per_s is None
@@ -35,7 +35,7 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
         log.edges_of = Edges(first=0, end=2_000, undecided=7)
         log.faulty = {0: PositionFault.REWRITTEN}
         admission._stepped_at_s = None
-        await watch.look()
+        await watch.refresh()
         assert gauge("tidegate_group_expired_records") == 0
         assert gauge("tidegate_group_displaced_partitions") == 1
         assert follower.faults == {0: PositionFault.REWRITTEN}
@@ -43,7 +43,7 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
         assert undecided == 7
         assert admission.rate_per_s is not None
         log.failure = LogUnavailable("away")
-        await watch.look()
+        await watch.refresh()
         assert gauge("tidegate_group_lag_records") == 1_960, "what is not known stays as it was"
 
 
@@ -51,14 +51,14 @@ async def test_a_topic_that_was_deleted_has_no_edges_and_costs_the_watch_nothing
     log, telemetry = MemoryLog(), Telemetry(OF_GATEWAY)
     log.edges = lambda _topic: _nothing()  # type: ignore[method-assign]
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
-        watch = LagWatch(
+        watch = LagMonitor(
             log=log,
             followers={"persistence": follower},
             pacing=PERSISTENCE,
             admission=Admission(1),
             telemetry=telemetry,
         )
-        await watch.look()
+        await watch.refresh()
     assert telemetry.registry.get_sample_value("tidegate_group_lag_records", {"group": "persistence"}) == 0
 
 

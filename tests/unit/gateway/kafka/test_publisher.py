@@ -9,13 +9,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from gateway.errors import EventTooLarge, LogUnavailable, QueueFull
 from gateway.kafka.publisher import ConfluentPublisher
-from gateway.kafka.records import Outgoing
+from gateway.kafka.records import OutgoingRecord
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import OF_GATEWAY, PUBLISH_FAILURES, PUBLISH_IN_FLIGHT, Telemetry
 
 FATAL = KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
-RECORD = Outgoing(topic="run.events", key=b"run-1", value=b"v", headers=[])
+RECORD = OutgoingRecord(topic="run.events", key=b"run-1", value=b"v", headers=[])
 
 
 class Report:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import ObjectsUnavailable, QueueFull
 from gateway.objects.uploads import UPLOADS_MAX, Uploads
-from gateway.runs.parsing.offers import Upload, set_apart
+from gateway.runs.parsing.prepared import Upload, set_apart
 from schemas.objects.references import INLINE_BYTES_MAX
 from tests.support import builders
 from tests.support.fakes import MemoryObjects

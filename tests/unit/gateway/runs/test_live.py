@@ -50,7 +50,7 @@ async def test_before_the_log_has_answered_there_is_none(parts: Parts) -> None:
     async with parts.live:
         assert parts.places() is None
         parts.log.failure = None
-        await parts.live.look()
+        await parts.live.refresh()
         assert parts.places() is not None
 
 
@@ -58,7 +58,7 @@ async def test_what_was_seen_of_the_traces_stays_true_while_the_log_is_away(part
     async with parts.live:
         before = parts.places()
         parts.log.failure = LogUnavailable("away")
-        await parts.live.look()
+        await parts.live.refresh()
         assert parts.places() == before
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.kafka.effect import Effect
-from gateway.kafka.followers import GroupFollower, Progress
+from gateway.kafka.followers import GroupFollower, PartitionProgress
 from gateway.kafka.reader import Edges, LogRecord, Search
 from gateway.runs.effects import effect_finders
 from gateway.runs.store import RecordIdentity
@@ -308,12 +308,12 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     """It may have failed again meanwhile, behind what was searched."""
     group = EVALUATION.group("scorer", delays=["30s"])
     tier = group.tiers[0].topic.name
-    committed = {tier: {0: Progress(committed=4, moved_at=None)}, group.redrive.name: {}}
+    committed = {tier: {0: PartitionProgress(committed=4, moved_at=None)}, group.redrive.name: {}}
     waits = LogRecord(place=RecordPlace(tier, 0, 4), written_at=NOW, key=b"r", value=GARBAGE, headers=[])
 
     class Meanwhile(MemoryLog):
         async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
-            committed[tier] = {0: Progress(committed=5, moved_at=None)}
+            committed[tier] = {0: PartitionProgress(committed=5, moved_at=None)}
             return Search(last=waits, complete=True)
 
     effects = Effects(

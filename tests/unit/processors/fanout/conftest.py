@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 
 from processors.fanout.access import Access
 from processors.fanout.catchup import CatchUp
-from processors.fanout.dashboard import Dashboard, GroupStanding, Standing
+from processors.fanout.dashboard import Dashboard, GroupStatus, SystemStatus
 from processors.fanout.dispatch import Dispatch
 from processors.fanout.hub import Hub
 from processors.fanout.places import Places, TopicEnds
@@ -164,7 +164,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
     hub = Hub(Places(topics), tallies=tallies, instruments=instruments, clock_ms=lambda: 0.0)
     sockets = Sockets(stands=access.stands, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock)
 
-    async def standing() -> Standing:
+    async def read_status() -> SystemStatus:
         groups = ("persistence", "evaluation.ours", "evaluation.theirs", "evaluation.unheard")
         endpoints = {
             name: EndpointState(
@@ -172,11 +172,11 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
             )
             for name, of in (("ours", TENANT), ("theirs", "other"))
         }
-        return Standing(
-            groups=[GroupStanding(group=group, lag_records=3, dead_letters=1) for group in groups], endpoints=endpoints
+        return SystemStatus(
+            groups=[GroupStatus(group=group, lag_records=3, dead_letters=1) for group in groups], endpoints=endpoints
         )
 
-    dashboard = Dashboard(tallies, standing, now=clock.now, clock=clock)
+    dashboard = Dashboard(tallies, read_status, now=clock.now, clock=clock)
     server = Server(
         hub,
         sockets,
@@ -191,7 +191,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
     )
     payloads = MemoryPayloads()
     resolver = Resolver(payloads, clock=clock)
-    catch_up = CatchUp(hub, log, log.judge, resolver=resolver, instruments=instruments, sleep=_turn)
+    catch_up = CatchUp(hub, log, log.read_records, resolver=resolver, instruments=instruments, sleep=_turn)
     async with AsyncExitStack() as stack:
         for each in (catch_up, dashboard, server, sockets):
             await stack.enter_async_context(each)  # type: ignore[arg-type]
@@ -203,7 +203,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
             dashboard=dashboard,
             log=log,
             payloads=payloads,
-            dispatch=Dispatch(hub, log, log.judge),
+            dispatch=Dispatch(hub, log, log.read_records),
             clock=clock,
             url=f"http://127.0.0.1:{unused_port}",
             client=await stack.enter_async_context(ClientSession()),

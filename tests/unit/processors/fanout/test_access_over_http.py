@@ -203,10 +203,10 @@ async def test_a_key_that_expires_or_is_revoked_takes_its_sockets_with_it(stream
     streams.add_key("revoked")
     stays, expiring = await streams.connect(RUN), await streams.connect(RUN, "expiring")
     revoked = await streams.connect("/ws/dashboard/", "revoked")
-    streams.sockets.look()
+    streams.sockets.check()
     streams.clock.now_s = 5.0
     streams.revoke("revoked")
-    streams.sockets.look()
+    streams.sockets.check()
     for ws in (expiring, revoked):
         while not (await ws.receive(timeout=5)).type.name.startswith("CLOS"):
             pass

@@ -49,10 +49,10 @@ async def test_who_does_not_ask_in_time_is_cut(streams: Streams, sent: bytes) ->
         writer.write(sent)
         await open_count(streams, 2)
         streams.clock.now_s += HEAD_S
-        streams.server.connections.look()
+        streams.server.connections.check()
         assert not reader.at_eof(), "it has its time"
         streams.clock.now_s += 0.1
-        streams.server.connections.look()
+        streams.server.connections.check()
         assert await ended(reader) == b""
     await ws.send_str('{"type":"ping"}')
     assert (await ws.receive_json(timeout=WITHIN_S))["type"] == "pong"

@@ -3,7 +3,7 @@
 import pytest
 
 from processors.fanout.hub import Hub
-from processors.fanout.messages import ORDINARY_BYTES_MAX, Kind, Told
+from processors.fanout.messages import ORDINARY_BYTES_MAX, Kind, StreamRecord
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from schemas.kafka.cursors import Cursor
@@ -41,7 +41,7 @@ class LiveWithoutLooking(Hub):
 class ForgetfulTail(Tail):
     """Keeps nothing of what is told while the log is read."""
 
-    def add(self, told: Told) -> None:
+    def add(self, record: StreamRecord) -> None:
         pass
 
 
@@ -54,11 +54,11 @@ class WithoutTails(Hub):
         return tail
 
 
-class ToldTwice(Hub):
+class SentTwice(Hub):
     """Tells those that are behind as well."""
 
-    def _tell_one_behind(self, subscriber: Subscriber, told: Told) -> bool:
-        return self.hand(subscriber, told, {})
+    def _hand_to_one_behind(self, subscriber: Subscriber, record: StreamRecord) -> bool:
+        return self.hand(subscriber, record, {})
 
 
 class CursorOfTheHub(Hub):
@@ -71,9 +71,9 @@ class CursorOfTheHub(Hub):
 class PositionTooEarly(Hub):
     """Says that a record was told which is being told."""
 
-    def tell(self, told: Told) -> None:
-        super().tell(told)
-        self.places.go_on(told.partition, told.offset + 2)
+    def broadcast(self, record: StreamRecord) -> None:
+        super().broadcast(record)
+        self.places.go_on(record.partition, record.offset + 2)
 
 
 class SlowOnesPassed(Hub):
@@ -96,7 +96,7 @@ class ReferencesAlone(Hub):
     [
         LiveWithoutLooking,
         WithoutTails,
-        ToldTwice,
+        SentTwice,
         CursorOfTheHub,
         PositionTooEarly,
         SlowOnesPassed,

@@ -13,14 +13,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from processors.runs.persistence.verdicts import Known, Verdicts, judge
+from processors.runs.persistence.verdicts import StoredState, Verdicts, judge
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, Settled, Tally
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import Transient
 from processors.runtime.gathering import Bounds, GatheringLane, GatheringLanes
 from processors.runtime.lanes import Lane, Lanes
-from processors.runtime.progress import Progress
+from processors.runtime.offset_tracker import OffsetTracker
 from schemas.errors import Poison
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
@@ -127,8 +127,8 @@ BOUNDS = Bounds(records_max=5, bytes_max=2_000, seconds_max=1.0)
 
 def gathering(lanes: Callable[..., Lanes] = GatheringLanes, bounds: Bounds = BOUNDS) -> Parts:
     """Return the product with lanes that gather."""
-    progress = partial(Progress, room=bounds.room)
-    return Parts(lanes=partial(lanes, bounds=bounds), progress=progress, gathering=bounds)
+    tracker = partial(OffsetTracker, in_flight=bounds.in_flight)
+    return Parts(lanes=partial(lanes, bounds=bounds), tracker=tracker, gathering=bounds)
 
 
 def test_thousands_of_schedules_with_gathered_batches_break_no_promise() -> None:
@@ -257,7 +257,7 @@ class TwoTasks(Lanes):
             self._second = asyncio.create_task(self._run(self._queues[batch.partition]))
 
 
-class CommitsPastUnfinished(Progress):
+class CommitsPastUnfinished(OffsetTracker):
     """Takes the end of the last open batch for the end of the finished prefix."""
 
     def finish(self, batch: Batch) -> None:
@@ -267,14 +267,14 @@ class CommitsPastUnfinished(Progress):
             held.reached = held.batches[-1].end_offset
 
 
-class StopsAtMarkers(Progress):
+class StopsAtMarkers(OffsetTracker):
     """Waits for a record behind the offsets that hold none."""
 
     def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
         """Do nothing."""
 
 
-class PassesOpenBatchesBy(Progress):
+class PassesOpenBatchesBy(OffsetTracker):
     """Takes the position for what is done, although a batch is open."""
 
     def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
@@ -283,7 +283,7 @@ class PassesOpenBatchesBy(Progress):
             held.reached = position
 
 
-class HasAlwaysRoom(Progress):
+class HasAlwaysRoom(OffsetTracker):
     """Bounds nothing."""
 
     def has_room(self, partition: Partition) -> bool:
@@ -385,19 +385,19 @@ class PutsBackNothing(GatheringLanes):
         return await super()._following(lane, gathered)
 
 
-def forgets_places(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
+def forgets_places(arrivals: Sequence[Arrival], known: StoredState) -> Verdicts:
     """Take a redelivery for a duplicate."""
     known.at = {}
     return judge(arrivals, known)
 
 
-def forgets_ends(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
+def forgets_ends(arrivals: Sequence[Arrival], known: StoredState) -> Verdicts:
     """Take what comes after the end of its run."""
     known.finalized = {}
     return judge(arrivals, known)
 
 
-def drops_rejected(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
+def drops_rejected(arrivals: Sequence[Arrival], known: StoredState) -> Verdicts:
     """Keep no rejected record."""
     verdicts = judge(arrivals, known)
     verdicts.rejected = []
@@ -407,10 +407,10 @@ def drops_rejected(arrivals: Sequence[Arrival], known: Known) -> Verdicts:
 MUTATIONS: dict[str, tuple[Parts, str]] = {
     "ack before the store": (Parts(lanes=AcksBeforeStoring), "P5"),
     "two tasks on one lane": (Parts(lanes=TwoTasks), "P2"),
-    "commit past an unfinished slice": (Parts(progress=CommitsPastUnfinished), "P5"),
-    "commit what is open": (Parts(progress=PassesOpenBatchesBy), "P5"),
-    "stop at markers": (Parts(progress=StopsAtMarkers), "P6"),
-    "no bound": (Parts(progress=HasAlwaysRoom), "room"),
+    "commit past an unfinished slice": (Parts(tracker=CommitsPastUnfinished), "P5"),
+    "commit what is open": (Parts(tracker=PassesOpenBatchesBy), "P5"),
+    "stop at markers": (Parts(tracker=StopsAtMarkers), "P6"),
+    "no bound": (Parts(tracker=HasAlwaysRoom), "room"),
     "skip on an outage": (Parts(delivery=SkipsOnTransient), "P5"),
     "dead letter without its ack": (Parts(delivery=DropsDeadLetters), "P5"),
     "neighbours of poison are poison": (Parts(delivery=BuriesNeighbours), "P1"),

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.errors import Refused
+from gateway.errors import HttpError
 from gateway.kafka.followers import GroupFollower
-from gateway.kafka.records import Outgoing, Stamp
+from gateway.kafka.records import OutgoingRecord, Stamp
 from gateway.objects.uploads import Uploads
-from gateway.runs.parsing.offers import Candidate, Offer, set_apart
+from gateway.runs.parsing.prepared import EventIdentity, PreparedEvent, set_apart
 from gateway.runs.sealing import seal
-from gateway.runs.sequence.looks import Looks
-from gateway.runs.sequence.sequencer import Sequencer, Taken
+from gateway.runs.sequence.sequencer import Sequencer, Submission
+from gateway.runs.sequence.state_reader import RunStateReader
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
@@ -30,21 +30,21 @@ STAMP = Stamp(
 KEY = (builders.TENANT, builders.RUN)
 
 
-def offer(seq: int, *, content: str = "", key: str | None = None, run_id: str = builders.RUN) -> Offer:
+def prepared(seq: int, *, content: str = "", key: str | None = None, run_id: str = builders.RUN) -> PreparedEvent:
     """Return an event of the run; *content* makes it another one of the same seq."""
     meta = {} if key is None else {"idempotency_key": key}
     record, upload = set_apart(
         builders.run_event(builders.event(seq, run_id=run_id, payload={"text": content}, meta=meta))
     )
-    return Offer(
-        event=Candidate(seq=seq, sha256=record.event_sha256, idempotency_key=key),
+    return PreparedEvent(
+        identity=EventIdentity(seq=seq, sha256=record.event_sha256, idempotency_key=key),
         record=seal(record, part=seq, stamp=STAMP),
         agent_id=record.agent_id,
         upload=upload,
     )
 
 
-def finalization(status: RunStatus = RunStatus.SUCCEEDED, *, run_id: str = builders.RUN) -> Outgoing:
+def finalization(status: RunStatus = RunStatus.SUCCEEDED, *, run_id: str = builders.RUN) -> OutgoingRecord:
     """Return the record that closes the run."""
     record = RunFinalized(tenant=builders.TENANT, run_id=run_id, status=status, finalized_at=NOW)
     return seal(record, part="finalized", stamp=STAMP)
@@ -63,23 +63,23 @@ class Door:
     sequencer: Sequencer
     credentials: InForce
 
-    async def take(self, *offers: Offer) -> Sequence[Taken | Refused]:
-        """Offer events together."""
-        return await self.sequencer.take(KEY, offers)
+    async def submit(self, *events: PreparedEvent) -> Sequence[Submission | HttpError]:
+        """Submit events together."""
+        return await self.sequencer.submit(KEY, events)
 
-    async def one(self, given: Offer) -> tuple[str, RecordPlace]:
-        """Offer one event, wait for its place; raises what it was refused with."""
-        (taken,) = await self.take(given)
-        if isinstance(taken, Refused):
-            raise taken
-        return taken.status, await taken.acknowledged()
+    async def one(self, given: PreparedEvent) -> tuple[str, RecordPlace]:
+        """Submit one event, wait for its place; raises what it was refused with."""
+        (submission,) = await self.submit(given)
+        if isinstance(submission, HttpError):
+            raise submission
+        return submission.status, await submission.acknowledged()
 
     async def stored_to(self, offset: int) -> None:
         """Let persistence have committed *offset*, and the gateway have read that."""
         self.committed.offsets[0] = offset
         assert await self.follower.wait_past(RecordPlace("run.events", 0, offset - 1), timeout_s=10)
 
-    def appear(self, *records: Outgoing) -> None:
+    def appear(self, *records: OutgoingRecord) -> None:
         """Let others have written *records*."""
         for record in records:
             place = RecordPlace(record.topic, 0, 100 + len(self.publisher.log))
@@ -93,8 +93,8 @@ async def door() -> AsyncIterator[Door]:
     tails, committed = MemoryTails(publisher.log), MemoryCommitted({0: 0})
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower, asyncio.timeout(30):
         credentials = InForce(builders.credentials())
-        looks = Looks(tails=tails, store=store, follower=follower, credentials=credentials)
-        sequencer = Sequencer(publisher=publisher, looks=looks, uploads=Uploads(objects))
+        states = RunStateReader(tails=tails, store=store, follower=follower, credentials=credentials)
+        sequencer = Sequencer(publisher=publisher, states=states, uploads=Uploads(objects))
         yield Door(
             publisher=publisher,
             store=store,

@@ -23,13 +23,13 @@ from gateway.errors import (
 )
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.publisher import Reported
-from gateway.kafka.records import Outgoing
+from gateway.kafka.records import OutgoingRecord
 from gateway.objects.uploads import Uploads
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence import looks, sequencer
-from gateway.runs.sequence.looks import Looks
-from gateway.runs.sequence.memory import Closing, Entry, Known, Run, RunKey, Unlooked, Verdict, judge
-from gateway.runs.sequence.sequencer import Sequencer, Taken
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence import sequencer, state_reader
+from gateway.runs.sequence.memory import Decision, KnownEvent, Run, RunEnd, RunKey, RunState, Unread, decide
+from gateway.runs.sequence.sequencer import Sequencer, Submission
+from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.sequence.tail import PartitionTail
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace
@@ -38,7 +38,7 @@ from schemas.runs.records import RunEvent, RunFinalized, RunStatus
 from schemas.runs.topics import PERSISTENCE
 from tests.support import builders
 from tests.support.fakes import InForce, MemoryCommitted, MemoryObjects, MemoryRunStore, RecordingDelivery, log_record
-from tests.unit.gateway.runs.sequence.conftest import NOW, finalization, offer
+from tests.unit.gateway.runs.sequence.conftest import NOW, finalization, prepared
 
 SEEDS = 60
 RUNS = 3
@@ -66,7 +66,7 @@ class World:
     def __init__(self, seed: int, *, gateways: int, faults: bool) -> None:
         self.random = Random(seed)
         self.faults = faults
-        self.log: list[Outgoing] = []
+        self.log: list[OutgoingRecord] = []
         self.objects = Objects(self)
         self.committed = MemoryCommitted({0: 0})
         self.stored = 0  # how much of the log the store has
@@ -77,8 +77,10 @@ class World:
         store = Store(self)
         follower = GroupFollower(PERSISTENCE, self.committed, clock=lambda: NOW)
         follower._note(self.committed.read())
-        made = Looks(tails=Tail(self), store=store, follower=follower, credentials=InForce(builders.credentials()))
-        return Sequencer(publisher=Link(self), looks=made, uploads=Uploads(self.objects), runs_max=2)
+        made = RunStateReader(
+            tails=Tail(self), store=store, follower=follower, credentials=InForce(builders.credentials())
+        )
+        return Sequencer(publisher=Link(self), states=made, uploads=Uploads(self.objects), runs_max=2)
 
     async def turns(self, most: int) -> None:
         """Let others go on, and persistence and the follower's look at it."""
@@ -89,7 +91,7 @@ class World:
         if self.random.random() < 0.2:
             self.committed.offsets[0] = self.random.randint(self.committed.offsets[0] or 0, self.stored)
             for gateway in self.gateways:
-                gateway._looks._follower._note(self.committed.read())
+                gateway._states._follower._note(self.committed.read())
         if self.faults and self.random.random() < 0.02:
             self.gateways[self.random.randrange(len(self.gateways))] = self.gateway()
 
@@ -124,10 +126,10 @@ class Link:
         self._world = world
         self._last: asyncio.Task[None] | None = None
 
-    async def publish(self, record: Outgoing) -> RecordPlace:
+    async def publish(self, record: OutgoingRecord) -> RecordPlace:
         return await self.submit(record).acknowledged()
 
-    def submit(self, record: Outgoing, *, reported: Reported | None = None) -> RecordingDelivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> RecordingDelivery:
         if self._world.faults and self._world.random.random() < 0.05:
             raise LogUnavailable("away")
         self._world.objects.expect(record)
@@ -135,7 +137,9 @@ class Link:
         self._last = asyncio.create_task(self._carry(record, delivery, self._last))
         return delivery
 
-    async def _carry(self, record: Outgoing, delivery: RecordingDelivery, before: "asyncio.Task[None] | None") -> None:
+    async def _carry(
+        self, record: OutgoingRecord, delivery: RecordingDelivery, before: "asyncio.Task[None] | None"
+    ) -> None:
         world = self._world
         if before is not None:
             await before
@@ -161,7 +165,7 @@ class Objects(MemoryObjects):
         super().__init__()
         self._world = world
 
-    def expect(self, record: Outgoing) -> None:
+    def expect(self, record: OutgoingRecord) -> None:
         """Check that what goes to the log refers to nothing that is not here."""
         decoded = CODEC.decode(record.value)
         if isinstance(decoded, RunEvent):
@@ -190,7 +194,7 @@ class Tail:
         (tail,) = tails
         tail.begin_at(stored_to.get(tail.partition, 0))
         while tail.end < end:
-            tail.take(log_record(self._world.log[tail.end], RecordPlace("run.events", 0, tail.end)))
+            tail.add(log_record(self._world.log[tail.end], RecordPlace("run.events", 0, tail.end)))
         await self._world.turns(3)
         return frozenset([tail.partition])
 
@@ -202,7 +206,7 @@ class Store(MemoryRunStore):
         super().__init__(builders.TENANT)
         self._world = world
 
-    async def known(self, asked: Sequence[tuple[RunKey, Sequence[Candidate]]]) -> Mapping[RunKey, Known]:
+    async def run_states(self, asked: Sequence[tuple[RunKey, Sequence[EventIdentity]]]) -> Mapping[RunKey, RunState]:
         await self._world.turns(3)
         if self._world.faults and self._world.random.random() < 0.1:
             raise StoreUnavailable("away")
@@ -210,18 +214,18 @@ class Store(MemoryRunStore):
         for key, events in asked:
             run = self._world.judged(key, to=self._world.stored)
             entries = {
-                event.seq: Entry(
+                event.seq: KnownEvent(
                     sha256=run.entries[event.seq][0],
                     idempotency_key=None,
-                    receipt=RecordPlace("run.events", 0, run.entries[event.seq][1]),
+                    place=RecordPlace("run.events", 0, run.entries[event.seq][1]),
                 )
                 for event in events
                 if event.seq in run.entries
             }
-            closing = run.closed and Closing(status=run.closed[0], receipt=RecordPlace("run.events", 0, run.closed[1]))
+            closing = run.closed and RunEnd(status=run.closed[0], place=RecordPlace("run.events", 0, run.closed[1]))
             before = found.get(key)
             entries |= before.entries if before else {}
-            found[key] = Known(head=run.head, entries=entries, closing=closing)
+            found[key] = RunState(head=run.head, entries=entries, closing=closing)
         return found
 
 
@@ -241,11 +245,11 @@ async def client(world: World, key: RunKey) -> None:
 async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
     """Send one event and hold the answer against the log; whether it is there now."""
     filler = "" if seq % 3 else "x" * INLINE_BYTES_MAX
-    given = offer(seq, content=content + filler, run_id=key[1])
+    given = prepared(seq, content=content + filler, run_id=key[1])
     before = world.judged(key)
-    (outcome,) = await world.random.choice(world.gateways).take(key, [given])
+    (outcome,) = await world.random.choice(world.gateways).submit(key, [given])
     try:
-        if not isinstance(outcome, Taken):
+        if not isinstance(outcome, Submission):
             raise outcome
         place = await outcome.acknowledged()
     except SequenceError as error:
@@ -253,7 +257,7 @@ async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
         assert before.head + 1 <= error.expected_seq < seq
         return False
     except IdempotencyConflict:
-        assert world.judged(key).entries[seq][0] != given.event.sha256, "the log has no other content"
+        assert world.judged(key).entries[seq][0] != given.identity.sha256, "the log has no other content"
         return content == ""  # another client's wrong event got there first: this place is taken
     except RunClosed:
         assert world.judged(key).closed is not None, "the run is open"
@@ -262,14 +266,16 @@ async def answered(world: World, key: RunKey, seq: int, content: str) -> bool:
         return False
     decoded = CODEC.decode(world.log[place.offset].value)
     assert isinstance(decoded, RunEvent)
-    assert (decoded.run_id, decoded.seq, decoded.event_sha256) == (key[1], seq, given.event.sha256)
+    assert (decoded.run_id, decoded.seq, decoded.event_sha256) == (key[1], seq, given.identity.sha256)
     return True
 
 
 async def closed(world: World, key: RunKey) -> bool:
     try:
-        taken = await world.random.choice(world.gateways).close(key, RunStatus.SUCCEEDED, finalization(run_id=key[1]))
-        await taken.acknowledged()
+        submission = await world.random.choice(world.gateways).close(
+            key, RunStatus.SUCCEEDED, finalization(run_id=key[1])
+        )
+        await submission.acknowledged()
     except (LogUnavailable, EventTooLarge):
         return False
     return True
@@ -300,7 +306,7 @@ def demand_exact(world: World) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask a store that was away again at once."""
-    monkeypatch.setattr(looks, "AGAIN_S", 0.0)
+    monkeypatch.setattr(state_reader, "AGAIN_S", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -317,21 +323,21 @@ async def test_every_refusal_is_right(seed: int, gateways: int) -> None:
     await played(seed, gateways=gateways, faults=True)
 
 
-def refuse_without_a_look(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
-    verdict = judge(run, event, looked)
-    return judge(run, event, Known(head=run.head)) if verdict is Verdict.LOOK and run.verified else verdict
+def refuse_without_a_look(run: Run, event: EventIdentity, state: RunState | Unread) -> Any:
+    verdict = decide(run, event, state)
+    return decide(run, event, RunState(head=run.head)) if verdict is Decision.READ and run.verified else verdict
 
 
-def believe_memory(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
-    entry = run.find(event, looked)
-    if entry is not None and entry.receipt is not None and entry.sha256 != event.sha256:
+def believe_memory(run: Run, event: EventIdentity, state: RunState | Unread) -> Any:
+    entry = run.find(event, state)
+    if entry is not None and entry.place is not None and entry.sha256 != event.sha256:
         return IdempotencyConflict("as far as is remembered")
-    return judge(run, event, looked)
+    return decide(run, event, state)
 
 
-def take_what_is_below_the_head(run: Run, event: Candidate, looked: Known | Unlooked) -> Any:
-    verdict = judge(run, event, looked)
-    return Verdict.TAKE if verdict is Verdict.LOOK and run.verified and event.seq <= run.head else verdict
+def take_what_is_below_the_head(run: Run, event: EventIdentity, state: RunState | Unread) -> Any:
+    verdict = decide(run, event, state)
+    return Decision.SUBMIT if verdict is Decision.READ and run.verified and event.seq <= run.head else verdict
 
 
 @pytest.mark.parametrize(
@@ -347,6 +353,6 @@ async def test_each_of_these_mistakes_is_seen(
             if not faults:
                 demand_exact(world)
 
-    monkeypatch.setattr(sequencer, "judge", mutant)
+    monkeypatch.setattr(sequencer, "decide", mutant)
     with pytest.raises(AssertionError):
         await play_all()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from processors.runs.persistence.verdicts import Finalization, Known, judge, may_repeat_stored
+from processors.runs.persistence.verdicts import Finalization, StoredState, judge, may_repeat_stored
 from processors.runtime.contract import Arrival, Outcome, Tally
 from processors.runtime.errors import Displaced
 from schemas.errors import Poison, Reason, Rejection
@@ -24,9 +24,9 @@ def finalized(status: RunStatus = RunStatus.SUCCEEDED) -> Record:
     return RunFinalized(tenant="demo", run_id="run-1", status=status, finalized_at=NOW)
 
 
-def stored(*seqs: int) -> Known:
+def stored(*seqs: int) -> StoredState:
     """Return a store that holds these events, event n from offset n."""
-    known = Known()
+    known = StoredState()
     for seq in seqs:
         record = run_event(event(seq))
         known.sha256["demo", "run-1", seq] = record.event_sha256
@@ -36,7 +36,7 @@ def stored(*seqs: int) -> Known:
 
 def test_new_events_are_taken_in_log_order() -> None:
     arrivals = [arrival(run_event(event(seq)), seq) for seq in (1, 2, 3)]
-    verdicts = judge(arrivals, Known())
+    verdicts = judge(arrivals, StoredState())
     assert verdicts.events == arrivals
     assert verdicts.tally[Outcome.DONE, None] == 3
 
@@ -46,8 +46,8 @@ def test_a_record_from_a_known_place_is_a_redelivery() -> None:
     assert verdicts.tally == Tally({(Outcome.REDELIVERY, None): 1, (Outcome.DONE, None): 1})
 
 
-@pytest.mark.parametrize("known", [Known(), stored(1)], ids=["in the slice", "in the store"])
-def test_the_same_content_at_another_place_is_a_duplicate(known: Known) -> None:
+@pytest.mark.parametrize("known", [StoredState(), stored(1)], ids=["in the slice", "in the store"])
+def test_the_same_content_at_another_place_is_a_duplicate(known: StoredState) -> None:
     first = [] if known.at else [arrival(run_event(event(1)), 1)]
     again = arrival(run_event(event(1)), 9)
     verdicts = judge([*first, again], known)
@@ -67,19 +67,19 @@ def test_a_taken_idempotency_key_is_a_conflict_in_its_run_alone() -> None:
         arrival(run_event(event(2, meta=keyed)), 2),
         arrival(run_event(event(1, run_id="run-2", meta=keyed)), 3),
     ]
-    verdicts = judge(arrivals, Known())
+    verdicts = judge(arrivals, StoredState())
     assert verdicts.events == [arrivals[0], arrivals[2]]
     assert verdicts.rejected[0][1].reason is Reason.CONFLICT
 
 
 def test_one_tenants_run_is_not_anothers() -> None:
     arrivals = [arrival(run_event(), 1), arrival(run_event(tenant="other"), 2)]
-    assert judge(arrivals, Known()).events == arrivals
+    assert judge(arrivals, StoredState()).events == arrivals
 
 
 def test_nothing_is_taken_after_a_finalization() -> None:
     late = arrival(run_event(event(2)), 3)
-    verdicts = judge([arrival(run_event(event(1)), 1), arrival(finalized(), 2), late], Known())
+    verdicts = judge([arrival(run_event(event(1)), 1), arrival(finalized(), 2), late], StoredState())
     assert [each.record.seq for each in verdicts.events] == [1]  # type: ignore[union-attr]
     assert verdicts.rejected == [(late, Rejection(reason=Reason.RUN_FINALIZED, detail="the run was finalized before"))]
 
@@ -99,7 +99,7 @@ def test_a_duplicate_is_one_even_after_a_finalization() -> None:
     ],
 )
 def test_a_run_is_finalized_once(status: RunStatus, offset: int, outcome: Any) -> None:
-    known = Known(finalized={("demo", "run-1"): Finalization(status=RunStatus.SUCCEEDED, place=(0, 2))})
+    known = StoredState(finalized={("demo", "run-1"): Finalization(status=RunStatus.SUCCEEDED, place=(0, 2))})
     verdicts = judge([arrival(finalized(status), offset)], known)
     assert verdicts.tally[outcome] == 1
     assert not verdicts.finalizations
@@ -113,7 +113,7 @@ def test_the_last_environment_of_a_slice_is_kept() -> None:
         )
 
     last = arrival(captured('{"n": 2}'), 2)
-    verdicts = judge([arrival(captured('{"n": 1}'), 1), last], Known())
+    verdicts = judge([arrival(captured('{"n": 1}'), 1), last], StoredState())
     assert verdicts.environments == {("demo", "run-1"): last}
     assert verdicts.tally[Outcome.DONE, None] == 2
 
@@ -121,7 +121,7 @@ def test_the_last_environment_of_a_slice_is_kept() -> None:
 def test_a_rejected_record_keeps_its_reason() -> None:
     rejection = Rejection(reason=Reason.SIGNATURE_INVALID, detail="no")
     given = arrival(run_event(), 1, rejection)
-    verdicts = judge([given], Known())
+    verdicts = judge([given], StoredState())
     assert verdicts.rejected == [(given, rejection)]
     assert not verdicts.events
 
@@ -142,7 +142,7 @@ def test_a_record_sent_back_that_claims_a_taken_place_is_poison() -> None:
 
 @pytest.mark.parametrize(("partition", "offset", "is_taken"), [(0, 4, True), (0, 6, False), (1, 4, False)])
 def test_a_closed_run_takes_late_only_what_stood_before_its_end(partition: int, offset: int, is_taken: bool) -> None:
-    known = Known(finalized={("demo", "run-1"): Finalization(status=RunStatus.FAILED, place=(0, 5))})
+    known = StoredState(finalized={("demo", "run-1"): Finalization(status=RunStatus.FAILED, place=(0, 5))})
     record = run_event(event(1))
     verdicts = judge([Arrival(raw(record, offset=offset, partition=partition), {}, record, None)], known)
     assert bool(verdicts.events) == is_taken
@@ -167,7 +167,7 @@ def test_an_event_behind_an_end_in_another_partition_says_whose_partition_is_wro
     home = partition_of(b"run-1", 8)
     place = raw(record, offset=9, partition=(home + partition) % 8)
     moved = {key: Finalization(status=each.status, place=_moved(each.place, home)) for key, each in finalized.items()}
-    verdicts = judge([Arrival(place, {}, record, None)], Known(finalized=moved, partition_count=8))
+    verdicts = judge([Arrival(place, {}, record, None)], StoredState(finalized=moved, partition_count=8))
     [(_, rejection)] = verdicts.rejected
     assert rejection.reason is reason
     assert _said(says, home) in rejection.detail
@@ -181,7 +181,7 @@ def _said(says: str, home: int) -> str:
     return says.replace("/0/2", f"/{home}/2").replace("/1/2", f"/{(home + 1) % 8}/2")
 
 
-def rewriting(*seqs: int) -> Known:
+def rewriting(*seqs: int) -> StoredState:
     """Return the store as a replay that overwrites sees it, the run closed by a record of another partition."""
     known = stored(*seqs)
     known.rewrites = True
@@ -209,7 +209,7 @@ def test_a_replay_that_overwrites_takes_no_row_of_another_event_back() -> None:
 
 
 @pytest.mark.parametrize("known", [stored(1), rewriting(1)], ids=["redelivered", "overwritten"])
-def test_a_stored_event_that_would_be_rejected_now_stays_as_it_is(known: Known) -> None:
+def test_a_stored_event_that_would_be_rejected_now_stays_as_it_is(known: StoredState) -> None:
     now = Rejection(reason=Reason.UNKNOWN_AGENT, detail="removed since")
     verdicts = judge([arrival(run_event(event(1)), 1, now)], known)
     assert (verdicts.events, verdicts.rejected, verdicts.kept) == ([], [], 1)
@@ -219,15 +219,15 @@ def test_a_stored_event_that_would_be_rejected_now_stays_as_it_is(known: Known) 
 def test_a_rejected_record_is_judged_again_with_a_look_at_what_is_stored() -> None:
     """Its place may be that of a stored event, and no key of the tables would say so."""
     now = Rejection(reason=Reason.UNKNOWN_AGENT, detail="removed since")
-    assert may_repeat_stored(judge([arrival(run_event(event(1)), 1, now)], Known()))
-    assert not may_repeat_stored(judge([arrival(run_event(event(1)), 1)], Known()))
+    assert may_repeat_stored(judge([arrival(run_event(event(1)), 1, now)], StoredState()))
+    assert not may_repeat_stored(judge([arrival(run_event(event(1)), 1)], StoredState()))
 
 
 def test_a_rejected_environment_has_one_outcome() -> None:
     record = EnvironmentCaptured(
         tenant="demo", run_id="run-1", environment="{}", environment_sha256=bytes(32), captured_at=NOW
     )
-    verdicts = judge([arrival(record, 1, Rejection(reason=Reason.UNSIGNED_DIRECT, detail=""))], Known())
+    verdicts = judge([arrival(record, 1, Rejection(reason=Reason.UNSIGNED_DIRECT, detail=""))], StoredState())
     assert (verdicts.tally.total(), verdicts.environments) == (1, {})
 
 
@@ -239,4 +239,4 @@ def test_every_record_has_exactly_one_outcome() -> None:
         arrival(finalized(), 6), arrival(run_event(event(3)), 7),
         arrival(run_event(event(4)), 8, Rejection(reason=Reason.UNSIGNED_DIRECT, detail="")),
     ]  # fmt: skip
-    assert judge(arrivals, Known()).tally.total() == len(arrivals)
+    assert judge(arrivals, StoredState()).tally.total() == len(arrivals)

@@ -1,7 +1,7 @@
 """What the consumer groups have passed."""
 
 from processors.runs.retention.log import everything_passed
-from processors.runs.retention.rules import Passed
+from processors.runs.retention.rules import CommittedFloors
 
 
 class Climbing:
@@ -10,9 +10,9 @@ class Climbing:
     def __init__(self, *, end: int) -> None:
         self.at, self.end = 0, end
 
-    async def passed(self) -> Passed:
+    async def passed(self) -> CommittedFloors:
         self.at += 1
-        return Passed(floors={0: self.at})
+        return CommittedFloors(floors={0: self.at})
 
     async def ends(self) -> dict[int, int]:
         return {0: self.end}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from processors.runs.retention.policy import Retention, TenantPolicy
 from processors.runs.retention.rules import (
+    CommittedFloors,
     Hold,
-    Passed,
     RejectedFacts,
     RunFacts,
     StoredObject,
@@ -27,7 +27,7 @@ OLD = NOW - timedelta(days=11)
 RETENTION = Retention(
     events_days=10, rejected_days=10, orphans=True, tenants={"kept": TenantPolicy(events_days="never", orphans=False)}
 )
-PASSED = Passed(floors={0: 100, 1: 50})
+PASSED = CommittedFloors(floors={0: 100, 1: 50})
 RUN = RunFacts(
     tenant="demo",
     run_id="run-1",
@@ -78,7 +78,7 @@ def test_nothing_goes_where_nothing_is_said() -> None:
     st.dictionaries(st.integers(0, 3), st.integers(0, 200)),
 )
 def test_no_event_goes_that_a_group_has_yet_to_pass(offsets: dict[int, int], floors: dict[int, int]) -> None:
-    verdict = judge_run(replace(RUN, last_offsets=offsets), RETENTION, Passed(floors=floors), now=NOW)
+    verdict = judge_run(replace(RUN, last_offsets=offsets), RETENTION, CommittedFloors(floors=floors), now=NOW)
     assert (verdict is None) == all(offset < floors.get(partition, 0) for partition, offset in offsets.items())
 
 
@@ -131,5 +131,5 @@ def test_passed_is_what_is_behind_every_group() -> None:
 
 
 def test_a_place_that_the_log_has_lost_is_held_by_no_group() -> None:
-    assert not Passed(floors={3: 10}).holds(3 - 100_000, 25)
-    assert Passed(floors={3: 10}).holds(4, 25), "of a partition that is not known every place is held"
+    assert not CommittedFloors(floors={3: 10}).holds(3 - 100_000, 25)
+    assert CommittedFloors(floors={3: 10}).holds(4, 25), "of a partition that is not known every place is held"

@@ -10,7 +10,7 @@ from gateway.errors import LogUnavailable
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.reader import Edges, LogRecord
 from gateway.status.endpoints import EndpointViews
-from gateway.status.survey import FRESH_S, Survey, rates_per_s
+from gateway.status.monitor import FRESH_S, StatusMonitor, rates_per_s
 from schemas.access.credentials import Principal, Right
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.pacing.admission import Admission
@@ -36,7 +36,7 @@ async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -
     log = MemoryLog(records={first_waiting: record}, edges_of=Edges(first=2, end=9))
     committed = MemoryCommitted({0: 4})
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower:
-        survey = Survey(
+        survey = StatusMonitor(
             log=log,
             followers={"persistence": follower},
             endpoints=EndpointViews({}),
@@ -55,7 +55,7 @@ async def test_however_many_ask_it_is_measured_once_a_second() -> None:
     """A failure is remembered just as long."""
     log, now_s = MemoryLog(), 100.0
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 0}), clock=lambda: NOW) as follower:
-        survey = Survey(
+        survey = StatusMonitor(
             log=log,
             followers={"persistence": follower},
             endpoints=EndpointViews({}),
@@ -87,7 +87,7 @@ async def test_an_endpoint_is_told_of_with_its_backlogs_to_its_own_tenant_alone(
         endpoint="scorer", tenant="demo", types=["*"], breaker=BreakerState.OPEN, reason="HTTP 500", since=NOW
     )
     async with GroupFollower(group, committed, clock=lambda: NOW) as follower:
-        survey = Survey(
+        survey = StatusMonitor(
             log=MemoryLog(edges_of=Edges(first=0, end=9)),
             followers={group.name: follower},
             endpoints=EndpointViews({"scorer": state}),

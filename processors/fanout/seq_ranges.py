@@ -7,7 +7,7 @@ from collections import OrderedDict
 RANGES_MAX = 10_000
 
 
-class Sent:
+class SeqRanges:
     """The seqs that were sent, as ranges. What is forgotten may be sent again, never lost."""
 
     __slots__ = ("_count", "_ranges_max", "_runs")

@@ -6,7 +6,7 @@ from typing import Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from processors.fanout.dashboard import GroupStanding, Standing
+from processors.fanout.dashboard import GroupStatus, SystemStatus
 from processors.fanout.log import looking_consumer
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
@@ -19,7 +19,7 @@ from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
 
 
-class GroupsLook:
+class SystemStatusReader:
     """Asks on consumers that speak for each group without joining it; an async context manager."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
@@ -40,7 +40,7 @@ class GroupsLook:
         await asyncio.wrap_future(self._thread.submit(self._close))
         self._thread.shutdown(wait=False)
 
-    async def standing(self) -> Standing:
+    async def read(self) -> SystemStatus:
         """
         Return how each group and endpoint stands now.
 
@@ -52,7 +52,7 @@ class GroupsLook:
         except KafkaException as error:
             raise Transient(f"Kafka does not tell how the groups stand: {error}") from error
 
-    def _ask(self) -> Standing:
+    def _ask(self) -> SystemStatus:
         if self._states is None:
             self._states = self._consumer("tidegate.fanout", follows=True)
             self._states.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
@@ -60,7 +60,7 @@ class GroupsLook:
         groups = groups_among(self._states.list_topics(timeout=REQUEST_S).topics)
         for gone in self._consumers.keys() - set(groups):
             self._consumers.pop(gone).close()
-        return Standing(groups=[self._ask_for(group) for group in groups], endpoints=dict(self._endpoints))
+        return SystemStatus(groups=[self._ask_for(group) for group in groups], endpoints=dict(self._endpoints))
 
     def _read_states(self, consumer: Consumer) -> None:
         # The end is told once: from then on what has been fetched meanwhile is taken.
@@ -76,7 +76,7 @@ class GroupsLook:
     def _consumer(self, group_id: str, *, follows: bool = False) -> Consumer:
         return looking_consumer(self._kafka, group_id=group_id, client_id="tidegate-fanout-groups", follows=follows)
 
-    def _ask_for(self, group: Group) -> GroupStanding:
+    def _ask_for(self, group: Group) -> GroupStatus:
         consumer = self._consumers.get(group)
         if consumer is None:
             consumer = self._consumers[group] = self._consumer(group.id)
@@ -89,7 +89,7 @@ class GroupsLook:
             lag += max(0, end - max(first, place.offset))
         letters = group.dead_letters.name
         held = [edges_of(consumer, Partition(letters, each)) for each in partitions_of(consumer, letters)]
-        return GroupStanding(group=group.name, lag_records=lag, dead_letters=sum(end - first for first, end in held))
+        return GroupStatus(group=group.name, lag_records=lag, dead_letters=sum(end - first for first, end in held))
 
     def _close(self) -> None:
         for consumer in (*self._consumers.values(), *([self._states] if self._states else [])):

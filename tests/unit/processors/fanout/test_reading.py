@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from processors.fanout.judging import judge_by
 from processors.fanout.messages import Kind
+from processors.fanout.reading import stream_reader
 from processors.runtime.batch import RawRecord
 from schemas.access.credentials import Gateway
 from schemas.catalogue import CODEC
@@ -27,7 +27,7 @@ TRACE = TraceRecord(
 def test_valid_records_are_told_in_their_order() -> None:
     finalized = RunFinalized(tenant=TENANT, run_id="run-1", status=RunStatus.SUCCEEDED, finalized_at=NOW)
     records = [raw(run_event(event(1)), offset=4), raw(finalized, offset=5)]
-    told = judge_by(InForce(credentials()))(EVENTS, records)  # type: ignore[arg-type]
+    told = stream_reader(InForce(credentials()))(EVENTS, records)  # type: ignore[arg-type]
     assert [(each.kind, each.offset) for each in told] == [(Kind.TRACE_EVENT, 4), (Kind.RUN_FINALIZED, 5)]
     assert told[0].keys == (("run", TENANT, "run-1"), ("agent", TENANT, "plain-agent"))
 
@@ -51,7 +51,7 @@ def test_valid_records_are_told_in_their_order() -> None:
 )
 def test_what_is_not_valid_or_no_event_is_passed_by(forged: Raw) -> None:
     good = raw(run_event(event(2)), offset=1)
-    told = judge_by(InForce(credentials()))(EVENTS, [forged, good])  # type: ignore[list-item]
+    told = stream_reader(InForce(credentials()))(EVENTS, [forged, good])  # type: ignore[list-item]
     assert [each.seq for each in told] == [2]
 
 
@@ -66,7 +66,7 @@ def test_a_trace_record_counts_if_it_is_sealed_under_its_own_key() -> None:
     unsealed = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), CODEC.encode(TRACE), ())
     empty = RawRecord(*TRACES, 0, 0, trace_key(TENANT, "r"), None, ())
     records = [unsealed, empty, trace(secret="wrong"), trace(b"demo/another"), trace()]
-    told = judge_by(InForce(credentials()))(TRACES, records)
+    told = stream_reader(InForce(credentials()))(TRACES, records)
     assert [(each.kind, each.keys) for each in told] == [(Kind.TRACE_RECORD, (("run", TENANT, "r"),))]
 
 
@@ -76,11 +76,11 @@ def test_a_record_that_was_sealed_with_a_newer_secret_is_shown(secret: str) -> N
     newer = msgspec.structs.replace(credentials(), gateway=Gateway(mac_secrets=["a-newer-secret", MAC_SECRET]))
     shown = 1 if secret == "a-newer-secret" else 0
     sealed = raw(run_event(), mac_secret=secret)
-    assert len(judge_by(InForce(credentials(), written=newer))(EVENTS, [sealed])) == shown  # type: ignore[list-item]
-    assert len(judge_by(InForce(credentials(), written=newer))(TRACES, [trace(secret=secret)])) == shown
+    assert len(stream_reader(InForce(credentials(), written=newer))(EVENTS, [sealed])) == shown  # type: ignore[list-item]
+    assert len(stream_reader(InForce(credentials(), written=newer))(TRACES, [trace(secret=secret)])) == shown
 
 
 def test_a_slice_of_forged_records_checks_the_file_once() -> None:
     in_force = InForce(credentials())
-    assert not judge_by(in_force)(EVENTS, [raw(run_event(), mac_secret="forged") for _ in range(100)])  # type: ignore[misc]
+    assert not stream_reader(in_force)(EVENTS, [raw(run_event(), mac_secret="forged") for _ in range(100)])  # type: ignore[misc]
     assert in_force.file_checks == 1

@@ -1,14 +1,14 @@
-"""Bodies to offers: events that are valid by themselves, each with its record; only their place is not judged yet."""
+"""Prepare events from bodies: each is valid by itself and has its record; only its place in the run is not decided."""
 
 from collections.abc import Sequence
 
 import msgspec
 
-from gateway.errors import Refused, SignatureInvalid
-from gateway.http.access import speaker
+from gateway.errors import HttpError, SignatureInvalid
+from gateway.http.access import agent_for
 from gateway.http.bodies import LINES, MediaType
 from gateway.http.child.refusals import Refusal
-from gateway.kafka.records import Outgoing, Stamp
+from gateway.kafka.records import OutgoingRecord, Stamp
 from gateway.objects.uploads import Upload
 from gateway.runs.parsing.bodies import parse_event, split_lines, split_list
 from gateway.runs.sealing import seal
@@ -29,34 +29,34 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     stamp: Stamp
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an event decides whether it may follow."""
+class EventIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of an event that decides whether it may follow."""
 
     seq: int
     sha256: bytes
     idempotency_key: str | None
 
 
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that asks to follow, and its record."""
+class PreparedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid event whose place in the run is not decided yet, and its record."""
 
-    event: Candidate
-    record: Outgoing
+    identity: EventIdentity
+    record: OutgoingRecord
     agent_id: str  # who is charged for it
     upload: Upload | None = None  # what is kept before the record is in the log
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class PreparedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The events of a batch up to the first that is invalid, and why that one is."""
 
-    offers: Sequence[Offer]
+    events: Sequence[PreparedEvent]
     event_count: int
     refusal: Refusal | None = None
 
 
-def offer_of(text: bytes, origin: Origin, credentials: Credentials) -> Offer:
+def prepare(text: bytes, origin: Origin, credentials: Credentials) -> PreparedEvent:
     """
-    Judge the one event in *text*, but for its place in the run.
+    Return the event in *text*, validated except for its place in the run.
 
     Raises:
         NotJson, Invalid: see `parse_event`.
@@ -66,7 +66,7 @@ def offer_of(text: bytes, origin: Origin, credentials: Credentials) -> Offer:
     parsed = parse_event(text, run_id=origin.run_id)
     document, meta = parsed.document, parsed.document["meta"]
     agent_id = agent_id_of(meta)
-    if (fault := signature_fault(document, speaker(agent_id, origin.principal, credentials))) is not None:
+    if (fault := signature_fault(document, agent_for(agent_id, origin.principal, credentials))) is not None:
         raise SignatureInvalid(fault)
     whole = RunEvent(
         tenant=origin.principal.tenant,
@@ -81,27 +81,27 @@ def offer_of(text: bytes, origin: Origin, credentials: Credentials) -> Offer:
         meta=parsed.meta,
         event_sha256=parsed.sha256,
     )
-    candidate = Candidate(seq=whole.seq, sha256=whole.event_sha256, idempotency_key=whole.idempotency_key)
-    event, upload = set_apart(whole)
-    record = seal(event, part=event.seq, stamp=origin.stamp)
-    return Offer(event=candidate, record=record, agent_id=agent_id, upload=upload)
+    identity = EventIdentity(seq=whole.seq, sha256=whole.event_sha256, idempotency_key=whole.idempotency_key)
+    logged, upload = set_apart(whole)
+    record = seal(logged, part=logged.seq, stamp=origin.stamp)
+    return PreparedEvent(identity=identity, record=record, agent_id=agent_id, upload=upload)
 
 
-def batch_of(text: bytes, media_type: MediaType, origin: Origin, credentials: Credentials) -> Batch:
+def prepare_batch(text: bytes, media_type: MediaType, origin: Origin, credentials: Credentials) -> PreparedBatch:
     """
-    Judge the events in *text*, a list or a document a line, each as `offer_of` does.
+    Return the events in *text*, a list or a document a line, each as `prepare` does, up to the first that is not valid.
 
     Raises:
         NotJson, Invalid: it is no such list, or one of too many or none.
     """
     bodies = split_lines(text) if media_type in LINES else split_list(text)
-    offers: list[Offer] = []
+    events: list[PreparedEvent] = []
     for body in bodies:
         try:
-            offers.append(offer_of(body, origin, credentials))
-        except (Refused, Invalid, NotJson) as error:
-            return Batch(offers=offers, event_count=len(bodies), refusal=Refusal.of(error))
-    return Batch(offers=offers, event_count=len(bodies))
+            events.append(prepare(body, origin, credentials))
+        except (HttpError, Invalid, NotJson) as error:
+            return PreparedBatch(events=events, event_count=len(bodies), refusal=Refusal.of(error))
+    return PreparedBatch(events=events, event_count=len(bodies))
 
 
 def set_apart(event: RunEvent) -> tuple[RunEvent, Upload | None]:

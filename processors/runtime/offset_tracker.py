@@ -19,7 +19,7 @@ TOTAL_BYTES_MAX = 3 * BYTES_MAX  # of all partitions; one that has no batch gets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class InFlightBounds:
     """What of one partition may be unfinished when more of it is fetched."""
 
     batches_max: float = BATCHES_MAX
@@ -45,17 +45,17 @@ class _Assigned:
         return self.reached is not None or any(batch.begun for batch in self.batches)
 
 
-class Progress:
+class OffsetTracker:
     """The partitions that this worker holds."""
 
-    def __init__(self, *, commits: bool = True, room: Room = Room()) -> None:
+    def __init__(self, *, commits: bool = True, in_flight: InFlightBounds = InFlightBounds()) -> None:
         """
-        Hold nothing; each partition has *room*.
+        Hold nothing; each partition may have *in_flight*.
 
         Unless it *commits*, what is finished is settled, and nothing is ever to be committed.
         """
         self._commits = commits
-        self._room = room
+        self._in_flight = in_flight
         self.left_work = False  # whether something begun was not finished or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
         self._size_bytes = 0
@@ -78,11 +78,11 @@ class Progress:
         held = self._assigned.get(partition)
         if held is None or not held.batches:
             return held is not None
-        room = self._room
+        in_flight = self._in_flight
         return (
-            len(held.batches) < room.batches_max
-            and held.records < room.records_max
-            and held.size_bytes < room.bytes_max
+            len(held.batches) < in_flight.batches_max
+            and held.records < in_flight.records_max
+            and held.size_bytes < in_flight.bytes_max
             and self._size_bytes < TOTAL_BYTES_MAX
         )
 

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Collection, Mapping
 import pytest
 
 from gateway.kafka.followers import GroupFollower
-from gateway.runs.sequence import looks as looks_module
-from gateway.runs.sequence.looks import Looks
+from gateway.runs.sequence import state_reader as looks_module
+from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.sequence.tail import PartitionTail
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import PERSISTENCE
 from tests.support import builders
 from tests.support.fakes import InForce, MemoryCommitted, MemoryRunStore
-from tests.unit.gateway.runs.sequence.conftest import NOW, offer
+from tests.unit.gateway.runs.sequence.conftest import NOW, prepared
 
 PARTITIONS = 4
 RUNS = {partition_of(b"run-%d" % number, PARTITIONS): f"run-{number}" for number in range(40)}  # one a partition
@@ -43,53 +43,53 @@ def ends() -> Ends:
 
 
 @pytest.fixture
-async def looks(ends: Ends) -> AsyncIterator[Looks]:
+async def states(ends: Ends) -> AsyncIterator[RunStateReader]:
     committed = MemoryCommitted(dict.fromkeys(RUNS, 0))
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower:
         store = MemoryRunStore(builders.TENANT)
-        async with Looks(
+        async with RunStateReader(
             tails=ends, store=store, follower=follower, credentials=InForce(builders.credentials())
         ) as made:
             yield made
 
 
-async def known(looks: Looks, partition: int, *, events: int = 1) -> bool:
+async def known(states: RunStateReader, partition: int, *, events: int = 1) -> bool:
     """Return whether a look tells of the run in *partition*."""
-    asked = [offer(seq, run_id=RUNS[partition]).event for seq in range(1, events + 1)]
-    return await looks.look((builders.TENANT, RUNS[partition]), asked) is not None
+    asked = [prepared(seq, run_id=RUNS[partition]).identity for seq in range(1, events + 1)]
+    return await states.read((builders.TENANT, RUNS[partition]), asked) is not None
 
 
-async def test_one_look_serves_all_partitions(looks: Looks, ends: Ends) -> None:
-    found = await asyncio.gather(*[known(looks, partition) for partition in RUNS for _ in range(10)])
+async def test_one_read_serves_all_partitions(states: RunStateReader, ends: Ends) -> None:
+    found = await asyncio.gather(*[known(states, partition) for partition in RUNS for _ in range(10)])
     assert all(found)
     assert ends.reads == [frozenset(RUNS)]
 
 
-async def test_who_asks_during_a_look_waits_for_the_next(looks: Looks, ends: Ends) -> None:
-    first = asyncio.create_task(known(looks, 0))
+async def test_a_request_during_a_read_waits_for_the_next(states: RunStateReader, ends: Ends) -> None:
+    first = asyncio.create_task(known(states, 0))
     await asyncio.sleep(0.005)
-    assert await known(looks, 0)
+    assert await known(states, 0)
     assert await first
     assert ends.reads == [frozenset({0})] * 2
 
 
 async def test_a_partition_that_takes_too_long_leaves_the_others_known(
-    looks: Looks, ends: Ends, monkeypatch: pytest.MonkeyPatch
+    states: RunStateReader, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks_module, "AGAIN_S", AGAIN_S)
     ends.unread = {1}
-    assert await asyncio.gather(*[known(looks, partition) for partition in (0, 1, 2)]) == [True, False, True]
-    assert not await known(looks, 1)
+    assert await asyncio.gather(*[known(states, partition) for partition in (0, 1, 2)]) == [True, False, True]
+    assert not await known(states, 1)
     assert len(ends.reads) == 1, "it is not read again for each who asks"
-    assert await known(looks, 3)
+    assert await known(states, 3)
     ends.unread = set()
     await asyncio.sleep(2 * AGAIN_S)
-    assert await known(looks, 1)
+    assert await known(states, 1)
 
 
-async def test_more_than_one_look_can_answer_is_left_to_the_next(
-    looks: Looks, ends: Ends, monkeypatch: pytest.MonkeyPatch
+async def test_more_than_one_read_can_answer_is_left_to_the_next(
+    states: RunStateReader, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks_module, "EVENTS_MAX", 5)
-    assert all(await asyncio.gather(*[known(looks, partition, events=3) for partition in (0, 1, 2, 3)]))
+    assert all(await asyncio.gather(*[known(states, partition, events=3) for partition in (0, 1, 2, 3)]))
     assert ends.reads == [frozenset({0, 1}), frozenset({2, 3})]

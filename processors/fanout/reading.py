@@ -1,8 +1,8 @@
-"""Records of the log to what sockets are told: decoded, validated, and passed by where they are not valid."""
+"""Turn records of the log into those that sockets are sent: decoded and validated; invalid ones are left out."""
 
 from collections.abc import Callable, Sequence
 
-from processors.fanout.messages import Told
+from processors.fanout.messages import StreamRecord
 from processors.runtime.batch import RawRecord
 from processors.runtime.reading import sealed_or
 from schemas.access.credentials import Credentials, CurrentCredentials
@@ -13,31 +13,33 @@ from schemas.runs.records import EnvironmentCaptured, TraceRecord
 from schemas.runs.topics import RUN_TRACES, trace_key
 from schemas.runs.validity import check_direct
 
-Judge = Callable[[Partition, Sequence[RawRecord]], Sequence[Told]]
+StreamReader = Callable[[Partition, Sequence[RawRecord]], Sequence[StreamRecord]]
 
 
-def judge_by(credentials: CurrentCredentials) -> Judge:
+def stream_reader(credentials: CurrentCredentials) -> StreamReader:
     """
-    Return what finds, among records of a partition, those that may be told, in their order.
+    Return what finds, among the records of a partition, those that may be sent, in their order.
 
-    Poison and what breaks a rule is told to nobody: persistence keeps it. A trace record counts if a process of ours
+    Poison and what breaks a rule is sent to nobody: persistence keeps it. A trace record counts if a process of ours
     has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
     """
     read_runs = sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials)
     read_traces = sealed_or(_check_unsealed_trace, codec=TRACE_CODEC, credentials=credentials)
 
-    def judge(partition: Partition, records: Sequence[RawRecord]) -> Sequence[Told]:
+    def read(partition: Partition, records: Sequence[RawRecord]) -> Sequence[StreamRecord]:
         found = (read_traces if partition.topic == RUN_TRACES.name else read_runs)(records)
         return [
-            Told(arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp)
+            StreamRecord(
+                arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp
+            )
             for arrival in found.arrivals
-            if arrival.rejection is None and _is_told(arrival.record, arrival.raw)
+            if arrival.rejection is None and _is_sent(arrival.record, arrival.raw)
         ]
 
-    return judge
+    return read
 
 
-def _is_told(record: object, raw: RawRecord) -> bool:
+def _is_sent(record: object, raw: RawRecord) -> bool:
     if isinstance(record, TraceRecord):
         return raw.key == trace_key(record.tenant, record.run_id)
     return not isinstance(record, EnvironmentCaptured)

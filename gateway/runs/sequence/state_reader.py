@@ -1,10 +1,11 @@
 """
-Looks at what the log and the store hold of a run: together, everything that was written before the look began.
+Reads the state of runs from the log and the store: together, everything that was written before the read began.
 
 The committed offset of persistence is read first, then the store, then the partition from that offset to its end.
-What lies below the offset is in the store; what the store does not have yet is in the tail. One look at a time serves
-all who ask meanwhile, whatever their partitions; who comes during a look waits for the next, since that one may have
-passed what he was told of. The tails are kept, so that the next look reads on from their ends.
+What lies below the offset is in the store; what the store does not have yet is in the tail. One read at a time serves
+all requests that came before it, whatever their partitions; a request that comes during a read waits for the next,
+since this one may have passed what the request depends on. The tails are kept, so that the next read goes on from
+their ends.
 """
 
 import asyncio
@@ -14,45 +15,45 @@ from typing import NamedTuple, Self
 
 import structlog
 
-from gateway.errors import LogUnavailable, QueueFull, Refused, StoreUnavailable
+from gateway.errors import HttpError, LogUnavailable, QueueFull, StoreUnavailable
 from gateway.kafka.followers import GroupFollower
-from gateway.runs.parsing.offers import Candidate
-from gateway.runs.sequence.memory import Known, RunKey
+from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.sequence.tail_reader import Tails
 from gateway.runs.store import RunStore
 from schemas.access.credentials import CurrentCredentials
 from schemas.kafka.partitioner import partition_of
 
-LOOK_S = 2.0
+READ_S = 2.0
 AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
 RECORDS_MAX = 100_000  # held of all tails: some 300 bytes and 20 us each; with more to read, events are unverified
-EVENTS_MAX = 10_000  # asked about in one look, and a batch more: the next one answers the others
+EVENTS_MAX = 10_000  # asked about in one read, and a batch more: the next one answers the others
 
 log = structlog.get_logger()
 
 
-class _Question(NamedTuple):
+class _Request(NamedTuple):
     partition: int
     key: RunKey
-    events: Sequence[Candidate]
-    answer: "asyncio.Future[Known | None]"
+    events: Sequence[EventIdentity]
+    answer: "asyncio.Future[RunState | None]"
 
 
-class Looks:
-    """Asks for all who want to know; an async context manager, to be left before what it looks into is closed."""
+class RunStateReader:
+    """Serves all requests; an async context manager, to be left before what it reads is closed."""
 
     def __init__(
         self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: CurrentCredentials
     ) -> None:
-        """Look into *tails* and *store*; *follower* knows how far persistence is."""
+        """Read *tails* and *store*; *follower* knows how far persistence is."""
         self._tails = tails
         self._store = store
         self._follower = follower
         self._credentials = credentials
         self._held: dict[int, PartitionTail] = {}
-        self._asked: deque[_Question] = deque()  # bounded by how many requests there are
-        self._looking: asyncio.Task[None] | None = None
+        self._asked: deque[_Request] = deque()  # bounded by how many requests there are
+        self._reading: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
         self._too_long: set[int] = set()  # partitions whose tail could not be read to its end a moment ago
 
@@ -61,70 +62,70 @@ class Looks:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Look no more; who still asks is told nothing."""
-        tasks = [task for task in (self._looking, self._recovering) if task is not None]
+        """Read no more; requests that still wait get no answer."""
+        tasks = [task for task in (self._reading, self._recovering) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def look(self, key: RunKey, events: Sequence[Candidate]) -> Known | None:
+    async def read(self, key: RunKey, events: Sequence[EventIdentity]) -> RunState | None:
         """
-        Return what is known of the run, and under the numbers of *events*; None where that cannot be told in time.
+        Return the state of the run, as far as *events* depend on it; None where that cannot be told in time.
         """
         if self._recovering is not None:
             return None
         try:
             partition = partition_of(key[1].encode(), await self._tails.partitions())
-        except Refused:
+        except HttpError:
             return None
         if partition in self._too_long:
             return None
-        answer: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Question(partition, key, events, answer))
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._serve())
+        answer: asyncio.Future[RunState | None] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Request(partition, key, events, answer))
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._serve())
         return await answer
 
     async def _serve(self) -> None:
         while self._asked:
-            questions = self._next_questions()
-            found: Sequence[Known | None] = [None] * len(questions)
+            requests = self._next_requests()
+            found: Sequence[RunState | None] = [None] * len(requests)
             try:
-                async with asyncio.timeout(LOOK_S):
-                    found = await self._find(questions)
+                async with asyncio.timeout(READ_S):
+                    found = await self._find(requests)
             except Exception as error:  # noqa: BLE001  # whatever it is, who asks must not wait for ever
                 self._doubt(error)
-            for question, known in zip(questions, found, strict=True):
-                if not question.answer.done():
-                    question.answer.set_result(known)
-        self._looking = None
+            for request, run_states in zip(requests, found, strict=True):
+                if not request.answer.done():
+                    request.answer.set_result(run_states)
+        self._reading = None
 
-    def _next_questions(self) -> Sequence[_Question]:
-        questions: list[_Question] = []
+    def _next_requests(self) -> Sequence[_Request]:
+        requests: list[_Request] = []
         events = 0
         while self._asked and events < EVENTS_MAX:
-            questions.append(self._asked.popleft())
-            events += max(1, len(questions[-1].events))
-        return questions
+            requests.append(self._asked.popleft())
+            events += max(1, len(requests[-1].events))
+        return requests
 
-    async def _find(self, questions: Sequence[_Question]) -> Sequence[Known | None]:
+    async def _find(self, requests: Sequence[_Request]) -> Sequence[RunState | None]:
         # A position that has outlived its log says nothing of what is stored from the log as it is now.
         committed = {
             partition: 0 if partition in self._follower.faults else each.committed or 0
             for partition, each in self._follower.progress().items()
         }
-        stored = await self._store.known([(question.key, question.events) for question in questions])
+        stored = await self._store.run_states([(request.key, request.events) for request in requests])
         partitions = await self._tails.partitions()
-        tails = {each: self._tail(each, partitions) for each in {question.partition for question in questions}}
+        tails = {each: self._tail(each, partitions) for each in {request.partition for request in requests}}
         read = await self._tails.extend(tails.values(), stored_to=committed)
         if unread := tails.keys() - read:
             self._too_long |= unread
             asyncio.get_running_loop().call_later(AGAIN_S, self._too_long.difference_update, unread)
         return [
-            tails[each.partition].add_to(stored.get(each.key, Known()), each.key, each.events)
+            tails[each.partition].add_to(stored.get(each.key, RunState()), each.key, each.events)
             if each.partition in read
             else None
-            for each in questions
+            for each in requests
         ]
 
     def _tail(self, partition: int, partitions: int) -> PartitionTail:
@@ -145,7 +146,7 @@ class Looks:
             await asyncio.sleep(AGAIN_S)
             try:
                 self._follower.progress()
-                await self._store.known([])
+                await self._store.run_states([])
             except (StoreUnavailable, LogUnavailable):
                 continue
             break

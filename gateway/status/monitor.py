@@ -7,7 +7,7 @@ from time import monotonic
 
 import msgspec
 
-from gateway.kafka.followers import GroupFollower, Progress
+from gateway.kafka.followers import GroupFollower, PartitionProgress
 from gateway.kafka.publisher import Publisher
 from gateway.kafka.rates import rates_per_s
 from gateway.kafka.reader import Edges, Log
@@ -31,7 +31,7 @@ from schemas.runs.topics import endpoint_of
 FRESH_S = 1.0
 
 
-class Survey:
+class StatusMonitor:
     """Measures, and remembers for a second."""
 
     def __init__(
@@ -176,7 +176,7 @@ def _topic(name: str, partitions: Mapping[int, Edges], rate_per_s: float | None)
 
 def _partition(
     partition: int,
-    progress: Progress,
+    progress: PartitionProgress,
     *,
     end: int,
     since: datetime | None,

@@ -11,7 +11,7 @@ START_ID_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Viewers:
+class FanoutGroup:
     """A group that commits nothing, and that Kafka drops when it has ended; `schemas.catalogue` does not list it."""
 
     name: str = "fanout"
