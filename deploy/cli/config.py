@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
-    """Show what each service of the running stack was told, without secrets."""
+    """Show the settings of each service of the running stack, without secrets."""
     running(folder)
     by_service = settings_file.read(folder)
     if by_service is None:

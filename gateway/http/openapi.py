@@ -27,7 +27,7 @@ _EXAMPLE_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 _CONTENT_ENCODING = {
     "name": "Content-Encoding",
     "in": "header",
-    "description": "What the body is packed with: one of these, in one stream",
+    "description": "How the body is compressed: one of these, in one stream",
     "schema": {"type": "string", "enum": [*Coding, "identity"]},
 }
 
@@ -51,7 +51,7 @@ def openapi_document(chapters: Sequence[Chapter[Any]], *, version: str) -> bytes
         "info": {
             "title": "Tidegate",
             "version": version,
-            "summary": "Takes events over HTTP and keeps every one it has accepted.",
+            "summary": "Accepts events over HTTP and keeps every one it has accepted.",
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -13,7 +13,7 @@ from schemas.kafka.topics import Group
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a record came to."""
+    """The effect of a record."""
 
     outcome: Annotated[
         Literal[

@@ -29,7 +29,7 @@ WAITERS_MAX = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionProgress:
-    """Where a group is on one partition."""
+    """Position of a group in one partition."""
 
     committed: int | None  # None: nowhere, it has no first offset
     moved_at: datetime | None  # when this gateway last saw it go on; None: not since it started

@@ -39,13 +39,13 @@ class OperationsParts:
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
-    """The process turns."""
+    """The process is alive."""
 
     alive: bool = True
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether events are taken now (`ready`, also the status), and what of it is there."""
+    """Whether events are accepted now (`ready`, also the status), and which dependencies answer."""
 
     ready: bool
     log: bool
@@ -55,12 +55,12 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def livez(_parts: OperationsParts, _call: Call) -> web.Response:
-    """Say that the event loop turns."""
+    """Report that the event loop responds."""
     return answer(Alive())
 
 
 async def readyz(parts: OperationsParts, _call: Call) -> web.Response:
-    """Say whether events are taken; the store's state is told but does not count."""
+    """Report whether events are accepted; the store's state is shown but does not count."""
     log, problem = parts.shared.publisher.ready, parts.identity.problem
     ready = log and problem is None and parts.shared.readiness.accepting
     store = await parts.store.answers()
@@ -74,7 +74,7 @@ async def metrics(parts: OperationsParts, _call: Call) -> web.Response:
 
 
 async def public_metrics(parts: OperationsParts, _call: Call) -> web.Response:
-    """Return the metrics but for those of groups, which have the names of all tenants' endpoints."""
+    """Return the metrics, except those of groups, which name the endpoints of all tenants."""
     return _exposed(_WithoutGroups(parts.shared.telemetry.registry))
 
 

@@ -72,13 +72,13 @@ class Compatibility(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Mode(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether schemas can be registered here: they cannot."""
+    """Mode of the registry: schemas cannot be registered here."""
 
     mode: str = "READONLY"
 
 
 class Mistake(msgspec.Struct, frozen=True, kw_only=True):
-    """Why there is no answer, in the registry's own form."""
+    """An error, in the registry's own form."""
 
     error_code: int
     message: str
@@ -152,7 +152,7 @@ async def show_subject_compatibility(_parts: None, call: Call) -> web.Response:
 
 
 async def show_mode(_parts: None, _call: Call) -> web.Response:
-    """Say that schemas cannot be registered here."""
+    """Report that schemas cannot be registered here."""
     return _answer(Mode())
 
 

@@ -37,7 +37,7 @@ class RejectedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RejectionsView(msgspec.Struct, frozen=True, kw_only=True):
-    """Records that name this tenant and run, and broke a rule: kept with their bytes, not part of the run."""
+    """Records that name this tenant and run but broke a rule: kept with their bytes, not part of the run."""
 
     count: int
     reasons: Annotated[Mapping[str, int], Meta(description="How many of each", examples=[{"signature_invalid": 1}])]
@@ -72,7 +72,7 @@ class RemovedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a run, and what is not."""
+    """What is stored of a run and what is missing."""
 
     run_id: str
     complete: Annotated[

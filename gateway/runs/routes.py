@@ -43,7 +43,7 @@ _WAIT = (
     Parameter(
         name="wait",
         type=Annotated[str, Meta(extra_json_schema={"enum": NAMES})],
-        description=f"Hold the answer until this group ({', '.join(NAMES)}, or evaluation.NAME of a webhook "
+        description=f"Hold the response until this group ({', '.join(NAMES)}, or evaluation.NAME of a webhook "
         f"endpoint) has committed past the record, {WAIT_MAX_S:g} s at most; `waited` in the answer says "
         "whether it has",
     ),
@@ -167,6 +167,6 @@ ROUTES: tuple[Route[RunParts], ...] = (
 
 CHAPTER: Chapter[RunParts] = Chapter(
     tag="runs",
-    description="Runs: their events in, and what is stored of them out.",
+    description="Runs: send their events, and read what is stored.",
     routes=ROUTES,
 )

@@ -64,7 +64,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run ran in."""
+    """The environment of a run."""
 
     run_id: str
     environment: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]

@@ -38,14 +38,14 @@ class ToolCallsView(msgspec.Struct, frozen=True, kw_only=True):
     """The run's tool calls, as far as their payloads could be read."""
 
     count: int
-    answered: Annotated[int, Meta(description="Those whose result was found by its id")]
+    answered: Annotated[int, Meta(description="Calls whose result was found by its id")]
     latency_max_s: float | None
     latency_sum_s: float
     calls: Annotated[Sequence[AnsweredCall], Meta(description="The first of those that were answered")]
 
 
 class TraceView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finalized run comes to."""
+    """Summary of a finalized run."""
 
     status: str
     event_count: int

@@ -17,13 +17,13 @@ _NOTHING = "the log has no such record, or not yet, or it is not this tenant's"
 
 
 async def show_receipt(parts: StatusParts, call: Call) -> web.Response:
-    """Return what became of a record: whether the log still has it, and what it came to in each consumer group."""
+    """Return the outcome of a record: whether the log still has it, and its effect in each consumer group."""
     place = _place(**call.path)
     return answer(found(await parts.receipts.find(place, call.principal), _NOTHING))
 
 
 async def show_status(parts: StatusParts, call: Call) -> web.Response:
-    """Return how the log and its consumer groups are doing, measured once a second at most."""
+    """Return the status of the log and its consumer groups, measured at most once a second."""
     return answer(await parts.survey.status(call.principal))
 
 

@@ -29,6 +29,6 @@ ROUTES: tuple[Route[StatusParts], ...] = (
 
 CHAPTER: Chapter[StatusParts] = Chapter(
     tag="log",
-    description="What became of a record, and how the log and its consumer groups are doing.",
+    description="The outcome of a record, and the status of the log and its consumer groups.",
     routes=ROUTES,
 )

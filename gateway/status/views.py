@@ -21,11 +21,11 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ]
     first_offset: int
     end_offset: Annotated[int, Meta(description="The last stable offset: what groups can see ends here")]
-    detail: Annotated[str | None, Meta(description="Which transaction is open, of an undecided record")] = None
+    detail: Annotated[str | None, Meta(description="For an undecided record: which transaction is open")] = None
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record says of itself: decoded, or by its headers where it cannot be."""
+    """What the record says about itself: decoded, or from its headers where it cannot be decoded."""
 
     name: Annotated[str | None, Meta(description="The record's type; null where it does not decode")]
     tenant: str | None
@@ -46,7 +46,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one consumer group is with the record."""
+    """What one consumer group has done with the record."""
 
     group: str
     state: Annotated[
@@ -57,17 +57,19 @@ class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     committed: int | None
-    records_ahead: Annotated[int | None, Meta(description="How many the group passes before it; null unless it waits")]
+    records_ahead: Annotated[
+        int | None, Meta(description="How many records the group handles before it; null unless it waits")
+    ]
     waiting_s: Annotated[float | None, Meta(description="How long it has waited; null unless it waits")]
     last_progress_at: Annotated[
         datetime | None, Meta(description="When this gateway last saw the group go on in this partition")
     ]
-    effect: Annotated[Effect | None, Meta(description="What it came to; null unless the group is done with it")]
+    effect: Annotated[Effect | None, Meta(description="Its effect; null unless the group has committed past it")]
     problem: Annotated[str | None, Meta(description="Why its state is displaced")] = None
 
 
 class WalReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the record at one place of the log."""
+    """Outcome of the record at one position in the log."""
 
     wal_id: str
     log: LogView
@@ -76,7 +78,7 @@ class WalReceipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What one partition holds."""
+    """The offsets of one partition."""
 
     partition: int
     first_offset: int
@@ -87,15 +89,15 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What one topic holds."""
+    """The partitions of one topic."""
 
     topic: str
-    records_per_s: Annotated[float | None, Meta(description="Since the look before this one; null on the first")]
+    records_per_s: Annotated[float | None, Meta(description="Since the measurement before this one; null on the first")]
     partitions: Sequence[PartitionStatus]
 
 
 class GroupPartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a group is on one partition."""
+    """Position of a group in one partition."""
 
     partition: int
     committed: int | None
@@ -109,7 +111,7 @@ class GroupPartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a webhook endpoint is doing, as its worker told last."""
+    """Status of a webhook endpoint, as its worker last reported it."""
 
     name: str
     tenant: Annotated[str | None, Meta(description="Whose events it is sent; null: all tenants'")]
@@ -120,7 +122,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one consumer group is."""
+    """Status of one consumer group."""
 
     group: str
     topic: str
@@ -136,15 +138,17 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue of the gateway that answers, and how fast it admits events while persistence lags."""
+    """The queue of the gateway that responds, and how fast it admits events while persistence lags."""
 
     in_flight_records: int
-    admission_multiplier: Annotated[float, Meta(description="Admitted rate as a part of what is persisted, 0.2 to 1")]
+    admission_multiplier: Annotated[
+        float, Meta(description="Admitted rate as a fraction of the persisted rate, 0.2 to 1")
+    ]
     admitted_per_s: Annotated[float | None, Meta(description="Events admitted a second; null: no limit")]
 
 
 class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How the log and its groups are doing."""
+    """Status of the log and its consumer groups."""
 
     measured_at: datetime
     topics: Sequence[TopicStatus]

@@ -44,18 +44,18 @@ HTTP_REQUESTS = Metric(
 HTTP_DURATION = Metric(
     name="http_server_request_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="From the request's head to the answer's last byte handed over",
+    help="From the request's head to the last byte of the response handed to the socket",
     labels=("method", "route"),
 )
 HTTP_CONNECTIONS = Metric(
     name="tidegate_http_connections",
     kind=Kind.GAUGE,
-    help="Open connections, those to the probes included",
+    help="Open connections, including those to the probes",
 )
 HTTP_CONNECTIONS_CUT = Metric(
     name="tidegate_http_connections_cut_total",
     kind=Kind.COUNTER,
-    help="Connections ended for want of room, of a whole head in time, or because an answer was not read",
+    help="Connections closed: too many of them, a head that did not arrive in time, or a response that was not read",
     labels=("reason",),
 )
 EVENTS_ACCEPTED = Metric(
@@ -65,7 +65,7 @@ EVENTS_ACCEPTED = Metric(
     labels=("topic",),
 )
 EVENTS_REFUSED = Metric(
-    name="tidegate_events_refused_total", kind=Kind.COUNTER, help="Events refused at the door", labels=("code",)
+    name="tidegate_events_refused_total", kind=Kind.COUNTER, help="Events that the gateway refused", labels=("code",)
 )
 PUBLISH_DURATION = Metric(
     name="tidegate_publish_duration_seconds",
@@ -81,29 +81,29 @@ PUBLISH_IN_FLIGHT = Metric(
 PUBLISH_FAILURES = Metric(
     name="tidegate_publish_failures_total",
     kind=Kind.COUNTER,
-    help="Delivery reports that bore an error",
+    help="Delivery reports with an error",
     labels=("topic", "error"),
 )
 JUDGE_WAITING = Metric(
     name="tidegate_judge_waiting_bytes",
     kind=Kind.GAUGE,
-    help="Bodies handed to the gateway's judging process and not judged yet",
+    help="Bytes of bodies that wait for the gateway's process that validates large bodies",
 )
 JUDGE_ENDED = Metric(
     name="tidegate_judge_ended_total",
     kind=Kind.COUNTER,
-    help="Times that the gateway's judging process ended and was started again",
+    help="Restarts of the gateway's process that validates large bodies",
 )
 OBJECT_DURATION = Metric(
     name="tidegate_object_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="Payloads written to object storage (put) and read from it (get), done or failed",
+    help="Payloads written to object storage (put) and read from it (get), completed or failed",
     labels=("operation", "outcome"),
 )
 RECORDS = Metric(
     name="tidegate_records_total",
     kind=Kind.COUNTER,
-    help="What became of each record that a group consumed",
+    help="Records that a group consumed, by outcome",
     labels=("topic", "group", "outcome", "reason"),
 )
 SLICE_RECORDS = Metric(
@@ -116,7 +116,7 @@ SLICE_RECORDS = Metric(
 SLICE_DURATION = Metric(
     name="tidegate_slice_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="From the start of a slice to its effect being durable, retries included",
+    help="From the start of a slice until its effects are durable, retries included",
     labels=("group",),
 )
 SLICE_RETRIES = Metric(
@@ -134,13 +134,13 @@ GROUP_COMMITTED = Metric(
 GROUP_HALTED_LANES = Metric(
     name="tidegate_group_halted_lanes",
     kind=Kind.GAUGE,
-    help="Lanes that the dead-letter limit has stopped: look at the dead letters, then mend or raise the limit",
+    help="Partitions stopped by the dead-letter limit: see the dead letters, then fix the cause or raise the limit",
     labels=("group",),
 )
 GROUP_HEALTHY = Metric(
     name="tidegate_group_healthy",
     kind=Kind.GAUGE,
-    help="1 while every lane makes progress, 0 while one waits for what it needs",
+    help="1 while every partition makes progress, 0 while one waits for a dependency",
     labels=("group",),
 )
 
@@ -148,13 +148,13 @@ GROUP_HEALTHY = Metric(
 GROUP_LAG = Metric(
     name="tidegate_group_lag_records",
     kind=Kind.GAUGE,
-    help="Records of its source that a group has not come to, all partitions",
+    help="Records of its source that a group has not committed past, all partitions",
     labels=("group",),
 )
 GROUP_EXPIRED = Metric(
     name="tidegate_group_expired_records",
     kind=Kind.GAUGE,
-    help="Records that expired before a group came to them: its worker stops until a person says where to go on",
+    help="Records that expired before a group read them: its worker stops until an operator says where to go on",
     labels=("group",),
 )
 GROUP_DISPLACED = Metric(
@@ -174,20 +174,20 @@ TOPIC_UNDECIDED = Metric(
 ADMISSION_MULTIPLIER = Metric(
     name="tidegate_admission_multiplier",
     kind=Kind.GAUGE,
-    help="Admitted rate as a part of what is persisted: 1 while events are not held back",
+    help="Admitted rate as a fraction of the persisted rate: 1 while events are not throttled",
 )
 
 MAINTENANCE_DURATION = Metric(
     name="tidegate_maintenance_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="A pass of a duty (retention, abandonment), done or failed",
+    help="Runs of a periodic task (retention, abandonment), completed or failed",
     labels=("duty", "outcome"),
     buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0),
 )
 MAINTENANCE_DONE = Metric(
     name="tidegate_maintenance_last_done_timestamp_seconds",
     kind=Kind.GAUGE,
-    help="When a duty was last done whole, in seconds since 1970",
+    help="When a periodic task last completed, in seconds since 1970",
     labels=("duty",),
 )
 FANOUT_SOCKETS = Metric(
@@ -199,24 +199,24 @@ FANOUT_SOCKETS = Metric(
 FANOUT_MESSAGES = Metric(
     name="tidegate_fanout_messages_total",
     kind=Kind.COUNTER,
-    help="Messages that tell of a record, put out to sockets that are live on its partition",
+    help="Messages with a record, sent to sockets that are live on its partition",
     labels=("type",),
 )
 FANOUT_AGE = Metric(
     name="tidegate_fanout_age_seconds",
     kind=Kind.HISTOGRAM,
-    help="From a record's timestamp to its being told, by the clocks of its writer and of this process",
+    help="From a record's timestamp to when it is sent, by the clocks of its writer and of this process",
 )
 FANOUT_CUT = Metric(
     name="tidegate_fanout_sockets_cut_total",
     kind=Kind.COUNTER,
-    help="Websockets that this side ended, by reason",
+    help="Websockets that the server closed, by reason",
     labels=("reason",),
 )
 FANOUT_REFUSED = Metric(
     name="tidegate_fanout_refused_total",
     kind=Kind.COUNTER,
-    help="Requests that were not let in, by code",
+    help="Requests that were refused, by code",
     labels=("code",),
 )
 FANOUT_SLICES = Metric(
@@ -227,7 +227,7 @@ FANOUT_SLICES = Metric(
 FANOUT_RESETS = Metric(
     name="tidegate_fanout_resets_total",
     kind=Kind.COUNTER,
-    help="Cursors that the log has no place for: of a recreated topic, expired, or ahead of its end",
+    help="Cursors that the log does not hold: of a recreated topic, expired, or ahead of its end",
     labels=("reason",),
 )
 

@@ -5,13 +5,13 @@ from schemas.process.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION, OF
 WRONG_PARTITION = Metric(
     name="tidegate_wrong_partition_records_total",
     kind=Kind.COUNTER,
-    help="Direct records in another partition than murmur2 gives their key, each time that they are handled",
+    help="Direct records in another partition than murmur2 gives for their key, each time they are handled",
     labels=("topic", "group"),
 )
 WEBHOOKS = Metric(
     name="tidegate_webhooks_total",
     kind=Kind.COUNTER,
-    help="Attempts at a webhook, by what they came to",
+    help="Attempts at a webhook, by result",
     labels=("endpoint", "verdict"),
 )
 WEBHOOK_DURATION = Metric(
@@ -23,7 +23,7 @@ WEBHOOK_DURATION = Metric(
 WEBHOOK_BREAKER_CLOSED = Metric(
     name="tidegate_webhook_breaker_closed",
     kind=Kind.GAUGE,
-    help="1 while the endpoint is sent to, 0 while its breaker is open, half-open or the endpoint is disabled",
+    help="1 while webhooks are sent, 0 while the breaker is open or half-open, or the endpoint is disabled",
     labels=("endpoint",),
 )
 RETENTION_REMOVED = Metric(
@@ -40,12 +40,12 @@ RETENTION_REMOVED_BYTES = Metric(
 RETENTION_HELD_RUNS = Metric(
     name="tidegate_retention_held_runs",
     kind=Kind.GAUGE,
-    help="Runs old enough to lose their events that a consumer group has yet to pass, at the last pass",
+    help="Runs old enough for removal that a consumer group has not committed past, at the last run",
 )
 RUNS_ABANDONED = Metric(
     name="tidegate_runs_abandoned_total",
     kind=Kind.COUNTER,
-    help="Open runs that were given up because nothing came for them",
+    help="Open runs marked abandoned because no event came for them",
 )
 
 OF_PERSISTENCE = (*OF_PROCESSORS, WRONG_PARTITION)

@@ -22,15 +22,15 @@ Status = Annotated[
 ]
 Sequencing = Annotated[
     Literal["unverified"],
-    Meta(description="Present where what the log holds of the run could not be told in time; persistence judges"),
+    Meta(description="Present when the run's state in the log could not be read in time; persistence decides"),
 ]
 Cursor = Annotated[str | None, Meta(description="Where the next page begins; null on the last")]
 
 LiveCursor = Annotated[
     str | None,
     Meta(
-        description="Where the run's websocket follows on, without a hole: that of the first page, read on to the "
-        "last; the websocket may show again what the pages showed. Null while the log does not answer"
+        description="Cursor from which the run's websocket continues without a gap: take that of the first page and "
+        "read on to the last; the websocket may repeat what the pages showed. Null while the log does not answer"
     ),
 ]
 
@@ -55,14 +55,14 @@ class EventAccepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some of the tenant's runs, the newest first."""
+    """A page of the tenant's runs, the newest first."""
 
     runs: Sequence[RunView]
     next_cursor: Cursor
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some of a run's events, by seq."""
+    """A page of a run's events, by seq."""
 
     events: Sequence[EventView]
     next_cursor: Cursor

@@ -15,7 +15,7 @@ from schemas.runs.records import ENVIRONMENT_PART, EnvironmentCaptured
 
 
 async def capture_environment(parts: RunParts, call: Call) -> web.Response:
-    """Keep what a run runs in; a later capture replaces an earlier one. Authorised by the key alone."""
+    """Store the environment of a run; a later capture replaces an earlier one. Authorised by the key alone."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     task = ParseEnvironment(body=await read_body(call))
     snapshot = await parse_body(task, call.credentials, parser=parts.shared.parser)

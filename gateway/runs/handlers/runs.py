@@ -48,7 +48,7 @@ async def show_trace(parts: RunParts, call: Call) -> web.Response:
 
 
 async def show_integrity(parts: RunParts, call: Call) -> web.Response:
-    """Return whether a run is whole: what of it is missing, repeated, rejected and signed."""
+    """Return whether a run is complete: what is missing, repeated, rejected and signed."""
     run_id = check_run_id(call.path["run_id"])
     home = _home_partition(parts, run_id)
     shown = await parts.store.integrity(call.principal.tenant, run_id, home_partition=home)
@@ -65,7 +65,7 @@ def _home_partition(parts: RunParts, run_id: str) -> int | None:
 
 
 async def finalize_run(parts: RunParts, call: Call) -> web.Response:
-    """Close a run; what follows in the log is rejected. Authorised by the key alone."""
+    """Close a run; events that follow it in the log are rejected. Authorised by the key alone."""
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     task = ParseFinalization(body=await read_body(call))
     body = await parse_body(task, call.credentials, parser=parts.shared.parser)

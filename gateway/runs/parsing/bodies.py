@@ -70,7 +70,7 @@ class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     meta: Annotated[
         msgspec.Raw,
         Meta(
-            description="Whose event it is; unknown fields are kept; at most 64 KiB",
+            description="Which run and agent the event belongs to; unknown fields are kept; at most 64 KiB",
             extra_json_schema={
                 "type": "object",
                 "required": ["run_id", "agent_id"],
