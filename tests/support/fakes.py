@@ -141,7 +141,7 @@ class MemoryRunStore:
     ) -> tuple[Sequence[RunView], bool]:
         """Return the runs in the order they are held in."""
         self._look(admitted, after)
-        mine = self.stored_runs if tenant == self.tenant else []
+        mine = [run for run in self.stored_runs if tenant == self.tenant and _is_admitted(run, admitted)]
         names = [run.run_id for run in mine]
         start = names.index(after.run_id) + 1 if after else 0
         return mine[start : start + limit], len(mine) > start + limit
@@ -157,7 +157,11 @@ class MemoryRunStore:
         """Return the run's events after *after_seq*."""
         self._look(admitted, after_seq)
         mine = self.stored_events.get(run_id, []) if tenant == self.tenant else []
-        rest = [event for event in mine if event.seq > after_seq]
+        rest = [
+            event
+            for event in mine
+            if event.seq > after_seq and admitted.type in (None, event.type) and admitted.actor in (None, event.actor)
+        ]
         return rest[:limit], len(rest) > limit
 
     async def environment(self, tenant: str, run_id: str) -> EnvironmentView | None:
@@ -195,6 +199,15 @@ class MemoryRunStore:
         if self.failure is not None:
             raise self.failure
         self.looks.append((what, after))
+
+
+def _is_admitted(run: RunView, admitted: RunFilter) -> bool:
+    return (
+        admitted.agent in (None, run.agent_id)
+        and admitted.status in (None, run.status)
+        and (admitted.started_from is None or run.started_at >= admitted.started_from)
+        and (admitted.started_before is None or run.started_at < admitted.started_before)
+    )
 
 
 @dataclass

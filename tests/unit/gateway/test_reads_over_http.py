@@ -45,13 +45,13 @@ async def test_pages_of_events_follow_each_other(served: Served) -> None:
     served.store.stored_runs = [run()]
     served.store.stored_events = {builders.RUN: [stored(seq) for seq in (1, 2, 5)]}
     url = f"/api/runs/{builders.RUN}/events"
-    async with served.client.get(f"{url}?limit=2&type=a.b&actor=tool", headers=served.headers()) as answer:
+    async with served.client.get(f"{url}?limit=2&type=reasoning&actor=agent", headers=served.headers()) as answer:
         page = await answer.json()
     assert [event["seq"] for event in page["events"]] == [1, 2]
     async with served.client.get(url, params={"cursor": page["next_cursor"]}, headers=served.headers()) as answer:
         last = await answer.json()
     assert ([event["seq"] for event in last["events"]], last["next_cursor"]) == ([5], None)
-    assert served.store.looks[0] == (EventFilter(type="a.b", actor="tool"), 0)
+    assert served.store.looks[0] == (EventFilter(type="reasoning", actor="agent"), 0)
 
 
 async def test_documents_come_back_as_they_were_sent(served: Served) -> None:
