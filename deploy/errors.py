@@ -1,13 +1,13 @@
 """What ends a command: its exit code and the one line that a person reads."""
 
 
-class Failed(Exception):
+class CommandFailed(Exception):
     """The command could not do what was asked. The text says why and what to do; exit code 1."""
 
     exit_code = 1
 
 
-class NotReachable(Failed):
+class NotReachable(CommandFailed):
     """Something that the command needs does not answer or has no known address; exit code 3."""
 
     exit_code = 3

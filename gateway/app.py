@@ -64,7 +64,7 @@ def features(
         followers=shared.followers,
         clock=shared.clock,
     )
-    survey = StatusMonitor(
+    monitor = StatusMonitor(
         log=shared.log,
         followers=shared.followers,
         endpoints=views,
@@ -77,7 +77,7 @@ def features(
             routes=runs.ROUTES,
             parts=RunParts(shared=shared, sequencer=sequencer, store=store, pages=pages, live=live, waiting=waiting),
         ),
-        Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, survey=survey)),
+        Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, monitor=monitor)),
         Feature(routes=registry.ROUTES, parts=None),
         Feature(routes=operations.ROUTES, parts=_operations(shared, store, identity)),
     )

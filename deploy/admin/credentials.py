@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.access import credentials
 from schemas.access.credentials import Agent, Credentials, CredentialsInvalid, NotEditable, Tenant
 from schemas.process.file_writing import read_failure
@@ -18,7 +18,7 @@ LOCKED_S = 5.0  # another command holds the file for milliseconds
 LOOK_S = 0.05
 
 
-class NotWritten(Failed):
+class NotWritten(CommandFailed):
     """The file cannot be written: a mounted secret, or one that only a person can edit. The text says why."""
 
 
@@ -32,18 +32,18 @@ def read(path: Path) -> Credentials:
     try:
         return credentials.parse(read_text(path))
     except FileNotFoundError as error:
-        raise Failed(
+        raise CommandFailed(
             f"{path} does not exist: set TIDEGATE_CREDENTIALS, start a stack with `tidegate up`, "
             "or make one with `tidegate tenants add NAME`"
         ) from error
     except OSError as error:
-        raise Failed(read_failure(path, error)) from error
+        raise CommandFailed(read_failure(path, error)) from error
     except SecretFileExposed as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
     except UnicodeDecodeError as error:
-        raise Failed(f"{path} is not UTF-8") from error
+        raise CommandFailed(f"{path} is not UTF-8") from error
     except CredentialsInvalid as error:
-        raise Failed(f"{path} cannot be used: {error}") from error
+        raise CommandFailed(f"{path} cannot be used: {error}") from error
 
 
 def change(path: Path, edit: Callable[[Credentials], Credentials], *, new: Credentials | None = None) -> Credentials:
@@ -57,7 +57,9 @@ def change(path: Path, edit: Callable[[Credentials], Credentials], *, new: Crede
         NotWritten: it cannot be written.
     """
     if not path.parent.is_dir():
-        raise Failed(f"{path.parent} does not exist: set TIDEGATE_CREDENTIALS, or start a stack with `tidegate up`")
+        raise CommandFailed(
+            f"{path.parent} does not exist: set TIDEGATE_CREDENTIALS, or start a stack with `tidegate up`"
+        )
     try:
         with _locked(path.parent):
             before = new if new is not None and not path.exists() else read(path)
@@ -82,9 +84,9 @@ def tenant_named(found: Credentials, name: str | None, *, path: Path) -> tuple[s
     if name is None and len(found.tenants) == 1:
         name = next(iter(found.tenants))
     if name is None:
-        raise Failed(f"name the tenant with --tenant; {path} has: {known}")
+        raise CommandFailed(f"name the tenant with --tenant; {path} has: {known}")
     if name not in found.tenants:
-        raise Failed(f"{path} has no tenant {name}: add it with `tidegate tenants add {name}`; it has: {known}")
+        raise CommandFailed(f"{path} has no tenant {name}: add it with `tidegate tenants add {name}`; it has: {known}")
     return name, found.tenants[name]
 
 
@@ -97,13 +99,15 @@ def agent_named(found: Credentials, name: str, tenant: str | None, *, path: Path
     """
     holders = [tenant_id for tenant_id, of in found.tenants.items() if name in of.agents]
     if tenant is None and len(holders) > 1:
-        raise Failed(f"name the tenant with --tenant: {', '.join(holders)} each have an agent {name}")
+        raise CommandFailed(f"name the tenant with --tenant: {', '.join(holders)} each have an agent {name}")
     if tenant is None and not holders:
         known = ", ".join(dict.fromkeys(agent for of in found.tenants.values() for agent in of.agents)) or "none"
-        raise Failed(f"no such agent: {path} has no agent {name}; it has: {known}")
+        raise CommandFailed(f"no such agent: {path} has no agent {name}; it has: {known}")
     tenant_id, of = tenant_named(found, tenant or holders[0], path=path)
     if name not in of.agents:
-        raise Failed(f"no such agent: tenant {tenant_id} has no agent {name}; it has: {', '.join(of.agents) or 'none'}")
+        raise CommandFailed(
+            f"no such agent: tenant {tenant_id} has no agent {name}; it has: {', '.join(of.agents) or 'none'}"
+        )
     return tenant_id, of.agents[name]
 
 
@@ -114,7 +118,9 @@ def _locked(folder: Path) -> Iterator[None]:
         deadline_s = monotonic() + LOCKED_S
         while not _try_lock(descriptor):
             if monotonic() > deadline_s:
-                raise Failed(f"another command has been changing files in {folder} for {LOCKED_S:.0f} s; try again")
+                raise CommandFailed(
+                    f"another command has been changing files in {folder} for {LOCKED_S:.0f} s; try again"
+                )
             sleep(LOOK_S)
         yield
     finally:

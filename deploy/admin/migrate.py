@@ -3,7 +3,7 @@
 import psycopg
 from psycopg import Connection
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.process.migrations import Migration, migrations
 
 CONNECT_TIMEOUT_S = 10
@@ -46,7 +46,7 @@ def apply(dsn: str, steps: tuple[Migration, ...] | None = None) -> list[Migratio
                     session.execute(RECORD_STEP, [step.version, step.slug, step.sha256])
                     session.execute(SHOW_HISTORY)
             except psycopg.Error as error:
-                raise Failed(f"migration {step.version:04}_{step.slug} breaks: {error}") from error
+                raise CommandFailed(f"migration {step.version:04}_{step.slug} breaks: {error}") from error
         return missing
 
 
@@ -74,7 +74,7 @@ def _missing(session: Connection, steps: tuple[Migration, ...]) -> list[Migratio
     applied: dict[int, str] = dict(session.execute(READ_HISTORY).fetchall()) if found and found[0] else {}
     for step in steps:
         if applied.get(step.version, step.sha256) != step.sha256:
-            raise Failed(
+            raise CommandFailed(
                 f"migration {step.version:04}_{step.slug} is not the one that these tables were made with: "
                 "an applied step never changes, add a new one"
             )

@@ -16,7 +16,7 @@ from psycopg.types.json import Json
 
 from deploy.admin import topics
 from deploy.admin.reach import kafka_error
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.catalogue import groups_among, subscriptions
 from schemas.errors import Poison
 from schemas.kafka import lookups
@@ -114,7 +114,7 @@ def examine(kafka: KafkaSettings) -> list[GroupPosition]:
         groups = groups_among(counts)
         consumed = {topic.name for _, topic in subscriptions(groups)}
         if missing := sorted(consumed - counts.keys()):
-            raise Failed(f"topic {', '.join(missing)} does not exist: run `tidegate topics create`")
+            raise CommandFailed(f"topic {', '.join(missing)} does not exist: run `tidegate topics create`")
         ids = lookups.topic_ids(admin, consumed, timeout_s=TIMEOUT_S)
         places = [Partition(name, partition) for name in sorted(consumed) for partition in range(counts[name])]
         found = {group: _positions(kafka, group, places) for group in groups}
@@ -233,7 +233,7 @@ def was_recreated(kafka: KafkaSettings, postgres: str) -> bool:
         with _session(postgres) as session:
             row = session.execute(REMEMBERED_TOPIC, [RUN_EVENTS.name]).fetchone()
     except psycopg.errors.UndefinedTable as error:
-        raise Failed("the tables are not migrated: run `tidegate migrate`") from error
+        raise CommandFailed("the tables are not migrated: run `tidegate migrate`") from error
     return row is not None and row[0] != now
 
 
@@ -252,7 +252,9 @@ def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
         lock.execute(LOCK)  # until the session ends: of two that are asked at once, the second finds nothing left
         now = acceptances(kafka, postgres)
         if now.key() != shown.key():
-            raise Failed("the positions have changed meanwhile, nothing was done: run `tidegate topics accept` again")
+            raise CommandFailed(
+                "the positions have changed meanwhile, nothing was done: run `tidegate topics accept` again"
+            )
         with _session(postgres) as session:
             _move_places(session, now)
         _order(kafka, now.positions)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
 from deploy.admin.lag import PartitionLag
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.log.dead_letters import Selection, waiting
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
@@ -73,5 +73,5 @@ def of_endpoints(states: Mapping[str, EndpointState]) -> Iterator[str]:
 def demand_none(problems: Iterable[str], otherwise: str) -> str:
     """Return *otherwise*; raises Failed with all of *problems* if there is any."""
     if found := list(problems):
-        raise Failed("; ".join(found))
+        raise CommandFailed("; ".join(found))
     return otherwise

@@ -15,7 +15,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from deploy.admin import topics
 from deploy.admin.lag import first_timestamps_s
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.log.reading import Edge, Start
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
@@ -121,7 +121,7 @@ def _refuse_expired(
         cut = [each for each in cut if written_s.get(each, start.timestamp() + 1) > start.timestamp()]
     if cut:
         held = ", ".join(f"{partition} from {first[partition]} on" for partition in sorted(cut))
-        raise Failed(
+        raise CommandFailed(
             f"part of the range has expired: {group.source.name} holds partition {held}; "
             "--from-start takes what is there"
         )

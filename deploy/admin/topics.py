@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetadata
 
 from deploy.admin.reach import kafka_error
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.catalogue import GROUPS, all_topics, groups_among
 from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.lookups import admin_client
@@ -86,7 +86,7 @@ def create(
             created.result(TIMEOUT_S)
         except KafkaException as error:
             if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one created it meanwhile
-                raise Failed(f"topic {name} cannot be created: {kafka_error(error).str()}") from error
+                raise CommandFailed(f"topic {name} cannot be created: {kafka_error(error).str()}") from error
     _wait_told(admin, requested)
     return [topic.name for topic in missing]
 
@@ -180,7 +180,7 @@ def partitions_of(kafka: KafkaSettings, topic: Topic) -> list[TopicPartition]:
     """
     count = existing(admin_client(kafka)).get(topic.name, 0)
     if not count:
-        raise Failed(f"topic {topic.name} does not exist: run `tidegate topics create`")
+        raise CommandFailed(f"topic {topic.name} does not exist: run `tidegate topics create`")
     return [TopicPartition(topic.name, partition) for partition in range(count)]
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from deploy.admin import reach
 from deploy.admin.credentials import agent_named
 from deploy.admin.credentials import read as read_credentials
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import settings_file, stack_file
 from deploy.local.settings_file import credentials_path
 from schemas.kafka.connection import KafkaSettings
@@ -102,5 +102,5 @@ def agent_secret(known: Addresses, environ: Mapping[str, str], agent_id: str, *,
         return known.agent_secret
     tenant_id, agent = agent_named(read_credentials(path), agent_id, tenant, path=path)
     if not agent.secrets:
-        raise Failed(f"agent {agent_id} of tenant {tenant_id} has no secret: its events are sent unsigned")
+        raise CommandFailed(f"agent {agent_id} of tenant {tenant_id} has no secret: its events are sent unsigned")
     return agent.secrets[0]

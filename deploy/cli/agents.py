@@ -11,7 +11,7 @@ import typer
 from deploy.admin.credentials import NotWritten, agent_named, change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
 from schemas.access.credentials import Agent, Credentials, fields
@@ -54,7 +54,9 @@ def add(
     def edit(found: Credentials) -> Credentials:
         _, of = tenant_named(found, tenant_id, path=path)
         if name in of.agents:
-            raise Failed(f"tenant {tenant_id} has an agent {name} already; `tidegate agents rotate` renews its secret")
+            raise CommandFailed(
+                f"tenant {tenant_id} has an agent {name} already; `tidegate agents rotate` renews its secret"
+            )
         return _with_agents(found, tenant_id, {**of.agents, name: made})
 
     by_hand = _change(path, edit, tenant_id=tenant_id, name=name, agent=made)
@@ -95,7 +97,9 @@ def rotate(
     path = credentials_path(folder, os.environ)
     tenant_id, before = agent_named(read(path), name, tenant, path=path)
     if not before.secrets:
-        raise Failed(f"agent {name} has no secret; to make it sign, remove it and add it again without --unsigned")
+        raise CommandFailed(
+            f"agent {name} has no secret; to make it sign, remove it and add it again without --unsigned"
+        )
     fresh = credentials.new_secret()
 
     def renewed(agent: Agent) -> Agent:

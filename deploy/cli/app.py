@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 from rich.console import Console
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.process.settings import SettingsInvalid
 
 EXIT_USAGE = 2
@@ -64,7 +64,7 @@ def main() -> None:
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build(wanted)()
-    except Failed as error:
+    except CommandFailed as error:
         _complain(str(error))
         sys.exit(error.exit_code)
     except SettingsInvalid as error:
@@ -72,12 +72,12 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
         _silence(sys.stdout)
-        sys.exit(Failed.exit_code)
+        sys.exit(CommandFailed.exit_code)
     except OSError as error:
         _silence(sys.stdout)
         place = f"{error.filename}: " if error.filename is not None else ""
         _complain(f"{place}{error.strerror or error}")
-        sys.exit(Failed.exit_code)
+        sys.exit(CommandFailed.exit_code)
 
 
 def _silence(stream: TextIO) -> None:

@@ -14,7 +14,7 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
 from deploy.cli.tail import read_credentials
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.log.dead_letters import ATTEMPTS_MAX, DeadLetterSettlement, Letter, Selection, Settlement, waiting
 from deploy.log.showing import show as decoded
 from schemas.errors import Reason
@@ -91,7 +91,7 @@ def show(
     """Show one dead letter whole: why it is one, its headers, and what it says, decoded and verified."""
     letter = next(waiting(addresses.kafka(folder), known_group(group), Selection(places=frozenset([place]))), None)
     if letter is None:
-        raise Failed(f"no dead letter of {group} waits at {place}; `tidegate dlq list` names them")
+        raise CommandFailed(f"no dead letter of {group} waits at {place}; `tidegate dlq list` names them")
     document = decoded(letter.raw, read_credentials(folder)).document()
     if as_json:
         print_json(_row(letter) | {"detail": letter.detail} | document)

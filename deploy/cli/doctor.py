@@ -8,7 +8,7 @@ import typer
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.doctor import CheckState, examine
 
 
@@ -23,4 +23,4 @@ def doctor(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
     findings = list(examine(folder, os.environ, kafka=known.kafka, postgres=known.postgres))
     print_rows([dataclasses.asdict(finding) for finding in findings], as_json=as_json)
     if problems := sum(finding.state is CheckState.PROBLEM for finding in findings):
-        raise Failed(f"{problems} problems")
+        raise CommandFailed(f"{problems} problems")

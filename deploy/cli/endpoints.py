@@ -10,7 +10,7 @@ from deploy.admin import topics
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, print_json, print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.log.endpoints import endpoint_states
 from deploy.log.writing import Writer
 from schemas.pacing.breaker import BreakerState
@@ -48,7 +48,7 @@ def enable(
     kafka = addresses.kafka(folder)
     state = endpoint_states(kafka).get(name)
     if state is None or state.breaker is not BreakerState.DISABLED:
-        raise Failed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
+        raise CommandFailed(f"endpoint {name} is not disabled; `tidegate endpoints list` shows the state of each")
     enabled = msgspec.structs.replace(state, breaker=BreakerState.CLOSED, reason=ENABLED, since=datetime.now(UTC))
     Writer(kafka).write(ENDPOINT_STATES, [(name.encode(), STATE_CODEC.encode(enabled), [])])
     if as_json:

@@ -16,7 +16,7 @@ import typer
 from deploy.admin.credentials import NotWritten, change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.development import PLAIN_AGENT, SIGNING_AGENT, TENANT
 from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
@@ -54,7 +54,7 @@ def init(
             raise typer.BadParameter(f"--tenant {tenant!r}: {error}") from error
         except NotWritten as error:
             who = f"its folder must belong to user {os.geteuid()}, as which this command runs"
-            raise Failed(f"{error}; {who}") from error
+            raise CommandFailed(f"{error}; {who}") from error
     tenants = read(path).tenants
     if as_json:
         print_json({"file": str(path), "created": is_new, "tenants": list(tenants)})
@@ -78,7 +78,7 @@ def create(
     _, of = tenant_named(read(path), tenant, path=path)
     if unknown := [agent for agent in agents or () if agent not in of.agents]:
         known = ", ".join(of.agents) or "none"
-        raise Failed(f"no such agent: tenant {tenant} has no agent {', '.join(unknown)}; it has: {known}")
+        raise CommandFailed(f"no such agent: tenant {tenant} has no agent {', '.join(unknown)}; it has: {known}")
     key_id, key, entry = credentials.new_key(
         tenant=tenant, rights=rights, agents=agents, now=now, expires_at=now + timedelta(days=days) if days else None
     )
@@ -123,7 +123,7 @@ def revoke(
     path = credentials_path(folder, os.environ)
     current = read(path)
     if key_id not in current.keys:
-        raise Failed(f"{path} has no key {key_id}; `tidegate keys list` names them")
+        raise CommandFailed(f"{path} has no key {key_id}; `tidegate keys list` names them")
     if not yes:
         typer.confirm(f"Refuse key {key_id} of tenant {current.keys[key_id].tenant} from now on?", abort=True)
     now = datetime.now(UTC)
@@ -135,7 +135,7 @@ def revoke(
     try:
         change(path, edit)
     except NotWritten as error:
-        raise Failed(f"{error}; set revoked_at of [keys.{key_id}] in it yourself") from error
+        raise CommandFailed(f"{error}; set revoked_at of [keys.{key_id}] in it yourself") from error
     if as_json:
         print_json({"id": key_id, "revoked_at": now})
     else:

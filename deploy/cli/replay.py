@@ -14,7 +14,7 @@ from deploy.admin import replays
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
 from schemas.kafka import replays as plans
@@ -104,13 +104,13 @@ def _carry_out(
                 sleep(LOOK_S)
                 progress.update(bar, completed=total - replays.remaining(kafka, group, wanted))
         except KeyboardInterrupt:
-            raise Failed(f"stopped; `tidegate replay {wanted.group} --resume {wanted.id}` goes on") from None
+            raise CommandFailed(f"stopped; `tidegate replay {wanted.group} --resume {wanted.id}` goes on") from None
         finally:
             worker.terminate()
             worker.wait(STOP_S)
     left = replays.remaining(kafka, group, wanted)
     if worker.returncode or left:
-        raise Failed(
+        raise CommandFailed(
             f"the replay ended with {left} of {total} to do, see {log}; "
             f"`tidegate replay {wanted.group} --resume {wanted.id}` goes on"
         )
@@ -185,7 +185,7 @@ def _read(folder: Path, replay_id: str) -> Replay:
         return plans.read(path)
     except (OSError, ValueError) as error:
         known = ", ".join(sorted(plan.stem for plan in path.parent.glob("*.json"))) or "none"
-        raise Failed(f"no replay {replay_id} in {folder}; there are: {known}") from error
+        raise CommandFailed(f"no replay {replay_id} in {folder}; there are: {known}") from error
 
 
 def _path(folder: Path, replay_id: str, *, make: bool = False) -> Path:

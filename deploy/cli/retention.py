@@ -11,7 +11,7 @@ import typer
 
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import settings_file
 from schemas.process.interpreter import module_command, module_environment
 
@@ -62,7 +62,7 @@ def _carry_out(settings: Mapping[str, str], *options: str) -> dict[str, Any]:
         check=False,
     )
     if done.returncode != 0:
-        raise Failed(f"nothing more was removed: {_reason(done.stderr)} (exit {done.returncode})")
+        raise CommandFailed(f"nothing more was removed: {_reason(done.stderr)} (exit {done.returncode})")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 

@@ -14,10 +14,10 @@ from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, plain, print_json, progress_bar, table
 from deploy.cli.run_rows import environment_rows, run_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.export.files import STANDARD, opened, written
 from deploy.export.gateway import Gateway
-from deploy.export.verify import Refused, Verified, verify
+from deploy.export.verify import VerificationFailed, VerificationResult, verify
 from deploy.export.write import export
 from schemas.process.secret_files import read_text
 
@@ -109,17 +109,17 @@ def verify_file(
     try:
         with opened(file) as stream:
             verified = verify(stream, agents=agents, head=head)
-    except Refused as fault:
+    except VerificationFailed as fault:
         if as_json:
             print_json({"verified": False, "line": fault.line, "seq": fault.seq, "detail": fault.detail})
-        raise Failed(f"{file}: {plain(str(fault))}") from fault
+        raise CommandFailed(f"{file}: {plain(str(fault))}") from fault
     if as_json:
         print_json({"verified": True} | msgspec.to_builtins(verified))
     else:
         console.print(_told(verified), markup=False, soft_wrap=True)
 
 
-def _told(verified: Verified) -> str:
+def _told(verified: VerificationResult) -> str:
     state = plain(verified.status) + ("" if verified.finalized else ", not finalized")
     lines = [f"complete and unaltered: {verified.event_count} events of run {verified.run_id} ({state})"]
     lines.append(f"chain head {verified.chain_head}")

@@ -7,7 +7,7 @@ import typer
 
 from deploy.cli.options import Json
 from deploy.cli.output import print_json, print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.kafka import registry
 from schemas.kafka.compatibility import incompatibilities
 
@@ -42,7 +42,7 @@ def show(
         if name in (str(entry.id), entry.subject, entry.record_name):
             print_json(entry.schema)
             return
-    raise Failed(f"no schema {name}; `tidegate schemas list` names them")
+    raise CommandFailed(f"no schema {name}; `tidegate schemas list` names them")
 
 
 def check(*, as_json: Json = False) -> None:
@@ -51,10 +51,10 @@ def check(*, as_json: Json = False) -> None:
     rows = [{"record": name, **_state(schema, released.get(name))} for name, schema in registry.working().items()]
     print_rows(rows, as_json=as_json)
     if any(row["state"] == INCOMPATIBLE for row in rows):
-        raise Failed("a changed schema cannot read the records of its last released version")
+        raise CommandFailed("a changed schema cannot read the records of its last released version")
 
 
-def _state(schema: Mapping[str, object], released: registry.Released | None) -> dict[str, object]:
+def _state(schema: Mapping[str, object], released: registry.ReleasedSchema | None) -> dict[str, object]:
     if released is None:
         return {"state": "new", "released_id": None, "faults": []}
     faults = [] if schema == released.schema else incompatibilities(schema, released.schema)

@@ -13,7 +13,7 @@ import typer
 
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.load.events import EventSource, FileEvents, GeneratedEvents, NotAnEvent, read_file
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
@@ -65,7 +65,7 @@ def send(
         try:
             listed = read_file(file, secret=secret)
         except NotAnEvent as error:
-            raise Failed(str(error)) from error
+            raise CommandFailed(str(error)) from error
         total = sum(len(run) for run in listed)
         sources = [FileEvents(listed[worker::workers]) for worker in range(workers)]
     with Ledger(ledger) as lines, progress_bar(shown=not as_json) as progress:
@@ -137,4 +137,4 @@ def _exit(summary: dict[str, Any]) -> None:
     if not summary["accepted"] and set(summary["errors"]) == {"CONNECTION"}:
         raise NotReachable("the gateway does not answer: is the stack up?")
     if summary["accepted"] < summary["sent"] or summary["unsent"]:
-        raise Failed("not every event was accepted")
+        raise CommandFailed("not every event was accepted")

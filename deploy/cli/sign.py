@@ -13,7 +13,7 @@ import typer
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_json
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas import strictjson
 from schemas.errors import Invalid
 from schemas.runs.rules import event_faults
@@ -68,16 +68,18 @@ def _events(file: Path) -> Sequence[dict[str, Any]]:
     except (Invalid, strictjson.NotJson) as whole:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) <= 1:
-            raise Failed(f"{file}: not a JSON event: {whole}") from whole
+            raise CommandFailed(f"{file}: not a JSON event: {whole}") from whole
         documents = []
         for number, line in enumerate(lines, 1):
             try:
                 documents.append(strictjson.decode(line))
             except (Invalid, strictjson.NotJson) as error:
-                raise Failed(f"{file}: neither one JSON event nor one on each line: line {number}: {error}") from error
+                raise CommandFailed(
+                    f"{file}: neither one JSON event nor one on each line: line {number}: {error}"
+                ) from error
     for document in documents:
         if not isinstance(document, dict) or not isinstance(document.get("meta"), dict):
-            raise Failed(f"{file}: an event is a JSON object with seq, t, actor, type, payload and meta")
+            raise CommandFailed(f"{file}: an event is a JSON object with seq, t, actor, type, payload and meta")
     return documents  # type: ignore[return-value]  # checked above
 
 
@@ -89,12 +91,12 @@ def _read(file: Path) -> str:
             with file.open("rb") as stream:
                 content = stream.read(INPUT_BYTES_MAX + 1)
         if len(content) > INPUT_BYTES_MAX:
-            raise Failed(f"{file}: more than {INPUT_BYTES_MAX} bytes; split it")
+            raise CommandFailed(f"{file}: more than {INPUT_BYTES_MAX} bytes; split it")
         return content.decode()
     except OSError as error:
-        raise Failed(f"{file}: {error.strerror}") from error
+        raise CommandFailed(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Failed(f"{file}: not UTF-8 at byte {error.start}") from error
+        raise CommandFailed(f"{file}: not UTF-8 at byte {error.start}") from error
 
 
 def _signed(
@@ -106,7 +108,9 @@ def _signed(
     unsigned = event | {"meta": meta}
     run_id = meta.get("run_id")
     if faults := event_faults(unsigned, run_id=run_id if isinstance(run_id, str) else ""):
-        raise Failed("not a valid event: " + "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults))
+        raise CommandFailed(
+            "not a valid event: " + "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults)
+        )
     secret = addresses.agent_secret(known, os.environ, str(meta["agent_id"]), tenant=tenant)
     return unsigned | {"meta": meta | {"signature": sign_event(unsigned, secret)}}
 

@@ -16,7 +16,7 @@ import typer
 from deploy.admin.reach import is_ready, kafka_answers, postgres_answers
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import print_json
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import background, lock, logs, made, purge, stack_file
 from deploy.local.ports import Choice
 from deploy.local.purge import Purged
@@ -101,7 +101,7 @@ def show_logs(
     path = logs.path(folder, name)
     if not path.exists():
         known = ", ".join(sorted(log.stem for log in (folder / logs.FOLDER).glob("*.log"))) or "none yet"
-        raise Failed(f"no log of {name} in {folder}; there are: {known}")
+        raise CommandFailed(f"no log of {name} in {folder}; there are: {known}")
     texts = logs.read(path, lines_max=lines, follow=follow)
     for text in logs.as_documents(texts) if as_json else texts:
         sys.stdout.write(text)
@@ -160,12 +160,14 @@ def _pid(stack: Stack, name: str) -> int:
     for process in stack.processes:
         if process.name == name:
             return process.pid
-    raise Failed(f"the stack has no process {name}; it has {', '.join(process.name for process in stack.processes)}")
+    raise CommandFailed(
+        f"the stack has no process {name}; it has {', '.join(process.name for process in stack.processes)}"
+    )
 
 
 def _wait(is_done: Callable[[], bool], timeout_s: float, complaint: str) -> None:
     deadline_s = monotonic() + timeout_s
     while not is_done():
         if monotonic() > deadline_s:
-            raise Failed(f"{complaint} after {timeout_s:.0f} s")
+            raise CommandFailed(f"{complaint} after {timeout_s:.0f} s")
         sleep(POLL_S)

@@ -13,7 +13,7 @@ from deploy.admin.readiness import Readiness, State
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, masked, print_json, table
 from deploy.cli.stack import is_process_ready, running
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import logs
 from deploy.local.processes import up_since
 from deploy.local.settings_file import kafka_of
@@ -43,7 +43,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         try:
             lags = lag.measure(kafka)
             found += _of_log(kafka, lags)
-        except Failed as error:
+        except CommandFailed as error:
             found.append(str(error))
     processes: list[dict[str, object]] = [
         {
@@ -76,7 +76,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         for problem in found:
             console.print(problem, style="red", markup=False, soft_wrap=True)
     if found:
-        raise Failed(f"{len(found)} problems")
+        raise CommandFailed(f"{len(found)} problems")
 
 
 def _readiness(stack: Stack, process: RunningProcess) -> Readiness:

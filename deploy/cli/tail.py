@@ -14,7 +14,7 @@ import typer
 
 from deploy.cli import addresses, options
 from deploy.cli.output import as_json_value, console
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.settings_file import credentials_path
 from deploy.log.reading import Edge, Start, parse_start, records
 from deploy.log.showing import DecodedRecord, show
@@ -102,7 +102,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
     try:
         return FileCredentials(CredentialsFile(path)) if path.exists() else None
     except CredentialsInvalid as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
 
 
 def _print(shown: Iterable[DecodedRecord], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from deploy.admin.credentials import change, read, tenant_named
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.settings_file import credentials_path
 from schemas.access import credentials
 from schemas.access.credentials import Credentials, Gateway, Tenant, is_name
@@ -47,7 +47,7 @@ def add(
 
     def edit(found: Credentials) -> Credentials:
         if name in found.tenants:
-            raise Failed(f"{path} has a tenant {name} already")
+            raise CommandFailed(f"{path} has a tenant {name} already")
         return msgspec.structs.replace(found, tenants={**found.tenants, name: made})
 
     change(path, edit, new=Credentials(gateway=Gateway(mac_secrets=[credentials.new_secret()])))

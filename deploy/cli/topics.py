@@ -11,7 +11,7 @@ from deploy.admin import positions, topics
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
 from schemas.kafka.lookups import admin_client
 from schemas.process.settings import load
@@ -128,11 +128,11 @@ def describe(
     """Show one topic: what it carries, its settings in the cluster and the offsets of its partitions."""
     topic = find_topic(name)
     if topic is None:
-        raise Failed(f"no topic {name} is declared; `tidegate topics list` names them")
+        raise CommandFailed(f"no topic {name} is declared; `tidegate topics list` names them")
     admin = admin_client(addresses.kafka(folder))
     count = topics.existing(admin).get(name)
     if count is None:
-        raise Failed(f"topic {name} does not exist: run `tidegate topics create`")
+        raise CommandFailed(f"topic {name} does not exist: run `tidegate topics create`")
     [config] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
     in_force = config.result(topics.TIMEOUT_S)
     places = [TopicPartition(name, partition) for partition in range(count)]

@@ -23,7 +23,7 @@ from typing import Any
 
 import tomlkit
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def build(out: Path) -> Path:
             command, env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH}, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Failed(f"pip could not build the wheel:\n{done.stdout}{done.stderr}")
+            raise CommandFailed(f"pip could not build the wheel:\n{done.stdout}{done.stderr}")
         [wheel] = (sources / "dist").glob("*.whl")
         return Path(shutil.copy(wheel, out))
 
@@ -93,7 +93,7 @@ def _needed(sources: Iterable[str]) -> dict[str, str]:
             if name.startswith("gateway.client"):
                 continue
             if package in ("gateway", "processors", "deploy"):
-                raise Failed(f"the client imports {name}, which its wheel cannot have")
+                raise CommandFailed(f"the client imports {name}, which its wheel cannot have")
             if package != "schemas":
                 continue
             for file in _files(rest):
@@ -129,7 +129,9 @@ def _project(sources: Iterable[str], packages: Sequence[str]) -> dict[str, Any]:
     foreign = imported - sys.stdlib_module_names - {"gateway", "schemas"}
     requirements = {re.split(r"[^\w-]", each)[0]: each for each in whole["dependencies"]}
     if missing := foreign - requirements.keys():
-        raise Failed(f"the client imports {', '.join(sorted(missing))}: not among the dependencies in pyproject.toml")
+        raise CommandFailed(
+            f"the client imports {', '.join(sorted(missing))}: not among the dependencies in pyproject.toml"
+        )
     return {
         "build-system": {"requires": ["setuptools>=80"], "build-backend": "setuptools.build_meta"},
         "project": {
@@ -158,7 +160,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "client", help="folder of the wheel")
     try:
         print(build(parser.parse_args().out))
-    except Failed as error:
+    except CommandFailed as error:
         sys.exit(str(error))
 
 

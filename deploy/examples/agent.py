@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from deploy.cli import addresses
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.examples import tools
 from gateway.client import TidegateClient, Undelivered
 
@@ -210,5 +210,5 @@ async def _main() -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(_main())
-    except (Failed, Undelivered) as error:
+    except (CommandFailed, Undelivered) as error:
         sys.exit(str(error))

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 from rich.console import Console
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.examples import scenes
 from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
@@ -61,7 +61,7 @@ def main() -> None:
                 console.print("\nThis stays until Ctrl-C.")
                 with suppress(KeyboardInterrupt):
                     scenes.stay(console, kafka)
-    except (Failed, Undelivered, TimeoutError) as error:
+    except (CommandFailed, Undelivered, TimeoutError) as error:
         sys.exit(f"the demonstration failed: {error or 'not every event was stored in time'}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
@@ -85,14 +85,14 @@ def _running(folder: Path) -> Iterator[Stack]:
 def _ready(folder: Path) -> Stack:
     stack = stack_file.read(folder)
     if stack is None:
-        raise Failed(f"the stack in {folder} is still starting: try again when `tidegate status` shows it")
+        raise CommandFailed(f"the stack in {folder} is still starting: try again when `tidegate status` shows it")
     return stack
 
 
 def _tidegate(*words: str, folder: Path) -> None:
     command = [sys.executable, "-m", "deploy.cli.app", *words, "--dir", str(folder)]
     if subprocess.run(command, check=False).returncode:
-        raise Failed(f"`tidegate {words[0]}` did not succeed")
+        raise CommandFailed(f"`tidegate {words[0]}` did not succeed")
 
 
 async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str]:

@@ -27,7 +27,7 @@ import rfc8785
 from confluent_kafka import KafkaError, Message, Producer
 
 from deploy.cli import addresses
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.kafka.connection import KafkaSettings, confluent_options
 
 TOPIC = "run.events"
@@ -129,5 +129,5 @@ def _main() -> None:
 if __name__ == "__main__":
     try:
         _main()
-    except Failed as error:
+    except CommandFailed as error:
         sys.exit(str(error))

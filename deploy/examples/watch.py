@@ -21,7 +21,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType
 
 from deploy.cli import addresses
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 
 TIMEOUT = ClientTimeout(total=10)
 PAUSE_S = 0.5
@@ -63,7 +63,7 @@ async def follow(session: ClientSession, websocket: str, run_id: str, cursor: st
                     else:
                         yield message
             if str(socket.close_code) == FORGOTTEN:
-                raise Failed("the API key is not in force any more")
+                raise CommandFailed("the API key is not in force any more")
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
@@ -72,7 +72,7 @@ async def _address(session: ClientSession, websocket: str, run_id: str, cursor: 
     """Return where to connect: a ticket stands in the URL, as a web page would have it, and never the key."""
     async with session.post(f"{websocket.replace('ws', 'http', 1)}/ws-tickets", timeout=TIMEOUT) as answer:
         if answer.status in (401, 403):
-            raise Failed(f"no ticket: {(await answer.json())['detail']}")
+            raise CommandFailed(f"no ticket: {(await answer.json())['detail']}")
         answer.raise_for_status()
         ticket = (await answer.json())["ticket"]
     resume = f"&cursor={cursor}" if cursor else ""
@@ -123,7 +123,7 @@ async def _main() -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(_main())
-    except Failed as error:
+    except CommandFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

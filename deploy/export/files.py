@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 STANDARD = "-"  # a file of that name is stdin or stdout
 
@@ -30,7 +30,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
             sys.stdout.buffer.flush()
         return
     if path.is_dir():
-        raise Failed(f"{path} is a folder: name a file in it, such as {path / 'run.jsonl'}")
+        raise CommandFailed(f"{path} is a folder: name a file in it, such as {path / 'run.jsonl'}")
     # A device or pipe is written to: renamed over, /dev/null would be a file from then on.
     is_special = path.exists() and not path.is_file()
     with _reported(str(path)), path.open("wb") if is_special else _replacing(path) as file:
@@ -44,7 +44,7 @@ def _reported(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Failed(f"{name} cannot be written: {error.strerror}") from error
+        raise CommandFailed(f"{name} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -70,6 +70,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise Failed(f"{path}: {error.strerror}") from error
+        raise CommandFailed(f"{path}: {error.strerror}") from error
     with file:
         yield file

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 
 TIMEOUT_S = 30.0
 ATTEMPTS_MAX = 5
@@ -73,7 +73,7 @@ class Gateway:
         """Ask the gateway at *url*."""
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise Failed(f"{url} is no http address")
+            raise CommandFailed(f"{url} is no http address")
         self._connect = HTTPSConnection if address.scheme == "https" else HTTPConnection
         self._host, self._port, self._prefix = address.hostname, address.port, address.path.rstrip("/")
         self._api_key = api_key
@@ -98,7 +98,7 @@ class Gateway:
         """Return what `read` finds. Raises Failed if it finds nothing."""
         found = self.read(run_id, rest)
         if found is None:
-            raise Failed(f"the tenant of this key has no run {run_id}")
+            raise CommandFailed(f"the tenant of this key has no run {run_id}")
         return found
 
     def read(self, run_id: str, rest: str) -> bytes | None:
@@ -122,7 +122,7 @@ class Gateway:
                 return None
             why = _why(status, body)
             if status not in AGAIN:
-                raise Failed(f"the gateway refuses: {why}")
+                raise CommandFailed(f"the gateway refuses: {why}")
             if attempt < ATTEMPTS_MAX - 1:
                 self._sleep(min(retry_after_s, PAUSE_MAX_S))
         raise NotReachable(f"the gateway cannot answer now: {why}")
@@ -133,7 +133,7 @@ class Gateway:
             answer = connection.getresponse()
             body = answer.read(ANSWER_BYTES_MAX + 1)
             if len(body) > ANSWER_BYTES_MAX:
-                raise Failed(f"the gateway answers with more than {ANSWER_BYTES_MAX} bytes")
+                raise CommandFailed(f"the gateway answers with more than {ANSWER_BYTES_MAX} bytes")
             text = answer.headers.get("Retry-After", "")
             return answer.status, float(text) if text.isdecimal() else PAUSE_S, body
 

@@ -31,7 +31,7 @@ LINE_DEPTH_MAX = strictjson.DEPTH_MAX + 1
 CLOSING_FIELDS = {"event_count", "chain_head", "finalized", "trace", "integrity", "seal"}
 
 
-class Refused(Exception):
+class VerificationFailed(Exception):
     """The file is not what was exported. Do not rely on it; the text names the first fault and its place."""
 
     def __init__(self, line: int, seq: int | None, detail: str) -> None:
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class VerificationResult:
     """A file that holds."""
 
     run_id: str
@@ -55,7 +55,9 @@ class Verified:
     signatures_unchecked: int  # of agents whose secrets were not given
 
 
-def verify(file: BinaryIO, *, agents: Mapping[str, Sequence[str]] | None = None, head: str | None = None) -> Verified:
+def verify(
+    file: BinaryIO, *, agents: Mapping[str, Sequence[str]] | None = None, head: str | None = None
+) -> VerificationResult:
     """
     Read all of *file*; check signatures of *agents*, by id with their secrets, and that the chain ends in *head*.
 
@@ -92,8 +94,8 @@ class _Reading:
         self._signed = 0
         self._unchecked = 0
 
-    def refused(self, detail: str) -> Refused:
-        return Refused(self._number, self._seq, detail)
+    def refused(self, detail: str) -> VerificationFailed:
+        return VerificationFailed(self._number, self._seq, detail)
 
     def take(self, line: bytes) -> None:
         self._number += 1
@@ -111,13 +113,13 @@ class _Reading:
             self._event(document)
         self._check_seal(line)
 
-    def end(self) -> Verified:
+    def end(self) -> VerificationResult:
         self._seq = None
         if not self._closed:
             self._number += 1
             where = f"behind seq {self._last_seq}" if self._last_seq else "before any event"
             raise self.refused(f"the file ends {where} without its last line: it was cut off")
-        return Verified(
+        return VerificationResult(
             run_id=self._header["run_id"],
             status=self._header["status"],
             finalized=self._header["finalized"],

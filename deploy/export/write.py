@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.export.format import ClosingLine, EventLine, Header, Sealer
 from deploy.export.gateway import EventShown, RunShown
 from schemas import strictjson
@@ -48,7 +48,7 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     """
     run = source.run(run_id)
     if run.is_removed:
-        raise Failed(
+        raise CommandFailed(
             f"run {run_id} cannot be exported whole: retention removed {run.events_removed_count} of its events, the "
             f"last time at {run.events_removed_at:%Y-%m-%d %H:%M:%S %Z}, and {run.event_count} are stored; verify an "
             "earlier export with --head and the chain head that its integrity shows for the removal (`tidegate run "
@@ -88,7 +88,9 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
 
 def _check(event: EventShown) -> None:
     if event.payload_problem is not None:
-        raise Failed(f"seq {event.seq} ({event.wal_id}): its payload in object storage is {event.payload_problem}")
+        raise CommandFailed(
+            f"seq {event.seq} ({event.wal_id}): its payload in object storage is {event.payload_problem}"
+        )
     try:
         sent = {
             "seq": event.seq,
@@ -99,9 +101,9 @@ def _check(event: EventShown) -> None:
             "meta": strictjson.decode(bytes(event.meta).decode()),
         }
     except (Invalid, strictjson.NotJson) as error:
-        raise Failed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: {error}") from error
+        raise CommandFailed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: {error}") from error
     if event_digest(sent).hex() != event.event_sha256:
-        raise Failed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: its digest is another")
+        raise CommandFailed(f"seq {event.seq} ({event.wal_id}) is not stored as it was sent: its digest is another")
 
 
 def _check_unchanged(
@@ -109,7 +111,7 @@ def _check_unchanged(
 ) -> None:
     """See that the file is one state of the run: events by pages are several looks."""
     if (after.status, after.finalized_at) != (before.status, before.finalized_at) or after.is_removed:
-        raise Failed(f"run {before.run_id} changed while it was exported ({after.status} now): export it again")
+        raise CommandFailed(f"run {before.run_id} changed while it was exported ({after.status} now): export it again")
     if trace is NOTHING:
         return
     summed = msgspec.json.decode(trace, type=_TraceHead)
@@ -117,9 +119,9 @@ def _check_unchanged(
         text = f"{sealer.event_count} events of run {before.run_id} are stored, and its trace record is of "
         text += f"{summed.event_count} events or of other ones"
         if misplaced := msgspec.json.decode(integrity, type=_Integrity).wrong_partition:
-            raise Failed(
+            raise CommandFailed(
                 f"{text}: {misplaced} of its records are in another partition than their key's, so that its end was "
                 f"handled before them; `tidegate replay persistence --run {before.run_id} --overwrite` sums it up "
                 "again; set the partitioner of its producer to murmur2"
             )
-        raise Failed(f"{text}: a replay may be adding to it; export it again, and look at its integrity")
+        raise CommandFailed(f"{text}: a replay may be adding to it; export it again, and look at its integrity")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.logs import cause, open_log
 from schemas.process.settings import SettingsInvalid
 
@@ -70,18 +70,18 @@ def detach(log: Path, work: Callable[[Say, Callable[[], None]], None]) -> None:
                     ended = message
     except KeyboardInterrupt:
         os.kill(pid, SIGTERM)
-        ended = Ended("interrupted; what had been started was stopped", Failed.exit_code)
+        ended = Ended("interrupted; what had been started was stopped", CommandFailed.exit_code)
     _, status = os.waitpid(pid, 0)
     if ended is None:
         code = os.waitstatus_to_exitcode(status)
         how = f"was ended by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         ended = Ended(
             f"the process in the background {how} before it was ready: {cause(log, since_bytes=start_bytes)}",
-            Failed.exit_code,
+            CommandFailed.exit_code,
         )
     place = "" if "(log: " in ended.reason else f" (log: {log})"
-    failure = Failed(f"{ended.reason}{place}")
-    failure.exit_code = ended.exit_code or Failed.exit_code  # stopped by someone else, and so not started
+    failure = CommandFailed(f"{ended.reason}{place}")
+    failure.exit_code = ended.exit_code or CommandFailed.exit_code  # stopped by someone else, and so not started
     raise failure
 
 
@@ -112,11 +112,11 @@ def _work_alone(log: Path, writing: int, work: Callable[[Say, Callable[[], None]
 
     try:
         work(say, ready)
-    except (Failed, SettingsInvalid) as error:
-        ended = Ended(str(error), error.exit_code if isinstance(error, Failed) else EXIT_USAGE)
+    except (CommandFailed, SettingsInvalid) as error:
+        ended = Ended(str(error), error.exit_code if isinstance(error, CommandFailed) else EXIT_USAGE)
     except Exception as error:  # noqa: BLE001  whatever it is, someone waits for the reason
         traceback.print_exc()
-        ended = Ended(f"{type(error).__name__}: {error}", Failed.exit_code)
+        ended = Ended(f"{type(error).__name__}: {error}", CommandFailed.exit_code)
     else:
         ended = Ended("stopped before it was ready", 0)
     if ended.exit_code:

@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import SIGKILL, Signals
 from time import monotonic
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.logs import cause, open_log
 from deploy.local.program import Program
 
@@ -58,9 +58,9 @@ class Child:
         deadline_s = monotonic() + timeout_s
         while not await asyncio.to_thread(self.program.is_ready):
             if process.returncode is not None:
-                raise Failed(f"{self.program.name} {_ending(process.returncode)} at its start{self._evidence()}")
+                raise CommandFailed(f"{self.program.name} {_ending(process.returncode)} at its start{self._evidence()}")
             if monotonic() > deadline_s:
-                raise Failed(f"{self.program.name} was not ready after {timeout_s:.0f} s{self._evidence()}")
+                raise CommandFailed(f"{self.program.name} was not ready after {timeout_s:.0f} s{self._evidence()}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), READY_POLL_S)
         self._keeper = asyncio.create_task(self._keep(process))

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.access import credentials
 from schemas.access.credentials import (
     Agent,
@@ -119,7 +119,7 @@ def prepare(
         try:
             credentials.write(path, after)
         except NotEditable as error:
-            raise Failed(str(error)) from error
+            raise CommandFailed(str(error)) from error
     return Development(
         postgres_passwords=passwords,
         credentials=path,
@@ -133,7 +133,7 @@ def prepare(
 def _signing_secret(tenant: Tenant, path: Path) -> str:
     secrets_of_agent = tenant.agents[SIGNING_AGENT].secrets
     if not secrets_of_agent:
-        raise Failed(
+        raise CommandFailed(
             f"{path}: agent {SIGNING_AGENT} must have a secret in a local stack: "
             f"remove it with `tidegate agents remove {SIGNING_AGENT} --tenant {TENANT}` and start again"
         )
@@ -146,7 +146,7 @@ def _of_another_place(path: Path, kept: Secrets, environ: Mapping[str, str], now
     try:
         tenant_id = found.authenticate(api_key, now=now).tenant
     except KeyRefused as error:
-        raise Failed(
+        raise CommandFailed(
             f"TIDEGATE_CREDENTIALS names {path}, to which a stack adds nothing: set TIDEGATE_API_KEY to a valid key of "
             "that file (`tidegate keys create` makes one), or unset TIDEGATE_CREDENTIALS and the stack makes its own"
         ) from error
@@ -154,7 +154,9 @@ def _of_another_place(path: Path, kept: Secrets, environ: Mapping[str, str], now
     agent_id = environ.get("TIDEGATE_AGENT_ID") or next(iter(signing), "")
     if agent_id not in signing:
         what = f"agent {agent_id} with a secret" if agent_id else "agent with a secret"
-        raise Failed(f"tenant {tenant_id} in {path} has no {what}: add one, or name another in TIDEGATE_AGENT_ID")
+        raise CommandFailed(
+            f"tenant {tenant_id} in {path} has no {what}: add one, or name another in TIDEGATE_AGENT_ID"
+        )
     return Development(
         postgres_passwords=kept.postgres_passwords,
         credentials=path,
@@ -169,18 +171,18 @@ def _parse(path: Path) -> Credentials:
     try:
         return credentials.parse(read_text(path))
     except OSError as error:
-        raise Failed(read_failure(path, error)) from error
+        raise CommandFailed(read_failure(path, error)) from error
     except SecretFileExposed as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
     except (CredentialsInvalid, UnicodeDecodeError) as error:
-        raise Failed(f"{path} cannot be used: {error}; correct it or delete it") from error
+        raise CommandFailed(f"{path} cannot be used: {error}; correct it or delete it") from error
 
 
 def _read_secrets(path: Path) -> Secrets:
     try:
         return msgspec.json.decode(read_text(path), type=Secrets) if path.exists() else Secrets()
     except SecretFileExposed as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
 
 
 def _write_secrets(path: Path, kept: Secrets) -> None:

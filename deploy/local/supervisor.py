@@ -12,7 +12,7 @@ import msgspec
 
 from deploy.admin import migrate, topics
 from deploy.admin.reach import need_kafka, postgres_answers
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import (
     development,
     folders,
@@ -290,5 +290,5 @@ async def _together(*starts: Coroutine[Any, Any, Any]) -> list[Any]:
             tasks = [group.create_task(start) for start in starts]
     except BaseExceptionGroup as group_error:
         failures = group_error.exceptions
-        raise next((error for error in failures if isinstance(error, Failed)), failures[0]) from None
+        raise next((error for error in failures if isinstance(error, CommandFailed)), failures[0]) from None
     return [task.result() for task in tasks]

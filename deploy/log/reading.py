@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.kafka.clients import ANSWER_BYTES_MAX, FETCH_BYTES_MAX, headers_of, is_unreadable
 from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.places import RecordPlace
@@ -112,7 +112,7 @@ def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> 
             unread = {place.partition: end for place, end in places if place.offset < end}
             yield from _poll(consumer) if follow else _poll_until(consumer, unread)
         except KafkaException as error:
-            raise Failed(f"{topic} cannot be read: {error.args[0]}") from error
+            raise CommandFailed(f"{topic} cannot be read: {error.args[0]}") from error
 
 
 def _places(consumer: Consumer, topic: str, start: Start) -> list[tuple[TopicPartition, int]]:
@@ -122,7 +122,7 @@ def _places(consumer: Consumer, topic: str, start: Start) -> list[tuple[TopicPar
     except KafkaException as error:
         raise NotReachable(f"Kafka does not answer: {error.args[0]}") from error
     if known.error is not None:
-        raise Failed(f"no topic {topic}: `tidegate topics list` shows what there is")
+        raise CommandFailed(f"no topic {topic}: `tidegate topics list` shows what there is")
     partitions = [TopicPartition(topic, partition) for partition in sorted(known.partitions)]
     bounds = {one.partition: consumer.get_watermark_offsets(one, timeout=TIMEOUT_S) for one in partitions}
     since: Mapping[int, int] = {}

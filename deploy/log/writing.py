@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from schemas.kafka.clients import producer_config
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.headers import Headers
@@ -41,6 +41,6 @@ class Writer:
             for key, value, by_name in contents:
                 self._producer.produce(topic.name, key=key, value=value, headers=by_name, on_delivery=report)
         except (BufferError, KafkaException) as error:
-            raise Failed(f"{topic.name}: {error}") from error
+            raise CommandFailed(f"{topic.name}: {error}") from error
         if self._producer.flush(ACKNOWLEDGED_WITHIN_S) or failures:
             raise NotReachable(f"{topic.name}: {failures[0] if failures else 'Kafka does not acknowledge'}")

@@ -6,8 +6,8 @@ from typing import Protocol
 import structlog
 
 from gateway.errors import LogUnavailable, QueueFull, StoreUnavailable
+from gateway.kafka.periodic_reader import PeriodicReader
 from gateway.kafka.reader import Log
-from gateway.kafka.refreshed import Refreshed
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class RememberedTopics(Protocol):
         """
 
 
-class LogIdentity(Refreshed):
+class LogIdentity(PeriodicReader):
     """Compares the topic's id with the one that the store remembers; an async context manager."""
 
     def __init__(self, topic: str, source: Log, store: RememberedTopics) -> None:

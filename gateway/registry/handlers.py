@@ -16,7 +16,7 @@ from gateway.errors import UnsupportedCoding
 from gateway.http.body import receive
 from gateway.http.call import Call
 from schemas.kafka import registry
-from schemas.kafka.registry import Released
+from schemas.kafka.registry import ReleasedSchema
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 SCHEMA_BYTES_MAX = 64 * 1024
@@ -35,7 +35,7 @@ NO_SUCH_SCHEMA_OF_SUBJECT = {404: "No such subject, or none of its versions has 
 
 _RELEASED = registry.released()
 _BY_ID = {str(entry.id): entry for entry in _RELEASED}
-_BY_SUBJECT: Mapping[str, Sequence[Released]] = {
+_BY_SUBJECT: Mapping[str, Sequence[ReleasedSchema]] = {
     name: [entry for entry in _RELEASED if entry.subject == name]
     for name in dict.fromkeys(entry.subject for entry in _RELEASED)
 }
@@ -156,12 +156,12 @@ async def show_mode(_parts: None, _call: Call) -> web.Response:
     return _answer(Mode())
 
 
-def _of_subject(subject: str, shown: Callable[[Sequence[Released]], object]) -> web.Response:
+def _of_subject(subject: str, shown: Callable[[Sequence[ReleasedSchema]], object]) -> web.Response:
     entries = _BY_SUBJECT.get(subject)
     return _answer(shown(entries)) if entries else _no_subject(subject)
 
 
-def _of_version(call: Call, shown: Callable[[Released], object]) -> web.Response:
+def _of_version(call: Call, shown: Callable[[ReleasedSchema], object]) -> web.Response:
     subject, version = call.path["subject"], call.path["version"]
     entries = _BY_SUBJECT.get(subject)
     if not entries:
@@ -174,12 +174,12 @@ def _of_version(call: Call, shown: Callable[[Released], object]) -> web.Response
     return _answer(shown(entry)) if entry else _mistake(404, NO_VERSION, f"Version {version} not found.")
 
 
-def _of_id(schema_id: str, shown: Callable[[Released], object]) -> web.Response:
+def _of_id(schema_id: str, shown: Callable[[ReleasedSchema], object]) -> web.Response:
     entry = _BY_ID.get(schema_id)
     return _answer(shown(entry)) if entry else _mistake(404, NO_SCHEMA, f"Schema {schema_id} not found")
 
 
-def _registered(entry: Released) -> RegisteredSchema:
+def _registered(entry: ReleasedSchema) -> RegisteredSchema:
     return RegisteredSchema(subject=entry.subject, version=entry.version, id=entry.id, schema=_text(entry.schema))
 
 

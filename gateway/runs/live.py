@@ -11,14 +11,14 @@ from contextlib import suppress
 
 from gateway.errors import LogUnavailable, QueueFull
 from gateway.kafka.followers import GroupFollower
+from gateway.kafka.periodic_reader import PeriodicReader
 from gateway.kafka.reader import Log
-from gateway.kafka.refreshed import Refreshed
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
-class LiveCursors(Refreshed):
+class LiveCursors(PeriodicReader):
     """Makes cursors from what it has looked up; an async context manager."""
 
     def __init__(self, *, log: Log, persistence: GroupFollower) -> None:

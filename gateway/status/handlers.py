@@ -24,7 +24,7 @@ async def show_receipt(parts: StatusParts, call: Call) -> web.Response:
 
 async def show_status(parts: StatusParts, call: Call) -> web.Response:
     """Return the status of the log and its consumer groups, measured at most once a second."""
-    return answer(await parts.survey.status(call.principal))
+    return answer(await parts.monitor.status(call.principal))
 
 
 def _place(*, topic: str, partition: str, offset: str) -> RecordPlace:

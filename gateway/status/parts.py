@@ -11,4 +11,4 @@ class StatusParts:
     """What the handlers of receipts and of the status work with."""
 
     receipts: Receipts
-    survey: StatusMonitor
+    monitor: StatusMonitor

@@ -7,7 +7,7 @@ from datetime import datetime
 from aiohttp import web
 
 from processors.fanout.messages import Key
-from processors.fanout.refusals import Refused
+from processors.fanout.refusals import HttpError
 from processors.fanout.tickets import Tickets
 from schemas.access.credentials import (
     Credentials,
@@ -46,7 +46,7 @@ class Access:
     def check_origin(self, request: web.BaseRequest) -> None:
         """Raise Refused for a web page of a foreign origin; a program that sends none passes."""
         if "Origin" in request.headers and self.allowed_origin(request) is None:
-            raise Refused(403, ErrorCode.FORBIDDEN, "pages of this origin may not connect")
+            raise HttpError(403, ErrorCode.FORBIDDEN, "pages of this origin may not connect")
 
     def allowed_origin(self, request: web.BaseRequest) -> str | None:
         """Return the origin of the web page that asks, if its pages may."""
@@ -62,20 +62,20 @@ class Access:
         """
         principal = self._principal(request.headers, request.query if by_url else {})
         if Right.READ not in principal.rights:
-            raise Refused(403, ErrorCode.FORBIDDEN, "the key does not have the right 'read'")
+            raise HttpError(403, ErrorCode.FORBIDDEN, "the key does not have the right 'read'")
         return principal
 
     def check_key(self, key: Key, principal: Principal) -> None:
         """Raise Refused unless *principal* may follow what *key* names."""
         kind, tenant, name = key
         if not is_id(name):
-            raise Refused(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
+            raise HttpError(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
         if kind == "agent" and not decide(
             lambda by: _may_follow_agent(name, tenant, principal, by), self._credentials, refuses=operator.not_
         ):
             bound = principal.agents is not None  # such a key is not told which other agents there are
             detail = f"the key may not follow agent {name!r}" if bound else f"no such agent: {name!r}"
-            raise Refused(403, ErrorCode.FORBIDDEN, detail)
+            raise HttpError(403, ErrorCode.FORBIDDEN, detail)
 
     def stands(self, principal: Principal) -> bool:
         """Return whether the key of *principal* is in force, and gives what it gave."""
@@ -91,17 +91,17 @@ class Access:
         if presented is None and self._query_keys:
             presented = query.get("api_key")
         if presented is None:
-            raise Refused(401, ErrorCode.UNAUTHENTICATED, "an API key or a ticket is needed")
+            raise HttpError(401, ErrorCode.UNAUTHENTICATED, "an API key or a ticket is needed")
         try:
             principal, _ = authenticate(presented, self._credentials, now=self._now())
         except KeyRefused as error:
-            raise Refused(401, ErrorCode.UNAUTHENTICATED, str(error)) from error
+            raise HttpError(401, ErrorCode.UNAUTHENTICATED, str(error)) from error
         return principal
 
     def _of_ticket(self, text: str) -> Principal:
         principal = self._tickets.redeem(text)
         if principal is None or not self.stands(principal):
-            raise Refused(401, ErrorCode.UNAUTHENTICATED, "the ticket is used, has run out, or never was one")
+            raise HttpError(401, ErrorCode.UNAUTHENTICATED, "the ticket is used, has run out, or never was one")
         return principal
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from schemas.errors import ErrorCode
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """A request that gets no stream and no ticket. The middleware answers it; the detail may be shown."""
 
     def __init__(self, status: int, code: ErrorCode, detail: str, *, retry_after_s: int | None = None) -> None:
@@ -29,7 +29,7 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
 
 
-def problem_response(refused: Refused, *, instance: str, headers: Mapping[str, str]) -> web.Response:
+def problem_response(refused: HttpError, *, instance: str, headers: Mapping[str, str]) -> web.Response:
     """Return the answer to a request for *instance*."""
     problem = _Problem(
         title=refused.code.value.replace("_", " ").capitalize(),

@@ -16,7 +16,7 @@ from processors.fanout.connections import BACKLOG, Connections
 from processors.fanout.dashboard import Dashboard
 from processors.fanout.hub import Hub
 from processors.fanout.messages import Key, plain
-from processors.fanout.refusals import Refused, problem_response
+from processors.fanout.refusals import HttpError, problem_response
 from processors.fanout.socket import CLOSE_S, MESSAGE_BYTES_MAX, Socket
 from processors.fanout.sockets import Sockets
 from processors.fanout.subscriber import Subscriber
@@ -139,7 +139,7 @@ class Server:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         principal = self._admit(request, CREDENTIAL_PARAMETERS)  # what is now has no cursor, and no payloads
         if principal.agents is not None:
-            raise Refused(403, ErrorCode.FORBIDDEN, "the dashboard counts all agents, and the key is bound to some")
+            raise HttpError(403, ErrorCode.FORBIDDEN, "the dashboard counts all agents, and the key is bound to some")
 
         def subscribe(socket: Socket) -> Callable[[], None]:
             socket.say(plain("hello"))
@@ -158,7 +158,7 @@ class Server:
             autoping=False, autoclose=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=CLOSE_S
         )
         if not ws.can_prepare(request):
-            raise Refused(426, ErrorCode.BAD_REQUEST, "this is a websocket: ask for an upgrade")
+            raise HttpError(426, ErrorCode.BAD_REQUEST, "this is a websocket: ask for an upgrade")
         with self._sockets.admitted(principal.tenant):
             await ws.prepare(request)
             if request.transport is None:  # gone meanwhile
@@ -179,7 +179,7 @@ class Server:
         try:
             ticket = self._tickets.give(principal)
         except TooManyTickets as error:
-            raise Refused(
+            raise HttpError(
                 429, ErrorCode.RATE_LIMIT_EXCEEDED, "too many tickets are unused", retry_after_s=RETRY_AFTER_S
             ) from error
         return web.json_response({"ticket": ticket, "expires_in_s": VALID_S}, headers={"Cache-Control": "no-store"})
@@ -206,7 +206,7 @@ class Server:
         try:
             self._hub.places.behind(covers, cursor)
         except CursorInvalid as error:
-            raise Refused(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
+            raise HttpError(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -216,20 +216,20 @@ class Server:
         allowed: Mapping[str, str] = {} if origin is None else {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         try:
             response = await handler(request)
-        except Refused as refused:
+        except HttpError as refused:
             return self._refuse(request, refused, allowed)
         except web.HTTPException as error:
             code = CODES.get(error.status, ErrorCode.BAD_REQUEST)
-            return self._refuse(request, Refused(error.status, code, error.reason), allowed)
+            return self._refuse(request, HttpError(error.status, code, error.reason), allowed)
         except Exception:  # whatever it is, its client is told no more than that
             log.exception("request failed", method=request.method, path=request.path)
-            return self._refuse(request, Refused(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is logged"), {})
+            return self._refuse(request, HttpError(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is logged"), {})
         if not response.prepared:
             response.headers.update(allowed)
             response.force_close()
         return response
 
-    def _refuse(self, request: web.Request, refused: Refused, headers: Mapping[str, str]) -> web.Response:
+    def _refuse(self, request: web.Request, refused: HttpError, headers: Mapping[str, str]) -> web.Response:
         self._refused.labels(refused.code.value).inc()
         response = problem_response(refused, instance=request.rel_url.raw_path, headers=headers)
         response.force_close()
@@ -243,20 +243,22 @@ def _check_parameters(request: web.Request, known: Sequence[str]) -> None:
     takes = f"this path has {', '.join(known)}" if known else "this path has no query parameters"
     if unknown:
         detail = f"unknown query parameter {unknown[0][:NAME_SHOWN_MAX]!r}; {takes}"
-        raise Refused(422, ErrorCode.VALIDATION_ERROR, detail)
+        raise HttpError(422, ErrorCode.VALIDATION_ERROR, detail)
     if len(names) > len(set(names)):
-        raise Refused(422, ErrorCode.VALIDATION_ERROR, f"a query parameter is given twice; {takes}, each at most once")
+        raise HttpError(
+            422, ErrorCode.VALIDATION_ERROR, f"a query parameter is given twice; {takes}, each at most once"
+        )
 
 
 def _read_cursor(request: web.Request) -> Cursor | None:
     try:
         return cursors.decode(request.query["cursor"]) if "cursor" in request.query else None
     except CursorInvalid as error:
-        raise Refused(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
+        raise HttpError(400, ErrorCode.BAD_REQUEST, f"cursor: {error}") from error
 
 
 def _read_resolve(request: web.Request) -> bool:
     try:
         return SWITCH[request.query.get("resolve", "false")]
     except KeyError:
-        raise Refused(400, ErrorCode.BAD_REQUEST, "resolve: true or false") from None
+        raise HttpError(400, ErrorCode.BAD_REQUEST, "resolve: true or false") from None

@@ -14,7 +14,7 @@ from aiohttp import web
 from processors.fanout.backlog import Backlog
 from processors.fanout.messages import plain
 from processors.fanout.outbox import Outbox
-from processors.fanout.refusals import Refused
+from processors.fanout.refusals import HttpError
 from processors.fanout.socket import Ending, Socket
 from schemas.access.credentials import Principal
 from schemas.errors import ErrorCode
@@ -88,12 +88,12 @@ class Sockets:
             Refused: there is none.
         """
         if self._stopping:
-            raise Refused(503, ErrorCode.BACKPRESSURE, "this process is about to end", retry_after_s=RETRY_AFTER_S)
+            raise HttpError(503, ErrorCode.BACKPRESSURE, "this process is about to end", retry_after_s=RETRY_AFTER_S)
         if self._admitted.total() >= self._sockets_max:
-            raise Refused(503, ErrorCode.BACKPRESSURE, "too many websockets are open", retry_after_s=RETRY_AFTER_S)
+            raise HttpError(503, ErrorCode.BACKPRESSURE, "too many websockets are open", retry_after_s=RETRY_AFTER_S)
         if self._admitted[tenant] >= self._tenant_sockets_max:
             detail = f"the tenant has {self._tenant_sockets_max} websockets open"
-            raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, detail, retry_after_s=RETRY_AFTER_S)
+            raise HttpError(429, ErrorCode.RATE_LIMIT_EXCEEDED, detail, retry_after_s=RETRY_AFTER_S)
         self._admitted[tenant] += 1
         try:
             yield

@@ -63,7 +63,7 @@ Reader = Callable[[Sequence[RawRecord]], Reading[R]]
 """Decode and validate the records of a slice; `processors.runtime.reading` makes one."""
 
 
-class Failed(msgspec.Struct, Generic[R], frozen=True, gc=False):
+class FailedRecord(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A record that did not come to its effect, though others of its slice did."""
 
     arrival: Arrival[R]
@@ -75,8 +75,8 @@ class Settled(NamedTuple, Generic[R]):
     """A handler's answer: each record of the slice is in exactly one of the three."""
 
     tally: Tally
-    retry_later: Sequence[Failed[R]] = ()  # next delay tier; dead letters if there is none
-    dead: Sequence[Failed[R]] = ()
+    retry_later: Sequence[FailedRecord[R]] = ()  # next delay tier; dead letters if there is none
+    dead: Sequence[FailedRecord[R]] = ()
 
 
 Handler = Callable[[Sequence[Arrival[R]]], Awaitable[Settled[R]]]

@@ -19,7 +19,7 @@ import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, RawRecord
-from processors.runtime.contract import Arrival, Failed, Handler, Outcome, Reader, Reading, Settled, Tally
+from processors.runtime.contract import Arrival, FailedRecord, Handler, Outcome, Reader, Reading, Settled, Tally
 from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
@@ -160,7 +160,7 @@ class Delivery(Generic[R]):
         for number, failed in enumerate(settled.dead, start=len(settled.retry_later)):
             await self._dead_letter(partition, failed.arrival.raw, failed.reason, failed.detail, counted=number < left)
 
-    async def _defer(self, partition: Partition, failed: Failed[R], *, counted: bool) -> None:
+    async def _defer(self, partition: Partition, failed: FailedRecord[R], *, counted: bool) -> None:
         """Let a record wait in its next delay tier; without one, or where it does not fit, it is a dead letter."""
         raw, tiers = failed.arrival.raw, self._group.tiers
         if raw.tier < len(tiers):

@@ -123,7 +123,7 @@ def accepting_group(group_id: str) -> str:
     return f"{group_id}.accepted"
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class AcceptedPosition(msgspec.Struct, frozen=True):
     """The metadata of an accepted position: which position it replaces, so that it is taken over once."""
 
     replaces: int | None
@@ -132,7 +132,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 def accepted_metadata(replaced: Position) -> str:
     """Return the metadata with which a position that replaces *replaced* is committed."""
-    return msgspec.json.encode(Accepted(replaced.offset, replaced.metadata)).decode()
+    return msgspec.json.encode(AcceptedPosition(replaced.offset, replaced.metadata)).decode()
 
 
 def is_accepted(order: Position, position: Position) -> bool:

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class ReleasedSchema:
     """One released version of one record's schema."""
 
     id: int
@@ -31,9 +31,9 @@ class Released:
 
 
 @cache
-def released() -> tuple[Released, ...]:
+def released() -> tuple[ReleasedSchema, ...]:
     """Return every version ever released, by id; the file is read once."""
-    return tuple(Released(**entry) for entry in json.loads((FOLDER / "registry.json").read_text()))
+    return tuple(ReleasedSchema(**entry) for entry in json.loads((FOLDER / "registry.json").read_text()))
 
 
 def working() -> dict[str, Mapping[str, object]]:
@@ -42,6 +42,6 @@ def working() -> dict[str, Mapping[str, object]]:
     return {f"{schema['namespace']}.{schema['name']}": schema for schema in schemas}
 
 
-def last_released() -> dict[str, Released]:
+def last_released() -> dict[str, ReleasedSchema]:
     """Return the newest version of each record, by full record name."""
     return {entry.record_name: entry for entry in released()}

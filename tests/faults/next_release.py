@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from schemas.kafka import registry
-from schemas.kafka.registry import Released
+from schemas.kafka.registry import ReleasedSchema
 
 COST = 0.25
 _LAST: Any = registry.last_released()["tidegate.runs.RunEvent"]
 _FIELD = {"name": "cost", "type": ["null", "double"], "default": None, "doc": "What the step cost."}
 
-RUN_EVENT: Released = replace(
+RUN_EVENT: ReleasedSchema = replace(
     _LAST,
     id=registry.released()[-1].id + 1,
     version=_LAST.version + 1,

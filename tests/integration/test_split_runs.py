@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from processors.runs.persistence.store import Appended, EventStore, Writing
+from processors.runs.persistence.store import AppendResult, EventStore, Writing
 from processors.runtime.contract import Arrival, Outcome, Tally
 from schemas.errors import Reason, Rejection
 from schemas.kafka.partitioner import partition_of
@@ -88,7 +88,7 @@ async def worker(stack: RunningStack, writing: Writing = Writing.NEW) -> AsyncIt
         yield store
 
 
-async def append(store: EventStore, arrivals: Sequence[Arrival]) -> Appended:
+async def append(store: EventStore, arrivals: Sequence[Arrival]) -> AppendResult:
     async with asyncio.timeout(WITHIN_S):
         return await store.append(arrivals, partition_count=PARTITIONS)
 

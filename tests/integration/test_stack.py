@@ -20,7 +20,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.admin import migrate, topics
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import lock
 from schemas.catalogue import all_topics, subscriptions
 from schemas.process.migrations import Migration, migrations
@@ -72,13 +72,13 @@ def test_every_topic_is_there_and_every_group_knows_where_to_begin(stack: Runnin
 def test_a_changed_migration_is_refused(stack: RunningStack) -> None:
     [first, *others] = migrations()
     changed = dataclasses.replace(first, sql=first.sql + "-- changed")
-    with pytest.raises(Failed, match="an applied step never changes"):
+    with pytest.raises(CommandFailed, match="an applied step never changes"):
         migrate.apply(stack.addresses.postgres, (changed, *others))
 
 
 def test_a_migration_that_breaks_leaves_nothing(stack: RunningStack) -> None:
     breaking = Migration(version=9999, slug="breaks", sql="CREATE TABLE half (); SELECT nothing FROM nowhere")
-    with pytest.raises(Failed, match="migration 9999_breaks breaks"):
+    with pytest.raises(CommandFailed, match="migration 9999_breaks breaks"):
         migrate.apply(stack.addresses.postgres, (*migrations(), breaking))
     with psycopg.connect(stack.addresses.postgres) as session:
         assert session.execute("SELECT to_regclass('half')").fetchone() == (None,)

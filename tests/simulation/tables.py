@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from processors.runs.persistence.store import Appended
+from processors.runs.persistence.store import AppendResult
 from processors.runs.persistence.verdicts import (
     Finalization,
     Place,
@@ -72,7 +72,7 @@ class Tables:
             }
         return known
 
-    def commit(self, verdicts: Verdicts) -> Appended:
+    def commit(self, verdicts: Verdicts) -> AppendResult:
         """
         Write all that *verdicts* call for, or nothing.
 
@@ -94,7 +94,7 @@ class Tables:
         for rejected, _ in verdicts.rejected:
             self._find(place_of(rejected), End.REJECTED)
         traces = [_trace(run) for run in (*verdicts.finalizations, *verdicts.traces_again)]
-        return Appended(tally=verdicts.tally, traces=traces)
+        return AppendResult(tally=verdicts.tally, traces=traces)
 
     def append(self, topic: Topic, records: Sequence[Outgoing]) -> None:
         """Keep what a processor writes to *topic*."""
@@ -159,7 +159,7 @@ class Database:
         self._calls = calls
         self._judge = judge
 
-    async def append(self, arrivals: Sequence[Arrival], *, partition_count: int) -> Appended:
+    async def append(self, arrivals: Sequence[Arrival], *, partition_count: int) -> AppendResult:
         """Store a slice at once, looking up what is stored if it collides with it, as the real store does."""
         try:
             return await self._append(arrivals, look_up=False)
@@ -170,9 +170,9 @@ class Database:
         except MustLookUp as error:
             raise Transient("another worker writes the same rows") from error
 
-    async def _append(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Appended:
+    async def _append(self, arrivals: Sequence[Arrival], *, look_up: bool) -> AppendResult:
         verdicts = await self._calls.make(lambda: self._look(arrivals, look_up=look_up))
-        appended: Appended = await self._calls.make(lambda: self._tables.commit(verdicts))
+        appended: AppendResult = await self._calls.make(lambda: self._tables.commit(verdicts))
         return appended
 
     def _look(self, arrivals: Sequence[Arrival], *, look_up: bool) -> Verdicts:

@@ -25,7 +25,7 @@ from processors.outbound.breaker import Breaker
 from processors.outbound.sending import Answer, Verdict, failed_attempt
 from processors.runs.evaluation.sending import Send
 from processors.runs.evaluation.webhook import message_of
-from processors.runtime.contract import Arrival, Failed, Outcome, Settled, Tally
+from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.payloads import Payloads
@@ -46,7 +46,7 @@ End = tuple[Outcome, Reason | None]  # as a tally counts it
 class Undelivered(NamedTuple):
     """A record that the endpoint did not take."""
 
-    failed: Failed[RunRecord]
+    failed: FailedRecord[RunRecord]
     is_final: bool  # it never will
 
 
@@ -140,10 +140,10 @@ class Forwarder:
             if answer.verdict is Verdict.TAKEN:
                 return Outcome.DONE, None
             if answer.verdict is Verdict.REFUSED:
-                return Undelivered(Failed(arrival, Reason.DELIVERY_REFUSED, answer.detail), is_final=True)
+                return Undelivered(FailedRecord(arrival, Reason.DELIVERY_REFUSED, answer.detail), is_final=True)
             failures += 1
             if failures > len(endpoint.retries_s) and self._takes_others(since_s=began_s):
-                return Undelivered(Failed(arrival, Reason.DELIVERY_FAILED, answer.detail), is_final=False)
+                return Undelivered(FailedRecord(arrival, Reason.DELIVERY_FAILED, answer.detail), is_final=False)
             base_s = endpoint.retries_s[min(failures, len(endpoint.retries_s)) - 1]
             await self._sleep(_pause_s(base_s, answer.retry_after_s, jitter=self._jitter()))
 

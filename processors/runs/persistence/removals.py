@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from processors.runs.persistence.trace import MISSING_RANGES_MAX, Missing, Removed
+from processors.runs.persistence.trace import MISSING_RANGES_MAX, MissingSeqs, RemovedEvents
 from processors.runs.persistence.verdicts import RunKey
 from processors.runtime.contract import Arrival
 from schemas.runs.chain import CHAIN_START
@@ -78,13 +78,13 @@ async def mark_returned(
         )
 
 
-async def removed_from(connection: AsyncConnection, run: RunKey) -> Removed | None:
+async def removed_from(connection: AsyncConnection, run: RunKey) -> RemovedEvents | None:
     """Return what retention removed from *run* and no replay has stored again; None if there is nothing."""
     asked = {"tenant": run[0], "run": run[1], "ranges": MISSING_RANGES_MAX, "start": CHAIN_START}
     row = await (await connection.execute(REMOVED_EVENTS, asked)).fetchone()
     if row is None:
         return None
     count, ranges = await (await connection.execute(MISSING_BESIDE_REMOVED, asked)).fetchone() or (0, [])
-    return Removed(
-        at=row[0], count=row[1], chain_head=row[2], ranges=row[3], missing=Missing(count=count, ranges=ranges)
+    return RemovedEvents(
+        at=row[0], count=row[1], chain_head=row[2], ranges=row[3], missing=MissingSeqs(count=count, ranges=ranges)
     )

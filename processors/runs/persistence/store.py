@@ -70,7 +70,7 @@ class Writing(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
+class AppendResult:
     """What a slice came to, and the trace records that are to be published before it counts as finished."""
 
     tally: Tally
@@ -147,7 +147,7 @@ class EventStore:
                 "run `tidegate topics accept`"
             )
 
-    async def append(self, arrivals: Sequence[Arrival[RunRecord]], *, partition_count: int) -> Appended:
+    async def append(self, arrivals: Sequence[Arrival[RunRecord]], *, partition_count: int) -> AppendResult:
         """
         Store a slice in one transaction: each record once, in log order; its topic has *partition_count* partitions.
 
@@ -160,7 +160,9 @@ class EventStore:
         except _MustLookUp:
             return await self._append(arrivals, partition_count, look_up=True)
 
-    async def _append(self, arrivals: Sequence[Arrival[RunRecord]], partition_count: int, *, look_up: bool) -> Appended:
+    async def _append(
+        self, arrivals: Sequence[Arrival[RunRecord]], partition_count: int, *, look_up: bool
+    ) -> AppendResult:
         reach(Failpoint.BEFORE_TX)
         try:
             async with self._transaction() as (connection, goes_on), connection.cursor() as cursor:
@@ -198,7 +200,7 @@ class EventStore:
             raise _must_look_again(look_up=look_up) from error
         if verdicts.kept:
             log.warning("stored events were kept that would be rejected now", count=verdicts.kept)
-        return Appended(tally=verdicts.tally, traces=traces)
+        return AppendResult(tally=verdicts.tally, traces=traces)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[_Transaction]:

@@ -44,7 +44,7 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
+class MissingSeqs:
     """Seqs of a run that nothing is known of: how many, and the first ranges."""
 
     count: int
@@ -52,14 +52,14 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class RemovedEvents:
     """Events that retention removed from a run before it was summed up."""
 
     at: datetime
     count: int
     ranges: Sequence[Sequence[int]]  # the first ones
     chain_head: bytes  # of the chain up to then; later events go on from it
-    missing: Missing  # what is neither stored nor removed
+    missing: MissingSeqs  # what is neither stored nor removed
 
 
 @dataclass(slots=True)
@@ -118,12 +118,12 @@ class Trace:
         declared_event_count: int | None,
         duplicates: int,
         rejected: int,
-        removed: Removed | None = None,
+        removed: RemovedEvents | None = None,
         is_end_misplaced: bool = False,
     ) -> str:
         """Return the trace record as JSON text; every number in it fits in 64 bits."""
         gone = {} if removed is None else {"events_removed": _removed_document(removed)}
-        missing = Missing(count=self._missing_count, ranges=self._missing_ranges)
+        missing = MissingSeqs(count=self._missing_count, ranges=self._missing_ranges)
         missing = missing if removed is None else removed.missing
         whole = missing.count == 0 and declared_event_count in (None, self.event_count)
         return json.dumps(
@@ -166,7 +166,7 @@ def is_misplaced(partition: int, home: int) -> bool:
     return partition >= 0 and partition != home
 
 
-def _removed_document(removed: Removed) -> dict[str, object]:
+def _removed_document(removed: RemovedEvents) -> dict[str, object]:
     return {
         "at": removed.at.isoformat(),
         "count": removed.count,

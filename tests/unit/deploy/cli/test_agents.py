@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from deploy.admin.credentials import change
 from deploy.cli.app import build
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import development
 from schemas.access import credentials
 from schemas.access.credentials import Credentials, Tenant
@@ -69,7 +69,7 @@ def test_a_removed_agent_is_gone_once_that_is_confirmed(folder: Path, command: C
 )
 def test_no_such_agent_says_so_and_which_there_are(folder: Path, command: Command, arguments: list[str]) -> None:
     before = written(folder)
-    with pytest.raises(Failed, match=r"no such agent.*nobody.*it has: demo-agent, plain-agent"):
+    with pytest.raises(CommandFailed, match=r"no such agent.*nobody.*it has: demo-agent, plain-agent"):
         command(*arguments)
     assert written(folder) == before
 
@@ -81,18 +81,18 @@ def test_what_cannot_be_an_agent_or_a_tenant_is_a_usage_error(folder: Path) -> N
 
 
 def test_an_agent_that_does_not_sign_has_nothing_to_rotate(command: Command) -> None:
-    with pytest.raises(Failed, match="plain-agent has no secret"):
+    with pytest.raises(CommandFailed, match="plain-agent has no secret"):
         command("agents", "rotate", "plain-agent")
-    with pytest.raises(Failed, match="has an agent plain-agent already"):
+    with pytest.raises(CommandFailed, match="has an agent plain-agent already"):
         command("agents", "add", "plain-agent")
 
 
 def test_a_tenant_is_added_listed_and_removed_with_its_keys(folder: Path, command: Command) -> None:
     command("tenants", "add", "other", "--events-per-min", "60", "--allow-unsigned-direct")
-    with pytest.raises(Failed, match="has a tenant other already"):
+    with pytest.raises(CommandFailed, match="has a tenant other already"):
         command("tenants", "add", "other")
     command("keys", "create", "--tenant", "other", "--right", "read")
-    with pytest.raises(Failed, match=r"name the tenant with --tenant.*demo, other"):
+    with pytest.raises(CommandFailed, match=r"name the tenant with --tenant.*demo, other"):
         command("agents", "add", "planner")
     command("agents", "add", "planner", "--tenant", "other")
     command("agents", "rotate", "planner")  # one tenant has it
@@ -103,7 +103,7 @@ def test_a_tenant_is_added_listed_and_removed_with_its_keys(folder: Path, comman
         "allow_unsigned_direct": True,
         "events_per_min": 60,
     }
-    with pytest.raises(Failed, match=r"has no tenant nobody.*tidegate tenants add nobody"):
+    with pytest.raises(CommandFailed, match=r"has no tenant nobody.*tidegate tenants add nobody"):
         command("tenants", "remove", "nobody", "--yes")
     assert len(json.loads(command("tenants", "remove", "other", "--yes", "--json"))["removed_keys"]) == 1
     assert list(written(folder).tenants) == ["demo"]
@@ -113,7 +113,7 @@ def test_a_tenant_is_added_listed_and_removed_with_its_keys(folder: Path, comman
 def test_the_first_tenant_makes_the_file(folder: Path, command: Command) -> None:
     path = folder / development.CREDENTIALS
     path.unlink()
-    with pytest.raises(Failed, match=r"does not exist.*tidegate tenants add"):
+    with pytest.raises(CommandFailed, match=r"does not exist.*tidegate tenants add"):
         command("agents", "add", "planner", "--tenant", "demo")
     command("tenants", "add", "demo")
     command("agents", "add", "planner")
@@ -193,7 +193,7 @@ def test_a_file_that_others_may_read_is_refused_with_the_command_that_closes_it(
 ) -> None:
     path = folder / development.CREDENTIALS
     path.chmod(0o644)
-    with pytest.raises(Failed, match=f"mode 0644.*chmod 600 {path}"):
+    with pytest.raises(CommandFailed, match=f"mode 0644.*chmod 600 {path}"):
         command(*arguments)
 
 
@@ -201,7 +201,9 @@ def test_a_file_with_placeholders_is_refused_by_every_command(folder: Path, comm
     path = folder / development.CREDENTIALS
     path.write_text('[gateway]\nmac_secrets = ["replace-me: a random text"]\n[tenants.demo]\n')
     for arguments in (["agents", "add", "x"], ["keys", "create", "--tenant", "demo", "--right", "read"]):
-        with pytest.raises(Failed, match=r"gateway\.mac_secrets\[0\] is a placeholder \(replace-me\).*openssl rand"):
+        with pytest.raises(
+            CommandFailed, match=r"gateway\.mac_secrets\[0\] is a placeholder \(replace-me\).*openssl rand"
+        ):
             command(*arguments)
 
 

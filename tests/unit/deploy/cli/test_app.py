@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import COMMANDS, build
 from deploy.cli.keys import entry_text
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import development
 from schemas.access import credentials
 from tests.unit.deploy.cli.conftest import NOW
@@ -60,7 +60,7 @@ def test_a_key_is_not_revoked_without_consent(folder: Path) -> None:
 
 
 def test_a_key_of_an_unknown_tenant_is_refused(folder: Path) -> None:
-    with pytest.raises(Failed, match="has no tenant other: add it with `tidegate tenants add other`"):
+    with pytest.raises(CommandFailed, match="has no tenant other: add it with `tidegate tenants add other`"):
         run("keys", "create", "--tenant", "other", "--right", "read", "--dir", str(folder))
 
 

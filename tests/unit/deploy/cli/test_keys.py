@@ -8,7 +8,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from deploy.cli.app import build
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from schemas.access import credentials
 
 LONG = "n" * 250  # a name to which nothing can be added, so that its file cannot be replaced
@@ -40,7 +40,7 @@ def test_a_file_that_exists_is_only_checked(path: Path) -> None:
     assert "exists; tenants: mine" in run("init").stdout
     assert path.read_bytes() == before
     path.write_text("nonsense")
-    with pytest.raises(Failed, match="cannot be used"):
+    with pytest.raises(CommandFailed, match="cannot be used"):
         run("init")
 
 
@@ -51,7 +51,7 @@ def test_a_name_that_no_tenant_can_have_is_refused(path: Path) -> None:
 
 def test_a_missing_folder_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_CREDENTIALS", str(path.parent / "none" / "c.toml"))
-    with pytest.raises(Failed, match="none does not exist"):
+    with pytest.raises(CommandFailed, match="none does not exist"):
         run("init")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local import development, stack_file
 from deploy.local.stack_file import Stack
 from schemas import strictjson
@@ -94,14 +94,14 @@ def test_the_curl_command_survives_the_shell(folder: Path, command: Command) -> 
     ],
 )
 def test_what_cannot_be_signed_says_why(command: Command, given: str, said: str) -> None:
-    with pytest.raises(Failed, match=said):
+    with pytest.raises(CommandFailed, match=said):
         command("sign", answer=given)
 
 
 def test_what_is_no_text_or_no_file_says_so(command: Command) -> None:
-    with pytest.raises(Failed, match="not UTF-8 at byte 0"):
+    with pytest.raises(CommandFailed, match="not UTF-8 at byte 0"):
         command("sign", answer=b"\xff")
-    with pytest.raises(Failed, match="nowhere: No such file"):
+    with pytest.raises(CommandFailed, match="nowhere: No such file"):
         command("sign", "/nowhere")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.client.wheel import PACKAGE, _needed, _project, renamed, write_sources
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 
 
 def sources(folder: Path) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_the_same_sources_give_the_same_project(tmp_path: Path) -> None:
 
 
 def test_an_import_that_the_wheel_cannot_have_is_a_failure() -> None:
-    with pytest.raises(Failed, match=r"imports gateway\.app"):
+    with pytest.raises(CommandFailed, match=r"imports gateway\.app"):
         _needed(["from gateway.app import create_app"])
-    with pytest.raises(Failed, match="imports yaml"):
+    with pytest.raises(CommandFailed, match="imports yaml"):
         _project(["import yaml"], [])

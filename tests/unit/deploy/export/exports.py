@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.export.gateway import EventShown, RunShown
 from deploy.export.write import export
 from schemas.canonical import event_digest
@@ -77,7 +77,7 @@ class MemorySource:
         if rest != "/trace":
             return json.dumps(self.integrity).encode()
         if self.states[0].finalized_at is None:
-            raise Failed("no trace record")
+            raise CommandFailed("no trace record")
         head = chain.head((each.seq, bytes.fromhex(each.event_sha256)) for each in self.stored)
         trace = {"status": self.states[0].status, "event_count": len(self.stored), "chain_head": head.hex()}
         return json.dumps(trace | self.changes, indent=1).encode()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.export.gateway import EventShown, RunShown
-from deploy.export.verify import Verified, verify
+from deploy.export.verify import VerificationResult, verify
 from deploy.export.write import export
 from gateway.runs.integrity import integrity_view
 from gateway.runs.parsing.bodies import parse_event
@@ -148,7 +148,7 @@ def _shown(record: RunEvent) -> EventShown:
     )
 
 
-def verified(records: Sequence[RunEvent]) -> Verified:
+def verified(records: Sequence[RunEvent]) -> VerificationResult:
     stored = store(records)
     file = b"".join(export(stored, builders.RUN, now=NOW))
     return verify(io.BytesIO(file), head=json.loads(stored.trace)["chain_head"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.export.files import written
 from tests.faults.disk import needs_root, small_disk
 
@@ -27,12 +27,12 @@ def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"is a folder: name a file in it, such as .*run\.jsonl"), written(tmp_path):
+    with pytest.raises(CommandFailed, match=r"is a folder: name a file in it, such as .*run\.jsonl"), written(tmp_path):
         pytest.fail("nothing may be read for it")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"run.jsonl cannot be written: No such file or directory"):
+    with pytest.raises(CommandFailed, match=r"run.jsonl cannot be written: No such file or directory"):
         write(tmp_path / "none" / "run.jsonl")
 
 
@@ -40,7 +40,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path: Path) -> None:
     with small_disk(tmp_path, size_mib=1):
         (tmp_path / "run.jsonl").write_text("before")
-        with pytest.raises(Failed, match=r"run.jsonl cannot be written: No space left on device"):
+        with pytest.raises(CommandFailed, match=r"run.jsonl cannot be written: No space left on device"):
             write(tmp_path / "run.jsonl", bytes(2 * 1024 * 1024))
         assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
         assert (tmp_path / "run.jsonl").read_text() == "before"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.export.format import LINE_BYTES_MAX, SEAL_START, seal, split
-from deploy.export.verify import Refused, Verified, verify
+from deploy.export.verify import VerificationFailed, VerificationResult, verify
 from schemas.canonical import event_digest
 from schemas.runs import chain
 from tests.support import builders
@@ -23,12 +23,12 @@ LAST = len(WHOLE)
 MiB = 1024 * 1024
 
 
-def check(parts: Sequence[bytes], **options: Any) -> Verified:
+def check(parts: Sequence[bytes], **options: Any) -> VerificationResult:
     return verify(io.BytesIO(b"".join(parts)), **options)
 
 
-def refusal(parts: Sequence[bytes], **options: Any) -> Refused:
-    with pytest.raises(Refused) as refused:
+def refusal(parts: Sequence[bytes], **options: Any) -> VerificationFailed:
+    with pytest.raises(VerificationFailed) as refused:
         check(parts, **options)
     return refused.value
 
@@ -136,7 +136,7 @@ def test_a_line_that_never_ends_is_not_read_whole() -> None:
             buffer[:] = b"1" * len(buffer)
             return len(buffer)
 
-    with pytest.raises(Refused, match="longer than"):
+    with pytest.raises(VerificationFailed, match="longer than"):
         verify(io.BufferedReader(Endless()))
 
 
@@ -229,7 +229,7 @@ def test_any_change_of_a_file_is_refused_or_changes_nothing(mutate: Mutation) ->
     mutated = mutate(FILE)
     try:
         verify(io.BytesIO(mutated))
-    except Refused as fault:
+    except VerificationFailed as fault:
         assert mutated != FILE
         assert 1 <= fault.line <= mutated.count(b"\n") + 1
     else:
@@ -238,7 +238,7 @@ def test_any_change_of_a_file_is_refused_or_changes_nothing(mutate: Mutation) ->
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_no_file_breaks_the_reader(text: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(VerificationFailed):
         verify(io.BytesIO(text))
 
 

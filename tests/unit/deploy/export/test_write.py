@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.export.files import written
 from deploy.export.gateway import ATTEMPTS_MAX, Gateway
 from deploy.export.write import export
@@ -17,7 +17,7 @@ from tests.unit.deploy.export.exports import NOW, MemorySource, run, source
 
 
 def refusal(given: MemorySource) -> str:
-    with pytest.raises(Failed) as failed:
+    with pytest.raises(CommandFailed) as failed:
         list(export(given, builders.RUN, now=NOW))
     return str(failed.value)
 
@@ -69,9 +69,9 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Any) -> None:
     def break_off() -> None:
         with written(path) as file:
             file.write(b"half")
-            raise Failed("broken off")
+            raise CommandFailed("broken off")
 
-    with pytest.raises(Failed):
+    with pytest.raises(CommandFailed):
         break_off()
     assert [each.name for each in tmp_path.iterdir()] == ["run.jsonl"]
     assert path.read_text() == "before"
@@ -96,7 +96,7 @@ def test_a_busy_gateway_is_asked_again_for_as_long_as_it_says(monkeypatch: pytes
     monkeypatch.setattr(gateway, "_ask", lambda _path: (404, 1.0, b""))
     assert gateway.read("a", "") is None
     monkeypatch.setattr(gateway, "_ask", lambda _path: (403, 1.0, b'{"code":"FORBIDDEN"}'))
-    with pytest.raises(Failed, match="FORBIDDEN"):
+    with pytest.raises(CommandFailed, match="FORBIDDEN"):
         gateway.read("a", "")
 
 
@@ -111,5 +111,5 @@ def test_a_gateway_that_is_not_there_is_not_reachable(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gateway, "_ask", broken)
     with pytest.raises(NotReachable):
         gateway.read("a", "")
-    with pytest.raises(Failed, match="no http address"):
+    with pytest.raises(CommandFailed, match="no http address"):
         Gateway("ftp://x", api_key="key")

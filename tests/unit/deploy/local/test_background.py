@@ -10,7 +10,7 @@ TIMEOUT_S = 60.0
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from deploy.errors import Failed, NotReachable
+from deploy.errors import CommandFailed, NotReachable
 from deploy.local.background import detach
 from schemas.process.settings import SettingsInvalid
 
@@ -20,7 +20,7 @@ def work(say, ready):
 
 try:
     detach(Path(sys.argv[1]), work)
-except Failed as error:
+except CommandFailed as error:
     print(error)
     sys.exit(error.exit_code)
 """
@@ -51,7 +51,7 @@ def test_what_is_said_before_it_is_ready_is_shown_and_everything_is_logged_with_
 @pytest.mark.parametrize(
     ("work", "reason", "exit_code"),
     [
-        ("raise Failed('no port is free')", "no port is free", 1),
+        ("raise CommandFailed('no port is free')", "no port is free", 1),
         ("raise NotReachable('no Kafka answers')", "no Kafka answers", 3),
         ("raise SettingsInvalid('X is missing')", "X is missing", 2),
         ("1 / 0", "ZeroDivisionError: division by zero", 1),
@@ -68,7 +68,7 @@ def test_a_failure_is_shown_with_its_cause_and_the_log(log: Path, work: str, rea
 
 
 def test_a_failure_that_names_a_log_names_no_second_one(log: Path) -> None:
-    assert detached(log, "raise Failed('kafka ended (log: kafka.log)')")[1][-1] == "kafka ended (log: kafka.log)"
+    assert detached(log, "raise CommandFailed('kafka ended (log: kafka.log)')")[1][-1] == "kafka ended (log: kafka.log)"
 
 
 def test_an_end_without_a_word_says_how_it_ended_and_what_was_logged_last(log: Path) -> None:

@@ -10,7 +10,7 @@ from signal import SIGKILL
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local.child import Child
 from deploy.local.program import Program
 
@@ -95,12 +95,14 @@ async def test_a_child_that_dies_is_started_again_and_that_is_said(nursery: Nurs
 
 
 async def test_a_failed_start_names_the_process_the_reason_and_the_log(nursery: Nursery) -> None:
-    with pytest.raises(Failed, match=r"^child exited with code 3 at its start: no such thing \(log: .*child\.log\)$"):
+    with pytest.raises(
+        CommandFailed, match=r"^child exited with code 3 at its start: no such thing \(log: .*child\.log\)$"
+    ):
         await nursery.make(FAILS).start(timeout_s=TIMEOUT_S)
 
 
 async def test_a_start_does_not_wait_for_ever(nursery: Nursery) -> None:
-    with pytest.raises(Failed, match=r"^child was not ready after 0 s: it logged nothing"):
+    with pytest.raises(CommandFailed, match=r"^child was not ready after 0 s: it logged nothing"):
         await nursery.make("import time; time.sleep(600)").start(timeout_s=0)
 
 

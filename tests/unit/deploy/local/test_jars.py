@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import jars
 from deploy.local.jars import Jar
 
@@ -47,7 +47,7 @@ def test_a_damaged_jar_is_fetched_again(tmp_path: Path, damaged: bytes) -> None:
 
 
 def test_a_jar_that_stays_wrong_prevents_the_start(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"a-1\.0\.jar is not the jar that is pinned"):
+    with pytest.raises(CommandFailed, match=r"a-1\.0\.jar is not the jar that is pinned"):
         jars.class_path(tmp_path, lambda _line: None, jars=(JAR,), fetch=writes(b"another", []))
 
 

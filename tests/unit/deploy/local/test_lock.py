@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import lock
 
 
 def test_a_folder_has_one_supervisor(tmp_path: Path) -> None:
     with lock.hold(tmp_path):
         assert lock.supervisor(tmp_path) == os.getpid()
-        with pytest.raises(Failed, match=f"runs in .* already .pid {os.getpid()}"), lock.hold(tmp_path):
+        with pytest.raises(CommandFailed, match=f"runs in .* already .pid {os.getpid()}"), lock.hold(tmp_path):
             pass
     assert lock.supervisor(tmp_path) is None
 

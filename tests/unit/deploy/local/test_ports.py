@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import ports
 from deploy.local.ports import AUTO_FIRST, AUTO_LAST, Choice
 
@@ -49,5 +49,5 @@ def test_a_fixed_port_is_taken_as_it_is_and_by_nobody_else(choice: Choice) -> No
 
 
 def test_a_fixed_port_that_is_taken_is_refused() -> None:
-    with pytest.raises(Failed, match="port 81, which a setting names for gateway, is taken"):
+    with pytest.raises(CommandFailed, match="port 81, which a setting names for gateway, is taken"):
         ports.choose(DEFAULTS, Choice.AUTO, print, is_free=lambda port: port != 81, fixed={"gateway": 81})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import development, lock, made, purge
 from deploy.local.purge import Purged
 
@@ -63,7 +63,7 @@ def test_what_was_there_before_the_stack_stays_whatever_it_is_called(tmp_path: P
 def test_a_folder_in_which_no_stack_was_started_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "credentials.toml").touch()
-    with pytest.raises(Failed, match=r"no stack was ever started in .*: nothing was removed"):
+    with pytest.raises(CommandFailed, match=r"no stack was ever started in .*: nothing was removed"):
         purged(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"postgres", "credentials.toml"}
 
@@ -89,7 +89,7 @@ def test_links_are_neither_followed_nor_removed(tmp_path: Path) -> None:
 def test_a_link_to_the_folder_is_refused(tmp_path: Path) -> None:
     start(tmp_path / "stack")
     (tmp_path / "link").symlink_to(tmp_path / "stack")
-    with pytest.raises(Failed, match="name the folder itself"):
+    with pytest.raises(CommandFailed, match="name the folder itself"):
         purged(tmp_path / "link")
     assert (tmp_path / "stack/kafka/data/segment").exists()
 
@@ -106,7 +106,7 @@ def test_objects_that_a_setting_put_elsewhere_stay(tmp_path: Path) -> None:
 
 def test_a_stack_that_runs_is_not_purged(tmp_path: Path) -> None:
     start(tmp_path)
-    with lock.hold(tmp_path), pytest.raises(Failed, match="a stack runs in"):
+    with lock.hold(tmp_path), pytest.raises(CommandFailed, match="a stack runs in"):
         purged(tmp_path)
     assert (tmp_path / "kafka/data/segment").exists()
 
@@ -137,6 +137,6 @@ def test_a_record_that_names_other_paths_is_not_believed(tmp_path: Path) -> None
 def test_a_record_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     start(tmp_path)
     (tmp_path / made.NAME).write_text("{")
-    with pytest.raises(Failed, match="cannot be read"):
+    with pytest.raises(CommandFailed, match="cannot be read"):
         purged(tmp_path)
     assert (tmp_path / "kafka/data/segment").exists()

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from deploy.errors import Failed
+from deploy.errors import CommandFailed
 from deploy.local import development, given, services
 from gateway.config import Settings
 from processors.fanout.config import FanoutSettings
@@ -101,7 +101,9 @@ def test_ports_that_are_named_are_fixed_and_management_counts_up() -> None:
 
 
 def test_an_address_that_this_machine_does_not_have_is_refused() -> None:
-    with pytest.raises(Failed, match=r"TIDEGATE_FANOUT_HOST=192.0.2.1: this machine cannot listen on that address"):
+    with pytest.raises(
+        CommandFailed, match=r"TIDEGATE_FANOUT_HOST=192.0.2.1: this machine cannot listen on that address"
+    ):
         given.hosts({"TIDEGATE_FANOUT_HOST": "192.0.2.1"})
     assert given.hosts({"TIDEGATE_GATEWAY_HOST": "0.0.0.0"}) == ["127.0.0.1", "0.0.0.0"]
 
@@ -143,18 +145,18 @@ class TestCredentialsOfAnotherPlace:
     def test_without_a_key_of_theirs_the_start_is_refused(
         self, folder: Path, environ: dict[str, str], key: str
     ) -> None:
-        with pytest.raises(Failed, match="set TIDEGATE_API_KEY to a valid key of that file"):
+        with pytest.raises(CommandFailed, match="set TIDEGATE_API_KEY to a valid key of that file"):
             development.prepare(folder, logins=[], now=NOW, environ={**environ, "TIDEGATE_API_KEY": key})
 
     def test_without_an_agent_that_signs_the_start_is_refused(self, folder: Path, environ: dict[str, str]) -> None:
-        with pytest.raises(Failed, match="has no agent plain-agent with a secret"):
+        with pytest.raises(CommandFailed, match="has no agent plain-agent with a secret"):
             development.prepare(
                 folder, logins=[], now=NOW, environ={**environ, "TIDEGATE_AGENT_ID": development.PLAIN_AGENT}
             )
 
     def test_a_missing_file_is_named(self, folder: Path, environ: dict[str, str]) -> None:
         Path(environ["TIDEGATE_CREDENTIALS"]).unlink()
-        with pytest.raises(Failed, match=r"other/credentials.toml: No such file or directory"):
+        with pytest.raises(CommandFailed, match=r"other/credentials.toml: No such file or directory"):
             development.prepare(folder, logins=[], now=NOW, environ=environ)
 
     def test_the_stacks_own_file_may_be_named_too(self, folder: Path) -> None:

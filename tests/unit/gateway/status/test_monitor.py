@@ -36,7 +36,7 @@ async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -
     log = MemoryLog(records={first_waiting: record}, edges_of=Edges(first=2, end=9))
     committed = MemoryCommitted({0: 4})
     async with GroupFollower(PERSISTENCE, committed, clock=lambda: NOW) as follower:
-        survey = StatusMonitor(
+        monitor = StatusMonitor(
             log=log,
             followers={"persistence": follower},
             endpoints=EndpointViews({}),
@@ -44,7 +44,7 @@ async def test_lag_is_told_in_records_and_in_the_age_of_the_first_that_waits() -
             admission=Admission(),
             clock=lambda: NOW,
         )
-        status = await survey.status(WHO)
+        status = await monitor.status(WHO)
     [group] = status.groups
     assert (group.lag_records, group.lag_s, group.state, group.members) == (5, 90.0, "Stable", 1)
     assert group.dead_letters == 7  # what the one topic of dead letters still holds
@@ -55,7 +55,7 @@ async def test_however_many_ask_it_is_measured_once_a_second() -> None:
     """A failure is remembered just as long."""
     log, now_s = MemoryLog(), 100.0
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 0}), clock=lambda: NOW) as follower:
-        survey = StatusMonitor(
+        monitor = StatusMonitor(
             log=log,
             followers={"persistence": follower},
             endpoints=EndpointViews({}),
@@ -64,18 +64,18 @@ async def test_however_many_ask_it_is_measured_once_a_second() -> None:
             clock=lambda: NOW,
             clock_s=lambda: now_s,
         )
-        first = await asyncio.gather(*(survey.status(WHO) for _ in range(50)))
+        first = await asyncio.gather(*(monitor.status(WHO) for _ in range(50)))
         once = log.looks
         assert all(each is first[0] for each in first)
         now_s += FRESH_S
         log.failure = LogUnavailable("away")
         for _ in range(2):
             with pytest.raises(LogUnavailable):
-                await survey.status(WHO)
+                await monitor.status(WHO)
             log.failure = None
         assert log.looks == once
         now_s += FRESH_S
-        again = await survey.status(WHO)
+        again = await monitor.status(WHO)
         assert (log.looks, again.topics[0].records_per_s) == (2 * once, 0.0)
 
 
@@ -87,7 +87,7 @@ async def test_an_endpoint_is_told_of_with_its_backlogs_to_its_own_tenant_alone(
         endpoint="scorer", tenant="demo", types=["*"], breaker=BreakerState.OPEN, reason="HTTP 500", since=NOW
     )
     async with GroupFollower(group, committed, clock=lambda: NOW) as follower:
-        survey = StatusMonitor(
+        monitor = StatusMonitor(
             log=MemoryLog(edges_of=Edges(first=0, end=9)),
             followers={group.name: follower},
             endpoints=EndpointViews({"scorer": state}),
@@ -95,8 +95,8 @@ async def test_an_endpoint_is_told_of_with_its_backlogs_to_its_own_tenant_alone(
             admission=Admission(),
             clock=lambda: NOW,
         )
-        status = await survey.status(WHO)
-        others = await survey.status(msgspec.structs.replace(WHO, tenant="other"))
+        status = await monitor.status(WHO)
+        others = await monitor.status(msgspec.structs.replace(WHO, tenant="other"))
     [told] = status.groups
     assert (told.deferred, told.sent_back) == (3, 1)
     assert told.endpoint is not None

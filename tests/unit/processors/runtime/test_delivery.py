@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from processors.runtime.batch import Batch, Cut
-from processors.runtime.contract import Arrival, Failed, Outcome, Settled, Tally
+from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
 from processors.runtime.dead_letters import Outgoing
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import RecordRefused, Transient
@@ -324,8 +324,10 @@ class Endpoint:
         self.taken += seqs
         return Settled(
             Tally({(Outcome.DONE, None): len(seqs)}),
-            retry_later=[Failed(by_seq[seq], Reason.DELIVERY_FAILED, "500") for seq in by_seq if seq in self.failing],
-            dead=[Failed(by_seq[seq], Reason.DELIVERY_REFUSED, "400") for seq in by_seq if seq in self.refused],
+            retry_later=[
+                FailedRecord(by_seq[seq], Reason.DELIVERY_FAILED, "500") for seq in by_seq if seq in self.failing
+            ],
+            dead=[FailedRecord(by_seq[seq], Reason.DELIVERY_REFUSED, "400") for seq in by_seq if seq in self.refused],
         )
 
 

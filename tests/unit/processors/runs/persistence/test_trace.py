@@ -10,7 +10,7 @@ import pytest
 
 from processors.runs.persistence.calls import ANSWERED_LISTED_MAX
 from processors.runs.persistence.tally import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
-from processors.runs.persistence.trace import Missing, Removed, StoredEvent, Trace
+from processors.runs.persistence.trace import MissingSeqs, RemovedEvents, StoredEvent, Trace
 from schemas import strictjson
 from schemas.runs.chain import CHAIN_START, head, link
 from schemas.runs.rules import SEQ_MAX
@@ -130,8 +130,8 @@ def test_a_record_fits_its_topic_whatever_names_a_run_uses() -> None:
     assert (given["tool_calls"]["answered"], len(given["tool_calls"]["calls"])) == (200, ANSWERED_LISTED_MAX)
 
 
-REMOVED = Removed(
-    at=START, count=3, ranges=[[1, 3]], chain_head=b"\x07" * 32, missing=Missing(count=1, ranges=[[5, 5]])
+REMOVED = RemovedEvents(
+    at=START, count=3, ranges=[[1, 3]], chain_head=b"\x07" * 32, missing=MissingSeqs(count=1, ranges=[[5, 5]])
 )
 
 

@@ -7,7 +7,7 @@ from typing import Self
 REFRESH_EVERY_S = 2.0
 
 
-class Refreshed(ABC):
+class PeriodicReader(ABC):
     """What is read at entry and again every `REFRESH_EVERY_S` until exit; an async context manager."""
 
     _task: asyncio.Task[None]
