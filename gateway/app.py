@@ -18,6 +18,7 @@ from gateway.operations.handlers import OperationsParts
 from gateway.registry import routes as registry
 from gateway.runs import routes as runs
 from gateway.runs.effects import effect_finders
+from gateway.runs.facts import FACT_READERS
 from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.parts import RunParts
@@ -59,7 +60,9 @@ def features(
         effects=Effects(
             log=shared.log,
             finders=effect_finders(store, views, shared.credentials),
+            facts=FACT_READERS,
         ),
+        facts=FACT_READERS,
         endpoints=views,
         followers=shared.followers,
         clock=shared.clock,

@@ -11,7 +11,7 @@ from schemas.catalogue import CODEC
 from schemas.errors import Poison
 from schemas.kafka import headers as header_names
 from schemas.objects.references import to_json
-from schemas.runs.records import EndpointState, Record, RunEvent, RunRecord
+from schemas.runs.records import RunEvent, RunRecord
 from schemas.runs.validity import check_record_now
 
 HEX_HEAD_BYTES = 32
@@ -22,7 +22,7 @@ class DecodedRecord:
     """One record for people and programs."""
 
     raw: Raw
-    record: Record | None  # None: undecodable
+    record: object  # None: undecodable
     verified: bool | None  # None: nothing was checked (no credentials, or a record without a proof)
     problem: str | None  # why it does not decode or does not hold
 
@@ -88,12 +88,14 @@ def _summary(shown: DecodedRecord) -> str:
     if isinstance(record, RunEvent):
         payload = record.payload if record.payload_ref is None else to_json(record.payload_ref)
         return f"{record.run_id} #{record.seq} {record.actor} {record.type} {payload}"
-    of = record.endpoint if isinstance(record, EndpointState) else record.run_id
-    rest = {name: value for name, value in _fields(record).items() if name not in ("tenant", "run_id", "endpoint")}
-    return f"{of} {type(record).__name__} {msgspec.json.encode(rest).decode()}"
+    fields = _fields(record)
+    named = next((name for name in ("run_id", "endpoint") if name in fields), None)
+    rest = {name: value for name, value in fields.items() if name not in ("tenant", named)}
+    of = "" if named is None else f"{fields[named]} "
+    return f"{of}{type(record).__name__} {msgspec.json.encode(rest).decode()}"
 
 
-def _fields(record: Record) -> dict[str, Any]:
+def _fields(record: object) -> dict[str, Any]:
     """Return a record's fields, digests as hex."""
     fields: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
     if isinstance(record, RunEvent) and record.payload_ref is not None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from gateway.errors import StoreUnavailable
 from gateway.kafka.effect import Effect, EffectFinder
+from gateway.kafka.facts import FactReaders
 from gateway.kafka.followers import GroupFollower, PartitionProgress
 from gateway.kafka.reader import Log, LogRecord, Search
 from gateway.status.records import describe, may_see, text
@@ -33,10 +34,12 @@ class Effects:
         *,
         log: Log,
         finders: Mapping[str, EffectFinder],
+        facts: FactReaders,
     ) -> None:
-        """Look into *log*, and ask *finders*, by the name of a group or of its family."""
+        """Look into *log*, and ask *finders*, by the name of a group or of its family; *facts* read its records."""
         self._log = log
         self._finders = finders
+        self._facts = facts
 
     async def find(
         self,
@@ -78,7 +81,7 @@ class Effects:
     ) -> Search:
         written_at = None if view is None else view.written_at
         search = await self._log.set_aside(follower.group, place, written_at=written_at)
-        if search.last is not None and view is None and not may_see(principal, describe(search.last)):
+        if search.last is not None and view is None and not may_see(principal, describe(search.last, self._facts)):
             return Search(last=None, complete=search.complete)
         if search.last is not None and view is not None and not _is_copy(search.last, view):
             return Search(last=None, complete=search.complete)

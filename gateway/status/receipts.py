@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.errors import LogUnavailable
 from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN
+from gateway.kafka.facts import FactReaders
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.reader import Log, LogEntry, LogRecord
 from gateway.status.effects import OF_ROWS, Effects
@@ -22,7 +23,7 @@ from schemas.access.credentials import Principal
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.positions import EXPLANATIONS
-from schemas.runs.topics import PERSISTENCE, RUN_EVENTS, endpoint_of
+from schemas.runs.topics import endpoint_of
 
 
 class Receipts:
@@ -33,11 +34,17 @@ class Receipts:
         *,
         log: Log,
         effects: Effects,
+        facts: FactReaders,
         endpoints: EndpointViews,
         followers: Mapping[str, GroupFollower],
         clock: Callable[[], datetime],
     ) -> None:
-        """Look into *log*; *followers*, by group name, know how far each group is, and *effects* what it did."""
+        """
+        Look into *log*, whose records *facts* read.
+
+        *followers*, by group name, know how far each group is, and *effects* what it did.
+        """
+        self._facts = facts
         self._log = log
         self._effects = effects
         self._endpoints = endpoints
@@ -56,7 +63,7 @@ class Receipts:
         entry = await self._log.entry(place)
         if entry is None:
             return None
-        record = None if entry.record is None else describe(entry.record)
+        record = None if entry.record is None else describe(entry.record, self._facts)
         if record is not None and not may_see(principal, record):
             return None
         if record is not None and entry.record is not None:
@@ -90,11 +97,12 @@ class Receipts:
 
     def _placed(self, view: RecordView, record: LogRecord) -> RecordView:
         """Add to *view* where the record's key belongs."""
-        if record.place.topic != RUN_EVENTS.name or record.key is None or len(record.key) > KEY_BYTES_MAX:
+        if record.key is None or len(record.key) > KEY_BYTES_MAX:
             return view
+        readers = (each for each in self._followers.values() if each.group.source.name == record.place.topic)
         try:
-            count = len(self._followers[PERSISTENCE.name].progress())
-        except (KeyError, LogUnavailable):
+            count = len(next(readers).progress())
+        except (StopIteration, LogUnavailable):
             return view
         if not count:
             return view

@@ -1,26 +1,16 @@
-"""What a record of the log says of itself, and who may hear it."""
+"""What a record of the log says of itself, and who may see it."""
 
+from gateway.kafka.facts import FactReaders, RecordFacts
 from gateway.kafka.reader import LogRecord
 from gateway.status.views import RecordView
 from schemas.access.credentials import Principal, Right
 from schemas.catalogue import CODEC
 from schemas.errors import Poison
 from schemas.kafka import headers
-from schemas.runs.records import (
-    ENVIRONMENT_PART,
-    FINALIZED_PART,
-    EndpointState,
-    EnvironmentCaptured,
-    RunEvent,
-    RunFinalized,
-    event_id,
-)
-
-_PARTS = {RunFinalized: FINALIZED_PART, EnvironmentCaptured: ENVIRONMENT_PART}
 
 
-def describe(record: LogRecord) -> RecordView:
-    """Decode *record*; its headers speak where it does not decode."""
+def describe(record: LogRecord, readers: FactReaders) -> RecordView:
+    """Decode *record* and let *readers* say what it is; its headers speak where it does not decode."""
     try:
         decoded = CODEC.decode(record.value)
     except Poison as poison:
@@ -34,16 +24,14 @@ def describe(record: LogRecord) -> RecordView:
             written_at=record.written_at,
             problem=f"{poison.reason}: {poison.detail}",
         )
-    # An endpoint's state is an operator's: it may say more than the endpoint's tenant is to know.
-    of_run = None if isinstance(decoded, EndpointState) else decoded
-    seq_or_none = decoded.seq if isinstance(decoded, RunEvent) else None
-    part = seq_or_none or _PARTS.get(type(decoded))
+    read = readers.get(type(decoded))
+    facts = RecordFacts() if read is None else read(decoded)
     return RecordView(
         name=type(decoded).__name__,
-        tenant=None if of_run is None else of_run.tenant,
-        run_id=None if of_run is None else of_run.run_id,
-        seq=seq_or_none,
-        event_id=event_id(of_run.tenant, of_run.run_id, part) if of_run and part else None,
+        tenant=facts.tenant,
+        run_id=facts.run_id,
+        seq=facts.seq,
+        event_id=facts.event_id,
         key=text(record.key),
         written_at=record.written_at,
         problem=None,

@@ -12,6 +12,7 @@ from gateway.kafka.effect import Effect
 from gateway.kafka.followers import GroupFollower, PartitionProgress
 from gateway.kafka.reader import Edges, LogRecord, Search
 from gateway.runs.effects import effect_finders
+from gateway.runs.facts import FACT_READERS
 from gateway.runs.store import RecordIdentity
 from gateway.status.effects import Effects
 from gateway.status.endpoints import EndpointViews
@@ -83,7 +84,9 @@ async def receipt_of(
                 finders=effect_finders(
                     store or MemoryRunStore(builders.TENANT), views, InForce(builders.credentials())
                 ),
+                facts=FACT_READERS,
             ),
+            facts=FACT_READERS,
             endpoints=views,
             followers={group.name: follower},
             clock=lambda: NOW,
@@ -319,9 +322,10 @@ async def test_what_is_handled_during_the_search_is_not_taken_for_delivered() ->
     effects = Effects(
         log=Meanwhile(),
         finders=effect_finders(MemoryRunStore(builders.TENANT), EndpointViews({}), InForce(builders.credentials())),
+        facts=FACT_READERS,
     )
     follower: Any = SimpleNamespace(group=group, progress=lambda topic: committed[topic])
-    view = describe(record())
+    view = describe(record(), FACT_READERS)
     assert (await effects.find(follower, PLACE, record(), view, who())).outcome == "deferred"
 
 
