@@ -27,7 +27,7 @@ def read(path: Path) -> Credentials:
     Return what the file says.
 
     Raises:
-        Failed: it is missing, exposed or cannot be used; says what to do.
+        CommandFailed: it is missing, exposed or cannot be used; says what to do.
     """
     try:
         return credentials.parse(read_text(path))
@@ -53,7 +53,7 @@ def change(path: Path, edit: Callable[[Credentials], Credentials], *, new: Crede
     Commands that run at the same time wait for each other, so that none undoes what another did.
 
     Raises:
-        Failed: see `read`; and whatever *edit* raises, before anything is written.
+        CommandFailed: see `read`; and whatever *edit* raises, before anything is written.
         NotWritten: it cannot be written.
     """
     if not path.parent.is_dir():
@@ -78,7 +78,7 @@ def tenant_named(found: Credentials, name: str | None, *, path: Path) -> tuple[s
     Return the tenant called *name*; without a name, the only one.
 
     Raises:
-        Failed: there is no such tenant, or several to choose from.
+        CommandFailed: there is no such tenant, or several to choose from.
     """
     known = ", ".join(found.tenants) or "none yet"
     if name is None and len(found.tenants) == 1:
@@ -95,7 +95,7 @@ def agent_named(found: Credentials, name: str, tenant: str | None, *, path: Path
     Return the tenant and the agent called *name*; without *tenant*, of the one tenant that has it.
 
     Raises:
-        Failed: there is no such agent, or several tenants have it.
+        CommandFailed: there is no such agent, or several tenants have it.
     """
     holders = [tenant_id for tenant_id, of in found.tenants.items() if name in of.agents]
     if tenant is None and len(holders) > 1:

@@ -41,7 +41,7 @@ def measure(kafka: KafkaSettings) -> list[PartitionLag]:
 
     Raises:
         NotReachable: no broker answers.
-        Failed: a group's topic does not exist.
+        CommandFailed: a group's topic does not exist.
     """
     found = positions.examine(kafka)
     waiting_since_s = _waiting_since_s(kafka, found)

@@ -31,7 +31,7 @@ def apply(dsn: str, steps: tuple[Migration, ...] | None = None) -> list[Migratio
 
     Raises:
         NotReachable: Postgres does not answer.
-        Failed: an applied step is not the one in this code, or a step breaks; earlier steps stay applied.
+        CommandFailed: an applied step is not the one in this code, or a step breaks; earlier steps stay applied.
     """
     with _connect(dsn) as session:
         session.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
@@ -56,7 +56,7 @@ def missing(dsn: str) -> list[Migration]:
 
     Raises:
         NotReachable: Postgres does not answer.
-        Failed: an applied step is not the one in this code.
+        CommandFailed: an applied step is not the one in this code.
     """
     with _connect(dsn) as session:
         return _missing(session, migrations())

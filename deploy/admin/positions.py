@@ -106,7 +106,7 @@ def examine(kafka: KafkaSettings) -> list[GroupPosition]:
 
     Raises:
         NotReachable: Kafka does not answer.
-        Failed: a topic does not exist.
+        CommandFailed: a topic does not exist.
     """
     with _asking():
         admin = admin_client(kafka)
@@ -246,7 +246,7 @@ def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
 
     Raises:
         NotReachable: Kafka or Postgres does not answer.
-        Failed: something has changed since it was shown; nothing was done.
+        CommandFailed: something has changed since it was shown; nothing was done.
     """
     with _session(postgres) as lock:
         lock.execute(LOCK)  # until the session ends: of two that are asked at once, the second finds nothing left

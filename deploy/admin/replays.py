@@ -46,7 +46,7 @@ def spans(kafka: KafkaSettings, group: Group, start: Start, end: Start) -> list[
 
     Raises:
         NotReachable: no broker answers.
-        Failed: part of it has expired from the log; says which.
+        CommandFailed: part of it has expired from the log; says which.
     """
     admin, places = admin_client(kafka), topics.partitions_of(kafka, group.source)
     first = topics.offsets(admin, places, OffsetSpec.earliest())

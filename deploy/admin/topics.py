@@ -61,7 +61,7 @@ def create(
 
     Raises:
         NotReachable: no broker answers, or none tells of the new topics in time.
-        Failed: the broker refuses one; says why.
+        CommandFailed: the broker refuses one; says why.
     """
     admin = admin_client(kafka)
     found = _topics(admin)
@@ -141,7 +141,7 @@ def commit_first_offsets(kafka: KafkaSettings, groups: Iterable[Group]) -> dict[
     Commit where each of *groups*, and of the cluster's, begins where it has no offset; return in how many partitions.
 
     Raises:
-        Failed: a topic of theirs does not exist.
+        CommandFailed: a topic of theirs does not exist.
         NotReachable: no broker answers, or a group that lacks an offset has members.
     """
     done = {}
@@ -175,7 +175,7 @@ def partitions_of(kafka: KafkaSettings, topic: Topic) -> list[TopicPartition]:
     Return every partition of *topic*.
 
     Raises:
-        Failed: it does not exist.
+        CommandFailed: it does not exist.
         NotReachable: no broker answers.
     """
     count = existing(admin_client(kafka)).get(topic.name, 0)
@@ -189,7 +189,7 @@ def committed(kafka: KafkaSettings, group: Group, topic: Topic) -> list[TopicPar
     Return what *group* has committed for each partition of *topic*; a negative offset says nothing.
 
     Raises:
-        Failed: the topic does not exist.
+        CommandFailed: the topic does not exist.
         NotReachable: no broker answers.
     """
     places = partitions_of(kafka, topic)

@@ -93,7 +93,7 @@ def agent_secret(known: Addresses, environ: Mapping[str, str], agent_id: str, *,
     It is TIDEGATE_AGENT_SECRET, else its newest in the credentials file; without a file, that of a stack's own agent.
 
     Raises:
-        Failed: there is no such agent, several tenants have it, or it has no secret.
+        CommandFailed: there is no such agent, several tenants have it, or it has no secret.
     """
     if given := environ.get("TIDEGATE_AGENT_SECRET"):
         return given

@@ -131,7 +131,7 @@ def _exit(summary: dict[str, Any]) -> None:
     Say by the exit code whether everything was accepted.
 
     Raises:
-        Failed: something was not.
+        CommandFailed: something was not.
         NotReachable: nothing was, for want of a connection.
     """
     if not summary["accepted"] and set(summary["errors"]) == {"CONNECTION"}:

@@ -96,7 +96,7 @@ def read_credentials(folder: Path) -> CurrentCredentials | None:
     Return what records are verified with; None where this machine has no credentials file.
 
     Raises:
-        Failed: the file cannot be used; says why.
+        CommandFailed: the file cannot be used; says why.
     """
     path = credentials_path(folder, os.environ)
     try:

@@ -41,7 +41,7 @@ def build(out: Path) -> Path:
     Write the wheel into *out* and return its path.
 
     Raises:
-        Failed: a module imports what the wheel cannot have, or setuptools failed.
+        CommandFailed: a module imports what the wheel cannot have, or setuptools failed.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:

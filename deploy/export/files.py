@@ -21,7 +21,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
     An OSError inside the `with` block is taken to be of this file.
 
     Raises:
-        Failed: *path* is a folder, or cannot be written, as on a full disk. Nothing is left of the new file.
+        CommandFailed: *path* is a folder, or cannot be written, as on a full disk. Nothing is left of the new file.
         BrokenPipeError: nobody reads stdout any more.
     """
     if str(path) == STANDARD:
@@ -63,7 +63,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Yield the file at *path*, to be read. Raises Failed where it cannot be opened."""
+    """Yield the file at *path*, to be read. Raises CommandFailed where it cannot be opened."""
     if str(path) == STANDARD:
         yield sys.stdin.buffer
         return

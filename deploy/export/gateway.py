@@ -95,7 +95,7 @@ class Gateway:
                 return
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """Return what `read` finds. Raises Failed if it finds nothing."""
+        """Return what `read` finds. Raises CommandFailed if it finds nothing."""
         found = self.read(run_id, rest)
         if found is None:
             raise CommandFailed(f"the tenant of this key has no run {run_id}")
@@ -107,7 +107,7 @@ class Gateway:
 
         Raises:
             NotReachable: no gateway answers, or it stays busy.
-            Failed: it refuses; says why.
+            CommandFailed: it refuses; says why.
         """
         path = f"{self._prefix}/api/runs/{quote(run_id, safe='')}{rest}"
         why = ""

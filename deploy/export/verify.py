@@ -62,7 +62,7 @@ def verify(
     Read all of *file*; check signatures of *agents*, by id with their secrets, and that the chain ends in *head*.
 
     Raises:
-        Refused: at the first fault.
+        VerificationFailed: at the first fault.
     """
     reading = _Reading(agents or {})
     for line in _lines(file):

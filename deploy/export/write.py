@@ -26,7 +26,7 @@ class Source(Protocol):
         """Yield its events by seq, payloads resolved."""
 
     def need(self, run_id: str, rest: str) -> bytes:
-        """Return a JSON document of the run. Raises Failed if it does not exist."""
+        """Return a JSON document of the run. Raises CommandFailed if it does not exist."""
 
 
 class _Integrity(msgspec.Struct):
@@ -43,7 +43,7 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     Yield the lines of the export, the header first.
 
     Raises:
-        Failed: the run is not there, was removed, changes meanwhile, or an event of it cannot be shown as it was sent.
+        CommandFailed: the run does not exist, was removed or changes meanwhile, or an event of it cannot be shown as sent.
         NotReachable: the gateway is away.
     """
     run = source.run(run_id)

@@ -48,7 +48,7 @@ def detach(log: Path, work: Callable[[Say, Callable[[], None]], None]) -> None:
     *work* says what happens through its first argument: to the log, and until it is ready to this terminal too.
 
     Raises:
-        Failed: it ended before it was ready; the text says why and where the log is.
+        CommandFailed: it ended before it was ready; the text says why and where the log is.
     """
     with open_log(log) as file:
         start_bytes = file.tell()

@@ -52,7 +52,7 @@ class Child:
         Start the process and wait until it is ready; from then on it is kept alive.
 
         Raises:
-            Failed: it ended or was not ready in time; says why, by its last log line, and where the log is.
+            CommandFailed: it ended or was not ready in time; says why, by its last log line, and where the log is.
         """
         process = await self._spawn()
         deadline_s = monotonic() + timeout_s

@@ -89,7 +89,7 @@ def prepare(
     Credentials that *environ* names in another place are used as they are; nothing is added to them.
 
     Raises:
-        Failed: the credentials cannot be used, or those of another place lack what a stack needs; says what to do.
+        CommandFailed: the credentials cannot be used, or lack what a stack needs; says what to do.
     """
     kept = _read_secrets(folder / SECRETS)
     passwords = {login: secrets.token_hex(PASSWORD_BYTES) for login in logins} | kept.postgres_passwords

@@ -65,7 +65,7 @@ def hosts(environ: Mapping[str, str]) -> list[str]:
     Return the addresses that the stack listens on.
 
     Raises:
-        Failed: this machine cannot listen on one of them.
+        CommandFailed: this machine cannot listen on one of them.
     """
     named = {name: environ[name] for name in HOSTS if environ.get(name)}
     for name, host in named.items():

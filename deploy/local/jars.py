@@ -56,7 +56,7 @@ def download(jar: Jar, repository: Path) -> None:
     Fetch one jar from Maven Central.
 
     Raises:
-        Failed: it cannot be had.
+        CommandFailed: it cannot be had.
     """
     # Late imports: only a first start downloads, and they take as long as all else that this command imports.
     from jgo.maven import MavenContext
@@ -90,7 +90,7 @@ def class_path(
     Return the verified *jars*, after fetching with *fetch* those that are not in *cache*.
 
     Raises:
-        Failed: one cannot be fetched, or is not the pinned one even after a fresh download.
+        CommandFailed: one cannot be fetched, or is not the pinned one even after a fresh download.
     """
     repository = cache / REPOSITORY
     if missing := damaged(jars, repository):

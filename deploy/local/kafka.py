@@ -33,7 +33,7 @@ def prepare(
     Make what a start needs (jars, settings, a formatted log folder) and say how to start it.
 
     Raises:
-        Failed: no Java, no jars, or the log folder cannot be formatted.
+        CommandFailed: no Java, no jars, or the log folder cannot be formatted.
     """
     folder.mkdir(exist_ok=True)
     properties = folder / "server.properties"
@@ -57,7 +57,7 @@ def java_command(
     Java with Kafka's jars; the class to run follows.
 
     Raises:
-        Failed: no Java, or no jars.
+        CommandFailed: no Java, or no jars.
     """
     return (
         str(java.find(environ)),
@@ -105,7 +105,7 @@ def format_log_folder(run: tuple[str, ...], properties: Path, *, cluster_id: str
     Make the log folder that *properties* names one of the cluster's; *run* is `java_command`'s, *options* the tool's.
 
     Raises:
-        Failed: it cannot be formatted.
+        CommandFailed: it cannot be formatted.
     """
     tool = (*run, "kafka.tools.StorageTool")
     done = subprocess.run(

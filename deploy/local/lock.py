@@ -28,7 +28,7 @@ def hold(folder: Path) -> Iterator[int]:
     Be the supervisor of *folder*; yields the descriptor that every child must inherit.
 
     Raises:
-        Failed: another one is, or processes of a supervisor that was killed do not go away.
+        CommandFailed: another one is, or processes of a supervisor that was killed do not go away.
     """
     with (folder / SUPERVISOR).open("a+") as own, (folder / CHILDREN).open("a") as children:
         if not _take(own.fileno(), timeout_s=SUPERVISOR_TIMEOUT_S):

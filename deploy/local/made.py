@@ -39,7 +39,7 @@ def read(folder: Path) -> frozenset[str] | None:
     Return the names in *folder* that are the stack's own; None if no stack was ever started there.
 
     Raises:
-        Failed: the record cannot be read.
+        CommandFailed: the record cannot be read.
     """
     try:
         names = json.loads((folder / NAME).read_text())["made_by_stack"]

@@ -58,7 +58,7 @@ def choose(
     Return a free port for each name: the one that *fixed* has for it, else its default if that is wanted and free.
 
     Raises:
-        Failed: a fixed port is taken.
+        CommandFailed: a fixed port is taken.
     """
     chosen: dict[str, int] = {}
     for name, port in fixed.items():

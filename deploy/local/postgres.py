@@ -43,7 +43,7 @@ def prepare(folder: Path, *, port: int, password: str) -> Program:
     Make the data folder if there is none, owned by *password*'s role, and say how to start the server.
 
     Raises:
-        Failed: the wheel is not installed, or initdb refuses.
+        CommandFailed: the wheel is not installed, or initdb refuses.
     """
     account = _account()
     programs = _programs(account)

@@ -29,7 +29,7 @@ def purge(folder: Path) -> Iterator[Purged]:
     Links are neither followed nor removed. What is elsewhere, such as the place that TIDEGATE_OBJECTS names, stays.
 
     Raises:
-        Failed: no stack was started there, one still runs, or something cannot be removed.
+        CommandFailed: no stack was started there, one still runs, or something cannot be removed.
     """
     if folder.is_symlink():
         raise CommandFailed(f"{folder} is a link to {folder.readlink()}: nothing was removed; name the folder itself")

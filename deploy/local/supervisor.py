@@ -95,7 +95,7 @@ class Supervisor:
         Start everything, call *on_ready*, and stay until SIGINT or SIGTERM; then stop everything.
 
         Raises:
-            Failed: the folder has a stack already, or something does not start.
+            CommandFailed: the folder has a stack already, or something does not start.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         made.claim(self._folder)

@@ -114,7 +114,7 @@ class DeadLetterSettlement:
 
         Raises:
             NotReachable: the broker does not acknowledge; what was settled before stays so.
-            Failed: it refuses one.
+            CommandFailed: it refuses one.
         """
         for chunk in _chunks(letters):
             if settlement is Settlement.REDRIVEN:

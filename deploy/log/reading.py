@@ -86,7 +86,7 @@ def records(kafka: KafkaSettings, topic: str, start: Start, *, follow: bool) -> 
 
     Raises:
         NotReachable: no broker answers.
-        Failed: there is no such topic, or what was asked for could not be read.
+        CommandFailed: there is no such topic, or what was asked for could not be read.
     """
     consumer = Consumer(
         {

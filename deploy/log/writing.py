@@ -29,7 +29,7 @@ class Writer:
 
         Raises:
             NotReachable: the broker does not acknowledge; some may have been written.
-            Failed: it refuses one.
+            CommandFailed: it refuses one.
         """
         failures: list[str] = []
 

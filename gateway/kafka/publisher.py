@@ -40,7 +40,7 @@ log = structlog.get_logger()
 Reported = Callable[[RecordPlace | None], None]
 
 
-class Delivery(Protocol):
+class ProducerDelivery(Protocol):
     """A record that was handed over to the log."""
 
     @property
@@ -68,7 +68,7 @@ class Publisher(Protocol):
     def in_flight(self) -> int:
         """Return how many records were handed over and are not reported yet."""
 
-    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> Delivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> ProducerDelivery:
         """
         Append *record* to its topic; records with one key keep their order.
 
@@ -89,7 +89,7 @@ class Publisher(Protocol):
         and the client sends the same again.
 
         Raises:
-            QueueFull, LogUnavailable, EventTooLarge: see `submit` and `Delivery.acknowledged`.
+            QueueFull, LogUnavailable, EventTooLarge: see `submit` and `ProducerDelivery.acknowledged`.
         """
 
 
@@ -168,7 +168,7 @@ class ConfluentPublisher:
         """Append *record* and wait; see `Publisher.publish`."""
         return await self.submit(record).acknowledged()
 
-    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> Delivery:
+    def submit(self, record: OutgoingRecord, *, reported: Reported | None = None) -> ProducerDelivery:
         """Append *record*; see `Publisher.submit`."""
         if self._away:
             raise LogUnavailable("the broker is away; nothing was written")
@@ -299,7 +299,7 @@ class _Delivery:
         self._reports.append(self)
 
     async def acknowledged(self) -> RecordPlace:
-        """See `Delivery.acknowledged`."""
+        """See `ProducerDelivery.acknowledged`."""
         outcome = asyncio.shield(self._outcome)  # one who stops waiting must not stop the others
         if not self.overdue:
             return await outcome

@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from gateway.kafka.effect import Effect
-from gateway.runs import numbering
+from gateway.runs import stored_run_states
 from gateway.runs.integrity import (
     INTEGRITY,
     MISSING_RANGES_MAX,
@@ -30,8 +30,8 @@ from gateway.runs.integrity import (
     IntegrityView,
     integrity_view,
 )
-from gateway.runs.outcomes import OUTCOME, effect
 from gateway.runs.parsing.prepared import EventIdentity
+from gateway.runs.record_outcomes import OUTCOME, effect
 from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.store import (
     PAGE_BYTES_MAX,
@@ -279,7 +279,7 @@ class PostgresRunStore:
         Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
         """
         async with self._connection(self._looks) as connection:
-            return await numbering.run_states(connection, asked)
+            return await stored_run_states.run_states(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
         async with self._connection() as connection:

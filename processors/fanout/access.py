@@ -44,7 +44,7 @@ class Access:
         self._now = now
 
     def check_origin(self, request: web.BaseRequest) -> None:
-        """Raise Refused for a web page of a foreign origin; a program that sends none passes."""
+        """Raise HttpError for a web page of a foreign origin; a program that sends none passes."""
         if "Origin" in request.headers and self.allowed_origin(request) is None:
             raise HttpError(403, ErrorCode.FORBIDDEN, "pages of this origin may not connect")
 
@@ -58,7 +58,7 @@ class Access:
         Return who asks, who may read; *by_url* says whether a ticket or a key in the URL counts.
 
         Raises:
-            Refused: nobody, or one without that right.
+            HttpError: nobody, or one without that right.
         """
         principal = self._principal(request.headers, request.query if by_url else {})
         if Right.READ not in principal.rights:
@@ -66,7 +66,7 @@ class Access:
         return principal
 
     def check_key(self, key: Key, principal: Principal) -> None:
-        """Raise Refused unless *principal* may follow what *key* names."""
+        """Raise HttpError unless *principal* may follow what *key* names."""
         kind, tenant, name = key
         if not is_id(name):
             raise HttpError(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
@@ -77,7 +77,7 @@ class Access:
             detail = f"the key may not follow agent {name!r}" if bound else f"no such agent: {name!r}"
             raise HttpError(403, ErrorCode.FORBIDDEN, detail)
 
-    def stands(self, principal: Principal) -> bool:
+    def is_key_valid(self, principal: Principal) -> bool:
         """Return whether the key of *principal* is in force, and gives what it gave."""
         return self._credentials().standing(principal.key_id, now=self._now()) == principal
 
@@ -100,7 +100,7 @@ class Access:
 
     def _of_ticket(self, text: str) -> Principal:
         principal = self._tickets.redeem(text)
-        if principal is None or not self.stands(principal):
+        if principal is None or not self.is_key_valid(principal):
             raise HttpError(401, ErrorCode.UNAUTHENTICATED, "the ticket is used, has run out, or never was one")
         return principal
 

@@ -45,18 +45,18 @@ class Backlog:
             await self._some.wait()
             await asyncio.sleep(TRY_EVERY_S)
             turn += 1
-            self.turn(weigh=turn % WEIGH_EVERY == 0)
+            self.turn(check_size=turn % WEIGH_EVERY == 0)
 
-    def turn(self, *, weigh: bool) -> None:
+    def turn(self, *, check_size: bool) -> None:
         """Write what clients have made room for; where it *weighs* too much, end the largest."""
         tried, self._waiting = self._waiting, {}
         self._some.clear()
         for outbox in tried:
             outbox.flush()  # which adds itself again
-        if weigh:
-            self._lighten()
+        if check_size:
+            self._evict_largest()
 
-    def _lighten(self) -> None:
+    def _evict_largest(self) -> None:
         # Counted twice where several wait for the same: only if that is too much is it weighed exactly.
         while sum(outbox.size_bytes for outbox in self._waiting) > self._bytes_max:
             unlike = {id(message): len(message.frame) for outbox in self._waiting for message in outbox.waiting()}

@@ -126,7 +126,7 @@ class CatchUp:
         if start > end:
             self._hub.reset(subscriber, "ahead")
             return
-        self._hub.bring(subscriber, partition, start)
+        self._hub.advance(subscriber, partition, start)
         await self._sleep(PAUSE_S)
 
     async def _give(self, turn: "_Turn", ready: Sequence[Subscriber]) -> None:
@@ -153,11 +153,11 @@ class CatchUp:
                 room_bytes -= record.size_bytes
             unfit = subscriber.is_to_be_resolved(record) or room_bytes < 0
             if unfit or not subscriber.mailbox.has_room(record.size_bytes):
-                self._hub.bring(subscriber, turn.partition, record.offset)
+                self._hub.advance(subscriber, turn.partition, record.offset)
                 return
-            self._hub.hand(subscriber, record, turn.made)
+            self._hub.send_catch_up(subscriber, record, turn.message_cache)
         end = self._hub.places.position(turn.partition) if joins else turn.found.next_offset
-        self._hub.bring(subscriber, turn.partition, max(end, subscriber.behind[turn.partition]))
+        self._hub.advance(subscriber, turn.partition, max(end, subscriber.behind[turn.partition]))
 
     async def _resolve(
         self, turn: "_Turn", ready: Sequence[Subscriber], by_key: Mapping[Key, Sequence[StreamRecord]]
@@ -191,7 +191,7 @@ class _Turn:
     start: int
     found: LogSlice
     tail: Tail
-    made: dict[object, Message] = field(default_factory=dict)
+    message_cache: dict[object, Message] = field(default_factory=dict)
     resolved: dict[int, StreamRecord] = field(default_factory=dict)  # by offset
 
 

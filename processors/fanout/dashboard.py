@@ -11,7 +11,7 @@ import msgspec
 
 from processors.fanout.messages import Message, plain
 from processors.fanout.subscriber import Mailbox
-from processors.fanout.tallies import Tallies, Tally
+from processors.fanout.tallies import StreamCounts, Tallies
 from processors.runtime.errors import Transient
 from schemas.catalogue import find_group
 from schemas.kafka.topics import Group
@@ -135,7 +135,7 @@ class Dashboard:
             self._stood_at_s = self._clock()
 
 
-def _message(tenant: str, tally: Tally, stood: SystemStatus | None, now: datetime) -> Message:
+def _message(tenant: str, tally: StreamCounts, stood: SystemStatus | None, now: datetime) -> Message:
     return plain(
         "dashboard",
         at=now,

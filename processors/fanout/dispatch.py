@@ -47,7 +47,7 @@ class Dispatch:
             for record in self._read(partition, self._hub.wanted(partition, piece)):
                 if record.offset >= self._hub.places.position(partition):
                     self._hub.broadcast(record)
-            self._hub.places.go_on(partition, piece[-1].offset + 1)
+            self._hub.places.advance(partition, piece[-1].offset + 1)
             self._hub.flush()
             begin += len(piece)
             await asyncio.sleep(0)

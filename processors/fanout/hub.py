@@ -131,7 +131,7 @@ class Hub:
     def broadcast(self, record: StreamRecord) -> None:
         """Tell the live subscribers of the record at the position, and go on; `flush` is to follow."""
         partition = record.partition
-        self.places.go_on(partition, record.offset + 1)
+        self.places.advance(partition, record.offset + 1)
         self._tallies.note(record)
         for tail in self._tails[partition]:
             tail.add(record)
@@ -171,7 +171,7 @@ class Hub:
             # It comes after the events: let it be found again once they are there.
             self._fall_behind(subscriber, record.partition, record.offset)
             return False
-        return self.hand(subscriber, record, {})
+        return self.send_catch_up(subscriber, record, {})
 
     def _fall_behind(self, subscriber: Subscriber, partition: Partition, offset: int) -> None:
         subscriber.behind[partition] = offset
@@ -194,7 +194,7 @@ class Hub:
         """Keep no more."""
         self._tails[partition].remove(tail)
 
-    def hand(self, subscriber: Subscriber, record: StreamRecord, made: dict[object, Message]) -> bool:
+    def send_catch_up(self, subscriber: Subscriber, record: StreamRecord, message_cache: dict[object, Message]) -> bool:
         """
         Tell *subscriber*, which is behind somewhere, of its next record; False if it must not be told.
 
@@ -211,14 +211,14 @@ class Hub:
             record.partition,
             *(subscriber.behind.get(each, self.places.position(each)) for each in subscriber.covers),
         )
-        message = made.get(places)
+        message = message_cache.get(places)
         if message is None:
-            message = made[places] = record.message(self.cursor(subscriber))
+            message = message_cache[places] = record.message(self.cursor(subscriber))
         subscriber.mailbox.put(message)
         self._flush[subscriber] = None
         return True
 
-    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+    def advance(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
         """Note that *subscriber* has been told of all before *offset*; True if that makes it live there."""
         waiting = self._waiting[partition]
         if subscriber not in waiting:

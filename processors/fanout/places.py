@@ -38,7 +38,7 @@ class Places:
         """Return the next offset of *partition* that is to be told of."""
         return self._positions[partition]
 
-    def go_on(self, partition: Partition, offset: int) -> None:
+    def advance(self, partition: Partition, offset: int) -> None:
         """Note that all before *offset* was told; never back."""
         self._positions[partition] = max(self._positions[partition], offset)
 

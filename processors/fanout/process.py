@@ -67,7 +67,7 @@ async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
         server = Server(
             hub,
             sockets := Sockets(
-                stands=access.stands,
+                is_key_valid=access.is_key_valid,
                 sockets_max=config.streams.sockets_max,
                 tenant_sockets_max=config.streams.tenant_sockets_max,
                 instruments=instruments,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from processors.fanout.messages import StreamRecord
 from processors.runtime.batch import RawRecord
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from schemas.access.credentials import Credentials, CurrentCredentials
 from schemas.errors import Reason, Rejection
 from schemas.kafka.places import Partition
@@ -23,8 +23,8 @@ def stream_reader(credentials: CurrentCredentials) -> StreamReader:
     Poison and what breaks a rule is sent to nobody: persistence keeps it. A trace record counts if a process of ours
     has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
     """
-    read_runs = sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials)
-    read_traces = sealed_or(_check_unsealed_trace, codec=TRACE_CODEC, credentials=credentials)
+    read_runs = trusting_reader(check_direct, codec=RUN_CODEC, credentials=credentials)
+    read_traces = trusting_reader(_check_unsealed_trace, codec=TRACE_CODEC, credentials=credentials)
 
     def read(partition: Partition, records: Sequence[RawRecord]) -> Sequence[StreamRecord]:
         found = (read_traces if partition.topic == RUN_TRACES.name else read_runs)(records)

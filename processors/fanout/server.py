@@ -237,7 +237,7 @@ class Server:
 
 
 def _check_parameters(request: web.Request, known: Sequence[str]) -> None:
-    """Raise Refused unless each query parameter is one of *known* and is given once. Its value is never shown."""
+    """Raise HttpError unless each query parameter is one of *known* and is given once. Its value is never shown."""
     names = [name for name, _ in request.query.items()]
     unknown = [name for name in names if name not in known]
     takes = f"this path has {', '.join(known)}" if known else "this path has no query parameters"

@@ -37,14 +37,14 @@ class Sockets:
     def __init__(
         self,
         *,
-        stands: Callable[[Principal], bool],
+        is_key_valid: Callable[[Principal], bool],
         sockets_max: int,
         tenant_sockets_max: int,
         instruments: telemetry.Telemetry,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Hold at most so many; *stands* says whether a key is still in force."""
-        self._stands = stands
+        """Hold at most so many; *is_key_valid* says whether a key is still in force."""
+        self._is_key_valid = is_key_valid
         self._sockets_max = sockets_max
         self._tenant_sockets_max = tenant_sockets_max
         self._clock = clock
@@ -85,7 +85,7 @@ class Sockets:
         Keep room for one socket of *tenant*.
 
         Raises:
-            Refused: there is none.
+            HttpError: there is none.
         """
         if self._stopping:
             raise HttpError(503, ErrorCode.BACKPRESSURE, "this process is about to end", retry_after_s=RETRY_AFTER_S)
@@ -139,7 +139,7 @@ class Sockets:
         standing: dict[Principal, bool] = {}
         for socket in list(self._open):
             if socket.principal not in standing:
-                standing[socket.principal] = self._stands(socket.principal)
+                standing[socket.principal] = self._is_key_valid(socket.principal)
             if not standing[socket.principal]:
                 self._end(socket, Ending.REVOKED)
             elif now_s - socket.heard_at_s > SILENT_S:

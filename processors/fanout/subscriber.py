@@ -52,11 +52,11 @@ class Subscriber:
         return any(partition.topic != RUN_TRACES.name for partition in self.behind)
 
     def is_to_be_resolved(self, record: StreamRecord) -> bool:
-        """Return whether *told* refers to a payload that this subscriber asked for, and that is still to be fetched."""
+        """Return True if *record* refers to a payload that this subscriber asked for and that must still be fetched."""
         return self.resolves and record.reference is not None and record.kept is None
 
     def takes(self, record: StreamRecord) -> bool:
-        """Note that *told*, which has this subscriber's key, is sent to it; False if it must not be."""
+        """Note that *record*, which has this subscriber's key, is sent to it; False if it must not be."""
         if record.kind is Kind.TRACE_EVENT:
             # What follows the end of its run in the log is no part of it.
             if self._finalized or (self.agents is not None and record.agent_id not in self.agents):

@@ -14,7 +14,7 @@ OTHER = "other"
 
 
 @dataclass(slots=True)
-class Tally:
+class StreamCounts:
     """Of one tenant, since it was collected last."""
 
     types: Counter[str] = field(default_factory=Counter)
@@ -28,7 +28,7 @@ class Tallies:
     def __init__(self) -> None:
         """Watch none."""
         self._watchers: Counter[str] = Counter()
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, StreamCounts] = {}
 
     @property
     def active(self) -> bool:
@@ -38,7 +38,7 @@ class Tallies:
     def watch(self, tenant: str) -> None:
         """Count for one more who looks at *tenant*."""
         self._watchers[tenant] += 1
-        self._tallies.setdefault(tenant, Tally())
+        self._tallies.setdefault(tenant, StreamCounts())
 
     def unwatch(self, tenant: str) -> None:
         """Count for one less."""
@@ -60,8 +60,8 @@ class Tallies:
             if len(tally.finalized) < FINALIZED_MAX:
                 tally.finalized.append(finalized_document(record))
 
-    def collect(self) -> Mapping[str, Tally]:
+    def collect(self) -> Mapping[str, StreamCounts]:
         """Return what was counted since the last time, by tenant."""
         taken = self._tallies
-        self._tallies = {tenant: Tally() for tenant in self._watchers}
+        self._tallies = {tenant: StreamCounts() for tenant in self._watchers}
         return taken

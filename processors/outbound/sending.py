@@ -19,7 +19,7 @@ _LATER = frozenset({408, 409, 425, 429})
 _GONE = 410
 
 
-class Verdict(Enum):
+class AttemptResult(Enum):
     """The result of an attempt."""
 
     TAKEN = "taken"
@@ -31,7 +31,7 @@ class Verdict(Enum):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The result of an attempt; `detail` is for people, `retry_after_s` what the receiver asked for, if anything."""
 
-    verdict: Verdict
+    verdict: AttemptResult
     detail: str = ""
     retry_after_s: float | None = None
 
@@ -60,7 +60,7 @@ class Poster:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Answer:
         """Make one attempt within *timeout_s*; whatever goes wrong is an answer, not an exception."""
         if fault := url_fault(url, internal_allowed=self._internal_allowed):
-            return Answer(verdict=Verdict.FAILED, detail=f"its URL cannot be sent to: {fault}")
+            return Answer(verdict=AttemptResult.FAILED, detail=f"its URL cannot be sent to: {fault}")
         try:
             async with self._session.post(
                 url,
@@ -72,21 +72,21 @@ class Poster:
                 await _read_some(response)
                 return self._answer(response)
         except TimeoutError:
-            return Answer(verdict=Verdict.FAILED, detail=f"no whole answer within {timeout_s:g} s")
+            return Answer(verdict=AttemptResult.FAILED, detail=f"no whole answer within {timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return failed_attempt(error)
 
     def _answer(self, response: aiohttp.ClientResponse) -> Answer:
         detail = f"HTTP {response.status}"
         if 200 <= response.status < 300:  # noqa: PLR2004  the classes of RFC 9110
-            return Answer(verdict=Verdict.TAKEN, detail=detail)
+            return Answer(verdict=AttemptResult.TAKEN, detail=detail)
         if response.status == _GONE:
-            return Answer(verdict=Verdict.GONE, detail=detail)
+            return Answer(verdict=AttemptResult.GONE, detail=detail)
         if 400 <= response.status < 500 and response.status not in _LATER:  # noqa: PLR2004
-            return Answer(verdict=Verdict.REFUSED, detail=detail)
+            return Answer(verdict=AttemptResult.REFUSED, detail=detail)
         retry_after = response.headers.get("Retry-After", "")
         return Answer(
-            verdict=Verdict.FAILED, detail=detail, retry_after_s=retry_after_s(retry_after, now=self._clock())
+            verdict=AttemptResult.FAILED, detail=detail, retry_after_s=retry_after_s(retry_after, now=self._clock())
         )
 
 
@@ -94,7 +94,7 @@ def failed_attempt(error: Exception) -> Answer:
     """Return the answer for an attempt that ended with *error*; its detail is printable, whatever the receiver sent."""
     text = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX]
     printable = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-    return Answer(verdict=Verdict.FAILED, detail=printable[:DETAIL_CHARACTERS_MAX])
+    return Answer(verdict=AttemptResult.FAILED, detail=printable[:DETAIL_CHARACTERS_MAX])
 
 
 def retry_after_s(text: str, *, now: datetime) -> float | None:

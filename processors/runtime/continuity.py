@@ -16,7 +16,7 @@ import structlog
 
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, RawRecord
-from processors.runtime.errors import Displaced, Transient, Unsettled
+from processors.runtime.errors import LogRewritten, Transient, Unsettled
 from processors.runtime.health import Health
 from processors.runtime.positions import Positions
 from schemas.kafka.places import Partition
@@ -157,14 +157,14 @@ class Continuity:
                 found = await self._positions.fault(partition, position)
             except Transient as error:
                 failures += 1
-                self._health.waits(partition, str(error))
+                self._health.mark_waiting(partition, str(error))
                 await self._sleep(delay_s(failures, jitter=random.random()))  # noqa: S311  # spreads load
                 continue
             if failures:
-                self._health.goes_on(partition)
+                self._health.mark_resumed(partition)
             return found
 
-    async def stop_displaced(self, partition: Partition, error: Displaced) -> NoReturn:
+    async def stop_displaced(self, partition: Partition, error: LogRewritten) -> NoReturn:
         """
         Stop *partition* at a record whose place another one has had, until an operator has accepted the log.
 
@@ -192,7 +192,7 @@ class Continuity:
         place = str(partition)
         if not self._stops:
             raise Unsettled(reason)
-        self._health.halts(partition, reason)
+        self._health.mark_halted(partition, reason)
         log.critical("partition stopped", partition=place, fault=found.value, error=reason)
         self.asleep.add(partition)
         try:

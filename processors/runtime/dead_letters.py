@@ -45,7 +45,7 @@ _DECODING = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class OutgoingRecord:
     """A record to be written."""
 
     key: bytes | None
@@ -56,7 +56,7 @@ class Outgoing:
 class DeadLetters(Protocol):
     """Where dead letters go: `LogWriter` for a live group."""
 
-    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """See `LogWriter.write`."""
 
 
@@ -67,7 +67,7 @@ class NoDeadLetters:
     Whatever is poison in the range was, or will be, dead-lettered by the live group when it comes to it.
     """
 
-    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """See `DeadLetters.write`."""
 
 
@@ -84,7 +84,7 @@ class LogWriter:
         }
         self._producer = Producer(self._config)
 
-    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """
         Append *records* in order; on return all of them are acknowledged.
 
@@ -94,7 +94,7 @@ class LogWriter:
         """
         await asyncio.to_thread(self._write, topic.name, records)
 
-    def _write(self, topic: str, records: Sequence[Outgoing]) -> None:
+    def _write(self, topic: str, records: Sequence[OutgoingRecord]) -> None:
         failures: list[KafkaError] = []
         acknowledged = 0
 
@@ -136,7 +136,7 @@ def _is_fatal(error: KafkaError) -> bool:
     return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001  # its public spelling
 
 
-def dead_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing:
+def dead_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> OutgoingRecord:
     """
     Return the dead letter of *record*: its key, bytes and headers, and what went wrong.
 
@@ -146,7 +146,7 @@ def dead_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group)
     return cut_letter(record, reason, detail, group=group) if letter is None else letter
 
 
-def deferral(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing | None:
+def deferral(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> OutgoingRecord | None:
     """
     Return what waits in a delay tier for *record*: the same as its dead letter, but that it has not failed for good.
 
@@ -155,16 +155,16 @@ def deferral(record: RawRecord, reason: Reason, detail: str, *, group: Group) ->
     return _whole(record, reason, detail, group=group, attempt=record.attempt)
 
 
-def _whole(record: RawRecord, reason: Reason, detail: str, *, group: Group, attempt: int) -> Outgoing | None:
+def _whole(record: RawRecord, reason: Reason, detail: str, *, group: Group, attempt: int) -> OutgoingRecord | None:
     kept = _own_headers(record)
     size_bytes = len(record.key or b"") + len(record.value or b"") + _size_bytes(kept)
     if record.cut is not None or size_bytes > LETTER_BYTES_MAX - FRAME_BYTES:
         return None
     why = _why(record, reason, detail, group=group, attempt=attempt)
-    return Outgoing(key=record.key, value=record.value, headers=kept + why)
+    return OutgoingRecord(key=record.key, value=record.value, headers=kept + why)
 
 
-def cut_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> Outgoing:
+def cut_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> OutgoingRecord:
     """Return the dead letter of *record* without its value, and without a key or headers that are large themselves."""
     kept = _own_headers(record)
     has_key = record.key is not None and len(record.key) <= PART_BYTES_MAX
@@ -176,7 +176,9 @@ def cut_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group) 
     cut: headers.Headers = [(headers.CUT_PARTS, " ".join(parts).encode())]
     cut += [(name, value.encode()) for name, value in _value_facts(record)]
     why = _why(record, reason, detail, group=group, attempt=record.attempt + 1)
-    return Outgoing(key=record.key if has_key else None, value=None, headers=(kept if has_headers else []) + why + cut)
+    return OutgoingRecord(
+        key=record.key if has_key else None, value=None, headers=(kept if has_headers else []) + why + cut
+    )
 
 
 def _value_facts(record: RawRecord) -> Sequence[tuple[str, str]]:

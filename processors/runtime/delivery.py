@@ -20,7 +20,7 @@ import structlog
 from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, FailedRecord, Handler, Outcome, Reader, Reading, Settled, Tally
-from processors.runtime.dead_letters import DeadLetters, Outgoing, cut_letter, dead_letter, deferral
+from processors.runtime.dead_letters import DeadLetters, OutgoingRecord, cut_letter, dead_letter, deferral
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
@@ -170,13 +170,13 @@ class Delivery(Generic[R]):
                 return
         await self._dead_letter(partition, raw, failed.reason, failed.detail, counted=counted)
 
-    async def _is_taken(self, partition: Partition, topic: Topic, letter: Outgoing) -> bool:
+    async def _is_taken(self, partition: Partition, topic: Topic, letter: OutgoingRecord) -> bool:
         """Write *letter*; False if *topic* refuses it for good."""
         try:
             await self._until_possible(partition, lambda: self._write(topic, letter))
         except RecordRefused as refusal:
             log.warning("topic refuses a record", topic=topic.name, error=str(refusal))
-            self._health.goes_on(partition)
+            self._health.mark_resumed(partition)
             return False
         return True
 
@@ -203,21 +203,21 @@ class Delivery(Generic[R]):
         if self._ratios[partition].admits(self._limit()):
             return
         reason = f"the dead-letter limit is reached at {raw.place.wal_id}: {detail}"
-        self._health.halts(partition, reason)
+        self._health.mark_halted(partition, reason)
         log.critical("partition halted", partition=partition.partition, error=reason)
         while not self._ratios[partition].admits(self._limit()):
             await self._rest(partition, HALTED_S)
-        self._health.goes_on(partition)
+        self._health.mark_resumed(partition)
         log.warning("partition resumed: the dead-letter limit was raised", partition=partition.partition)
 
-    async def _write_cut(self, topic: Topic, letter: Outgoing) -> None:
+    async def _write_cut(self, topic: Topic, letter: OutgoingRecord) -> None:
         try:
             await self._write(topic, letter)
         except RecordRefused as refusal:
             # A letter of a few KB: what is wrong is the topic, and an operator can mend it.
             raise Transient(f"{refusal}; see the topic's settings") from refusal
 
-    async def _write(self, topic: Topic, letter: Outgoing) -> None:
+    async def _write(self, topic: Topic, letter: OutgoingRecord) -> None:
         await self._dead_letters.write(topic, [letter])
 
     async def _until_possible(self, partition: Partition, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -228,13 +228,13 @@ class Delivery(Generic[R]):
             except Transient as reason:
                 failures += 1
                 self._retries.labels(self._group.name, type(reason.__cause__ or reason).__name__).inc()
-                self._health.waits(partition, str(reason))
+                self._health.mark_waiting(partition, str(reason))
                 if failures == 1:
                     log.warning("partition waits", partition=partition.partition, error=str(reason))
                 await self._rest(partition, delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
             else:
                 if failures:
-                    self._health.goes_on(partition)
+                    self._health.mark_resumed(partition)
                     log.warning("partition resumed", partition=partition.partition, attempts=failures + 1)
                 return answer
 

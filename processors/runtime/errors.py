@@ -13,7 +13,7 @@ class RecordRefused(Exception):
     """The log does not take a record as it is: it is too large, or breaks a rule of its topic. Never repeat it."""
 
 
-class Displaced(Exception):
+class LogRewritten(Exception):
     """
     A place of the log holds another record than the one whose effect is kept: the log was cut off and written again.
 

@@ -29,7 +29,7 @@ _HEADER = struct.Struct(">qii")
 _LENGTH_ENDS_AT = 12
 
 
-class EpochRecords:
+class RecordBatches:
     """Fetched record batches, the one that was taken last, and the epoch of its leader."""
 
     def __init__(self, data: bytes) -> None:
@@ -61,9 +61,9 @@ class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
     """A fetched slice, unpacked into our records; what cannot be unpacked becomes records without bytes."""
 
     next_fetch_offset: int
-    _records: EpochRecords
+    _records: RecordBatches
 
-    def __init__(self, tp: TP, records: EpochRecords, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, tp: TP, records: RecordBatches, *args: Any, **kwargs: Any) -> None:
         """Take what aiokafka passes."""
         self.fetched_bytes = records.size_in_bytes()
         super().__init__(tp, records, *args, **kwargs)
@@ -142,7 +142,7 @@ def install() -> None:
 
     It names no other way, and ours is the one consumer here.
     """
-    fetcher.MemoryRecords = EpochRecords
+    fetcher.MemoryRecords = RecordBatches
     fetcher.PartitionRecords = SliceRecords
     fetcher.FetchResult = SliceResult
     batches = sys.modules[DefaultRecordBatch.__module__]  # compiled, or the same in Python

@@ -19,16 +19,16 @@ class Health:
     waiting: dict[Partition | str, str] = field(default_factory=dict)  # why each partition or periodic task waits
     halted: set[Partition | str] = field(default_factory=set)  # lanes stopped by the dead-letter limit
 
-    def waits(self, partition: Partition | str, reason: str) -> None:
+    def mark_waiting(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits."""
         self.waiting[partition] = reason
 
-    def halts(self, partition: Partition | str, reason: str) -> None:
+    def mark_halted(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits for a person."""
         self.halted.add(partition)
-        self.waits(partition, reason)
+        self.mark_waiting(partition, reason)
 
-    def goes_on(self, partition: Partition | str) -> None:
+    def mark_resumed(self, partition: Partition | str) -> None:
         """Note that the lane of *partition* works again."""
         self.waiting.pop(partition, None)
         self.halted.discard(partition)

@@ -32,17 +32,17 @@ class _Assigned:
     batches: deque[Batch] = field(default_factory=deque)
     records: int = 0
     size_bytes: int = 0
-    reached: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
+    pending_commit: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
 
     @property
     def is_settled(self) -> bool:
         """Return whether nothing is open and nothing waits to be committed."""
-        return not self.batches and self.reached is None
+        return not self.batches and self.pending_commit is None
 
     @property
     def leaves_work(self) -> bool:
         """Return whether something was begun and is not finished, or is finished and not committed."""
-        return self.reached is not None or any(batch.begun for batch in self.batches)
+        return self.pending_commit is not None or any(batch.begun for batch in self.batches)
 
 
 class OffsetTracker:
@@ -109,9 +109,9 @@ class OffsetTracker:
             held.size_bytes -= done.size_bytes
             self._size_bytes -= done.size_bytes
             if self._commits:
-                held.reached = done.end_offset
+                held.pending_commit = done.end_offset
 
-    def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
+    def skip_to(self, partition: Partition, position: int, committed: int | None) -> None:
         """
         Note that the log holds nothing for us before *position* (transaction markers, compacted records).
 
@@ -120,23 +120,23 @@ class OffsetTracker:
         held = self._assigned.get(partition)
         if held is None or held.batches or not self._commits:
             return
-        if position > max(committed or 0, held.reached or 0):
-            held.reached = position
+        if position > max(committed or 0, held.pending_commit or 0):
+            held.pending_commit = position
 
     def to_commit(self) -> list[Partition]:
         """Return the partitions whose finished prefix has grown since the last commit."""
-        return [partition for partition, held in self._assigned.items() if held.reached is not None]
+        return [partition for partition, held in self._assigned.items() if held.pending_commit is not None]
 
     def committable(self, partition: Partition) -> int | None:
         """Return the next offset to commit, or None if there is nothing new."""
         held = self._assigned.get(partition)
-        return None if held is None else held.reached
+        return None if held is None else held.pending_commit
 
     def committed(self, partition: Partition, offset: int) -> None:
         """Note that the broker has taken *offset*."""
         held = self._assigned.get(partition)
-        if held is not None and held.reached == offset:
-            held.reached = None
+        if held is not None and held.pending_commit == offset:
+            held.pending_commit = None
 
     def settled(self) -> bool:
         """Say whether nothing is open and nothing waits to be committed."""

@@ -87,12 +87,12 @@ class PeriodicTasks:
                 if failures:
                     log.warning("periodic task recovered", task=task.name, attempts=failures + 1)
                 failures, pause_s = 0, task.period_s
-                self._health.goes_on(task.name)
+                self._health.mark_resumed(task.name)
             else:
                 failures, pause_s = failures + 1, min(task.period_s, AGAIN_S)
                 if failures == 1:
                     log.warning("periodic task failed, retrying", task=task.name, error=why)
-                self._health.waits(task.name, why)
+                self._health.mark_waiting(task.name, why)
             await asyncio.sleep(pause_s * (1 + JITTER * random.random()))  # noqa: S311  # spreads load
 
     async def _attempt(self, task: PeriodicTask) -> str | None:

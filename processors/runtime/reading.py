@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.contract import Arrival, Reader, Reading, Unreadable
-from processors.runtime.redrive import restore
+from processors.runtime.restoring import restore
 from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.codec import Codec
@@ -28,7 +28,7 @@ class Check(Protocol[R_contra]):
         """
 
 
-def sealed_or(check: Check[Any], *, codec: Codec[Any], credentials: CurrentCredentials) -> Reader[Any]:
+def trusting_reader(check: Check[Any], *, codec: Codec[Any], credentials: CurrentCredentials) -> Reader[Any]:
     """
     Return a reader that trusts what a gateway of ours has sealed, and applies *check* to everything else.
 

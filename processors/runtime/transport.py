@@ -118,7 +118,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         if slices:
             reach(Failpoint.AFTER_POLL)
         elif epoch == self._epoch and self.flow_active:
-            self._pass_by(wanted - self._beyond_end.keys())
+            self._skip_to(wanted - self._beyond_end.keys())
         try:
             while slices and epoch == self._epoch and self.flow_active and not self.should_stop:
                 tp, records = slices.pop()
@@ -170,7 +170,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         position = self._position(tp)
         if position is None or position < end:
             return False
-        self.transport.tracker.pass_by(Partition(*tp), end, self._committed_offset[tp])
+        self.transport.tracker.skip_to(Partition(*tp), end, self._committed_offset[tp])
         return True
 
     def _within_ends(self, fetched: Mapping[Any, Slice]) -> Iterator[tuple[TP, Slice]]:
@@ -199,12 +199,12 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         if position is not None and offset < position:
             self._thread.seek(tp, offset)
 
-    def _pass_by(self, partitions: Iterable[TP]) -> None:
+    def _skip_to(self, partitions: Iterable[TP]) -> None:
         # Between two fetches the position is what has been handed out, so it is safe to read here and nowhere else.
         for tp in partitions:
             position = self._position(tp)
             if position is not None:
-                self.transport.tracker.pass_by(Partition(*tp), position, self._committed_offset[tp])
+                self.transport.tracker.skip_to(Partition(*tp), position, self._committed_offset[tp])
 
     def _position(self, tp: TP) -> int | None:
         subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001

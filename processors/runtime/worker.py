@@ -23,7 +23,7 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processors.runtime.batch import Batch
 from processors.runtime.continuity import Continuity
-from processors.runtime.errors import Displaced, Transient, Unsettled
+from processors.runtime.errors import LogRewritten, Transient, Unsettled
 from processors.runtime.gathering import Bounds, GatheringLanes
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
@@ -55,7 +55,7 @@ GC_ALLOCATIONS = 100_000
 log = structlog.get_logger()
 
 
-class Consumers(Protocol):
+class ConsumerGroup(Protocol):
     """A consumer group: a declared one (`schemas.kafka.topics.Group`), or one that lives as long as its process."""
 
     @property
@@ -73,7 +73,7 @@ class Consumers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GroupObserver(Observer):
-    group: Consumers
+    group: ConsumerGroup
     health: Health
     instruments: telemetry.Telemetry
     watchdog: Watchdog
@@ -99,7 +99,7 @@ class Worker:
 
     def __init__(
         self,
-        group: Consumers,
+        group: ConsumerGroup,
         *,
         kafka: KafkaSettings,
         work: Work,
@@ -176,7 +176,7 @@ class Worker:
         await self._continuity.admit(batch)
         try:
             await self._work(batch)
-        except Displaced as error:
+        except LogRewritten as error:
             await self._continuity.stop_displaced(batch.partition, error)
 
     async def run(self, management: ManagementSettings) -> int:
@@ -197,7 +197,7 @@ class Worker:
 
     async def _run(self) -> int:
         stopped = asyncio.create_task(self._stop_asked.wait())
-        crashed = asyncio.create_task(self._crash())
+        crashed = asyncio.create_task(self._wait_for_crash())
         beating = asyncio.create_task(self._beat())
         watching = asyncio.create_task(self._watch_topics())
         try:
@@ -249,7 +249,7 @@ class Worker:
                 elif lost:
                     raise Unsettled(f"topic {', '.join(sorted(lost))} was deleted and created again: {ACCEPT}")
 
-    async def _crash(self) -> None:
+    async def _wait_for_crash(self) -> None:
         # Faust stops the whole app when a part of it crashes, and may then hang: we only want to know.
         await self.app._crashed.wait()  # noqa: SLF001
         raise self.app.crash_reason or RuntimeError("Faust crashed without a reason")
@@ -280,7 +280,7 @@ class _App(faust.App):  # type: ignore[misc]  # Faust is untyped to us
         """Make none: we keep no tables, and the working folder may be read-only."""
 
 
-def _faust_app(group: Consumers, kafka: KafkaSettings, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
+def _faust_app(group: ConsumerGroup, kafka: KafkaSettings, *, fetch_records_max: int = FETCH_RECORDS_MAX) -> faust.App:
     return _App(
         group.id,
         broker=[f"kafka://{server}" for server in kafka.servers],

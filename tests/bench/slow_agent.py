@@ -23,7 +23,7 @@ from processors.runtime.dead_letters import NoDeadLetters
 from processors.runtime.delivery import Delivery
 from processors.runtime.health import Health
 from processors.runtime.limit import NO_LIMIT
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from processors.runtime.worker import Worker, end_process
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka import replays
@@ -86,7 +86,7 @@ async def run(kafka: KafkaSettings, credentials: Path, replay: Replay) -> NoRetu
     delivery = Delivery(
         group,
         handle,
-        read=sealed_or(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(credentials))),
+        read=trusting_reader(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(credentials))),
         dead_letters=NoDeadLetters(),
         instruments=instruments,
         health=health,

@@ -24,7 +24,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import ConsumerMessage
 from mode import Service
 
-from processors.runtime.fetched import EpochRecords, SliceRecords, SliceResult
+from processors.runtime.fetched import RecordBatches, SliceRecords, SliceResult
 from processors.runtime.inflating import INFLATE
 
 
@@ -129,7 +129,7 @@ def test_offsets_are_committed_through_the_method_that_we_put_marks_into() -> No
 
 def test_the_leader_epoch_of_each_fetched_batch_is_known() -> None:
     one, other = batch_of(epoch=7, offset=5), batch_of(epoch=9, offset=6)
-    records = EpochRecords(one + other)
+    records = RecordBatches(one + other)
     found = []
     while records.has_next():
         assert records.next_batch().base_offset == 5 + len(found)

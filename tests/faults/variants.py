@@ -19,7 +19,7 @@ from gateway import __main__ as gateway_main
 from gateway.kafka import publisher
 from gateway.runs.parsing import prepared
 from processors import __main__ as processors_main
-from processors.runs.persistence import agent, finalization, process, store
+from processors.runs.persistence import finalization, handler, process, store
 from processors.runs.persistence.trace import StoredEvent, Trace
 from processors.runs.retention import rules
 from processors.runtime import group, worker
@@ -74,7 +74,7 @@ def raising() -> None:
     """Raise from within the handler after some slices."""
 
     def persistence(*parts: Any) -> Handler[RunRecord]:
-        handle, slices_left = agent.persistence(*parts), SLICES_BEFORE_THE_ERROR
+        handle, slices_left = handler.persistence(*parts), SLICES_BEFORE_THE_ERROR
 
         async def handle_or_raise(arrivals: Sequence[Arrival[RunRecord]]) -> Settled[RunRecord]:
             nonlocal slices_left
@@ -166,7 +166,7 @@ def commit_past_an_unfinished_slice() -> None:
         finish(tracker, batch)
         held = tracker._assigned.get(batch.partition)
         if held and held.batches:
-            held.reached = held.batches[-1].end_offset
+            held.pending_commit = held.batches[-1].end_offset
 
     change(OffsetTracker, "finish", finish_all)
 

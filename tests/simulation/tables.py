@@ -16,7 +16,7 @@ from processors.runs.persistence.verdicts import (
     run_of,
 )
 from processors.runtime.contract import Arrival
-from processors.runtime.dead_letters import Outgoing
+from processors.runtime.dead_letters import OutgoingRecord
 from processors.runtime.errors import Transient
 from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
@@ -96,7 +96,7 @@ class Tables:
         traces = [_trace(run) for run in (*verdicts.finalizations, *verdicts.traces_again)]
         return AppendResult(tally=verdicts.tally, traces=traces)
 
-    def append(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    def append(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """Keep what a processor writes to *topic*."""
         for record in records:
             if topic == RUN_TRACES:
@@ -107,7 +107,7 @@ class Tables:
             self.letters.append(place)
             self._find(place, End.DEAD_LETTER)
 
-    def origin(self, letter: Outgoing) -> Place:
+    def origin(self, letter: OutgoingRecord) -> Place:
         """Return the place that *letter* names as its own; it must have that record's bytes, if they can be had."""
         sent = {name: value or b"" for name, value in letter.headers}
         place = int(sent[headers.ORIGINAL_PARTITION]), int(sent[headers.ORIGINAL_OFFSET])
@@ -195,7 +195,7 @@ class Writer:
         self._tables = tables
         self._calls = calls
 
-    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """Append *records*; acknowledged or not as the schedule says."""
         try:
             await self._calls.make(lambda: self._tables.append(topic, records))
@@ -221,7 +221,7 @@ def _trace(run: RunKey) -> TraceRecord:
     )
 
 
-def _run_of_trace(record: Outgoing) -> RunKey:
+def _run_of_trace(record: OutgoingRecord) -> RunKey:
     trace = CODEC.decode(record.value)
     assert isinstance(trace, TraceRecord)
     return trace.tenant, trace.run_id

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from processors.runs.persistence.agent import persistence
+from processors.runs.persistence.handler import persistence
 from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.verdicts import judge
 from processors.runtime.batch import Batch, Slice
@@ -14,7 +14,7 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.offset_tracker import BATCHES_MAX, BYTES_MAX, OffsetTracker
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from schemas.kafka.places import Partition
 from schemas.process import telemetry
 from schemas.runs.codec import RUN_CODEC
@@ -107,7 +107,7 @@ class Worker:
                 Placement(_partition_count, INSTRUMENTS[WRONG_PARTITION].labels("run.events", "persistence")),
             ),
             dead_letters=writer,  # type: ignore[arg-type]  # fakes of the same shape
-            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=InForce(credentials())),
+            read=trusting_reader(check_direct, codec=RUN_CODEC, credentials=InForce(credentials())),
             instruments=INSTRUMENTS,
             health=Health(),
             limit=lambda: self.limit,
@@ -131,7 +131,7 @@ class Worker:
         records = self._log.slice(partition, held.position, count)
         if not records:
             held.position = self._log.lengths[partition]
-            self._tracker.pass_by(partition, held.position, held.committed)
+            self._tracker.skip_to(partition, held.position, held.committed)
             return
         fetched = _as_fetched(records)
         for part in [fetched] if self._gathering is None else self._gathering.parts(fetched):

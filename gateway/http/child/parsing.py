@@ -74,7 +74,7 @@ async def parse_body(
     return result
 
 
-async def parse_body_currently(
+async def parse_body_with_fresh_credentials(
     task: BodyTask[Result],
     used: Credentials,
     credentials: CurrentCredentials,

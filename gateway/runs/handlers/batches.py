@@ -13,7 +13,7 @@ from gateway.http.answers import answer
 from gateway.http.bodies import BATCHES
 from gateway.http.body import read_body
 from gateway.http.call import Call
-from gateway.http.child.parsing import parse_body_currently
+from gateway.http.child.parsing import parse_body_with_fresh_credentials
 from gateway.limits.throttle import Charge
 from gateway.runs.handlers.answers import Sequencing, Waited, WalId, limited, sequencing
 from gateway.runs.handlers.events import acknowledged, origin_of, submit
@@ -25,14 +25,14 @@ from gateway.runs.sequence.sequencer import Submission
 from schemas.errors import ErrorCode, Fault
 from schemas.kafka.places import RecordPlace
 
-Outcome = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
+BatchStatus = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one event of a batch."""
 
     status: Annotated[
-        Outcome,
+        BatchStatus,
         Meta(
             description="rejected: never send it as it is; skipped: it comes after one that was rejected; "
             "retry: send it again later, the same"
@@ -67,7 +67,7 @@ async def accept_batch(parts: RunParts, call: Call) -> web.Response:
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     parts.shared.throttle.check_admission(BATCH_EVENTS_MAX)
     task = ParseBatch(body=await read_body(call, BATCHES), origin=origin_of(call, run_id))
-    batch = await parse_body_currently(
+    batch = await parse_body_with_fresh_credentials(
         task,
         call.credentials,
         parts.shared.credentials,
@@ -116,7 +116,7 @@ def _results(
     results = [each.result for each in outcomes]
     if batch.refusal is not None and not isinstance(ended_by, HttpError):
         results.append(_refused(batch.refusal.error(), None, of_toon=of_toon))
-    rest: Outcome = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
+    rest: BatchStatus = "retry" if isinstance(ended_by, RETRYABLE) else "skipped"
     return results + [EventResult(status=rest)] * (batch.event_count - len(results))
 
 

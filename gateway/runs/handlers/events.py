@@ -10,7 +10,7 @@ from gateway.errors import RETRYABLE, HttpError
 from gateway.http.answers import answer, found
 from gateway.http.body import read_body
 from gateway.http.call import Call
-from gateway.http.child.parsing import parse_body_currently
+from gateway.http.child.parsing import parse_body_with_fresh_credentials
 from gateway.http.paging import read_flag, read_limit, read_word
 from gateway.limits.throttle import Charge
 from gateway.runs.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
@@ -29,7 +29,9 @@ async def accept_event(parts: RunParts, call: Call) -> web.Response:
     run_id, follower = check_run_id(call.path["run_id"]), parts.waiting.read(call)
     parts.shared.throttle.check_admission(1)
     task = ParseEvent(body=await read_body(call), origin=origin_of(call, run_id))
-    event = await parse_body_currently(task, call.credentials, parts.shared.credentials, parser=parts.shared.parser)
+    event = await parse_body_with_fresh_credentials(
+        task, call.credentials, parts.shared.credentials, parser=parts.shared.parser
+    )
     charge, (submission,) = await submit(parts, call, run_id, [event])
     if isinstance(submission, HttpError):
         raise submission

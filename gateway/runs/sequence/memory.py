@@ -1,9 +1,7 @@
 """
-What the gateway remembers of one run, and what it therefore says to the next event. Pure.
+What the gateway remembers of one run. Pure.
 
-It is a cache of the log. Other gateways and direct producers write as well, so memory may lag behind: what follows
-the head as remembered is taken at once (persistence is the judge in any case), but nothing is refused, and no seq below
-the head is taken, before the log itself was read.
+It is a cache of the log. Other gateways and direct producers write as well, so memory may lag behind.
 """
 
 from enum import Enum, auto
@@ -11,8 +9,7 @@ from itertools import chain
 
 import msgspec
 
-from gateway.errors import HttpError, IdempotencyConflict, LogUnavailable, RunClosed, SequenceError
-from gateway.kafka.publisher import Delivery
+from gateway.kafka.publisher import ProducerDelivery
 from gateway.runs.parsing.prepared import EventIdentity
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
@@ -25,11 +22,11 @@ REMEMBERED_MAX = 16  # acknowledged events of a run; whatever is older is in the
 class SentRecord(msgspec.Struct, kw_only=True):
     """A record of the run: in the log, or on its way, and then `delivery` says what becomes of it."""
 
-    delivery: Delivery | None = None
+    delivery: ProducerDelivery | None = None
     place: RecordPlace | None = None
 
     async def acknowledged(self) -> RecordPlace:
-        """Return the record's place. Raises as `Delivery.acknowledged`."""
+        """Return the record's place. Raises as `ProducerDelivery.acknowledged`."""
         if self.place is None and self.delivery is not None:
             return await self.delivery.acknowledged()
         assert self.place is not None
@@ -64,13 +61,6 @@ class Unread(Enum):
 
     NOT_YET = auto()
     FAILED = auto()  # the log or the store did not answer in time
-
-
-class Decision(Enum):
-    """What to do with an event that is neither a repetition nor refused."""
-
-    SUBMIT = auto()
-    READ = auto()  # the state of the run in the log, and decide again
 
 
 class Run:
@@ -151,51 +141,3 @@ class Run:
             self.closing, self.verified = None, False
         elif self.closing is not None:
             self.closing.place, self.closing.delivery = place, None
-
-
-def decide(run: Run, event: EventIdentity, state: RunState | Unread) -> Decision | KnownEvent | RunEnd | HttpError:
-    """
-    Return what *event* is to *run*: to be submitted, or to be looked up first, or refused, or what it meets.
-
-    A `KnownEvent` of the same content is what it repeats. Of other content, or a `RunEnd`, it is still on its way:
-    whether it stands in the event's way is known when it is acknowledged.
-    """
-    entry = run.find(event, state)
-    if entry is not None and (entry.sha256 == event.sha256 or entry.place is None):
-        return entry
-    if run.in_doubt:
-        return LogUnavailable("an earlier event of the run is not acknowledged yet; nothing was written")
-    if state is Unread.FAILED:
-        return Decision.SUBMIT
-    if entry is not None and (decision := _decide_remembered(entry, event, state)) is not None:
-        return decision
-    if state is Unread.NOT_YET and not run.may_go_on_with(event):
-        return Decision.READ
-    return _decide_new(run, event)
-
-
-def _decide_remembered(
-    entry: KnownEvent, event: EventIdentity, state: RunState | Unread
-) -> Decision | HttpError | None:
-    """Decide on *event*, which acknowledged *entry* of other content blocks; None if that is no part of the run."""
-    if not isinstance(state, RunState):
-        # Remembered is not proven: ours may have come second, and the one before it may have this content.
-        return Decision.READ
-    if entry in state.entries.values() or state.removed:
-        return conflict(event)
-    assert entry.place is not None
-    # What was read up to and is not in the state is rejected by persistence.
-    return Decision.READ if entry.place.offset >= state.read_to else None
-
-
-def conflict(event: EventIdentity) -> IdempotencyConflict:
-    """Return the refusal of *event*, whose number or key is taken."""
-    return IdempotencyConflict(f"seq {event.seq} or its idempotency key is in the log with other content")
-
-
-def _decide_new(run: Run, event: EventIdentity) -> Decision | RunEnd | HttpError:
-    if run.closing is not None:
-        return RunClosed(f"the run was finalized as {run.closing.status}") if run.closing.place else run.closing
-    if event.seq > run.head + 1:
-        return SequenceError(expected_seq=run.head + 1, seq=event.seq)
-    return Decision.SUBMIT  # the next one, or one that is missing below the head

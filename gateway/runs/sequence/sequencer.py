@@ -18,7 +18,8 @@ from gateway.kafka.publisher import Publisher
 from gateway.kafka.records import OutgoingRecord
 from gateway.objects.uploads import Uploads
 from gateway.runs.parsing.prepared import EventIdentity, PreparedEvent
-from gateway.runs.sequence.memory import Decision, KnownEvent, Run, RunEnd, RunKey, RunState, Unread, conflict, decide
+from gateway.runs.sequence.decision import Decision, conflict, decide
+from gateway.runs.sequence.memory import KnownEvent, Run, RunEnd, RunKey, RunState, Unread
 from gateway.runs.sequence.state_reader import RunStateReader
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
@@ -99,12 +100,12 @@ class Sequencer:
         request = _Request(key, run, events)
         outcomes: list[Submission | HttpError] = []
         for event in events:
-            outcomes.append(await self._settle(request, event))
+            outcomes.append(await self._decide_and_submit(request, event))
             if isinstance(outcomes[-1], HttpError):
                 break
         return outcomes
 
-    async def _settle(self, request: _Request, event: PreparedEvent) -> Submission | HttpError:
+    async def _decide_and_submit(self, request: _Request, event: PreparedEvent) -> Submission | HttpError:
         blocking: KnownEvent | None = None  # what was remembered when the last read began
         for _ in range(WAITS_MAX):
             decision = decide(request.run, event.identity, request.state)
@@ -124,7 +125,7 @@ class Sequencer:
                     request.state = Unread.NOT_YET  # the run may have gone on meanwhile
                     continue
                 decision = request.kept[event.upload.key] or decision
-            outcome = await self._outcome(request.run, event, decision, request.state)
+            outcome = await self._act_on(request.run, event, decision, request.state)
             if outcome is not None:
                 return outcome
             request.state = Unread.NOT_YET  # what was on its way has arrived since
@@ -154,7 +155,7 @@ class Sequencer:
         run.learn(state)
         return state
 
-    async def _outcome(
+    async def _act_on(
         self,
         run: Run,
         event: PreparedEvent,

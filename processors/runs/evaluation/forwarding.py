@@ -22,7 +22,7 @@ from typing import NamedTuple
 import structlog
 
 from processors.outbound.breaker import Breaker
-from processors.outbound.sending import Answer, Verdict, failed_attempt
+from processors.outbound.sending import Answer, AttemptResult, failed_attempt
 from processors.runs.evaluation.sending import Send
 from processors.runs.evaluation.webhook import message_of
 from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
@@ -135,11 +135,11 @@ class Forwarder:
         while True:
             endpoint = self._endpoint()
             answer = await self._attempt(arrival, endpoint)
-            if answer is None or answer.verdict is Verdict.GONE:
+            if answer is None or answer.verdict is AttemptResult.GONE:
                 return None
-            if answer.verdict is Verdict.TAKEN:
+            if answer.verdict is AttemptResult.TAKEN:
                 return Outcome.DONE, None
-            if answer.verdict is Verdict.REFUSED:
+            if answer.verdict is AttemptResult.REFUSED:
                 return Undelivered(FailedRecord(arrival, Reason.DELIVERY_REFUSED, answer.detail), is_final=True)
             failures += 1
             if failures > len(endpoint.retries_s) and self._takes_others(since_s=began_s):
@@ -169,9 +169,9 @@ class Forwarder:
 
     def _note(self, arrival: Arrival[RunRecord], endpoint: Endpoint, answer: Answer) -> None:
         now_s = self._clock_s()
-        if answer.verdict is Verdict.GONE:
+        if answer.verdict is AttemptResult.GONE:
             self._breaker.disabled(answer.detail)
-        elif answer.verdict is Verdict.FAILED:
+        elif answer.verdict is AttemptResult.FAILED:
             self._breaker.failed(now_s, answer.detail, who=_run(arrival), open_s=endpoint.breaker_open_s)
         else:
             self._breaker.succeeded(now_s)

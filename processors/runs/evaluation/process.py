@@ -23,7 +23,7 @@ from processors.runtime.group import run_group
 from processors.runtime.limit import limit_in_force
 from processors.runtime.payloads import ObstorePayloads
 from processors.runtime.process import Process
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.process import settings, telemetry
@@ -86,7 +86,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             forwarder.forward,
             kafka=config.kafka,
             management=config.management,
-            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
+            read=trusting_reader(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer,  # a replay's too: nobody else tries these records once more
             limit=limit_in_force(config.limits, group),
             instruments=instruments,

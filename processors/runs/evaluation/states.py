@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from processors.outbound.breaker import Breaker
 from processors.runtime.cluster import REQUEST_S, partitions_of
-from processors.runtime.dead_letters import LogWriter, Outgoing
+from processors.runtime.dead_letters import LogWriter, OutgoingRecord
 from processors.runtime.errors import RecordRefused, Transient, Unsettled
 from schemas.kafka.clients import looking_config
 from schemas.kafka.connection import KafkaSettings
@@ -118,7 +118,7 @@ class EndpointStates:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _write(self, state: EndpointState) -> None:
-        record = Outgoing(key=state.endpoint.encode(), value=STATE_CODEC.encode(state), headers=[])
+        record = OutgoingRecord(key=state.endpoint.encode(), value=STATE_CODEC.encode(state), headers=[])
         try:
             await self._writer.write(ENDPOINT_STATES, [record])
         except RecordRefused as refusal:

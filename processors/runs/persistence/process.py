@@ -6,8 +6,8 @@ from time import time
 
 import structlog
 
-from processors.runs.persistence.agent import persistence
 from processors.runs.persistence.config import PersistenceSettings
+from processors.runs.persistence.handler import persistence
 from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.store import EventStore, Writing
 from processors.runtime.cluster import PartitionCount, check_connection, topic_id
@@ -15,7 +15,7 @@ from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
 from processors.runtime.process import Process
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka.replays import Replay
@@ -49,7 +49,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             persistence(store, writer, lambda: credentials().gateway.mac_secrets[0], placement),
             kafka=config.kafka,
             management=config.management,
-            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=credentials),
+            read=trusting_reader(check_direct, codec=RUN_CODEC, credentials=credentials),
             dead_letters=writer if replay is None else NoDeadLetters(),
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
             instruments=instruments,

@@ -73,7 +73,7 @@ INSERT_DUPLICATE = """
 """
 
 
-async def write_runs(cursor: AsyncCursor[Any], verdicts: Verdicts) -> AbstractSet[RunKey]:
+async def write_run_rows(cursor: AsyncCursor[Any], verdicts: Verdicts) -> AbstractSet[RunKey]:
     """
     Write the rows of the runs, within the caller's transaction; return those that were there before.
 

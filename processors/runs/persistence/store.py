@@ -22,7 +22,7 @@ from processors.runs.persistence.finalization import Summing, finalize, stored_t
 from processors.runs.persistence.forgetting import forget
 from processors.runs.persistence.lookup import add_stored, lock_runs
 from processors.runs.persistence.removals import mark_returned
-from processors.runs.persistence.rows import write, write_runs
+from processors.runs.persistence.rows import write, write_run_rows
 from processors.runs.persistence.verdicts import StoredState, judge, may_repeat_stored
 from processors.runtime.contract import Arrival, Tally
 from processors.runtime.errors import Transient, Unsettled
@@ -181,7 +181,7 @@ class EventStore:
                     raise _MustLookUp
                 if self._writing is not Writing.NEW:
                     await forget(cursor, arrivals, verdicts, rewrites=known.rewrites)
-                if await write_runs(cursor, verdicts) - locked.stored:
+                if await write_run_rows(cursor, verdicts) - locked.stored:
                     # Another worker has stored a new run since we looked, and may have closed it: its records are in
                     # several partitions. Look again, with its row locked.
                     raise _must_look_again(look_up=look_up)

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from processors.runs.persistence.calls import ToolCalls
-from processors.runs.persistence.tally import NamedCounts, bounded
+from processors.runs.persistence.named_counts import NamedCounts, bounded
 from schemas.runs.chain import CHAIN_START, link
 
 MISSING_RANGES_MAX = 100  # listed; the count is exact

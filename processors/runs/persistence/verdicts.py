@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from processors.runtime.contract import Arrival, Outcome, Tally
-from processors.runtime.errors import Displaced
+from processors.runtime.errors import LogRewritten
 from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.kafka.places import RecordPlace
@@ -70,7 +70,7 @@ def judge(arrivals: Sequence[Arrival[RunRecord]], known: StoredState) -> Verdict
     Sort *arrivals* by what they are; *known* grows with the events taken.
 
     Raises:
-        Displaced: a place in the log holds another event than the one stored from it.
+        LogRewritten: a place in the log holds another event than the one stored from it.
         Poison: the same, of a record that an operator sent back.
     """
     verdicts = Verdicts()
@@ -166,7 +166,7 @@ def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: StoredS
     Return True if the event of *arrival* is stored from this place of the log.
 
     Raises:
-        Displaced, Poison: see `judge`.
+        LogRewritten, Poison: see `judge`.
     """
     here = known.at.get(place_of(arrival))
     if here is None:
@@ -177,7 +177,7 @@ def _is_stored_here(arrival: Arrival[RunRecord], event: RunEvent, known: StoredS
         found += f"{here[1]}, and now holds another event"
         if arrival.raw.attempt:  # whoever sent it back says where it is from
             raise Poison(Reason.NOT_STORABLE, found)
-        raise Displaced(arrival.raw.offset, found)
+        raise LogRewritten(arrival.raw.offset, found)
     return True
 
 

@@ -26,7 +26,7 @@ class Abandonment:
         self._clock = clock
         self._idle = idle
 
-    async def carry_out(self) -> int:
+    async def run(self) -> int:
         """
         Give up idle runs; return how many.
 

@@ -15,7 +15,7 @@ from processors.runs.retention.log import KafkaProgress
 from processors.runs.retention.objects import ObstoreObjects
 from processors.runs.retention.policy import watched_retention
 from processors.runs.retention.report import Removed, Report
-from processors.runs.retention.retention import Pass
+from processors.runs.retention.retention import RetentionPass
 from processors.runs.retention.session import check_dsn
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.health import Health
@@ -64,11 +64,11 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     abandonment = Abandonment(opened, progress=progress, clock=_now, idle=idle)
 
     async def retain() -> None:
-        report = await removal.carry_out(retention(), dry_run=False)
+        report = await removal.run(retention(), dry_run=False)
         instruments[RETENTION_HELD_RUNS].set(report.held_runs)
 
     async def abandon() -> None:
-        instruments[RUNS_ABANDONED].inc(await abandonment.carry_out())
+        instruments[RUNS_ABANDONED].inc(await abandonment.run())
 
     tasks = [PeriodicTask(name="retention", period_s=config.period_s, work=retain)]
     if idle:
@@ -80,11 +80,11 @@ async def retain_once(config: MaintenanceSettings, *, dry_run: bool) -> Report:
     """Carry out one pass of retention, or only count it."""
     check_dsn(config.postgres)
     retention = watched_retention(config.retention)
-    return await _retention_pass(config, lambda _what, _number: None).carry_out(retention(), dry_run=dry_run)
+    return await _retention_pass(config, lambda _what, _number: None).run(retention(), dry_run=dry_run)
 
 
-def _retention_pass(config: MaintenanceSettings, removed: Removed) -> Pass:
-    return Pass(
+def _retention_pass(config: MaintenanceSettings, removed: Removed) -> RetentionPass:
+    return RetentionPass(
         partial(RetentionStore.opened, config.postgres),
         progress=KafkaProgress(config.kafka),
         objects=ObstoreObjects(config.objects.location),

@@ -20,7 +20,7 @@ from processors.runs.retention.store import RetentionStore
 from schemas.objects.references import owner_of
 
 
-class Pass:
+class RetentionPass:
     """What a pass works with."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Pass:
         self._removed = removed
         self._sleep = sleep
 
-    async def carry_out(self, retention: Retention, *, dry_run: bool) -> Report:
+    async def run(self, retention: Retention, *, dry_run: bool) -> Report:
         """
         Remove what *retention* says, or only count it.
 

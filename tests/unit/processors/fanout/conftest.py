@@ -162,7 +162,9 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
     )
     topics = {name: TopicEnds(id=IDS[name], ends=dict.fromkeys(range(many), 0)) for name, many in PARTITIONS.items()}
     hub = Hub(Places(topics), tallies=tallies, instruments=instruments, clock_ms=lambda: 0.0)
-    sockets = Sockets(stands=access.stands, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock)
+    sockets = Sockets(
+        is_key_valid=access.is_key_valid, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock
+    )
 
     async def read_status() -> SystemStatus:
         groups = ("persistence", "evaluation.ours", "evaluation.theirs", "evaluation.unheard")

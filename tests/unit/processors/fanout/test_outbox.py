@@ -71,7 +71,7 @@ def test_what_a_client_has_not_read_is_not_added_to(parts: Parts) -> None:
 def test_a_thousand_messages_wait_and_no_more(parts: Parts) -> None:
     parts.stall()
     for _ in range(MESSAGES_MAX):
-        parts.outbox.put(plain("waits"))
+        parts.outbox.put(plain("mark_waiting"))
     assert parts.overflows == 0
     assert not parts.outbox.has_room(1)
     for _ in range(2):
@@ -117,9 +117,9 @@ async def test_the_largest_backlog_is_cut_when_all_together_hold_too_much() -> N
         if number == 2:
             parts.outbox.put(sized(95_000))
         parts.outbox.flush()
-    backlog.turn(weigh=True)
+    backlog.turn(check_size=True)
     assert cut == [all_parts[2].outbox]
-    backlog.turn(weigh=True)
+    backlog.turn(check_size=True)
     assert len(cut) == 1
 
 

@@ -34,8 +34,8 @@ async def test_a_trace_record_comes_after_the_end_of_its_run() -> None:
 class LiveWithoutLooking(Hub):
     """Goes live wherever the slice ended."""
 
-    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
-        return super().bring(subscriber, partition, max(offset, self.places.position(partition)))
+    def advance(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+        return super().advance(subscriber, partition, max(offset, self.places.position(partition)))
 
 
 class ForgetfulTail(Tail):
@@ -58,7 +58,7 @@ class SentTwice(Hub):
     """Tells those that are behind as well."""
 
     def _hand_to_one_behind(self, subscriber: Subscriber, record: StreamRecord) -> bool:
-        return self.hand(subscriber, record, {})
+        return self.send_catch_up(subscriber, record, {})
 
 
 class CursorOfTheHub(Hub):
@@ -73,14 +73,14 @@ class PositionTooEarly(Hub):
 
     def broadcast(self, record: StreamRecord) -> None:
         super().broadcast(record)
-        self.places.go_on(record.partition, record.offset + 2)
+        self.places.advance(record.partition, record.offset + 2)
 
 
 class SlowOnesPassed(Hub):
     """Leaves a socket without room where its slice ends."""
 
-    def bring(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
-        return super().bring(subscriber, partition, offset + (not subscriber.mailbox.has_room(ORDINARY_BYTES_MAX)))
+    def advance(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
+        return super().advance(subscriber, partition, offset + (not subscriber.mailbox.has_room(ORDINARY_BYTES_MAX)))
 
 
 class ReferencesAlone(Hub):

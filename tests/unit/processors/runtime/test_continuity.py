@@ -7,7 +7,7 @@ import pytest
 
 from processors.runtime.batch import Batch, Cut, RawRecord
 from processors.runtime.continuity import Continuity
-from processors.runtime.errors import Displaced, Transient, Unsettled
+from processors.runtime.errors import LogRewritten, Transient, Unsettled
 from processors.runtime.health import Health
 from schemas.errors import Reason
 from schemas.kafka.places import Partition
@@ -191,7 +191,9 @@ async def test_a_place_that_another_record_has_had_stops_its_partition_until_the
     await group.continuity.begin([ONE])
     await group.handle(batch(0))
     group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
-    stopped = asyncio.create_task(group.continuity.stop_displaced(ONE, Displaced(1, "run.events/1/1 was stored as x")))
+    stopped = asyncio.create_task(
+        group.continuity.stop_displaced(ONE, LogRewritten(1, "run.events/1/1 was stored as x"))
+    )
     while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0)
     assert group.health.waiting[ONE].startswith("run.events/1/1 was stored as x: ")

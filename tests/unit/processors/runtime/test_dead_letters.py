@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.runtime.dead_letters import LogWriter, Outgoing
+from processors.runtime.dead_letters import LogWriter, OutgoingRecord
 from processors.runtime.errors import RecordRefused
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import LETTER_BYTES_MAX
@@ -14,5 +14,5 @@ async def test_a_record_that_is_too_large_is_refused_and_no_outage() -> None:
     writer = LogWriter(KafkaSettings(bootstrap="127.0.0.1:1"), client_id="test")
     with pytest.raises(RecordRefused, match="MSG_SIZE_TOO_LARGE"):
         await writer.write(
-            PERSISTENCE.dead_letters, [Outgoing(key=None, value=bytes(LETTER_BYTES_MAX + 1), headers=[])]
+            PERSISTENCE.dead_letters, [OutgoingRecord(key=None, value=bytes(LETTER_BYTES_MAX + 1), headers=[])]
         )

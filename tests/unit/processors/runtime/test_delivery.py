@@ -11,12 +11,12 @@ import pytest
 
 from processors.runtime.batch import Batch, Cut
 from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
-from processors.runtime.dead_letters import Outgoing
+from processors.runtime.dead_letters import OutgoingRecord
 from processors.runtime.delivery import Delivery
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from schemas.access import credentials as credentials_file
 from schemas.access.credentials import Agent, CredentialsFile, FileCredentials, Gateway
 from schemas.errors import Poison, Reason
@@ -64,12 +64,12 @@ class Writer:
     ) -> None:
         self.bytes_max = bytes_max  # of a value; as an operator may have set the topic's max.message.bytes
         self.refuses = refuses  # how many records, whatever they are
-        self.letters: list[Outgoing] = []
-        self.deferred: list[tuple[str, Outgoing]] = []
+        self.letters: list[OutgoingRecord] = []
+        self.deferred: list[tuple[str, OutgoingRecord]] = []
         self.failures = failures
         self.group = group
 
-    async def write(self, topic: Topic, records: Sequence[Outgoing]) -> None:
+    async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         if self.failures:
             self.failures -= 1
             raise Transient("broker is away")
@@ -100,7 +100,7 @@ class Loop:
             group,
             store.append,
             dead_letters=self.writer,  # type: ignore[arg-type]  # a fake of the same shape
-            read=sealed_or(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(path))),
+            read=trusting_reader(check_direct, codec=RUN_CODEC, credentials=FileCredentials(CredentialsFile(path))),
             instruments=self.instruments,
             health=self.health,
             limit=lambda: self.limit,
@@ -331,7 +331,7 @@ class Endpoint:
         )
 
 
-def read_back(letter: Outgoing, *, written_s: float) -> Any:
+def read_back(letter: OutgoingRecord, *, written_s: float) -> Any:
     return Raw(key=letter.key, value=letter.value, headers=letter.headers, timestamp=round(written_s * 1000))  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from processors.runtime.fetched import SLICE_BYTES_MAX, EpochRecords, SliceRecords, SliceResult, install
+from processors.runtime.fetched import SLICE_BYTES_MAX, RecordBatches, SliceRecords, SliceResult, install
 from processors.runtime.inflating import INFLATE, INFLATED_BYTES_MAX
 from schemas.errors import Reason
 
@@ -49,7 +49,7 @@ def batch(base_offset: int, *values: bytes, coding: int = NONE, header: bytes = 
 
 def unpacked(*batches: bytes, fetch_offset: int = 0) -> SliceRecords:
     return SliceRecords(
-        TOPIC, EpochRecords(b"".join(batches)), None, fetch_offset, None, None, True, fetcher.READ_COMMITTED
+        TOPIC, RecordBatches(b"".join(batches)), None, fetch_offset, None, None, True, fetcher.READ_COMMITTED
     )
 
 

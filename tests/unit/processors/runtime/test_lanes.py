@@ -93,8 +93,8 @@ async def test_an_error_is_fatal_and_nothing_behind_it_is_worked() -> None:
 
 
 def test_waits_double_up_to_a_bound() -> None:
-    waits = [delay_s(attempt, jitter=0) for attempt in (1, 2, 3, 4, 100, 10_000)]
-    assert waits == [FIRST_S, FIRST_S * 2, FIRST_S * 4, FIRST_S * 8, LAST_S, LAST_S]
+    mark_waiting = [delay_s(attempt, jitter=0) for attempt in (1, 2, 3, 4, 100, 10_000)]
+    assert mark_waiting == [FIRST_S, FIRST_S * 2, FIRST_S * 4, FIRST_S * 8, LAST_S, LAST_S]
     assert delay_s(1, jitter=0.999) >= FIRST_S / 2
 
 

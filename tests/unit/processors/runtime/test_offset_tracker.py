@@ -37,7 +37,7 @@ def test_a_group_that_commits_nothing_is_settled_when_its_batches_are_finished()
     tracker.open(first)
     assert not tracker.settled()
     tracker.finish(first)
-    tracker.pass_by(TP, 20, None)
+    tracker.skip_to(TP, 20, None)
     assert (tracker.settled(), tracker.to_commit(), tracker.committable(TP)) == (True, [], None)
 
 
@@ -130,20 +130,20 @@ def test_a_partition_has_room_for_a_bounded_number_of_bytes() -> None:
 
 def test_an_idle_partition_passes_by_what_holds_no_record() -> None:
     tracker = assigned()
-    tracker.pass_by(TP, 7, committed=5)
+    tracker.skip_to(TP, 7, committed=5)
     assert tracker.committable(TP) == 7
 
 
 def test_it_passes_nothing_by_while_a_batch_is_open() -> None:
     tracker = assigned()
     tracker.open(batch(5))
-    tracker.pass_by(TP, 7, committed=5)
+    tracker.skip_to(TP, 7, committed=5)
     assert tracker.committable(TP) is None
 
 
 def test_it_does_not_go_back() -> None:
     tracker = assigned()
-    tracker.pass_by(TP, 5, committed=5)
+    tracker.skip_to(TP, 5, committed=5)
     assert tracker.to_commit() == []
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from processors.runtime.contract import Reading
-from processors.runtime.reading import sealed_or
+from processors.runtime.reading import trusting_reader
 from schemas.errors import Reason
 from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
@@ -16,7 +16,7 @@ from tests.support.fakes import InForce
 
 
 def read(records: Sequence[Any]) -> Reading[Any]:
-    return sealed_or(check_direct, codec=RUN_CODEC, credentials=InForce(credentials()))(records)
+    return trusting_reader(check_direct, codec=RUN_CODEC, credentials=InForce(credentials()))(records)
 
 
 def test_every_record_is_read_in_log_order() -> None:

@@ -264,23 +264,23 @@ class CommitsPastUnfinished(OffsetTracker):
         super().finish(batch)
         held = self._assigned.get(batch.partition)
         if held and held.batches:
-            held.reached = held.batches[-1].end_offset
+            held.pending_commit = held.batches[-1].end_offset
 
 
 class StopsAtMarkers(OffsetTracker):
     """Waits for a record behind the offsets that hold none."""
 
-    def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
+    def skip_to(self, partition: Partition, position: int, committed: int | None) -> None:
         """Do nothing."""
 
 
 class PassesOpenBatchesBy(OffsetTracker):
     """Takes the position for what is done, although a batch is open."""
 
-    def pass_by(self, partition: Partition, position: int, committed: int | None) -> None:
+    def skip_to(self, partition: Partition, position: int, committed: int | None) -> None:
         held = self._assigned.get(partition)
         if held is not None and position > (committed or 0):
-            held.reached = position
+            held.pending_commit = position
 
 
 class HasAlwaysRoom(OffsetTracker):

@@ -58,7 +58,7 @@ class Dropped:
 async def write():
     writer = dead_letters.LogWriter(KafkaSettings(bootstrap="127.0.0.1:1"), client_id="x")
     try:
-        await writer.write(PERSISTENCE.dead_letters, [dead_letters.Outgoing(key=b"k", value=b"v", headers=[])])
+        await writer.write(PERSISTENCE.dead_letters, [dead_letters.OutgoingRecord(key=b"k", value=b"v", headers=[])])
     except Transient:
         pass
 

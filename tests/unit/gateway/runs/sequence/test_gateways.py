@@ -27,7 +27,8 @@ from gateway.kafka.records import OutgoingRecord
 from gateway.objects.uploads import Uploads
 from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.sequence import sequencer, state_reader
-from gateway.runs.sequence.memory import Decision, KnownEvent, Run, RunEnd, RunKey, RunState, Unread, decide
+from gateway.runs.sequence.decision import Decision, decide
+from gateway.runs.sequence.memory import KnownEvent, Run, RunEnd, RunKey, RunState, Unread
 from gateway.runs.sequence.sequencer import Sequencer, Submission
 from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.sequence.tail import PartitionTail

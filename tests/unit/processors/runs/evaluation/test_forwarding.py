@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from processors.outbound.breaker import Breaker
-from processors.outbound.sending import Answer, Verdict
+from processors.outbound.sending import Answer, AttemptResult
 from processors.runs.evaluation.forwarding import RESOLVED_MAX, End, Forwarder, Undelivered
 from processors.runs.evaluation.webhook import WebhookMessage
 from processors.runtime.contract import Arrival, Outcome, Settled, Tally
@@ -21,11 +21,11 @@ from schemas.runs.records import RunRecord, event_id
 from tests.support.builders import event, raw, referring, run_event
 from tests.support.fakes import MemoryPayloads
 
-TAKEN = Answer(verdict=Verdict.TAKEN)
-FAILED = Answer(verdict=Verdict.FAILED, detail="HTTP 500")
-REFUSED = Answer(verdict=Verdict.REFUSED, detail="HTTP 400")
+TAKEN = Answer(verdict=AttemptResult.TAKEN)
+FAILED = Answer(verdict=AttemptResult.FAILED, detail="HTTP 500")
+REFUSED = Answer(verdict=AttemptResult.REFUSED, detail="HTTP 400")
 SEEDS = 40
-GONE = Answer(verdict=Verdict.GONE, detail="HTTP 410")
+GONE = Answer(verdict=AttemptResult.GONE, detail="HTTP 410")
 
 
 class Receiver:
@@ -223,7 +223,7 @@ async def test_a_record_that_fails_for_a_while_is_tried_again_in_place() -> None
 
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(None, 1.0), (0.2, 1.0), (1.5, 1.5), (3600.0, 2.0)])
 async def test_a_receiver_may_slow_us_down_and_not_stop_us(asked_s: float | None, waited_s: float) -> None:
-    left = [Answer(verdict=Verdict.FAILED, retry_after_s=asked_s)]
+    left = [Answer(verdict=AttemptResult.FAILED, retry_after_s=asked_s)]
     receiver = Receiver(lambda _: left.pop() if left else TAKEN)
     await receiver.forwarder.forward(arrivals(("a", 1)))
     assert receiver.waits_s == [waited_s]

@@ -16,7 +16,14 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
 from processors.outbound.connector import connector, outward_socket
-from processors.outbound.sending import ANSWER_BYTES_MAX, DETAIL_CHARACTERS_MAX, Answer, Poster, Verdict, retry_after_s
+from processors.outbound.sending import (
+    ANSWER_BYTES_MAX,
+    DETAIL_CHARACTERS_MAX,
+    Answer,
+    AttemptResult,
+    Poster,
+    retry_after_s,
+)
 from processors.runs.evaluation.sending import Sender
 from processors.runs.evaluation.webhook import WebhookMessage
 from schemas.runs.endpoints import Endpoint, new_secret
@@ -83,23 +90,23 @@ async def attempt(url: str, *, count: int = 1, replay: bool = False, **endpoint:
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (200, Verdict.TAKEN),
-        (204, Verdict.TAKEN),
-        (301, Verdict.FAILED),
-        (400, Verdict.REFUSED),
-        (401, Verdict.REFUSED),
-        (404, Verdict.REFUSED),
-        (408, Verdict.FAILED),
-        (409, Verdict.FAILED),
-        (410, Verdict.GONE),
-        (422, Verdict.REFUSED),
-        (425, Verdict.FAILED),
-        (429, Verdict.FAILED),
-        (500, Verdict.FAILED),
-        (503, Verdict.FAILED),
+        (200, AttemptResult.TAKEN),
+        (204, AttemptResult.TAKEN),
+        (301, AttemptResult.FAILED),
+        (400, AttemptResult.REFUSED),
+        (401, AttemptResult.REFUSED),
+        (404, AttemptResult.REFUSED),
+        (408, AttemptResult.FAILED),
+        (409, AttemptResult.FAILED),
+        (410, AttemptResult.GONE),
+        (422, AttemptResult.REFUSED),
+        (425, AttemptResult.FAILED),
+        (429, AttemptResult.FAILED),
+        (500, AttemptResult.FAILED),
+        (503, AttemptResult.FAILED),
     ],
 )
-async def test_the_status_says_what_became_of_it(status: int, verdict: Verdict) -> None:
+async def test_the_status_says_what_became_of_it(status: int, verdict: AttemptResult) -> None:
     async with serving(Receiver()) as url:
         answer = await attempt(f"{url}/{status}")
     assert (answer.verdict, answer.detail) == (verdict, f"HTTP {status}")
@@ -125,14 +132,14 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(status: int) -> None:
     canary, receiver = Receiver(), Receiver()
     async with serving(canary) as inside, serving(receiver) as url:
         answer = await attempt(f"{url}/{status}?Location={inside}/200")
-    assert answer.verdict is Verdict.FAILED
+    assert answer.verdict is AttemptResult.FAILED
     assert canary.requests == []
 
 
 async def test_a_dripping_answer_ends_in_time() -> None:
     async with serving(Receiver()) as url:
         answer = await attempt(f"{url}/drip", timeout_s=0.3)
-    assert answer.verdict is Verdict.FAILED
+    assert answer.verdict is AttemptResult.FAILED
     assert "0.3 s" in answer.detail
 
 
@@ -140,7 +147,7 @@ async def test_of_a_huge_answer_little_is_read() -> None:
     receiver = Receiver()
     async with serving(receiver) as url:
         answer = await attempt(f"{url}/huge")
-    assert answer.verdict is Verdict.TAKEN
+    assert answer.verdict is AttemptResult.TAKEN
     # What the sockets' buffers took on top is the systems'.
     assert receiver.sent_bytes < 16 * 1024 * 1024
     assert ANSWER_BYTES_MAX == 64 * 1024
@@ -149,7 +156,7 @@ async def test_of_a_huge_answer_little_is_read() -> None:
 async def test_a_packed_answer_is_not_unpacked() -> None:
     async with serving(Receiver()) as url:
         answer = await attempt(f"{url}/bomb")
-    assert answer.verdict is Verdict.TAKEN
+    assert answer.verdict is AttemptResult.TAKEN
 
 
 async def test_no_cookie_is_kept() -> None:
@@ -171,7 +178,7 @@ async def test_nobody_there_is_a_failure() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         answer = await attempt(f"http://127.0.0.1:{taken.getsockname()[1]}/")
-    assert answer.verdict is Verdict.FAILED
+    assert answer.verdict is AttemptResult.FAILED
 
 
 async def test_a_url_that_may_not_be_sent_to_is_a_failure_that_says_so() -> None:
@@ -274,7 +281,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 async def test_whatever_a_receiver_answers_is_the_end_of_an_attempt(answer: bytes) -> None:
     async with answering(answer) as url:
         got = await attempt(url, timeout_s=2.0)
-    assert got.verdict in (Verdict.TAKEN, Verdict.FAILED)
+    assert got.verdict in (AttemptResult.TAKEN, AttemptResult.FAILED)
     assert got.detail.isprintable()
     assert len(got.detail) <= DETAIL_CHARACTERS_MAX
     got.detail.encode()  # it is written to the log

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from processors.runs.persistence.calls import ANSWERED_LISTED_MAX
-from processors.runs.persistence.tally import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
+from processors.runs.persistence.named_counts import COUNT_MAX, COUNT_MIN, NAMES_MAX, OTHERS
 from processors.runs.persistence.trace import MissingSeqs, RemovedEvents, StoredEvent, Trace
 from schemas import strictjson
 from schemas.runs.chain import CHAIN_START, head, link

@@ -7,7 +7,7 @@ import pytest
 
 from processors.runs.persistence.verdicts import Finalization, StoredState, judge, may_repeat_stored
 from processors.runtime.contract import Arrival, Outcome, Tally
-from processors.runtime.errors import Displaced
+from processors.runtime.errors import LogRewritten
 from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.partitioner import partition_of
 from schemas.runs.records import EnvironmentCaptured, Record, RunFinalized, RunStatus
@@ -128,7 +128,7 @@ def test_a_rejected_record_keeps_its_reason() -> None:
 
 def test_another_event_at_a_stored_place_stops_everything() -> None:
     """The topic was recreated over old tables: dropping the new events as redeliveries would lose them."""
-    with pytest.raises(Displaced, match="now holds another event"):
+    with pytest.raises(LogRewritten, match="now holds another event"):
         judge([arrival(run_event(event(5)), 1)], stored(1))
 
 
@@ -204,7 +204,7 @@ def test_a_replay_that_overwrites_mends_a_damaged_row() -> None:
 
 
 def test_a_replay_that_overwrites_takes_no_row_of_another_event_back() -> None:
-    with pytest.raises(Displaced):
+    with pytest.raises(LogRewritten):
         judge([arrival(run_event(event(5)), 1)], rewriting(1))
 
 

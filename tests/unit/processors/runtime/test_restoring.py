@@ -3,7 +3,7 @@
 import pytest
 
 from processors.runtime.dead_letters import dead_letter, deferral
-from processors.runtime.redrive import restore
+from processors.runtime.restoring import restore
 from schemas.errors import Poison, Reason
 from schemas.kafka import headers
 from schemas.kafka.topics import LETTER_BYTES_MAX

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.store import EventStore
 from processors.runtime.contract import Arrival, Handler, Settled
-from processors.runtime.dead_letters import LogWriter, Outgoing
+from processors.runtime.dead_letters import LogWriter, OutgoingRecord
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from schemas.kafka import headers
@@ -39,7 +39,7 @@ def persistence(
     return persist
 
 
-def _sealed(trace: TraceRecord, mac_secret: str) -> Outgoing:
+def _sealed(trace: TraceRecord, mac_secret: str) -> OutgoingRecord:
     key, tenant, value = trace_key(trace.tenant, trace.run_id), trace.tenant.encode(), TRACE_CODEC.encode(trace)
     mac = record_mac(mac_secret, topic=RUN_TRACES.name, key=key, tenant=tenant, value=value)
-    return Outgoing(key=key, value=value, headers=[(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])
+    return OutgoingRecord(key=key, value=value, headers=[(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)])
