@@ -43,7 +43,7 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     Yield the lines of the export, the header first.
 
     Raises:
-        CommandFailed: the run does not exist, was removed or changes meanwhile, or an event of it cannot be shown as sent.
+        CommandFailed: the run does not exist, was removed or changes meanwhile, or an event cannot be shown as sent.
         NotReachable: the gateway is away.
     """
     run = source.run(run_id)
