@@ -283,7 +283,9 @@ def _move_places(session: psycopg.Connection, accepted: Acceptances) -> None:
 def _order(kafka: KafkaSettings, accepted: Sequence[Acceptance]) -> None:
     for group_id in sorted({each.found.group.id for each in accepted}):
         orders = [
-            TopicPartition(*each.found.place, each.offset, metadata=accepted_metadata(each.found.position))
+            TopicPartition(
+                *each.found.place, each.offset, metadata=accepted_metadata(each.found.position, each.found.log.topic)
+            )
             for each in accepted
             if each.found.group.id == group_id
         ]

@@ -32,7 +32,7 @@ from schemas.kafka.positions import (
     metadata,
 )
 
-LOOK_EVERY_S = 1.0  # at a partition that is stopped
+POLL_INTERVAL_S = 1.0  # at a partition that is stopped
 
 log = structlog.get_logger()
 
@@ -74,13 +74,14 @@ class Continuity:
             Transient: Kafka does not answer.
         """
         # The first id of a topic stays: the assignment may be that of a topic that is missing, or has come back.
-        self._topic_ids = {**await self._positions.topic_ids(self._topics), **self._topic_ids}
+        ids = await self._positions.topic_ids(self._topics)
+        self._topic_ids = {**ids, **self._topic_ids}
         committed = await self._positions.committed(partitions)
         orders = await self._positions.accepted(partitions)
         accepted: dict[Partition, int] = {}
         for partition, position in committed.items():
             order = orders[partition]
-            if order.offset is not None and is_accepted(order, position):
+            if order.offset is not None and is_accepted(order, position, ids.get(partition.topic)):
                 log.warning("going on from the accepted position", partition=str(partition), offset=order.offset)
                 accepted[partition] = order.offset
             mark = None if partition in accepted else position.mark
@@ -197,7 +198,7 @@ class Continuity:
         self.asleep.add(partition)
         try:
             while not await self._is_mended(partition, only_accepted=only_accepted):
-                await self._sleep(LOOK_EVERY_S)
+                await self._sleep(POLL_INTERVAL_S)
         finally:
             self.asleep.discard(partition)
         raise Unsettled(f"{place} goes on from another position; the worker is started again for it")
@@ -209,7 +210,8 @@ class Continuity:
         try:
             committed = (await self._positions.committed([partition]))[partition]
             accepted = (await self._positions.accepted([partition]))[partition]
-            if is_accepted(accepted, committed):
+            ids = await self._positions.topic_ids([partition.topic])
+            if is_accepted(accepted, committed, ids.get(partition.topic)):
                 return True
             # Without a mark the log may just have become as long as it was.
             if only_accepted or committed.mark is None:

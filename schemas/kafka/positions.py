@@ -128,13 +128,31 @@ class AcceptedPosition(msgspec.Struct, frozen=True):
 
     replaces: int | None
     metadata: str
+    topic: str = ""  # Kafka's id of the topic that was accepted; "" in those of releases that did not note it
 
 
-def accepted_metadata(replaced: Position) -> str:
-    """Return the metadata with which a position that replaces *replaced* is committed."""
-    return msgspec.json.encode(AcceptedPosition(replaced.offset, replaced.metadata)).decode()
+_ACCEPTED_DECODER = msgspec.json.Decoder(AcceptedPosition)
 
 
-def is_accepted(order: Position, position: Position) -> bool:
-    """Return True if *order*, as committed under the accepting group, replaces *position*."""
-    return order.offset is not None and order.metadata == accepted_metadata(position)
+def accepted_metadata(replaced: Position, topic_id: str) -> str:
+    """Return the metadata with which a position that replaces *replaced* in the topic of that id is committed."""
+    return msgspec.json.encode(AcceptedPosition(replaced.offset, replaced.metadata, topic_id)).decode()
+
+
+def is_accepted(order: Position, position: Position, topic_id: str | None) -> bool:
+    """
+    Return True if *order*, as committed under the accepting group, replaces *position* in the topic of that id.
+
+    Where the topic was recreated, it replaces whatever is committed of the topic before: a worker that had not noticed
+    yet may have committed after the operator had accepted.
+    """
+    try:
+        accepted = _ACCEPTED_DECODER.decode(order.metadata) if order.offset is not None else None
+    except msgspec.DecodeError:
+        return False
+    if accepted is None or accepted.topic not in ("", topic_id):
+        return False
+    if (accepted.replaces, accepted.metadata) == (position.offset, position.metadata):
+        return True
+    is_of_before = position.offset is None or (position.mark is not None and position.mark.topic != topic_id)
+    return accepted.topic == topic_id and is_of_before

@@ -133,7 +133,7 @@ async def test_a_partition_whose_log_was_written_again_stops_and_another_goes_on
     assert group.continuity.asleep == {ONE}
     await group.handle(batch(1, partition=OTHER))
     assert not stopped.done()
-    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE], TOPIC_ID))
     with pytest.raises(Unsettled, match="goes on from another position"):
         await stopped
     assert group.continuity.asleep == set()
@@ -171,7 +171,7 @@ async def test_without_a_mark_a_log_that_is_as_long_as_it_was_mends_nothing() ->
     stopped = asyncio.create_task(group.continuity.stop(ONE, group.positions.now[ONE], PositionFault.BEYOND_END))
     while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0)
-    group.positions.orders[ONE] = Position(offset=9, metadata=accepted_metadata(group.positions.now[ONE]))
+    group.positions.orders[ONE] = Position(offset=9, metadata=accepted_metadata(group.positions.now[ONE], TOPIC_ID))
     with pytest.raises(Unsettled):
         await stopped
 
@@ -197,7 +197,7 @@ async def test_a_place_that_another_record_has_had_stops_its_partition_until_the
     while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0)
     assert group.health.waiting[ONE].startswith("run.events/1/1 was stored as x: ")
-    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE], TOPIC_ID))
     with pytest.raises(Unsettled):
         await stopped
 
@@ -212,7 +212,7 @@ async def test_an_accepted_position_is_taken_over_at_the_next_assignment_and_its
     await group.continuity.begin([ONE])
     await group.handle(batch(0, 1))
     group.positions.now[ONE] = Position(offset=2, metadata=group.continuity.metadata(ONE))
-    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE]))
+    group.positions.orders[ONE] = Position(offset=1, metadata=accepted_metadata(group.positions.now[ONE], TOPIC_ID))
     assert await group.continuity.begin([ONE]) == {ONE: 1}
     assert group.continuity.metadata(ONE) == ""
     group.positions.now[ONE] = Position(offset=1)

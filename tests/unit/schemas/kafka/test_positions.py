@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from schemas.kafka.positions import (
@@ -74,11 +75,35 @@ def test_a_mark_comes_back_from_its_metadata() -> None:
 
 
 def test_an_accepted_position_replaces_the_one_it_was_made_for_and_no_other() -> None:
-    order = Position(offset=9, metadata=accepted_metadata(POSITION))
-    assert is_accepted(order, POSITION)
-    assert not is_accepted(order, Position(offset=9))
-    assert not is_accepted(Position(offset=None), POSITION)
-    assert not is_accepted(Position(offset=9, metadata="x"), POSITION)
+    order = Position(offset=9, metadata=accepted_metadata(POSITION, LOG.topic))
+    assert is_accepted(order, POSITION, LOG.topic)
+    assert not is_accepted(order, Position(offset=9), LOG.topic)
+    assert not is_accepted(Position(offset=None), POSITION, LOG.topic)
+    assert not is_accepted(Position(offset=9, metadata="x"), POSITION, LOG.topic)
+
+
+@pytest.mark.parametrize("seen", [Position(offset=None), POSITION], ids=["deleted with the topic", "not deleted yet"])
+def test_of_a_recreated_topic_whatever_is_committed_of_the_one_before_is_replaced(seen: Position) -> None:
+    """Regression: a worker that had not noticed committed once more, and its group stopped there for good."""
+    order = Position(offset=0, metadata=accepted_metadata(seen, "new"))
+    late, by_now = Position(offset=13, metadata=POSITION.metadata), Position(offset=None)
+    assert is_accepted(order, late, "new")
+    assert is_accepted(order, by_now, "new")
+    of_the_new_one = Position(offset=3, metadata=metadata(msgspec.structs.replace(MARK, topic="new")))
+    assert not is_accepted(order, of_the_new_one, "new"), "the group has gone on from it"
+    assert not is_accepted(order, Position(offset=7), "new"), "set by a tool"
+
+
+def test_a_topic_that_is_recreated_once_more_has_to_be_accepted_once_more() -> None:
+    order = Position(offset=0, metadata=accepted_metadata(Position(offset=None), "new"))
+    assert not is_accepted(order, Position(offset=None), "newer")
+    assert not is_accepted(order, Position(offset=None), None)
+
+
+def test_an_accepted_position_of_the_release_before_replaces_the_one_it_was_made_for() -> None:
+    order = Position(offset=9, metadata='{"replaces":12,"metadata":""}')
+    assert is_accepted(order, Position(offset=12), "any")
+    assert not is_accepted(order, Position(offset=None), "any")
 
 
 def test_records_that_differ_in_time_key_or_value_have_different_digests() -> None:
