@@ -15,7 +15,7 @@ from schemas.process.file_writing import read_failure
 from schemas.process.secret_files import SecretFileExposed, read_text
 
 LOCKED_S = 5.0  # another command holds the file for milliseconds
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 class NotWritten(CommandFailed):
@@ -121,7 +121,7 @@ def _locked(folder: Path) -> Iterator[None]:
                 raise CommandFailed(
                     f"another command has been changing files in {folder} for {LOCKED_S:.0f} s; try again"
                 )
-            sleep(LOOK_S)
+            sleep(POLL_S)
         yield
     finally:
         os.close(descriptor)

@@ -24,7 +24,7 @@ from schemas.process.interpreter import module_command, module_environment
 from schemas.process.settings import as_environ
 from schemas.runs.topics import endpoint_of
 
-LOOK_S = 0.5
+POLL_S = 0.5
 STOP_S = 30.0
 
 OVERWRITE_HELP = (
@@ -101,7 +101,7 @@ def _carry_out(
         )
         try:
             while worker.poll() is None:
-                sleep(LOOK_S)
+                sleep(POLL_S)
                 progress.update(bar, completed=total - replays.remaining(kafka, group, wanted))
         except KeyboardInterrupt:
             raise CommandFailed(f"stopped; `tidegate replay {wanted.group} --resume {wanted.id}` goes on") from None

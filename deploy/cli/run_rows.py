@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deploy.export.gateway import RunShown
+from schemas.runs.views import RunView
 
 PACKAGES_SHOWN = 5
 
 
 def run_rows(
-    run: RunShown, integrity: Mapping[str, Any], trace: Mapping[str, Any] | None
+    run: RunView, integrity: Mapping[str, Any], trace: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, object]]:
     """Yield the run's state and counts, whether it is whole, and what its trace record adds to that."""
     yield from (("status", run.status), ("agent", run.agent_id), ("events", run.event_count))

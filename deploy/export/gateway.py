@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import quote, urlencode, urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from deploy.errors import CommandFailed, NotReachable
+from schemas.runs.views import EventView, RunView
 
 TIMEOUT_S = 30.0
 ATTEMPTS_MAX = 5
@@ -21,43 +21,8 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024  # a page of the largest events has some 20 
 AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY)
 
 
-class RunShown(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, as the gateway shows it."""
-
-    run_id: str
-    agent_id: str | None
-    status: str
-    event_count: int
-    last_seq: int
-    declared_event_count: int | None
-    started_at: datetime
-    updated_at: datetime
-    finalized_at: datetime | None
-    events_removed_at: datetime | None = None  # None: retention removed nothing from it
-    events_removed_count: int = 0  # not stored again
-
-    @property
-    def is_removed(self) -> bool:
-        """Return True if retention removed events that are not stored again."""
-        return self.events_removed_count > 0
-
-
-class EventShown(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored event, as the gateway shows it."""
-
-    seq: int
-    t: str
-    actor: str
-    type: str
-    payload: msgspec.Raw
-    payload_problem: str | None = None
-    meta: msgspec.Raw
-    event_sha256: str
-    wal_id: str
-
-
 class _Page(msgspec.Struct):
-    events: list[EventShown]
+    events: list[EventView]
     next_cursor: str | None
 
 
@@ -79,11 +44,11 @@ class Gateway:
         self._api_key = api_key
         self._sleep = sleep
 
-    def run(self, run_id: str) -> RunShown:
-        """Return the run. Raises as `read`, and Failed if the run does not exist."""
-        return msgspec.json.decode(self.need(run_id, ""), type=RunShown)
+    def run(self, run_id: str) -> RunView:
+        """Return the run. Raises as `read`, and CommandFailed if the run does not exist."""
+        return msgspec.json.decode(self.need(run_id, ""), type=RunView)
 
-    def events(self, run_id: str) -> Iterator[EventShown]:
+    def events(self, run_id: str) -> Iterator[EventView]:
         """Yield its events by seq, payloads resolved, a page in memory at a time."""
         cursor: str | None = None
         while True:

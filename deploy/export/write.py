@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from deploy.errors import CommandFailed
 from deploy.export.format import ClosingLine, EventLine, Header, Sealer
-from deploy.export.gateway import EventShown, RunShown
 from schemas import strictjson
 from schemas.canonical import event_digest
 from schemas.errors import Invalid
+from schemas.runs.views import EventView, RunView
 
 NOTHING = msgspec.Raw(b"null")
 
@@ -19,10 +20,10 @@ NOTHING = msgspec.Raw(b"null")
 class Source(Protocol):
     """Where a run is read from: `deploy.export.gateway.Gateway`."""
 
-    def run(self, run_id: str) -> RunShown:
+    def run(self, run_id: str) -> RunView:
         """Return the run as it is now."""
 
-    def events(self, run_id: str) -> Iterator[EventShown]:
+    def events(self, run_id: str) -> Iterator[EventView]:
         """Yield its events by seq, payloads resolved."""
 
     def need(self, run_id: str, rest: str) -> bytes:
@@ -86,8 +87,8 @@ def export(source: Source, run_id: str, *, now: datetime) -> Iterator[bytes]:
     )
 
 
-def _check(event: EventShown) -> None:
-    if event.payload_problem is not None:
+def _check(event: EventView) -> None:
+    if event.payload_problem is not UNSET:
         raise CommandFailed(
             f"seq {event.seq} ({event.wal_id}): its payload in object storage is {event.payload_problem}"
         )
@@ -107,7 +108,7 @@ def _check(event: EventShown) -> None:
 
 
 def _check_unchanged(
-    before: RunShown, after: RunShown, sealer: Sealer, trace: msgspec.Raw, integrity: msgspec.Raw
+    before: RunView, after: RunView, sealer: Sealer, trace: msgspec.Raw, integrity: msgspec.Raw
 ) -> None:
     """See that the file is one state of the run: events by pages are several looks."""
     if (after.status, after.finalized_at) != (before.status, before.finalized_at) or after.is_removed:

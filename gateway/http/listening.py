@@ -16,7 +16,7 @@ import structlog
 
 BACKLOG = 1024  # who waits to be let in; beyond it Linux drops what clients send, until they send it again
 ARRIVING_MAX = 200  # accepted and not counted yet: well below the files that the process keeps for everything else
-AGAIN_S = 1.0  # after something has run out
+RETRY_DELAY_S = 1.0  # after something has run out
 
 _RUN_OUT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # localhost is ::1 too, also where there is no IPv6
@@ -85,7 +85,7 @@ class Listener:
                 if error.errno in _RUN_OUT:
                     log.warning("cannot accept connections", error=error.strerror)
                     self._loop.remove_reader(listening)
-                    self._loop.call_later(AGAIN_S, self._watch, listening)
+                    self._loop.call_later(RETRY_DELAY_S, self._watch, listening)
                 return
             arrived.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, arrived))

@@ -19,7 +19,7 @@ from gateway.kafka.thread import ClientThread
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.topics import Group
 
-LOOK_EVERY_S = 5.0
+POLL_INTERVAL_S = 5.0
 GROUPS_MAX = 100  # followed: each takes a thread and a connection
 
 
@@ -66,7 +66,7 @@ class Groups:
 
     async def _go_on_looking(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             await self._look()
 
     async def _look(self) -> None:

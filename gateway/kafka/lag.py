@@ -22,7 +22,7 @@ from schemas.process.telemetry import (
     Telemetry,
 )
 
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class LagMonitor:
                 await self.refresh()
             except Exception:  # whatever it is: without this task nobody sees a lag any more
                 log.exception("lag not measured")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def refresh(self) -> None:
         """Look once."""

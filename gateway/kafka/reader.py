@@ -39,7 +39,7 @@ from schemas.kafka.positions import Position, PositionFault, fault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction, TransactionsUnknown, open_transactions
 
-LOOK_S = 2.0
+READ_TIMEOUT_S = 2.0
 # A dead letter has its worker's clock, its record the gateway's.
 CLOCK_SKEW = timedelta(hours=1)
 VERIFIED_MAX = 10_000
@@ -213,7 +213,7 @@ class LogReader:
         return LogEntry(edges=edges, record=record, undecided=undecided)
 
     def _search(self, topics: Sequence[str], place: RecordPlace, written_at: datetime | None) -> Search:
-        deadline_s = monotonic() + LOOK_S
+        deadline_s = monotonic() + READ_TIMEOUT_S
         starts = [TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics]  # each has one partition
         if written_at is not None:
             # Not negative: to Kafka such a time is one of its special offsets.
@@ -238,7 +238,7 @@ class LogReader:
     def _written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:
         wanted = {(place.topic, place.partition): place for place in places}
         found: dict[RecordPlace, datetime] = {}
-        deadline_s = monotonic() + LOOK_S
+        deadline_s = monotonic() + READ_TIMEOUT_S
         self._consumer.assign([_partition(place) for place in places])
         try:
             while len(found) < len(places) and (message := poll_until(self._consumer, deadline_s)) is not None:
@@ -297,9 +297,9 @@ class LogReader:
 
 def _next(consumer: Consumer) -> LogRecord | None:
     """Return the next record of what is assigned, None at its end. Raises LogUnavailable: none came in time."""
-    message = poll_until(consumer, monotonic() + LOOK_S)
+    message = poll_until(consumer, monotonic() + READ_TIMEOUT_S)
     if message is None:
-        raise LogUnavailable(f"nothing was read within {LOOK_S:g} s")
+        raise LogUnavailable(f"nothing was read within {READ_TIMEOUT_S:g} s")
     return None if message.error() is not None else record_of(message)
 
 

@@ -9,8 +9,9 @@ import structlog
 
 from gateway.errors import ObjectsUnavailable
 from gateway.objects.storage import Damaged, ObjectStorage
-from gateway.runs.store import PAGE_BYTES_MAX, EventView
+from gateway.runs.store import PAGE_BYTES_MAX
 from schemas.objects.references import PayloadRef, from_json, is_content_of
+from schemas.runs.views import EventView
 
 PAGES_MAX = 4  # resolved at once; each holds its payloads
 FETCHES_MAX = 4  # at once, for one page

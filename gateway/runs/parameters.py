@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import get_args
 
 from gateway.http.paging import Query, bad, bad_cursor, cursor, read_cursor
-from gateway.runs.store import RunPlace, RunView, Status
+from gateway.runs.store import RunPlace
 from schemas.ids import is_id
 from schemas.runs.rules import SEQ_MAX
+from schemas.runs.views import RunView, Status
 
 
 def read_agent(query: Query) -> str | None:

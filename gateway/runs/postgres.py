@@ -33,31 +33,23 @@ from gateway.runs.integrity import (
 from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.record_outcomes import OUTCOME, effect
 from gateway.runs.sequence.memory import RunKey, RunState
-from gateway.runs.store import (
-    PAGE_BYTES_MAX,
-    EnvironmentView,
-    EventFilter,
-    EventView,
-    RecordIdentity,
-    RunFilter,
-    RunPlace,
-    RunView,
-)
+from gateway.runs.store import PAGE_BYTES_MAX, EventFilter, RecordIdentity, RunFilter, RunPlace
 from schemas.kafka.places import RecordPlace
 from schemas.process.migrations import APPLIED_VERSION, newest_version
 from schemas.process.postgres import borrowed, check_alive, is_sound_after
 from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
+from schemas.runs.views import EnvironmentView, EventView, RunView
 
 CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0
 CONNECT_TIMEOUT_S = 2
 STATEMENT_TIMEOUT_MS = 5000
-READ_S = 7.0  # of one read, its connection in hand: a Postgres that answers ends a statement sooner by itself
-LOOKS_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
+READ_TIMEOUT_S = 7.0  # of one read, its connection in hand: a Postgres that answers ends a statement sooner by itself
+STATE_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
 # Of a look at a run: together less than the time that the sequencer has for it, so that none is cancelled half-way.
-LOOK_WAIT_S = 0.5
-LOOK_S = 1.25
+STATE_WAIT_S = 0.5
+STATE_TIMEOUT_S = 1.25
 FRESH_S = 1.0  # how long a probe relies on the last read
 PROBE_S = 0.5  # a probe answers within a second, Postgres or not: orchestrators wait no longer
 # UTC: with another zone's offset some moments that are stored would be in the year 10000.
@@ -132,7 +124,7 @@ class PostgresRunStore:
             # Its text quotes the DSN with the password, and the pool would log it at each attempt.
             raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
         self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX, wait_s=CONNECTION_WAIT_S)
-        self._looks = _pool(dsn, name="looks", connections_max=LOOKS_CONNECTIONS_MAX, wait_s=LOOK_WAIT_S)
+        self._state_reads = _pool(dsn, name="states", connections_max=STATE_CONNECTIONS_MAX, wait_s=STATE_WAIT_S)
         self._migrated = False
         self._available = False
         self._looked_at_s = float("-inf")
@@ -140,7 +132,7 @@ class PostgresRunStore:
 
     async def __aenter__(self) -> Self:
         """Start connecting in the background."""
-        for pool in (self._reads, self._looks):
+        for pool in (self._reads, self._state_reads):
             await pool.open(wait=False)
         return self
 
@@ -148,7 +140,7 @@ class PostgresRunStore:
         """Close every connection."""
         if self._probe is not None:
             await asyncio.wait({self._probe})  # bounded by itself
-        for pool in (self._reads, self._looks):
+        for pool in (self._reads, self._state_reads):
             await pool.close()
 
     async def answers(self) -> bool:
@@ -162,7 +154,7 @@ class PostgresRunStore:
 
     async def _try_connection(self) -> None:
         with suppress(StoreUnavailable):
-            async with self._connection(self._looks):
+            async with self._connection(self._state_reads):
                 pass
 
     async def check_tables(self) -> None:
@@ -278,7 +270,7 @@ class PostgresRunStore:
         """
         Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
         """
-        async with self._connection(self._looks) as connection:
+        async with self._connection(self._state_reads) as connection:
             return await stored_run_states.run_states(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
@@ -287,7 +279,7 @@ class PostgresRunStore:
 
     @asynccontextmanager
     async def _connection(self, pool: AsyncConnectionPool[Connection] | None = None) -> AsyncIterator[Connection]:
-        within_s = LOOK_S if pool is self._looks else READ_S
+        within_s = STATE_TIMEOUT_S if pool is self._state_reads else READ_TIMEOUT_S
         try:
             async with borrowed(pool or self._reads, within_s=within_s) as (connection, _):
                 if not self._migrated:

@@ -14,13 +14,13 @@ from gateway.runs.handlers.answers import Accepted, EventAccepted, EventPage, Ru
 from gateway.runs.integrity import IntegrityView
 from gateway.runs.parsing.bodies import EventBody, FinalizationBody
 from gateway.runs.parts import RunParts
-from gateway.runs.store import EnvironmentView, RunView, Status
 from gateway.runs.traces import TraceView
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 from schemas.ids import ID_PATTERN
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, EVENT_BYTES_MAX
 from schemas.runs.topics import DOMAIN
+from schemas.runs.views import EnvironmentView, RunView, Status
 
 BATCH_BYTES_MAX = 20 * 1024 * 1024
 FINALIZATION_BYTES_MAX = 4 * 1024

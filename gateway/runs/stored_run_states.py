@@ -52,7 +52,7 @@ async def run_states(
         }
         for row in await (await connection.execute(EVENTS, parameters)).fetchall():
             entries[row["tenant_id"], row["run_id"]][row["seq"]] = KnownEvent(
-                sha256=row["event_sha256"], idempotency_key=row["idempotency_key"], place=_receipt(row)
+                sha256=row["event_sha256"], idempotency_key=row["idempotency_key"], place=_place(row)
             )
     return {
         key: RunState(head=row["last_seq"], entries=entries[key], closing=_closing(row), removed=row["removed"])
@@ -61,8 +61,8 @@ async def run_states(
 
 
 def _closing(row: Mapping[str, Any]) -> RunEnd | None:
-    return None if row["status"] is None else RunEnd(status=RunStatus(row["status"]), place=_receipt(row))
+    return None if row["status"] is None else RunEnd(status=RunStatus(row["status"]), place=_place(row))
 
 
-def _receipt(row: Mapping[str, Any]) -> RecordPlace:
+def _place(row: Mapping[str, Any]) -> RecordPlace:
     return RecordPlace(RUN_EVENTS.name, row["kafka_partition"], row["kafka_offset"])

@@ -32,7 +32,7 @@ from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 RESOLVED_MAX = 4  # events in a turn whose payloads are fetched
 RESOLVED_BYTES_MAX = 64 * 1024 * 1024  # unsent by all sockets that ask for payloads
 PAUSE_S = 0.02  # when nobody can be served: clients have to read, or the hub has to come to where a socket is
-AGAIN_S = 1.0  # after Kafka did not answer
+RETRY_DELAY_S = 1.0  # after Kafka did not answer
 
 log = structlog.get_logger()
 
@@ -111,7 +111,7 @@ class CatchUp:
                 self._hub.reset(first, "expired")
         except Transient as reason:
             log.warning("websockets wait for the log", error=str(reason))
-            await self._sleep(AGAIN_S)
+            await self._sleep(RETRY_DELAY_S)
         finally:
             self._hub.unfollow(partition, tail)
 
@@ -152,7 +152,7 @@ class CatchUp:
             if record.kept is not None:
                 room_bytes -= record.size_bytes
             unfit = subscriber.is_to_be_resolved(record) or room_bytes < 0
-            if unfit or not subscriber.mailbox.has_room(record.size_bytes):
+            if unfit or not subscriber.outbox.has_room(record.size_bytes):
                 self._hub.advance(subscriber, turn.partition, record.offset)
                 return
             self._hub.send_catch_up(subscriber, record, turn.message_cache)
@@ -199,5 +199,5 @@ def _may_be_served(subscriber: Subscriber, partition: Partition) -> bool:
     if partition.topic == RUN_TRACES.name and subscriber.is_behind_on_events():
         return False
     if subscriber.resolves:
-        return subscriber.mailbox.unsent_bytes() == 0
-    return subscriber.mailbox.is_half_empty()
+        return subscriber.outbox.unsent_bytes() == 0
+    return subscriber.outbox.is_half_empty()

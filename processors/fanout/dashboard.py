@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from processors.fanout.messages import Message, plain
-from processors.fanout.subscriber import Mailbox
+from processors.fanout.outbox import Outbox
 from processors.fanout.tallies import StreamCounts, Tallies
 from processors.runtime.errors import Transient
 from schemas.catalogue import find_group
@@ -20,7 +20,7 @@ from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 
 EVERY_S = 1.0
-TOLD_FOR_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
+STATUS_FRESH_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class Dashboard:
         self._read_status = read_status
         self._now = now
         self._clock = clock
-        self._watchers: dict[str, dict[Mailbox, None]] = {}
+        self._watchers: dict[str, dict[Outbox, None]] = {}
         self._stood: SystemStatus | None = None
         self._stood_at_s = 0.0
         self._measuring: asyncio.Task[None] | None = None
@@ -100,13 +100,13 @@ class Dashboard:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    def join(self, tenant: str, mailbox: Mailbox) -> Callable[[], None]:
-        """Tell *mailbox* of *tenant*, until what is returned is called."""
-        self._watchers.setdefault(tenant, {})[mailbox] = None
+    def join(self, tenant: str, outbox: Outbox) -> Callable[[], None]:
+        """Tell *outbox* of *tenant*, until what is returned is called."""
+        self._watchers.setdefault(tenant, {})[outbox] = None
         self._tallies.watch(tenant)
 
         def leave() -> None:
-            del self._watchers[tenant][mailbox]
+            del self._watchers[tenant][outbox]
             if not self._watchers[tenant]:
                 del self._watchers[tenant]
             self._tallies.unwatch(tenant)
@@ -115,12 +115,12 @@ class Dashboard:
 
     def publish(self) -> None:
         """Tell every watcher what was counted since the last time."""
-        stood = self._stood if self._clock() - self._stood_at_s <= TOLD_FOR_S else None
+        stood = self._stood if self._clock() - self._stood_at_s <= STATUS_FRESH_S else None
         for tenant, tally in self._tallies.collect().items():
             message = _message(tenant, tally, stood, self._now())
-            for mailbox in self._watchers.get(tenant, {}):
-                mailbox.put(message)
-                mailbox.flush()
+            for outbox in self._watchers.get(tenant, {}):
+                outbox.put(message)
+                outbox.flush()
 
     async def _go_on(self) -> None:
         while True:

@@ -15,7 +15,7 @@ PIECE_RECORDS_MAX = 200
 PIECE_BYTES = 32 * 1024  # and the record that passes it: no more, as messages, than an outbox writes at once
 PIECE_MESSAGES = 10_000  # some 20 ms
 EVENTS_WAIT_S = 2.0
-LOOK_S = 0.005
+POLL_S = 0.005
 
 
 class Dispatch:
@@ -74,5 +74,5 @@ class Dispatch:
         while waited_s < EVENTS_WAIT_S and any(
             self._hub.places.position(Partition(RUN_EVENTS.name, each)) < end for each, end in ends.items()
         ):
-            await self._sleep(LOOK_S)
-            waited_s += LOOK_S
+            await self._sleep(POLL_S)
+            waited_s += POLL_S

@@ -65,13 +65,13 @@ class Hub:
         if subscriber.resolves:
             self._resolving.add(subscriber)
         self._want(subscriber, 1)
-        subscriber.mailbox.put(plain("hello", cursor=self.cursor(subscriber)))
+        subscriber.outbox.put(plain("hello", cursor=self.cursor(subscriber)))
         if behind is None:
             self.reset(subscriber, "recreated")
         for partition in subscriber.behind:
             self._waiting[partition][subscriber] = None
             self.wake(partition)
-        subscriber.mailbox.flush()
+        subscriber.outbox.flush()
 
     def leave(self, subscriber: Subscriber) -> None:
         """Tell *subscriber* nothing more."""
@@ -93,12 +93,12 @@ class Hub:
             self._waiting[partition].pop(subscriber, None)
         subscriber.behind.clear()
         self._resets.labels(reason).inc()
-        subscriber.mailbox.put(plain("reset", reason=reason, cursor=self.cursor(subscriber)))
-        subscriber.mailbox.flush()
+        subscriber.outbox.put(plain("reset", reason=reason, cursor=self.cursor(subscriber)))
+        subscriber.outbox.flush()
 
     def unsent_of_resolving(self) -> int:
         """Return how many bytes wait for the clients that ask for payloads in object storage."""
-        return sum(subscriber.mailbox.unsent_bytes() for subscriber in self._resolving)
+        return sum(subscriber.outbox.unsent_bytes() for subscriber in self._resolving)
 
     def cursor(self, subscriber: Subscriber) -> str:
         """Return where *subscriber* is, of all that it covers."""
@@ -151,7 +151,7 @@ class Hub:
                 elif subscriber.takes(record):
                     if shared is None:
                         shared = record.message(self.places.cursor(subscriber.covers, {}))
-                    subscriber.mailbox.put(shared)
+                    subscriber.outbox.put(shared)
                     self._flush[subscriber] = None
                     sent += 1
         if sent:
@@ -162,7 +162,7 @@ class Hub:
         """Write what was handed out."""
         written, self._flush = self._flush, {}
         for subscriber in written:
-            subscriber.mailbox.flush()
+            subscriber.outbox.flush()
 
     def _hand_to_one_behind(self, subscriber: Subscriber, record: StreamRecord) -> bool:
         if record.partition in subscriber.behind:
@@ -214,7 +214,7 @@ class Hub:
         message = message_cache.get(places)
         if message is None:
             message = message_cache[places] = record.message(self.cursor(subscriber))
-        subscriber.mailbox.put(message)
+        subscriber.outbox.put(message)
         self._flush[subscriber] = None
         return True
 

@@ -21,7 +21,7 @@ from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
-READ_S = 2.0
+READ_TIMEOUT_S = 2.0
 SLICE_RECORDS_MAX = 1000
 SLICE_BYTES_MAX = 4 * 1024 * 1024  # and the record that passes it
 QUEUED_KIB_MAX = 8 * 1024
@@ -114,11 +114,11 @@ class KafkaLog:
 
     def _collect(self, consumer: Consumer, start: int, end: int) -> tuple[list[RawRecord], int]:
         records: list[RawRecord] = []
-        next_offset, size_bytes, deadline_s = start, 0, monotonic() + READ_S
+        next_offset, size_bytes, deadline_s = start, 0, monotonic() + READ_TIMEOUT_S
         while next_offset < end and len(records) < SLICE_RECORDS_MAX and size_bytes < SLICE_BYTES_MAX:
             message = consumer.poll(max(0.0, deadline_s - monotonic()))
             if message is None:
-                raise Transient(f"nothing was read within {READ_S:g} s")
+                raise Transient(f"nothing was read within {READ_TIMEOUT_S:g} s")
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public spelling
                     return records, end  # what is left are markers of transactions

@@ -31,7 +31,7 @@ from schemas.process import telemetry
 from schemas.process.http_protocol import HttpRunner
 
 BODY_BYTES_MAX = 1024  # none is read
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 RETRY_AFTER_S = 30
 CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.PAYLOAD_TOO_LARGE}
 
@@ -116,7 +116,7 @@ class Server:
 
     async def _look_after(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             self.connections.check()
 
     async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
@@ -129,7 +129,7 @@ class Server:
 
         def subscribe(socket: Socket) -> Callable[[], None]:
             subscriber = Subscriber(
-                key=key, agents=principal.agents, covers=covers, mailbox=socket.outbox, resolves=resolves
+                key=key, agents=principal.agents, covers=covers, outbox=socket.outbox, resolves=resolves
             )
             self._hub.join(subscriber, cursor)
             return partial(self._hub.leave, subscriber)

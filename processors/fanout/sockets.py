@@ -20,7 +20,7 @@ from schemas.access.credentials import Principal
 from schemas.errors import ErrorCode
 from schemas.process import telemetry
 
-LOOK_EVERY_S = 0.5
+POLL_INTERVAL_S = 0.5
 PING_EVERY_S = 20.0
 SILENT_S = 60.0
 STUCK_S = 30.0  # with something to be sent and nothing taken
@@ -152,7 +152,7 @@ class Sockets:
 
     async def _look_after(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             self.check()
 
     def _end(self, socket: Socket, ending: Ending) -> None:

@@ -2,31 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from processors.fanout.messages import Key, Kind, Message, StreamRecord
+from processors.fanout.messages import Key, Kind, StreamRecord
+from processors.fanout.outbox import Outbox
 from processors.fanout.seq_ranges import SeqRanges
 from schemas.kafka.places import Partition
 from schemas.runs.topics import RUN_TRACES
-
-
-class Mailbox(Protocol):
-    """Where a subscriber's messages go: its outbox."""
-
-    def put(self, message: Message) -> None:
-        """See `Outbox.put`."""
-
-    def flush(self) -> None:
-        """See `Outbox.flush`."""
-
-    def has_room(self, size_bytes: int) -> bool:
-        """See `Outbox.has_room`."""
-
-    def unsent_bytes(self) -> int:
-        """See `Outbox.unsent_bytes`."""
-
-    def is_half_empty(self) -> bool:
-        """See `Outbox.is_half_empty`."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -41,7 +22,7 @@ class Subscriber:
     key: Key
     agents: frozenset[str] | None  # the only ones whose events it may see; None: all
     covers: Sequence[Partition]
-    mailbox: Mailbox
+    outbox: Outbox
     resolves: bool = False  # whether it is to be sent payloads that are kept in object storage
     behind: dict[Partition, int] = field(default_factory=dict)
     _sent: SeqRanges = field(default_factory=SeqRanges)

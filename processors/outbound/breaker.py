@@ -16,7 +16,7 @@ from schemas.pacing.breaker import BreakerState
 IN_A_ROW_MAX = 5
 WINDOW = 20
 WINDOW_SHARE_MAX = 0.5
-WAITS_S = 15.0  # who has not asked for so long waits no more: lanes ask every 5 s
+WAITING_FOR_S = 15.0  # who has not asked for so long waits no more: lanes ask every 5 s
 
 OnChange = Callable[[BreakerState, str | None], None]
 
@@ -96,7 +96,7 @@ class Breaker:
         self._become(BreakerState.CLOSED, None)
 
     def _is_turn_of(self, who: Hashable, now_s: float) -> bool:
-        self._waiting = {each: at_s for each, at_s in self._waiting.items() if now_s - at_s <= WAITS_S}
+        self._waiting = {each: at_s for each, at_s in self._waiting.items() if now_s - at_s <= WAITING_FOR_S}
         return all(self._probes[who] <= self._probes[each] for each in self._waiting)
 
     def _is_too_much(self) -> bool:

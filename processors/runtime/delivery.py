@@ -31,7 +31,7 @@ from schemas.kafka.places import Partition
 from schemas.kafka.topics import Group, Topic
 from schemas.process import telemetry
 
-HALTED_S = 1.0  # between two looks at a limit that a person may raise
+LIMIT_POLL_S = 1.0  # between two looks at a limit that a person may raise
 CLOCK_S = 5.0  # between two looks at a clock that may have been set
 
 R = TypeVar("R")
@@ -206,7 +206,7 @@ class Delivery(Generic[R]):
         self._health.mark_halted(partition, reason)
         log.critical("partition halted", partition=partition.partition, error=reason)
         while not self._ratios[partition].admits(self._limit()):
-            await self._rest(partition, HALTED_S)
+            await self._rest(partition, LIMIT_POLL_S)
         self._health.mark_resumed(partition)
         log.warning("partition resumed: the dead-letter limit was raised", partition=partition.partition)
 

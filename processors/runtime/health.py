@@ -17,7 +17,9 @@ class Health:
     partitions: int | None = None  # how many it has given us; None: the process has no group
     problem: str | None = None  # why nothing can be consumed at all
     waiting: dict[Partition | str, str] = field(default_factory=dict)  # why each partition or periodic task waits
-    halted: set[Partition | str] = field(default_factory=set)  # lanes stopped by the dead-letter limit
+    halted: set[Partition | str] = field(
+        default_factory=set
+    )  # stopped by the dead-letter limit or by a log that was cut off
 
     def mark_waiting(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits."""
@@ -33,7 +35,7 @@ class Health:
         self.waiting.pop(partition, None)
         self.halted.discard(partition)
 
-    def joins(self, partitions: int | None = None) -> None:
+    def mark_assigned(self, partitions: int | None = None) -> None:
         """Note a new assignment of so many partitions: lanes begin again."""
         self.joined = True
         self.partitions = partitions

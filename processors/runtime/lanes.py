@@ -13,7 +13,7 @@ from schemas.kafka.places import Partition
 Work = Callable[[Batch], Awaitable[None]]
 Lane = asyncio.Queue[Batch | None]  # None is a mark of the lanes that gather
 
-LOOK_EVERY_S = 0.1  # at whether a lane that is waited for has fallen asleep
+POLL_INTERVAL_S = 0.1  # at whether a lane that is waited for has fallen asleep
 
 
 class Lanes:
@@ -57,9 +57,9 @@ class Lanes:
         waits = {asyncio.ensure_future(self._queues[each].join()): each for each in partitions if each in self._queues}
         busy, left_s = set(waits), timeout_s
         while busy and left_s > 0:
-            _, busy = await asyncio.wait(busy, timeout=min(LOOK_EVERY_S, left_s))
+            _, busy = await asyncio.wait(busy, timeout=min(POLL_INTERVAL_S, left_s))
             busy = {wait for wait in busy if not self._is_asleep(waits[wait])}
-            left_s -= LOOK_EVERY_S
+            left_s -= POLL_INTERVAL_S
         for wait in waits:
             wait.cancel()
         return not busy

@@ -24,7 +24,7 @@ from schemas.process.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION
 
 EXIT_UNSETTLED = 70  # EX_SOFTWARE of sysexits.h
 FIRST_WITHIN_S = 5.0  # so that processes that start together do not work together
-AGAIN_S = 60.0  # after a failure, at most
+RETRY_DELAY_S = 60.0  # after a failure, at most
 JITTER = 0.1  # a pause is up to this part longer
 STOP_S = 5.0
 
@@ -61,7 +61,7 @@ class PeriodicTasks:
         runner = management_runner(self._health, self._instruments)
         await runner.setup()
         await web.TCPSite(runner, management.host, management.port).start()
-        self._health.joins()
+        self._health.mark_assigned()
         stopped = asyncio.create_task(stop.wait(), name="stop")
         tasks = {stopped, *(asyncio.create_task(self._repeat(each), name=each.name) for each in self._tasks)}
         try:
@@ -89,7 +89,7 @@ class PeriodicTasks:
                 failures, pause_s = 0, task.period_s
                 self._health.mark_resumed(task.name)
             else:
-                failures, pause_s = failures + 1, min(task.period_s, AGAIN_S)
+                failures, pause_s = failures + 1, min(task.period_s, RETRY_DELAY_S)
                 if failures == 1:
                     log.warning("periodic task failed, retrying", task=task.name, error=why)
                 self._health.mark_waiting(task.name, why)

@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import aiokafka
 import structlog
@@ -101,12 +101,12 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         """Fetch once and yield one message per partition, its value a `Batch`."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
-        self.transport.fetched()
+        self.transport.observer.fetched()
         epoch = self._epoch
         active = self._get_active_partitions()
         unread = {tp for tp in active - self._beyond_end.keys() if not self._is_read_to_end(tp)}
         if active and not unread and not self._beyond_end and self.transport.tracker.settled():
-            self.transport.ended()
+            self.transport.observer.ended()
         wanted = {tp for tp in unread if self.transport.tracker.has_room(Partition(*tp))}
         if not wanted:
             await self._wait_for_room(unread, timeout)
@@ -254,7 +254,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         reach(Failpoint.AFTER_OFFSET)
         for tp, offset in offsets.items():
             self.transport.tracker.committed(Partition(*tp), offset)
-            self.transport.committed(Partition(*tp), offset)
+            self.transport.observer.committed(Partition(*tp), offset)
         return True
 
     # Giving up partitions
@@ -297,7 +297,7 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self._forget_beyond_end()
         self.transport.tracker.assign(Partition(*tp) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
-        self.transport.assigned(len(assigned))
+        self.transport.observer.assigned(len(assigned))
 
     async def on_stop(self) -> None:
         """Finish and commit what is in work; Faust has stopped fetching by now."""
@@ -332,6 +332,22 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             log.warning("offsets not committed before giving partitions up", waited_s=COMMIT_S)
 
 
+class Observer(Protocol):
+    """The port to whoever watches the transport."""
+
+    def fetched(self) -> None:
+        """Note that the fetch loop turned, with or without records."""
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Note that the broker has taken *offset* of *partition*."""
+
+    def ended(self) -> None:
+        """Note that every partition is read to its end, if it was given one, and all of it is done and committed."""
+
+    def assigned(self, count: int) -> None:
+        """Note that the group gave us *count* partitions."""
+
+
 class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
     """Faust's Kafka transport with `BatchConsumer`; assign an instance to `app.transport`."""
 
@@ -343,7 +359,7 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         *,
         lanes: Lanes,
         tracker: OffsetTracker,
-        observer: "Observer",
+        observer: Observer,
         continuity: Continuity,
         fatal: Callable[[BaseException], None],
         ends: Mapping[Partition, int],
@@ -365,36 +381,4 @@ class BatchTransport(AIOKafkaTransport):  # type: ignore[misc]
         self.ends = ends
         self.starts = starts
         self.parts = parts
-        self._observer = observer
-
-    def fetched(self) -> None:
-        """Tell the observer that the fetch loop turns."""
-        self._observer.fetched()
-
-    def committed(self, partition: Partition, offset: int) -> None:
-        """Tell the observer of a commit."""
-        self._observer.committed(partition, offset)
-
-    def ended(self) -> None:
-        """Tell the observer that nothing is left to do."""
-        self._observer.ended()
-
-    def assigned(self, count: int) -> None:
-        """Tell the observer of an assignment."""
-        self._observer.assigned(count)
-
-
-class Observer:
-    """What the outside may want to know of the transport; the base ignores it."""
-
-    def fetched(self) -> None:
-        """Note that the fetch loop turned, with or without records."""
-
-    def committed(self, partition: Partition, offset: int) -> None:
-        """Note that the broker has taken *offset* of *partition*."""
-
-    def ended(self) -> None:
-        """Note that every partition is read to its end, if it was given one, and all of it is done and committed."""
-
-    def assigned(self, count: int) -> None:
-        """Note that the group gave us *count* partitions."""
+        self.observer = observer

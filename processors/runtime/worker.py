@@ -90,7 +90,7 @@ class _GroupObserver(Observer):
         self.stop()
 
     def assigned(self, count: int) -> None:
-        self.health.joins(count)
+        self.health.mark_assigned(count)
         log.info("partitions assigned", group=self.group.id, count=count)
 
 

@@ -28,7 +28,7 @@ from schemas.access.rotation import MacSecrets
 from schemas.process import toml_text
 from schemas.process.file_writing import read_failure, replace_text
 from schemas.process.secret_files import SecretFileExposed
-from schemas.process.watched import LOOK_AGAIN_S, WatchedFile
+from schemas.process.watched import RETRY_DELAY_S, WatchedFile
 
 Verdict = TypeVar("Verdict")
 NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
@@ -273,7 +273,7 @@ class CredentialsFile(WatchedFile[Credentials]):
         self._derived_at_s = float("-inf")
 
     def _in_force(self, now_s: float) -> Credentials:
-        if self._current is not self._listed or now_s - self._derived_at_s >= LOOK_AGAIN_S:
+        if self._current is not self._listed or now_s - self._derived_at_s >= RETRY_DELAY_S:
             self._derive(now_s)
         return self._derived
 

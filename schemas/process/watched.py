@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 Value = TypeVar("Value")
 
-LOOK_AGAIN_S = 1.0
+RETRY_DELAY_S = 1.0
 
 _ALL: "WeakSet[WatchedFile[Any]]" = WeakSet()
 
@@ -47,7 +47,7 @@ class WatchedFile(Generic[Value]):
 
     def current(self, *, now_s: float) -> Value:
         """Return the value in force; *now_s* is a monotonic clock's reading."""
-        if now_s - self._looked_at_s >= LOOK_AGAIN_S:
+        if now_s - self._looked_at_s >= RETRY_DELAY_S:
             self._looked_at_s = now_s
             self._look()
         return self._in_force(now_s)

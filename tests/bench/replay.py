@@ -18,7 +18,7 @@ from tests.bench.persistence import Produced
 from tests.support.stack import RunningStack, wait_until
 
 EMPTY = "TRUNCATE runs, trace_events, duplicate_events, rejected_events, environment_snapshots, trace_records"
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 def measure(stack: RunningStack, count: int) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def rows_per_s(stack: RunningStack, produced: Produced) -> float:
     assert total >= produced.count
     marks: list[tuple[float, int]] = []
     while not marks or marks[-1][1] < total:
-        sleep(LOOK_S)
+        sleep(POLL_S)
         marks.append((perf_counter(), total - replays.remaining(stack.kafka, PERSISTENCE, plan)))
         assert running.poll() in (None, 0), "the replay failed"
     printed, _ = running.communicate(timeout=60)

@@ -161,7 +161,7 @@ async def test_what_waits_is_bounded_and_leaves_room_again() -> None:
     async with ParserProcess(BODY_TASKS, telemetry, waiting_bytes_max=100_000) as parser:
         outcomes = await within(asyncio.gather(*(parser.parse(task, KNOWN) for _ in range(5)), return_exceptions=True))
         assert [isinstance(each, QueueFull) for each in outcomes] == [False] * 3 + [True] * 2
-        assert (await within(parser.parse(task, KNOWN))).event.seq == 1
+        assert (await within(parser.parse(task, KNOWN))).identity.seq == 1
         assert telemetry.registry.get_sample_value(JUDGE_WAITING.name) == 0
 
 
@@ -180,7 +180,7 @@ async def test_a_killed_process_tells_who_waits_and_another_takes_its_place() ->
 
         async def answered() -> bool:
             with suppress(QueueFull):
-                return (await parser.parse(task, KNOWN)).event.seq == 1
+                return (await parser.parse(task, KNOWN)).identity.seq == 1
             return False
 
         async with asyncio.timeout(PATIENCE_S):
@@ -247,7 +247,7 @@ async def test_the_process_is_told_to_stop_by_its_gateway_alone_and_ends_with_it
         await within(parser.parse(task, KNOWN))
         for number in (signal.SIGTERM, signal.SIGINT):  # a group of processes is often told at once
             os.kill(pid, number)
-        assert (await within(parser.parse(task, KNOWN))).event.seq == 1
+        assert (await within(parser.parse(task, KNOWN))).identity.seq == 1
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110, ASYNC240  # no file that one could wait for
 
 

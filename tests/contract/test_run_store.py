@@ -13,9 +13,10 @@ from deploy.local.development import TENANT
 from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.postgres import PostgresRunStore
 from gateway.runs.sequence.memory import KnownEvent, RunState
-from gateway.runs.store import EnvironmentView, EventFilter, EventView, RunFilter, RunPlace, RunStore, RunView
+from gateway.runs.store import EventFilter, RunFilter, RunPlace, RunStore
 from schemas.kafka.places import RecordPlace
 from schemas.runs.records import RunStatus
+from schemas.runs.views import EnvironmentView, EventView, RunView
 from tests.integration.test_receipts import Client
 from tests.support import builders
 from tests.support.fakes import MemoryRunStore

@@ -21,7 +21,7 @@ from tests.support.builders import MAC_SECRET, TENANT, credentials, event, run_e
 from tests.support.fakes import InForce, MemoryTails
 from tests.support.stack import RunningStack
 
-READ_S = 30.0  # the second that a read has may be too little on a busy machine
+READ_TIMEOUT_S = 30.0  # the second that a read has may be too little on a busy machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             append=keep,
         )
         return
-    monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_S", READ_S)
+    monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_TIMEOUT_S", READ_TIMEOUT_S)
     stack: RunningStack = request.getfixturevalue("stack")
     in_force = FileCredentials(CredentialsFile(stack.folder / "credentials.toml"))
 

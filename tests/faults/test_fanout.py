@@ -12,7 +12,7 @@ from tests.support import builders
 from tests.support.stack import RunningStack
 
 WITHIN_S = 240.0
-AGAIN_S = 0.2
+RETRY_DELAY_S = 0.2
 PAUSE_S = 0.01
 MEMORY_MIB_MAX = 300
 
@@ -35,7 +35,7 @@ class Watcher:
             try:
                 await self._watch_once(count)
             except (aiohttp.ClientError, OSError, TimeoutError):
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_DELAY_S)
 
     async def _watch_once(self, count: int) -> None:
         query = {} if self._cursor is None else {"cursor": self._cursor}

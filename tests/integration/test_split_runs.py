@@ -6,6 +6,7 @@ step that a test is about.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,7 @@ class Run:
         record = EnvironmentCaptured(
             tenant=builders.TENANT,
             run_id=self.run_id,
-            environment=f'"{captured_at}"',
+            environment=json.dumps({"captured_at": f"{captured_at}"}),
             environment_sha256=bytes(32),
             captured_at=captured_at,
         )

@@ -14,12 +14,12 @@ from tests.support.builders import TENANT
 from tests.support.stack import RunningStack
 
 EACH = 700  # more than the client is asked for at once
-READ_S = 30.0  # the second that a read has may be too little on a busy machine
+READ_TIMEOUT_S = 30.0  # the second that a read has may be too little on a busy machine
 
 
 @pytest.fixture
 async def reader(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TailReader]:
-    monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_S", READ_S)
+    monkeypatch.setattr("gateway.runs.sequence.tail_reader.READ_TIMEOUT_S", READ_TIMEOUT_S)
     async with TailReader(stack.kafka) as opened:
         yield opened
 

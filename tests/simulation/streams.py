@@ -170,7 +170,7 @@ class Client:
             key=self.key,
             agents=None,
             covers=hub.places.covered(self.key),
-            mailbox=self._outbox,
+            outbox=self._outbox,
             resolves=self.resolves,
         )
         hub.join(self._subscriber, None if self.cursor is None else cursors.decode(self.cursor))

@@ -14,15 +14,7 @@ from gateway.runs.integrity import IntegrityView
 from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.sequence.tail import PartitionTail
-from gateway.runs.store import (
-    EnvironmentView,
-    EventFilter,
-    EventView,
-    RecordIdentity,
-    RunFilter,
-    RunPlace,
-    RunView,
-)
+from gateway.runs.store import EventFilter, RecordIdentity, RunFilter, RunPlace
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
 from schemas.kafka.places import Partition, RecordPlace
@@ -30,6 +22,7 @@ from schemas.kafka.positions import Position, PositionFault
 from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
 from schemas.objects.references import Kept, PayloadProblem, PayloadRef, is_content_of
+from schemas.runs.views import EnvironmentView, EventView, RunView
 
 
 @dataclass(eq=False)

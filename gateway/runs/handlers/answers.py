@@ -12,7 +12,7 @@ from gateway.http.answers import answer
 from gateway.limits.limits import rate_limit, rate_limit_policy
 from gateway.limits.throttle import Charge
 from gateway.runs.sequence.sequencer import Submission
-from gateway.runs.store import EventView, RunView
+from schemas.runs.views import EventView, RunView
 
 WalId = Annotated[str, Meta(description="The receipt: topic/partition/offset", examples=["run.events/3/1042"])]
 Waited = Annotated[bool, Meta(description="With ?wait: whether the group has committed past the record")]

@@ -26,9 +26,9 @@ async def capture_environment(parts: RunParts, call: Call) -> web.Response:
         environment_sha256=snapshot.sha256,
         captured_at=call.stamp.received_at,
     )
-    receipt = await parts.shared.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
-    waited = await parts.waiting.past(follower, receipt)
-    return answer(Accepted(wal_id=receipt.wal_id, waited=waited), status=202)
+    place = await parts.shared.publisher.publish(seal(record, part=ENVIRONMENT_PART, stamp=call.stamp))
+    waited = await parts.waiting.past(follower, place)
+    return answer(Accepted(wal_id=place.wal_id, waited=waited), status=202)
 
 
 async def show_environment(parts: RunParts, call: Call) -> web.Response:

@@ -78,11 +78,11 @@ async def finalize_run(parts: RunParts, call: Call) -> web.Response:
     )
     sealed = seal(record, part=FINALIZED_PART, stamp=call.stamp)
     taken = await parts.sequencer.close((record.tenant, run_id), body.status, sealed)
-    receipt = await taken.acknowledged()
+    place = await taken.acknowledged()
     document = Accepted(
         status=taken.status,
-        wal_id=receipt.wal_id,
+        wal_id=place.wal_id,
         sequence=sequencing(taken),
-        waited=await parts.waiting.past(follower, receipt),
+        waited=await parts.waiting.past(follower, place),
     )
     return answer(document, status=202)

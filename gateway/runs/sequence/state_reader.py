@@ -25,8 +25,8 @@ from gateway.runs.store import RunStore
 from schemas.access.credentials import CurrentCredentials
 from schemas.kafka.partitioner import partition_of
 
-READ_S = 2.0
-AGAIN_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
+READ_TIMEOUT_S = 2.0
+RETRY_DELAY_S = 1.0  # until a store or a log that did not answer, or not to its end, is asked again
 RECORDS_MAX = 100_000  # held of all tails: some 300 bytes and 20 us each; with more to read, events are unverified
 EVENTS_MAX = 10_000  # asked about in one read, and a batch more: the next one answers the others
 
@@ -91,7 +91,7 @@ class RunStateReader:
             requests = self._next_requests()
             found: Sequence[RunState | None] = [None] * len(requests)
             try:
-                async with asyncio.timeout(READ_S):
+                async with asyncio.timeout(READ_TIMEOUT_S):
                     found = await self._find(requests)
             except Exception as error:  # noqa: BLE001  # whatever it is, who asks must not wait for ever
                 self._doubt(error)
@@ -120,7 +120,7 @@ class RunStateReader:
         read = await self._tails.extend(tails.values(), stored_to=committed)
         if unread := tails.keys() - read:
             self._too_long |= unread
-            asyncio.get_running_loop().call_later(AGAIN_S, self._too_long.difference_update, unread)
+            asyncio.get_running_loop().call_later(RETRY_DELAY_S, self._too_long.difference_update, unread)
         return [
             tails[each.partition].add_to(stored.get(each.key, RunState()), each.key, each.events)
             if each.partition in read
@@ -143,7 +143,7 @@ class RunStateReader:
 
     async def _recover(self) -> None:
         while True:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_DELAY_S)
             try:
                 self._follower.progress()
                 await self._store.run_states([])

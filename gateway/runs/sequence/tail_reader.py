@@ -15,7 +15,7 @@ from gateway.runs.sequence.tail import PartitionTail
 from schemas.kafka.connection import KafkaSettings
 from schemas.runs.topics import RUN_EVENTS
 
-READ_S = 1.0  # well below the time that a look has: what was read by then counts
+READ_TIMEOUT_S = 1.0  # well below the time that a look has: what was read by then counts
 
 
 class Tails(Protocol):
@@ -63,7 +63,7 @@ class TailReader:
         return await self._thread.run(self._extend, tails, stored_to)
 
     def _extend(self, tails: Collection[PartitionTail], stored_to: Mapping[int, int]) -> frozenset[int]:
-        deadline_s = monotonic() + READ_S
+        deadline_s = monotonic() + READ_TIMEOUT_S
         edges = edges_of(self._consumer, RUN_EVENTS.name, [tail.partition for tail in tails])
         for tail in tails:
             first, _ = edges[tail.partition]

@@ -27,8 +27,8 @@ from schemas.runs.endpoints import Endpoint
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import ENDPOINT_STATES
 
-LOOK_EVERY_S = 2.0
-READ_S = 10.0
+POLL_INTERVAL_S = 2.0
+READ_TIMEOUT_S = 10.0
 REASON_CHARACTERS_MAX = 500
 
 log = structlog.get_logger()
@@ -105,7 +105,7 @@ class EndpointStates:
     async def _tell(self) -> None:
         while True:
             if self._now.breaker is BreakerState.DISABLED and not self._changed.is_set():
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 await self._look()
                 continue
             await self._changed.wait()
@@ -115,7 +115,7 @@ class EndpointStates:
             except Transient as error:
                 log.warning("endpoint state not published", endpoint=self._name, error=str(error))
                 self._changed.set()
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _write(self, state: EndpointState) -> None:
         record = OutgoingRecord(key=state.endpoint.encode(), value=STATE_CODEC.encode(state), headers=[])
@@ -151,14 +151,14 @@ class EndpointStates:
 
     def _read_last(self) -> EndpointState | None:
         consumer = self._looking(group_id="tidegate.endpoints")  # never joined
-        deadline_s = monotonic() + READ_S
+        deadline_s = monotonic() + READ_TIMEOUT_S
         found: EndpointState | None = None
         try:
             consumer.assign([TopicPartition(ENDPOINT_STATES.name, 0, OFFSET_BEGINNING)])
             while True:
                 message = consumer.poll(max(0.0, deadline_s - monotonic()))
                 if message is None:
-                    raise Transient(f"{ENDPOINT_STATES.name} is not read within {READ_S:g} s")
+                    raise Transient(f"{ENDPOINT_STATES.name} is not read within {READ_TIMEOUT_S:g} s")
                 if error := message.error():
                     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  its public spelling
                         return found

@@ -28,7 +28,7 @@ from schemas.kafka.topics import Group, Topic
 from schemas.runs.topics import RUN_EVENTS
 
 CATCH_UP_S = 10.0  # groups commit about twice a second
-LOOK_S = 0.2
+POLL_S = 0.2
 
 Answer = TypeVar("Answer")
 Ends = Mapping[int, int]  # by partition of the source: behind the last record
@@ -58,12 +58,12 @@ async def everything_passed(
     Return whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled.
     """
     ends, deadline_s = await progress.ends(), monotonic() + CATCH_UP_S
-    for _ in range(round(CATCH_UP_S / LOOK_S)):
+    for _ in range(round(CATCH_UP_S / POLL_S)):
         if has_passed(await progress.passed(), ends):
             return True
         if monotonic() > deadline_s:  # a look takes long where many letters wait
             break
-        await sleep(LOOK_S)
+        await sleep(POLL_S)
     return False
 
 

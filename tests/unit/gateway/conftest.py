@@ -26,11 +26,11 @@ from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.sequence.state_reader import RunStateReader
-from gateway.runs.store import EventView, RunView
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
+from schemas.runs.views import EventView, RunView
 from tests.support import builders
 from tests.support.fakes import (
     InForce,

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import ObjectsUnavailable
-from gateway.runs.store import PAGE_BYTES_MAX, EventView
+from gateway.runs.store import PAGE_BYTES_MAX
 from schemas.canonical import event_digest
 from schemas.catalogue import CODEC
 from schemas.objects import references
 from schemas.objects.references import INLINE_BYTES_MAX, reference_to
 from schemas.process.telemetry import OBJECT_DURATION
 from schemas.runs.records import RunEvent
+from schemas.runs.views import EventView
 from tests.support import builders
 from tests.unit.gateway.conftest import Served, event_view
 

@@ -7,8 +7,9 @@ import pytest
 from yarl import URL
 
 from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
-from gateway.runs.store import EnvironmentView, EventFilter, EventView, RunFilter, RunView
+from gateway.runs.store import EventFilter, RunFilter
 from schemas.kafka import cursors
+from schemas.runs.views import EnvironmentView, EventView, RunView
 from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served, event_view, run_view
 

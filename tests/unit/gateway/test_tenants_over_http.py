@@ -12,11 +12,11 @@ from gateway.app import ROUTES
 from gateway.http.routes import Route
 from gateway.kafka.reader import Edges, LogRecord
 from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
-from gateway.runs.store import EnvironmentView, EventView, RunView
 from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
+from schemas.runs.views import EnvironmentView, EventView, RunView
 from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from deploy.errors import CommandFailed
-from deploy.export.gateway import EventShown, RunShown
 from deploy.export.write import export
 from schemas.canonical import event_digest
 from schemas.runs import chain
+from schemas.runs.views import EventView, RunView
 from tests.support import builders
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -20,15 +20,19 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VERBATIM = '{ "price" : 1.00,\n "big": 18446744073709551615, "e":1E5, "text":"caf\\u00e9 é\u2028" }'
 
 
-def shown(event: dict[str, Any], payload: str | None = None) -> EventShown:
+def shown(event: dict[str, Any], payload: str | None = None) -> EventView:
     """Return *event* as the gateway shows it, its *payload* given as text."""
     text = json.dumps(event["payload"]) if payload is None else payload
     whole = event | {"payload": json.loads(text)}
-    return EventShown(
+    return EventView(
         seq=event["seq"],
         t=event["t"],
         actor=event["actor"],
         type=event["type"],
+        agent_id="plain-agent",
+        payload_ref=msgspec.Raw(b"null"),
+        received_at=NOW,
+        stored_at=NOW,
         payload=msgspec.Raw(text.encode()),
         meta=msgspec.Raw(json.dumps(event["meta"]).encode()),
         event_sha256=event_digest(whole).hex(),
@@ -36,7 +40,7 @@ def shown(event: dict[str, Any], payload: str | None = None) -> EventShown:
     )
 
 
-def run(count: int, **changes: Any) -> RunShown:
+def run(count: int, **changes: Any) -> RunView:
     """Return a finalized run of *count* events."""
     fields: dict[str, Any] = {
         "run_id": builders.RUN,
@@ -49,24 +53,24 @@ def run(count: int, **changes: Any) -> RunShown:
         "updated_at": NOW,
         "finalized_at": NOW,
     }
-    return RunShown(**(fields | changes))
+    return RunView(**(fields | changes))
 
 
 @dataclass
 class MemorySource:
     """One run in memory; `states` are what it is at each look, the last one for ever."""
 
-    stored: Sequence[EventShown]
-    states: list[RunShown]
+    stored: Sequence[EventView]
+    states: list[RunView]
     changes: dict[str, Any] = field(default_factory=dict)  # of its trace record
     integrity: dict[str, Any] = field(default_factory=lambda: {"complete": True})
 
-    def run(self, run_id: str) -> RunShown:
+    def run(self, run_id: str) -> RunView:
         """Return the next state."""
         assert run_id == builders.RUN
         return self.states.pop(0) if len(self.states) > 1 else self.states[0]
 
-    def events(self, run_id: str) -> Iterator[EventShown]:
+    def events(self, run_id: str) -> Iterator[EventView]:
         """Yield what is stored."""
         assert run_id == builders.RUN
         yield from self.stored

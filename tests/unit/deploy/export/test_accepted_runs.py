@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.export.gateway import EventShown, RunShown
 from deploy.export.verify import VerificationResult, verify
 from deploy.export.write import export
 from gateway.runs.integrity import integrity_view
@@ -22,6 +21,7 @@ from schemas.errors import Invalid
 from schemas.runs.records import RunEvent
 from schemas.runs.rules import SEQ_MAX
 from schemas.runs.validity import check_direct
+from schemas.runs.views import EventView, RunView
 from tests.support import builders
 from tests.unit.deploy.export.exports import NOW, run
 from tests.unit.gateway.runs.test_integrity import WHOLE
@@ -97,14 +97,14 @@ def posted(event: dict[str, Any], spelling: dict[str, Any]) -> RunEvent | None:
 class Stored:
     """What persistence made of the records, as the gateway shows it."""
 
-    shown: list[EventShown]
+    shown: list[EventView]
     trace: bytes
     integrity: bytes
 
-    def run(self, run_id: str) -> RunShown:
+    def run(self, run_id: str) -> RunView:
         return run(len(self.shown))
 
-    def events(self, run_id: str) -> Iterator[EventShown]:
+    def events(self, run_id: str) -> Iterator[EventView]:
         yield from self.shown
 
     def need(self, run_id: str, rest: str) -> bytes:
@@ -134,9 +134,13 @@ def store(records: Sequence[RunEvent]) -> Stored:
     )
 
 
-def _shown(record: RunEvent) -> EventShown:
+def _shown(record: RunEvent) -> EventView:
     assert record.payload is not None
-    return EventShown(
+    return EventView(
+        agent_id=record.agent_id,
+        payload_ref=msgspec.Raw(b"null"),
+        received_at=NOW,
+        stored_at=NOW,
         seq=record.seq,
         t=record.t,
         actor=record.actor,

@@ -57,7 +57,7 @@ def test_a_crowd_is_let_in_within_a_few_turns_of_the_loop() -> None:
 
 
 def test_when_files_have_run_out_connections_are_accepted_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "AGAIN_S", 0.05)
+    monkeypatch.setattr(listening, "RETRY_DELAY_S", 0.05)
 
     async def run_out() -> None:
         arrivals = Arrivals()

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.errors import ObjectsUnavailable
 from gateway.runs.pages import FETCHES_MAX, PAGES_MAX, Pages
-from gateway.runs.store import EventView
 from schemas.objects.references import reference_to, to_json
+from schemas.runs.views import EventView
 from tests.support import builders
 from tests.support.fakes import MemoryObjects
 from tests.unit.gateway.conftest import event_view

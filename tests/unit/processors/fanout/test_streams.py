@@ -80,7 +80,7 @@ class SlowOnesPassed(Hub):
     """Leaves a socket without room where its slice ends."""
 
     def advance(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
-        return super().advance(subscriber, partition, offset + (not subscriber.mailbox.has_room(ORDINARY_BYTES_MAX)))
+        return super().advance(subscriber, partition, offset + (not subscriber.outbox.has_room(ORDINARY_BYTES_MAX)))
 
 
 class ReferencesAlone(Hub):

@@ -307,7 +307,7 @@ def demand_exact(world: World) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask a store that was away again at once."""
-    monkeypatch.setattr(state_reader, "AGAIN_S", 0.0)
+    monkeypatch.setattr(state_reader, "RETRY_DELAY_S", 0.0)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

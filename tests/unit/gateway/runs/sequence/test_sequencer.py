@@ -266,7 +266,7 @@ async def test_a_batch_ends_with_what_is_refused(door: Door) -> None:
 
 async def test_without_the_store_events_are_taken_unverified(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing can be refused; when the store is back, the run is looked up."""
-    monkeypatch.setattr(state_reader, "AGAIN_S", 0.01)
+    monkeypatch.setattr(state_reader, "RETRY_DELAY_S", 0.01)
     door.store.failure = StoreUnavailable("away")
     (submission,) = await door.submit(prepared(5))
     assert isinstance(submission, Submission)
@@ -285,7 +285,7 @@ async def test_without_the_store_events_are_taken_unverified(door: Door, monkeyp
 
 async def test_a_tail_too_long_to_read_leaves_events_unverified(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not read again for each of them."""
-    monkeypatch.setattr(state_reader, "AGAIN_S", 0.5)
+    monkeypatch.setattr(state_reader, "RETRY_DELAY_S", 0.5)
     door.tails.complete = False
     for seq in (9, 10, 11):
         (submission,) = await door.submit(prepared(seq))

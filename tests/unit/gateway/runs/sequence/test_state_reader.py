@@ -17,7 +17,7 @@ from tests.unit.gateway.runs.sequence.conftest import NOW, prepared
 
 PARTITIONS = 4
 RUNS = {partition_of(b"run-%d" % number, PARTITIONS): f"run-{number}" for number in range(40)}  # one a partition
-AGAIN_S = 0.5  # longer than a busy machine needs for a few turns
+RETRY_DELAY_S = 0.5  # longer than a busy machine needs for a few turns
 
 
 class Ends:
@@ -76,14 +76,14 @@ async def test_a_request_during_a_read_waits_for_the_next(states: RunStateReader
 async def test_a_partition_that_takes_too_long_leaves_the_others_known(
     states: RunStateReader, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks_module, "AGAIN_S", AGAIN_S)
+    monkeypatch.setattr(looks_module, "RETRY_DELAY_S", RETRY_DELAY_S)
     ends.unread = {1}
     assert await asyncio.gather(*[known(states, partition) for partition in (0, 1, 2)]) == [True, False, True]
     assert not await known(states, 1)
     assert len(ends.reads) == 1, "it is not read again for each who asks"
     assert await known(states, 3)
     ends.unread = set()
-    await asyncio.sleep(2 * AGAIN_S)
+    await asyncio.sleep(2 * RETRY_DELAY_S)
     assert await known(states, 1)
 
 
