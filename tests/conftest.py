@@ -1,5 +1,6 @@
 """Fixtures that every suite may use."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.support.stack import RunningStack, TidegateFailed, running, tidegate
 # On a busy machine an example that takes long says nothing.
 hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
+
+# A test's Kafka lives for a minute or two: what the JVM's second compiler costs in that time is never earned back.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # A run that is ended from outside takes its processes down too; a shell's background leaves SIGINT ignored.
 for ending in (signal.SIGINT, signal.SIGTERM):
