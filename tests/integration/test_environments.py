@@ -28,7 +28,7 @@ async def test_no_secret_reaches_the_log_or_the_store(
         "WORDS": f"use tg_0a1b_{canary}, or sk-{canary}, or ghp_{canary}, or AKIA{canary.upper()[:16]}",
         "OPTIONS": f"--verbose --api-key={canary} sslmode=require password={canary}",
         "CERTIFICATE": f"-----BEGIN RSA PRIVATE KEY-----\n{canary}\n-----END RSA PRIVATE KEY-----",
-        "DIGEST": f"{canary}{canary}",
+        "DIGEST": f"{canary}{token_hex(12)}",  # one doubled is not random enough to be taken for a digest, at times
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
