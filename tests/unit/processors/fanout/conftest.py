@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +37,7 @@ from tests.support.fakes import InForce, MemoryPayloads
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAGE = "https://console.example"
 OTHER = "other"
+CLOSE_S = 1.0
 CONNECTIONS_MAX = 10
 
 
@@ -80,6 +81,7 @@ class Streams:
     credentials: Credentials
     in_force: InForce
     keys: dict[str, str] = field(default_factory=dict)  # by what it is for
+    opened: list[ClientWebSocketResponse] = field(default_factory=list)
 
     def add_key(
         self,
@@ -108,6 +110,7 @@ class Streams:
         headers = {} if key is None else self.headers(key)
         headers |= options.pop("headers", {})  # type: ignore[arg-type]
         ws = await self.client.ws_connect(self.url + path, headers=headers, **options)  # type: ignore[arg-type]
+        self.opened.append(ws)
         assert (await ws.receive_json(timeout=5))["type"] == "hello"
         return ws
 
@@ -215,6 +218,10 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
         )
         served.add_key("reader")
         yield served
+        for ws in served.opened:
+            with suppress(TimeoutError):  # one that reads no more answers no close either
+                async with asyncio.timeout(CLOSE_S):
+                    await ws.close()
 
 
 async def _turn(_seconds: float) -> None:
