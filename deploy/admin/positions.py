@@ -155,7 +155,7 @@ def acceptances(kafka: KafkaSettings, postgres: str) -> Acceptances:
     what had not been committed yet.
 
     Raises:
-        NotReachable, Failed: see `examine`.
+        NotReachable, CommandFailed: see `examine`.
     """
     recreated = was_recreated(kafka, postgres)
     found: list[Acceptance] = []

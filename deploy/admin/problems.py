@@ -54,7 +54,7 @@ def _who(kafka: KafkaSettings, topic: str, partition: int) -> str:
 
 
 def of_dead_letters(kafka: KafkaSettings, groups: Iterable[Group]) -> Iterator[str]:
-    """Dead letters that nobody has settled. Raises NotReachable, Failed."""
+    """Dead letters that nobody has settled. Raises NotReachable, CommandFailed."""
     for group in groups:
         if count := sum(1 for _ in waiting(kafka, group, Selection())):
             yield f"{count} dead letters of {group.name} wait: see `tidegate dlq list --group {group.name}`"

@@ -91,7 +91,7 @@ def waiting(kafka: KafkaSettings, group: Group, selection: Selection) -> Iterato
     Yield the letters of *selection* that nobody has settled, oldest first.
 
     Raises:
-        NotReachable, Failed: see `reading.records`.
+        NotReachable, CommandFailed: see `reading.records`.
     """
     settled = {_text(record.key) for record in records(kafka, group.settled.name, Edge.BEGINNING, follow=False)}
     for raw in records(kafka, group.dead_letters.name, Edge.BEGINNING, follow=False):

@@ -14,7 +14,7 @@ def endpoint_states(kafka: KafkaSettings) -> Mapping[str, EndpointState]:
     Return the newest state of each endpoint.
 
     Raises:
-        NotReachable, Failed: see `reading.records`.
+        NotReachable, CommandFailed: see `reading.records`.
     """
     found: dict[str, EndpointState] = {}
     for raw in records(kafka, ENDPOINT_STATES.name, Edge.BEGINNING, follow=False):

@@ -1,11 +1,11 @@
-"""What a decoded record says about itself, and the port by which a domain reads it."""
+"""Facts about a decoded record, and the functions by which a domain supplies them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
 class RecordFacts(NamedTuple):
-    """Whose a record is and what it is called; None where it does not say."""
+    """The tenant and identifiers of a record; None where it has none."""
 
     tenant: str | None = None
     event_id: str | None = None

@@ -59,9 +59,8 @@ class GroupFollower:
     ) -> None:
         """Prepare; the context asks a first time, and goes on."""
         self.group = group
-        self.faults: Mapping[
-            int, PositionFault
-        ] = {}  # of its source's partitions, as `LagMonitor` measured it a second ago
+        # Of its source's partitions, as `LagMonitor` measured them a second ago.
+        self.faults: Mapping[int, PositionFault] = {}
         self._committed = committed
         self._clock = clock
         self._waiters_max = waiters_max

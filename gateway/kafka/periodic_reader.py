@@ -4,11 +4,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Self
 
-REFRESH_EVERY_S = 2.0
+POLL_INTERVAL_S = 2.0
 
 
 class PeriodicReader(ABC):
-    """What is read at entry and again every `REFRESH_EVERY_S` until exit; an async context manager."""
+    """Base class that calls `refresh` on entry and every `POLL_INTERVAL_S` until exit."""
 
     _task: asyncio.Task[None]
 
@@ -29,5 +29,5 @@ class PeriodicReader(ABC):
 
     async def _go_on(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             await self.refresh()

@@ -154,7 +154,7 @@ class LogReader:
 
     async def entry(self, place: RecordPlace) -> LogEntry | None:
         """See `Log.look`."""
-        return await self._thread.run(self._look, place)
+        return await self._thread.run(self._entry, place)
 
     async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:
         """See `Log.set_aside`."""
@@ -190,7 +190,7 @@ class LogReader:
         """See `Log.membership`."""
         return await self._thread.run(self._membership, group.id)
 
-    def _look(self, place: RecordPlace) -> LogEntry | None:
+    def _entry(self, place: RecordPlace) -> LogEntry | None:
         if place.partition not in partitions_of(self._consumer, place.topic):
             return None
         edges = self._edges_of(place.topic, [place.partition])[place.partition]

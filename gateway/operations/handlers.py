@@ -45,7 +45,7 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether events are accepted now (`ready`, also the status), and which dependencies answer."""
+    """Readiness: `ready` decides the status code; the other fields show each dependency."""
 
     ready: bool
     log: bool

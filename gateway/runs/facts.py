@@ -1,4 +1,4 @@
-"""What the records of runs say about themselves."""
+"""Fact readers for the record types of runs."""
 
 from gateway.kafka.facts import FactReaders, RecordFacts
 from schemas.runs.records import (

@@ -72,7 +72,7 @@ class RemovedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntegrityView(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a run and what is missing."""
+    """Completeness of a stored run: its event count, gaps, duplicates and rejected records."""
 
     run_id: str
     complete: Annotated[

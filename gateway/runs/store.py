@@ -1,4 +1,4 @@
-"""What can be read of runs: the port."""
+"""Port for reading stored runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ The receipt of one record: whether the log has it, and what each group made of i
 The committed offset is read before the effect: what a group has committed past, its effect shows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -66,13 +66,13 @@ class Receipts:
         record = None if entry.record is None else describe(entry.record, self._facts)
         if record is not None and not may_see(principal, record):
             return None
+        followers = [each for each in self._followers.values() if each.group.source.name == place.topic]
         if record is not None and entry.record is not None:
-            record = self._placed(record, entry.record)
+            record = _placed(record, entry.record, followers)
         groups = [
             await self._group(follower, place, entry.record, record, principal)
-            for follower in list(self._followers.values())
-            if follower.group.source.name == place.topic
-            and self._endpoints.are_seen(endpoint_of(follower.group), principal)
+            for follower in followers
+            if self._endpoints.are_seen(endpoint_of(follower.group), principal)
         ]
         if record is None and all(group.effect in (NOTHING_KNOWN, EXPIRED) for group in groups):
             return None
@@ -94,20 +94,6 @@ class Receipts:
                 since = (begun_at or found.last_written_at).isoformat(timespec="milliseconds")
                 detail = f"not decided yet: an open transaction of producer {found.producer_id} since {since}"
         return LogView(state=state, first_offset=entry.edges.first, end_offset=entry.edges.end, detail=detail)
-
-    def _placed(self, view: RecordView, record: LogRecord) -> RecordView:
-        """Add to *view* where the record's key belongs."""
-        if record.key is None or len(record.key) > KEY_BYTES_MAX:
-            return view
-        readers = (each for each in self._followers.values() if each.group.source.name == record.place.topic)
-        try:
-            count = len(next(readers).progress())
-        except (StopIteration, LogUnavailable):
-            return view
-        if not count:
-            return view
-        expected = partition_of(record.key, count)
-        return msgspec.structs.replace(view, wrong_partition=expected != record.place.partition, key_partition=expected)
 
     async def _group(
         self,
@@ -138,6 +124,20 @@ class Receipts:
             effect=effect if state == "done" else None,
             problem=EXPLANATIONS[fault] if fault is not None and state == "displaced" else None,
         )
+
+
+def _placed(view: RecordView, record: LogRecord, followers: Sequence[GroupFollower]) -> RecordView:
+    """Add to *view* the partition that the record's key belongs in; *followers* know how many its topic has."""
+    if record.key is None or len(record.key) > KEY_BYTES_MAX or not followers:
+        return view
+    try:
+        count = len(followers[0].progress())
+    except LogUnavailable:
+        return view
+    if not count:
+        return view
+    expected = partition_of(record.key, count)
+    return msgspec.structs.replace(view, wrong_partition=expected != record.place.partition, key_partition=expected)
 
 
 def _state(place: RecordPlace, committed: int | None, *, expired: bool) -> State:

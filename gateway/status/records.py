@@ -1,4 +1,4 @@
-"""What a record of the log says of itself, and who may see it."""
+"""Describe a record of the log for API callers, and decide who may see it."""
 
 from gateway.kafka.facts import FactReaders, RecordFacts
 from gateway.kafka.reader import LogRecord

@@ -25,7 +25,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record says about itself: decoded, or from its headers where it cannot be decoded."""
+    """The decoded record, or what its headers tell where it cannot be decoded."""
 
     name: Annotated[str | None, Meta(description="The record's type; null where it does not decode")]
     tenant: str | None
@@ -46,7 +46,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What one consumer group has done with the record."""
+    """State of the record in one consumer group."""
 
     group: str
     state: Annotated[

@@ -8,7 +8,7 @@ from typing import Self
 from processors.fanout.outbox import Outbox
 
 TRY_EVERY_S = 0.01
-WEIGH_EVERY = 25  # of these
+CHECK_SIZE_EVERY = 25  # of these
 # Of all sockets together; messages that wait in several queues are one.
 BYTES_MAX = 64 * 1024 * 1024
 
@@ -45,7 +45,7 @@ class Backlog:
             await self._some.wait()
             await asyncio.sleep(TRY_EVERY_S)
             turn += 1
-            self.turn(check_size=turn % WEIGH_EVERY == 0)
+            self.turn(check_size=turn % CHECK_SIZE_EVERY == 0)
 
     def turn(self, *, check_size: bool) -> None:
         """Write what clients have made room for; where it *weighs* too much, end the largest."""

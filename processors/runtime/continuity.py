@@ -165,7 +165,7 @@ class Continuity:
                 self._health.mark_resumed(partition)
             return found
 
-    async def stop_displaced(self, partition: Partition, error: LogRewritten) -> NoReturn:
+    async def stop_rewritten(self, partition: Partition, error: LogRewritten) -> NoReturn:
         """
         Stop *partition* at a record whose place another one has had, until an operator has accepted the log.
 

@@ -17,9 +17,8 @@ class Health:
     partitions: int | None = None  # how many it has given us; None: the process has no group
     problem: str | None = None  # why nothing can be consumed at all
     waiting: dict[Partition | str, str] = field(default_factory=dict)  # why each partition or periodic task waits
-    halted: set[Partition | str] = field(
-        default_factory=set
-    )  # stopped by the dead-letter limit or by a log that was cut off
+    # Stopped by the dead-letter limit or by a log that was cut off.
+    halted: set[Partition | str] = field(default_factory=set)
 
     def mark_waiting(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits."""

@@ -177,7 +177,7 @@ class Worker:
         try:
             await self._work(batch)
         except LogRewritten as error:
-            await self._continuity.stop_displaced(batch.partition, error)
+            await self._continuity.stop_rewritten(batch.partition, error)
 
     async def run(self, management: ManagementSettings) -> int:
         """Run until a signal, the ends or a failure; return the exit code."""

@@ -81,9 +81,9 @@ def limited(response: web.Response, charge: Charge) -> web.Response:
     return response
 
 
-def sequencing(taken: Submission) -> Sequencing | UnsetType:
+def sequencing(submission: Submission) -> Sequencing | UnsetType:
     """Return what an answer says of how *taken* was judged."""
-    return UNSET if taken.verified else "unverified"
+    return UNSET if submission.verified else "unverified"
 
 
 def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Response:

@@ -77,12 +77,12 @@ async def finalize_run(parts: RunParts, call: Call) -> web.Response:
         finalized_at=call.stamp.received_at,
     )
     sealed = seal(record, part=FINALIZED_PART, stamp=call.stamp)
-    taken = await parts.sequencer.close((record.tenant, run_id), body.status, sealed)
-    place = await taken.acknowledged()
+    submission = await parts.sequencer.close((record.tenant, run_id), body.status, sealed)
+    place = await submission.acknowledged()
     document = Accepted(
-        status=taken.status,
+        status=submission.status,
         wal_id=place.wal_id,
-        sequence=sequencing(taken),
+        sequence=sequencing(submission),
         waited=await parts.waiting.past(follower, place),
     )
     return answer(document, status=202)

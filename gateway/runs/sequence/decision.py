@@ -13,7 +13,7 @@ from gateway.runs.sequence.memory import KnownEvent, Run, RunEnd, RunState, Unre
 
 
 class Decision(Enum):
-    """What to do with an event that is neither a repetition nor refused."""
+    """The next step for an event that is neither a duplicate nor refused."""
 
     SUBMIT = auto()
     READ = auto()  # the state of the run in the log, and decide again

@@ -192,7 +192,7 @@ async def test_a_place_that_another_record_has_had_stops_its_partition_until_the
     await group.handle(batch(0))
     group.positions.now[ONE] = Position(offset=1, metadata=group.continuity.metadata(ONE))
     stopped = asyncio.create_task(
-        group.continuity.stop_displaced(ONE, LogRewritten(1, "run.events/1/1 was stored as x"))
+        group.continuity.stop_rewritten(ONE, LogRewritten(1, "run.events/1/1 was stored as x"))
     )
     while group.slept < 3:  # noqa: ASYNC110  # it tells nobody
         await asyncio.sleep(0)
