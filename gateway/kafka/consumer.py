@@ -65,13 +65,19 @@ def edges_of(consumer: Consumer, topic: str, partitions: Collection[int]) -> Map
 def _offsets(consumer: Consumer, topic: str, partitions: Collection[int], place: int) -> Mapping[int, int]:
     # The offset for a time: these two stand for times that are no times.
     asked = [TopicPartition(topic, partition, place) for partition in partitions]
-    found = consumer.offsets_for_times(asked, timeout=REQUEST_S) if asked else []
+    found = offsets_at(consumer, asked) if asked else []
+    if any(each.offset < 0 for each in found):
+        raise LogUnavailable("the log does not tell its ends")
+    return {each.partition: each.offset for each in found}
+
+
+def offsets_at(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    """Return the first offset at or after each time that *asked* has as its offset. Raises KafkaException."""
+    found: list[TopicPartition] = consumer.offsets_for_times(asked, timeout=REQUEST_S)
     for each in found:
         if each.error is not None:
             raise KafkaException(each.error)
-        if each.offset < 0:
-            raise LogUnavailable("the log does not tell its ends")
-    return {each.partition: each.offset for each in found}
+    return found
 
 
 def poll_until(consumer: Consumer, deadline_s: float) -> Message | None:

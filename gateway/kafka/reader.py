@@ -27,6 +27,7 @@ from gateway.kafka.consumer import (
     edges_of,
     looking_consumer,
     messages_until,
+    offsets_at,
     partitions_of,
     poll_until,
 )
@@ -219,7 +220,7 @@ class LogReader:
             # Not negative: to Kafka such a time is one of its special offsets.
             earliest_ms = max(0, round((written_at.timestamp() - CLOCK_SKEW.total_seconds()) * 1000))
             asked = [TopicPartition(topic, 0, earliest_ms) for topic in topics]
-            starts = self._consumer.offsets_for_times(asked, timeout=REQUEST_S)
+            starts = offsets_at(self._consumer, asked)
         found: list[LogRecord] = []
         unread = len(topics)
         self._consumer.assign(starts)

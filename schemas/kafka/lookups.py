@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import (
@@ -26,8 +26,21 @@ UNKNOWN_EPOCH = -1
 # How long the first attempt at a request waits for a broker; each further attempt waits twice as long.
 FIRST_ATTEMPT_S = 1.0
 LAST_ATTEMPT_S = 0.1  # at least, however late it is
+PAUSE_S = 0.1  # before a request is repeated that was answered
 
 Answers = Mapping[Any, Future[Any]]
+
+# What requests fail with whose client does not know the cluster as it is now; the client's codes are publicly spelt.
+_OUTDATED = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._NOENT,  # noqa: SLF001  # it knows no leader of a partition
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
 
 # What a consumer reports where a partition has no record at or after an offset; the client's codes, publicly spelt.
 _NO_RECORD = frozenset(
@@ -172,21 +185,25 @@ def _answers(admin: AdminClient, ask: Callable[[float], Answers], *, timeout_s: 
     """
     Return the answers to *ask*, each of them done, within *timeout_s*.
 
-    After an attempt that no broker answered, read the metadata again: by itself the client would send each request to
-    the broker that it knows as leader or controller, dead or not, and spend half a core on waiting for it.
+    After an attempt that failed by what the client knows of the cluster, read the metadata again. By itself the client
+    would not: it would send each request to the broker that it knows as leader or controller, dead or not, and name a
+    leader epoch that is over, for minutes after a broker has restarted.
     """
     deadline_s, within_s = monotonic() + timeout_s, FIRST_ATTEMPT_S
     while True:
         answers = ask(min(within_s, max(LAST_ATTEMPT_S, deadline_s - monotonic())))
-        if not any(_is_timed_out(answer) for answer in answers.values()) or monotonic() >= deadline_s:
+        codes = {_failure(answer) for answer in answers.values()}
+        if not codes & _OUTDATED or monotonic() >= deadline_s:
             return answers
+        if KafkaError._TIMED_OUT not in codes:  # noqa: SLF001  # its public spelling
+            sleep(PAUSE_S)  # answered at once, and perhaps in the middle of an election
         admin.list_topics(timeout=max(LAST_ATTEMPT_S, deadline_s - monotonic()))
         within_s *= 2
 
 
-def _is_timed_out(answer: Future[Any]) -> bool:
+def _failure(answer: Future[Any]) -> int | None:
     error = answer.exception()
-    return isinstance(error, KafkaException) and error_code(error) == KafkaError._TIMED_OUT  # noqa: SLF001  # its public spelling
+    return error_code(error) if isinstance(error, KafkaException) else None
 
 
 def error_code(error: KafkaException) -> int | None:

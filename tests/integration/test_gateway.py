@@ -7,14 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from confluent_kafka.admin import OffsetSpec
+
 from deploy.local.services import ENGINE
 from gateway.runs.store import PAGE_BYTES_MAX
+from schemas.kafka import lookups
+from schemas.kafka.places import Partition
 from schemas.runs.signature import sign_event
+from schemas.runs.topics import RUN_EVENTS
 from tests.support import builders
 from tests.support.stack import RunningStack, wait_until
 
@@ -135,6 +141,10 @@ def test_without_postgres_events_are_taken_and_reads_are_503(stack: RunningStack
 def test_without_kafka_events_are_refused_at_once_and_taken_again_later(stack: RunningStack) -> None:
     client, run_id = Client(stack), new_run()
     path, body = f"/api/runs/{run_id}/events", json.dumps(builders.event(run_id=run_id))
+    admin = lookups.admin_client(stack.kafka)
+    place = Partition(RUN_EVENTS.name, 0)
+    ends = partial(lookups.offsets, admin, [place], OffsetSpec.latest(), timeout_s=10)
+    assert place in ends()
     pid = stack.kill("kafka", signal.SIGKILL)
     wait_until(lambda: client.ask("GET", "/readyz")[0] == 503, timeout_s=10, what="the gateway to see it")
     status, answer = client.ask("POST", path, body)
@@ -142,6 +152,9 @@ def test_without_kafka_events_are_refused_at_once_and_taken_again_later(stack: R
     stack.wait_restarted("kafka", pid)
     stack.wait_ready("gateway")
     assert client.ask("POST", path, body)[0] == 202
+    # Regression: a client that asked nothing meanwhile went on naming a leader epoch that was over, for minutes.
+    assert place in ends()
+    wait_until(lambda: client.ask("GET", "/api/wal/status")[0] == 200, timeout_s=30, what="the log's status")
 
 
 def test_sigterm_loses_no_answer_and_no_secret_is_logged(stack: RunningStack) -> None:

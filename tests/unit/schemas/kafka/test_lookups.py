@@ -1,4 +1,4 @@
-"""A lookup finds the broker that has taken over from a dead one."""
+"""A lookup finds the broker that has taken over from a dead one, and the leader epoch of now."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -14,20 +14,21 @@ ID = "a" * 22
 
 
 class Admin:
-    """A client that sends its requests to a broker that is dead, until it has read the metadata again."""
+    """A client whose requests fail by what it knows of the cluster, until it has read the metadata again."""
 
-    def __init__(self, *, unanswered: int) -> None:
-        """Leave as many requests unanswered."""
+    def __init__(self, *, failing: int, code: int = KafkaError._TIMED_OUT) -> None:
+        """Let as many requests fail with *code*."""
         self.calls: list[str] = []
-        self._unanswered = unanswered
+        self._failing = failing
+        self._code = code
 
     def describe_topics(self, _asked: object, *, request_timeout: float) -> dict[str, Future[Any]]:
         """Answer, or fail as the client does after *request_timeout*."""
         self.calls.append(f"ask within {request_timeout:.0f} s")
         answer: Future[Any] = Future()
-        if self._unanswered:
-            self._unanswered -= 1
-            answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        if self._failing:
+            self._failing -= 1
+            answer.set_exception(KafkaException(KafkaError(self._code)))
         else:
             answer.set_result(SimpleNamespace(topic_id=ID))
         return {"run.events": answer}
@@ -42,20 +43,38 @@ def ids(admin: Any, *, timeout_s: float) -> Any:
     return lookups.topic_ids(admin, ["run.events"], timeout_s=timeout_s)
 
 
-def test_what_is_not_answered_is_asked_again_with_the_metadata_of_now() -> None:
-    admin = Admin(unanswered=2)
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError._TIMED_OUT,
+        KafkaError._NOENT,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    ],
+)
+def test_what_fails_by_old_metadata_is_asked_again_with_those_of_now(code: int) -> None:
+    admin = Admin(failing=2, code=code)
     assert ids(admin, timeout_s=60) == {"run.events": topic_id(ID)}
     assert admin.calls == ["ask within 1 s", "read metadata", "ask within 2 s", "read metadata", "ask within 4 s"]
 
 
 def test_an_answer_needs_no_metadata() -> None:
-    admin = Admin(unanswered=0)
+    admin = Admin(failing=0)
     ids(admin, timeout_s=60)
     assert admin.calls == ["ask within 1 s"]
 
 
 def test_a_lookup_ends_when_its_time_is_over() -> None:
-    admin = Admin(unanswered=1_000)
+    admin = Admin(failing=1_000)
     with pytest.raises(KafkaException, match="_TIMED_OUT"):
         ids(admin, timeout_s=0)
+    assert len(admin.calls) == 1
+
+
+def test_what_no_metadata_mend_is_told_at_once() -> None:
+    admin = Admin(failing=1, code=KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        ids(admin, timeout_s=60)
     assert len(admin.calls) == 1
