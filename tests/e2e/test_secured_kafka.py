@@ -32,7 +32,7 @@ def run(*command: str, environ: dict[str, str]) -> "subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", pytest.param("PLAIN", marks=pytest.mark.soak)])
 def test_the_whole_demonstration_runs_over_it(kafka: SecuredKafka, tmp_path: Path, mechanism: str) -> None:
     folder = tmp_path / "stack"
     environ = kafka.environ(TIDEGATE_KAFKA_MECHANISM=mechanism)

@@ -22,7 +22,9 @@ GOES_ON_S = 90.0
 EVENTS = 100
 
 
-@pytest.mark.parametrize("part", [Proxy.reset, Proxy.stall], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "part", [Proxy.reset, pytest.param(Proxy.stall, marks=pytest.mark.soak)], ids=lambda f: f.__name__
+)
 def test_large_events_are_refused_without_object_storage_and_go_on_when_it_is_back(
     stack: RunningStack, tmp_path: Path, part: Callable[[Proxy], None]
 ) -> None:

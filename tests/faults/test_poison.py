@@ -67,7 +67,7 @@ def test_poison_costs_none_of_its_neighbours(stack: RunningStack) -> None:
         assert stored(stack, runs[name]) == list(range(1, kinds.count(G) + 1)), name
 
 
-@pytest.mark.parametrize("coding", ["zstd", "lz4"])
+@pytest.mark.parametrize("coding", ["zstd", pytest.param("lz4", marks=pytest.mark.soak)])
 def test_records_that_are_large_once_they_are_inflated_stop_nobody(stack: RunningStack, coding: str) -> None:
     """Regression: one such record stopped persistence and each endpoint for ever; its letter was too large to write."""
     run_id = new_run()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from deploy.local.stack_file import Stack
 from tests.support.stack import READY_TIMEOUT_S, RunningStack, wait_until
 
-SECONDS = 60  # what is tried does not depend on it, only how much of it
+SECONDS = 25  # what is tried does not depend on it, only how much of it
 TIMEOUT_S = 280
 SEED = 20261125
 CHECKS = (
