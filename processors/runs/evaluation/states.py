@@ -15,11 +15,14 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.outbound.breaker import Breaker
-from processors.runtime.cluster import REQUEST_S, partitions_of
+from processors.runtime.cluster import PartitionCount
 from processors.runtime.dead_letters import LogWriter, OutgoingRecord
 from processors.runtime.errors import RecordRefused, Transient, Unsettled
+from processors.runtime.positions import KafkaPositions
 from schemas.kafka.clients import looking_config
 from schemas.kafka.connection import KafkaSettings
+from schemas.kafka.places import Partition
+from schemas.kafka.positions import Position, is_accepted
 from schemas.kafka.topics import Group
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.codec import STATE_CODEC, endpoint_state
@@ -67,9 +70,9 @@ class EndpointStates:
         """
         # In this order, and written before the group is joined: while the log says nothing of the endpoint, no worker
         # has joined, and what is committed is still where the group began.
-        committed = await asyncio.to_thread(self._read_committed)
+        beginning = await self._beginning()
         last = await asyncio.to_thread(self._read_last)
-        self._first_offsets = committed if last is None else _earliest(last.first_offsets, committed)
+        self._first_offsets = beginning if last is None else _earliest(last.first_offsets, beginning)
         self._now = self._state(BreakerState.CLOSED, None)
         if last is None:
             await self._write(self._now)
@@ -132,22 +135,18 @@ class EndpointStates:
         if last is not None and last.breaker is BreakerState.CLOSED:
             self.breaker.enabled()
 
-    def _read_committed(self) -> list[int]:
-        consumer = self._looking(group_id=self._group.id)
+    async def _beginning(self) -> list[int]:
+        """Return the offset from which the group goes on, by partition. Raises Transient, Unsettled."""
         topic = self._group.source.name
+        count = await PartitionCount(self._kafka, topic)()
+        places = [Partition(topic, partition) for partition in range(count)]
+        positions = KafkaPositions(self._kafka, self._group.id)
         try:
-            places = [TopicPartition(topic, partition) for partition in sorted(partitions_of(consumer, topic))]
-            committed = consumer.committed(places, timeout=REQUEST_S)
-        except KafkaException as error:
-            raise Transient(f"{self._group.id}: {error}") from error
+            committed, accepted = await positions.committed(places), await positions.accepted(places)
+            topic_id = (await positions.topic_ids([topic])).get(topic)
         finally:
-            consumer.close()
-        for place in committed:
-            if place.error is not None:
-                raise Transient(f"{self._group.id}: {place.error}")
-            if place.offset < 0:
-                raise Unsettled(f"{self._group.id} has no offset: `tidegate topics create` says where it begins")
-        return [place.offset for place in committed]
+            await positions.close()
+        return [_offset(committed[place], accepted[place], topic_id, self._group.id) for place in places]
 
     def _read_last(self) -> EndpointState | None:
         consumer = self._looking(group_id="tidegate.endpoints")  # never joined
@@ -174,6 +173,18 @@ class EndpointStates:
         return Consumer(looking_config(self._kafka, group_id=group_id, client_id=f"tidegate-{self._name}"))
 
 
-def _earliest(first: list[int] | None, committed: list[int]) -> list[int] | None:
+def _offset(committed: Position, accepted: Position, topic_id: str | None, group_id: str) -> int:
+    """Return where a group goes on: at its position, or at the one that an operator has accepted in its place."""
+    if accepted.offset is not None and is_accepted(accepted, committed, topic_id):
+        return accepted.offset
+    if committed.offset is None:
+        raise Unsettled(
+            f"{group_id} has no offset; of a new group: run `tidegate topics create`; of a recreated topic: run "
+            "`tidegate topics accept`"
+        )
+    return committed.offset
+
+
+def _earliest(first: list[int] | None, beginning: list[int]) -> list[int] | None:
     # An operator may set the group back, while it has no members, and then more is sent.
-    return None if first is None else list(map(min, first, committed))
+    return None if first is None else list(map(min, first, beginning))
