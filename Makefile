@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 # The newest that runs: pyenv's names exist for versions that are not switched on.
 PYTHON ?= $(firstword $(foreach each,python3.13 python3.12 python3.11 python3,$(shell $(each) -c '' 2>/dev/null && echo $(each))))
+# Another one, for CI's unit tests: the newest of pyenv's folders, switched on or not.
+OTHER_PYTHON = $(lastword $(sort $(wildcard $(HOME)/.pyenv/versions/3.1[1-3].*/bin/python3.1[1-3])))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -10,7 +12,7 @@ STACKS ?= 2
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check golden client bench soak lock clean tools
+.PHONY: help install demo test check unit golden client bench soak lock clean tools
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +35,8 @@ demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 s
 
 test: install tools ## Run what CI runs: check, then every test on real stacks, STACKS of them side by side
 	@$(MAKE) --no-print-directory check
+	@if [ "$(CI)" = true ] && [ -n "$(OTHER_PYTHON)" ] && [ "$$($(OTHER_PYTHON) -V)" != "$$($(BIN)/python -V)" ]; then \
+		$(MAKE) --no-print-directory unit VENV=.venv-other PYTHON=$(OTHER_PYTHON); fi
 	@echo "--- tests on real stacks, about 20 minutes"
 	@$(BIN)/python -m pytest tests/faults tests/e2e tests/integration tests/contract -m "not soak" -n $(STACKS) --dist loadfile
 
@@ -51,7 +55,10 @@ check: install ## Lint, format, types and unit tests: before every commit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@echo "--- unit tests, about 3 minutes"
+	@$(MAKE) --no-print-directory unit
+
+unit: install ## Unit tests; CI runs them on another Python as well, if there is one
+	@echo "--- unit tests on $$($(BIN)/python -V), about 3 minutes"
 	@$(BIN)/python -m pytest tests/unit tests/golden tests/test_tidy.py --quiet -n 2
 
 golden: install ## Write what users see (topics, metrics, help, HTTP API, settings) to tests/golden/
@@ -64,7 +71,7 @@ bench: install ## Measure against the baselines; results as JSON in bench-result
 	@$(BIN)/python -m tests.bench
 
 soak: install ## Long faults, mutations, random faults (SOAK_MINUTES=30 SOAK_SEED= SOAK_REPORT=)
-	@$(BIN)/python -m pytest tests/faults -m soak -s
+	@$(BIN)/python -m pytest tests/faults tests/e2e -m soak -s
 
 lock: install ## Pin every dependency again (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
@@ -75,4 +82,4 @@ lock: install ## Pin every dependency again (needs uv)
 		--no-annotate --python-version 3.11 - --output-file deploy/docker/build-requirements.txt
 
 clean: ## Remove the virtual environment and caches (the stack's data stays: tidegate down --purge)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) .venv-other .mypy_cache .ruff_cache .pytest_cache
