@@ -154,7 +154,7 @@ class LogReader:
         await self._thread.close(self._consumer.close)
 
     async def entry(self, place: RecordPlace) -> LogEntry | None:
-        """See `Log.look`."""
+        """See `Log.entry`."""
         return await self._thread.run(self._entry, place)
 
     async def set_aside(self, group: Group, place: RecordPlace, *, written_at: datetime | None) -> Search:

@@ -48,7 +48,7 @@ class Backlog:
             self.turn(check_size=turn % CHECK_SIZE_EVERY == 0)
 
     def turn(self, *, check_size: bool) -> None:
-        """Write what clients have made room for; where it *weighs* too much, end the largest."""
+        """Write what clients have made room for; with *check_size*, end the largest outbox while all are too large."""
         tried, self._waiting = self._waiting, {}
         self._some.clear()
         for outbox in tried:

@@ -26,11 +26,11 @@ UNKNOWN_EPOCH = -1
 # How long the first attempt at a request waits for a broker; each further attempt waits twice as long.
 FIRST_ATTEMPT_S = 1.0
 LAST_ATTEMPT_S = 0.1  # at least, however late it is
-PAUSE_S = 0.1  # before a request is repeated that was answered
+PAUSE_S = 0.1  # before a request that was answered with an error is repeated
 
 Answers = Mapping[Any, Future[Any]]
 
-# What requests fail with whose client does not know the cluster as it is now; the client's codes are publicly spelt.
+# Errors of a request whose client has outdated metadata; the client's codes, publicly spelt.
 _OUTDATED = frozenset(
     {
         KafkaError._TIMED_OUT,  # noqa: SLF001
@@ -185,9 +185,9 @@ def _answers(admin: AdminClient, ask: Callable[[float], Answers], *, timeout_s: 
     """
     Return the answers to *ask*, each of them done, within *timeout_s*.
 
-    After an attempt that failed by what the client knows of the cluster, read the metadata again. By itself the client
-    would not: it would send each request to the broker that it knows as leader or controller, dead or not, and name a
-    leader epoch that is over, for minutes after a broker has restarted.
+    After an attempt that failed because of outdated metadata, read the metadata again. By itself the client would not:
+    for minutes after a broker has restarted, it would send each request to the broker that it knows as leader or
+    controller, dead or not, and with an outdated leader epoch.
     """
     deadline_s, within_s = monotonic() + timeout_s, FIRST_ATTEMPT_S
     while True:

@@ -152,7 +152,7 @@ def test_without_kafka_events_are_refused_at_once_and_taken_again_later(stack: R
     stack.wait_restarted("kafka", pid)
     stack.wait_ready("gateway")
     assert client.ask("POST", path, body)[0] == 202
-    # Regression: a client that asked nothing meanwhile went on naming a leader epoch that was over, for minutes.
+    # Regression: a client that was idle meanwhile sent an outdated leader epoch for minutes.
     assert place in ends()
     wait_until(lambda: client.ask("GET", "/api/wal/status")[0] == 200, timeout_s=30, what="the log's status")
 

@@ -82,7 +82,7 @@ def limited(response: web.Response, charge: Charge) -> web.Response:
 
 
 def sequencing(submission: Submission) -> Sequencing | UnsetType:
-    """Return what an answer says of how *taken* was judged."""
+    """Return the `sequence` field of an answer: "unverified" where *submission* could not be checked."""
     return UNSET if submission.verified else "unverified"
 
 

@@ -136,7 +136,7 @@ class EndpointStates:
             self.breaker.enabled()
 
     async def _beginning(self) -> list[int]:
-        """Return the offset from which the group goes on, by partition. Raises Transient, Unsettled."""
+        """Return the offset to start from, by partition. Raises Transient, Unsettled."""
         topic = self._group.source.name
         count = await PartitionCount(self._kafka, topic)()
         places = [Partition(topic, partition) for partition in range(count)]
@@ -174,7 +174,7 @@ class EndpointStates:
 
 
 def _offset(committed: Position, accepted: Position, topic_id: str | None, group_id: str) -> int:
-    """Return where a group goes on: at its position, or at the one that an operator has accepted in its place."""
+    """Return the offset to start from: the accepted one if there is one, else the committed one. Raises Unsettled."""
     if accepted.offset is not None and is_accepted(accepted, committed, topic_id):
         return accepted.offset
     if committed.offset is None:

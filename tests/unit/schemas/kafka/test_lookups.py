@@ -1,4 +1,4 @@
-"""A lookup finds the broker that has taken over from a dead one, and the leader epoch of now."""
+"""A lookup finds the broker that has taken over from a dead one, and the current leader epoch."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -14,10 +14,10 @@ ID = "a" * 22
 
 
 class Admin:
-    """A client whose requests fail by what it knows of the cluster, until it has read the metadata again."""
+    """A client whose requests fail because of outdated metadata, until it has read the metadata again."""
 
     def __init__(self, *, failing: int, code: int = KafkaError._TIMED_OUT) -> None:
-        """Let as many requests fail with *code*."""
+        """Let the first *failing* requests fail with *code*."""
         self.calls: list[str] = []
         self._failing = failing
         self._code = code
@@ -54,7 +54,7 @@ def ids(admin: Any, *, timeout_s: float) -> Any:
         KafkaError.LEADER_NOT_AVAILABLE,
     ],
 )
-def test_what_fails_by_old_metadata_is_asked_again_with_those_of_now(code: int) -> None:
+def test_a_request_that_failed_by_outdated_metadata_is_sent_again_with_fresh_metadata(code: int) -> None:
     admin = Admin(failing=2, code=code)
     assert ids(admin, timeout_s=60) == {"run.events": topic_id(ID)}
     assert admin.calls == ["ask within 1 s", "read metadata", "ask within 2 s", "read metadata", "ask within 4 s"]
@@ -73,7 +73,7 @@ def test_a_lookup_ends_when_its_time_is_over() -> None:
     assert len(admin.calls) == 1
 
 
-def test_what_no_metadata_mend_is_told_at_once() -> None:
+def test_an_error_that_fresh_metadata_cannot_fix_is_raised_at_once() -> None:
     admin = Admin(failing=1, code=KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
         ids(admin, timeout_s=60)

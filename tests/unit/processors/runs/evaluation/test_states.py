@@ -1,4 +1,4 @@
-"""Where the group of an endpoint begins, and goes on once an operator has accepted a recreated topic."""
+"""The start offset of an endpoint's group, also after an operator has accepted a recreated topic."""
 
 import pytest
 
@@ -13,11 +13,11 @@ def accepted(offset: int, *, replaces: Position = NOTHING, topic_id: str = "new"
     return Position(offset=offset, metadata=accepted_metadata(replaces, topic_id))
 
 
-def test_a_group_goes_on_at_its_position() -> None:
+def test_a_group_starts_at_its_committed_offset() -> None:
     assert _offset(Position(offset=7), NOTHING, "new", "g") == 7
 
 
-def test_a_position_that_went_with_its_topic_is_the_accepted_one() -> None:
+def test_an_accepted_offset_replaces_one_that_was_lost_with_its_topic() -> None:
     """Regression: the worker did not start after `topics accept`, unless `topics create` had set an offset before."""
     assert _offset(NOTHING, accepted(0), "new", "g") == 0
     old = Position(offset=9)
@@ -25,11 +25,11 @@ def test_a_position_that_went_with_its_topic_is_the_accepted_one() -> None:
 
 
 @pytest.mark.parametrize("order", [NOTHING, accepted(0, topic_id="old"), Position(offset=0)])
-def test_a_group_without_a_position_does_not_start(order: Position) -> None:
+def test_a_group_without_an_offset_does_not_start(order: Position) -> None:
     with pytest.raises(Unsettled, match="topics accept"):
         _offset(NOTHING, order, "new", "g")
 
 
-def test_a_group_that_was_set_back_began_earlier() -> None:
+def test_the_first_offset_is_the_earlier_one_after_a_reset() -> None:
     assert _earliest([3, 0], [1, 5]) == [1, 0]
     assert _earliest(None, [1]) is None
