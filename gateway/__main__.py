@@ -28,6 +28,7 @@ from gateway.kafka.reader import LogReader
 from gateway.limits.throttle import Throttle
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.uploads import Uploads
+from gateway.postgres.pool import PostgresReads
 from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.postgres import PostgresRunStore
@@ -84,13 +85,14 @@ async def serve(settings: Settings) -> None:
     credentials = FileCredentials(CredentialsFile(settings.credentials.path))
     telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
     publisher = ConfluentPublisher(settings.kafka, topic=RUN_EVENTS.name, telemetry=telemetry)
-    store = PostgresRunStore(settings.postgres)
+    reads = PostgresReads(settings.postgres)
+    store = PostgresRunStore(reads)
     objects = MeasuredStorage(open_objects(settings.objects.location), telemetry)
     # Blocks, so on a thread.
     await asyncio.to_thread(check_topics, settings.kafka)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(store)
-        await check_tables(store)
+        await stack.enter_async_context(reads)
+        await check_tables(reads)
         await stack.enter_async_context(publisher)
         parser = await stack.enter_async_context(ParserProcess(BODY_TASKS, telemetry))
         log_reader = await stack.enter_async_context(LogReader(settings.kafka))

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaException
 
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
-from gateway.runs.postgres import PostgresRunStore, TablesNotMigrated
+from gateway.postgres.pool import PostgresReads, TablesNotMigrated
 from schemas.kafka import lookups
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.reach import connection_fault
@@ -51,7 +51,7 @@ def open_objects(location: str) -> ObstoreStorage:
         raise CannotStart(str(error)) from error
 
 
-async def check_tables(store: PostgresRunStore) -> None:
+async def check_tables(reads: PostgresReads) -> None:
     """
     See that the tables are migrated, or leave that to the first read while Postgres is away.
 
@@ -59,7 +59,7 @@ async def check_tables(store: PostgresRunStore) -> None:
         CannotStart: they are not.
     """
     try:
-        await store.check_tables()
+        await reads.check_tables()
     except TablesNotMigrated as error:
         raise CannotStart(str(error)) from error
     except StoreUnavailable as error:

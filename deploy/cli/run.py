@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from deploy.admin.gateway import GatewayReads
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, plain, print_json, progress_bar, table
@@ -148,7 +149,7 @@ def _agents(given: Sequence[str], path: Path | None) -> Mapping[str, Sequence[st
 
 def _gateway(folder: Path) -> Gateway:
     known = addresses.read(folder, os.environ)
-    return Gateway(known.need("gateway"), api_key=known.need("api_key"))
+    return Gateway(GatewayReads(known.need("gateway"), api_key=known.need("api_key")))
 
 
 def _document(text: bytes | None) -> Any:

@@ -1,26 +1,12 @@
-"""
-`RunStore` on Postgres.
+"""`RunStore` on Postgres. Every statement names the tenant."""
 
-Every statement names the tenant. Statements are read-only by the session's setting. Each wait for a connection and
-each use of one is bounded on this side too, so that a Postgres that is away or frozen costs a reader seconds and an
-ingester nothing.
-"""
-
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from time import monotonic
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
-import psycopg
-import structlog
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from gateway.errors import StoreUnavailable
 from gateway.kafka.effect import Effect
+from gateway.postgres.pool import PostgresReads
 from gateway.runs import stored_run_states
 from gateway.runs.integrity import (
     INTEGRITY,
@@ -35,31 +21,8 @@ from gateway.runs.record_outcomes import OUTCOME, effect
 from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.store import PAGE_BYTES_MAX, EventFilter, RecordIdentity, RunFilter, RunPlace
 from schemas.kafka.places import RecordPlace
-from schemas.process.migrations import APPLIED_VERSION, newest_version
-from schemas.process.postgres import borrowed, check_alive, is_sound_after
-from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
 from schemas.runs.views import EnvironmentView, EventView, RunView
-
-CONNECTIONS_MAX = 8
-CONNECTION_WAIT_S = 2.0
-CONNECT_TIMEOUT_S = 2
-STATEMENT_TIMEOUT_MS = 5000
-READ_TIMEOUT_S = 7.0  # of one read, its connection in hand: a Postgres that answers ends a statement sooner by itself
-STATE_CONNECTIONS_MAX = 2  # of the sequencer's own, so that slow reads of many rows do not keep events from their place
-# Of a look at a run: together less than the time that the sequencer has for it, so that none is cancelled half-way.
-STATE_WAIT_S = 0.5
-STATE_TIMEOUT_S = 1.25
-FRESH_S = 1.0  # how long a probe relies on the last read
-PROBE_S = 0.5  # a probe answers within a second, Postgres or not: orchestrators wait no longer
-# UTC: with another zone's offset some moments that are stored would be in the year 10000.
-OPTIONS = f"-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout={STATEMENT_TIMEOUT_MS}"
-
-_OURS = "42"  # the class of SQLSTATE of wrong statements and missing rights: not the session's fault
-
-Connection = psycopg.AsyncConnection[dict[str, Any]]
-
-log = structlog.get_logger()
 
 # The index runs_newest serves this order; a row comparison resumes after the last run shown.
 LIST_RUNS = """
@@ -109,64 +72,15 @@ TRACE = "SELECT document::text FROM trace_records WHERE tenant_id = %(tenant)s A
 
 
 class PostgresRunStore:
-    """A pool of read-only connections; an async context manager that opens even while Postgres is away."""
+    """`RunStore` on read-only connections."""
 
-    def __init__(self, dsn: str) -> None:
-        """
-        Prepare; nothing is opened before the context is entered.
-
-        Raises:
-            SettingsInvalid: *dsn* is not a DSN.
-        """
-        try:
-            conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            # Its text quotes the DSN with the password, and the pool would log it at each attempt.
-            raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
-        self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX, wait_s=CONNECTION_WAIT_S)
-        self._state_reads = _pool(dsn, name="states", connections_max=STATE_CONNECTIONS_MAX, wait_s=STATE_WAIT_S)
-        self._migrated = False
-        self._available = False
-        self._looked_at_s = float("-inf")
-        self._probe: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        """Start connecting in the background."""
-        for pool in (self._reads, self._state_reads):
-            await pool.open(wait=False)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close every connection."""
-        if self._probe is not None:
-            await asyncio.wait({self._probe})  # bounded by itself
-        for pool in (self._reads, self._state_reads):
-            await pool.close()
+    def __init__(self, reads: PostgresReads) -> None:
+        """Read by the connections of *reads*."""
+        self._reads = reads
 
     async def answers(self) -> bool:
         """See `RunStore.answers`."""
-        if monotonic() - self._looked_at_s <= FRESH_S:
-            return self._available
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._try_connection())
-        answered, _ = await asyncio.wait({self._probe}, timeout=PROBE_S)
-        return bool(answered) and self._available
-
-    async def _try_connection(self) -> None:
-        with suppress(StoreUnavailable):
-            async with self._connection(self._state_reads):
-                pass
-
-    async def check_tables(self) -> None:
-        """
-        Compare the tables' version with the code's.
-
-        Raises:
-            TablesNotMigrated: do not start.
-            StoreUnavailable: Postgres is away; the version is checked before the first read.
-        """
-        async with self._connection():
-            pass
+        return await self._reads.answers()
 
     async def runs(
         self, tenant: str, admitted: RunFilter, *, after: RunPlace | None, limit: int
@@ -182,7 +96,7 @@ class PostgresRunStore:
             "after_run": after and after.run_id,
             "limit": limit + 1,  # one more tells whether there is a next page
         }
-        async with self._connection() as connection:
+        async with self._reads.connection() as connection:
             rows = await (await connection.execute(LIST_RUNS, parameters)).fetchall()
         return [RunView(**row) for row in rows[:limit]], len(rows) > limit
 
@@ -206,7 +120,7 @@ class PostgresRunStore:
         page: list[EventView] = []
         size_bytes = 0
         # Row by row: a page of the largest events must never be held whole.
-        async with self._connection() as connection, connection.cursor() as cursor:
+        async with self._reads.connection() as connection, connection.cursor() as cursor:
             async for row in cursor.stream(LIST_EVENTS, parameters):
                 if len(page) == limit or size_bytes > PAGE_BYTES_MAX:
                     return page, True
@@ -237,7 +151,7 @@ class PostgresRunStore:
             "removals": REMOVALS_SHOWN_MAX,
             "home": home_partition,
         }
-        async with self._connection() as connection:
+        async with self._reads.connection() as connection:
             row = await (await connection.execute(INTEGRITY, parameters)).fetchone()
         return None if row is None else integrity_view(run_id, row)
 
@@ -256,13 +170,13 @@ class PostgresRunStore:
             "event_sha256": identity.event_sha256,
             "environment": identity.environment,
         }
-        async with self._connection() as connection:
+        async with self._reads.connection() as connection:
             row = await (await connection.execute(OUTCOME, parameters)).fetchone()
         return None if row is None else effect(row, place)
 
     async def topic_id(self, topic: str) -> str | None:
         """See `RunStore.topic_id`."""
-        async with self._connection() as connection:
+        async with self._reads.connection() as connection:
             row = await (await connection.execute(TOPIC_ID, {"topic": topic})).fetchone()
         return None if row is None else str(row["topic_id"])
 
@@ -270,73 +184,12 @@ class PostgresRunStore:
         """
         Return what is stored of the runs that are asked about, and under the seqs and idempotency keys of the events.
         """
-        async with self._connection(self._state_reads) as connection:
+        async with self._reads.connection(urgent=True) as connection:
             return await stored_run_states.run_states(connection, asked)
 
     async def _one(self, statement: str, tenant: str, run_id: str) -> dict[str, Any] | None:
-        async with self._connection() as connection:
+        async with self._reads.connection() as connection:
             return await (await connection.execute(statement, {"tenant": tenant, "run_id": run_id})).fetchone()
-
-    @asynccontextmanager
-    async def _connection(self, pool: AsyncConnectionPool[Connection] | None = None) -> AsyncIterator[Connection]:
-        within_s = STATE_TIMEOUT_S if pool is self._state_reads else READ_TIMEOUT_S
-        try:
-            async with borrowed(pool or self._reads, within_s=within_s) as (connection, _):
-                if not self._migrated:
-                    await _check_version(connection)
-                    self._migrated = True
-                yield connection
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            self._unavailable(error)
-            raise StoreUnavailable("stored runs cannot be read now; events are still accepted") from error
-        except psycopg.Error as error:
-            if is_sound_after(error) or (error.sqlstate or "").startswith(_OURS):
-                raise
-            # The session has gone bad and is closed: the next read gets another.
-            self._unavailable(error)
-            raise StoreUnavailable("stored runs could not be read; try again") from error
-        self._available = True
-        self._looked_at_s = monotonic()
-
-    def _unavailable(self, error: Exception) -> None:
-        if self._available:
-            log.warning("Postgres does not answer", error=str(error))
-        self._available = False
-        self._looked_at_s = monotonic()
-
-
-def _pool(dsn: str, *, name: str, connections_max: int, wait_s: float) -> AsyncConnectionPool[Connection]:
-    return AsyncConnectionPool(
-        dsn,
-        kwargs={
-            "autocommit": True,
-            "row_factory": dict_row,
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "options": OPTIONS,
-        },
-        min_size=1,
-        max_size=connections_max,
-        timeout=wait_s,
-        check=check_alive,  # a restarted Postgres must not fail the first read after it
-        open=False,
-        name=name,
-    )
-
-
-class TablesNotMigrated(StoreUnavailable):
-    """The tables are not of the version that this code reads. Run `tidegate migrate`."""
-
-
-async def _check_version(connection: Connection) -> None:
-    try:
-        row = await (await connection.execute(APPLIED_VERSION)).fetchone()
-    except psycopg.errors.UndefinedTable:
-        row = None
-    applied = row and row["max"]
-    if applied != newest_version():
-        raise TablesNotMigrated(
-            f"the tables are at version {applied}, this gateway reads {newest_version()}: run `tidegate migrate`"
-        )
 
 
 def _event_view(row: Mapping[str, Any]) -> EventView:

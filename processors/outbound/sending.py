@@ -8,7 +8,7 @@ from enum import Enum
 import aiohttp
 import msgspec
 
-from processors.outbound.addresses import url_fault
+from schemas.outbound.addresses import url_fault
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200

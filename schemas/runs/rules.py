@@ -6,12 +6,13 @@ The form of an event: names, bounds and fields. It needs no credentials and no r
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import islice
 
 from schemas import strictjson
 from schemas.errors import Fault
-from schemas.ids import is_id
+from schemas.ids import is_id, type_fault
+from schemas.texts import exceeds
+from schemas.times import time_fault
 
 EVENT_BYTES_MAX = 10 * 1024 * 1024
 META_BYTES_MAX = 64 * 1024
@@ -19,14 +20,10 @@ ENVIRONMENT_BYTES_MAX = 512 * 1024
 SEQ_MAX = 2**63 - 1
 
 # As the API's description has them.
-TYPE_CHARACTERS_MAX = 128
 ACTOR_PATTERN = "^[a-z][a-z0-9_-]{0,63}$"
-TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 
 _END = r"\Z"  # in Python, $ lets a line break pass
 _ACTOR = re.compile(ACTOR_PATTERN[1:-1] + _END)
-_TYPE = re.compile(rf"(?=.{{1,{TYPE_CHARACTERS_MAX}}}\Z)" + TYPE_PATTERN[1:-1] + _END)
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})\Z")
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,128}\Z")
 _FIELDS = ("seq", "t", "actor", "type", "payload", "meta")
 _FIELD_NAMES = frozenset(_FIELDS)
@@ -66,34 +63,9 @@ def size_faults(*, payload: str, meta: str) -> list[Fault]:
     return faults
 
 
-def exceeds(text: str, bytes_max: int) -> bool:
-    """Return True if *text* has more than *bytes_max* bytes as UTF-8."""
-    # Encoded only where it matters: a character has 1 to 4 bytes.
-    return len(text) > bytes_max or (4 * len(text) > bytes_max and len(text.encode()) > bytes_max)
-
-
 def _seq_fault(value: object) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= SEQ_MAX:
         return "an integer from 1"
-    return None
-
-
-def _time_fault(value: object) -> str | None:
-    if not isinstance(value, str) or not _TIME.match(value):
-        return "an RFC 3339 time with its offset"
-    try:
-        moment = datetime.fromisoformat(value.upper())
-        if moment.tzinfo is UTC:  # nearly always
-            return None
-        moment.astimezone(UTC)
-    except ValueError:
-        return "no such time"
-    except OverflowError:  # Postgres would store it, and nobody could read it as a datetime again
-        return "not within the years 1 to 9999 of UTC"
-    # An offset of up to 23:59 parses here; Postgres takes less than 16 hours.
-    offset = moment.utcoffset()
-    if offset is None or abs(offset.total_seconds()) >= 16 * 3600:
-        return "no such offset"
     return None
 
 
@@ -103,13 +75,7 @@ def _actor_fault(value: object) -> str | None:
     return None
 
 
-def _type_fault(value: object) -> str | None:
-    if not isinstance(value, str) or not _TYPE.match(value):
-        return "a lower-case dotted name of at most 128 characters"
-    return None
-
-
-_CHECKS = (("seq", _seq_fault), ("t", _time_fault), ("actor", _actor_fault), ("type", _type_fault))
+_CHECKS = (("seq", _seq_fault), ("t", time_fault), ("actor", _actor_fault), ("type", type_fault))
 
 
 def _meta_faults(meta: object, run_id: str) -> list[Fault]:

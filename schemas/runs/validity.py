@@ -14,8 +14,9 @@ from schemas.errors import Fault, Invalid, Poison, Reason, Rejection
 from schemas.ids import is_id
 from schemas.kafka.seal import is_sealed
 from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized, RunRecord
-from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, agent_id_of, event_faults, exceeds, size_faults
+from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, agent_id_of, event_faults, size_faults
 from schemas.runs.signature import event_signature_holds
+from schemas.texts import exceeds
 
 PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event
 

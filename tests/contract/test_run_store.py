@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from deploy.local.development import TENANT
+from gateway.postgres.pool import PostgresReads
 from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.postgres import PostgresRunStore
 from gateway.runs.sequence.memory import KnownEvent, RunState
@@ -63,7 +64,8 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     )
     trace = f"/api/runs/{older}/trace"
     wait_until(lambda: client.ask("GET", trace)[0] == 200, timeout_s=STORED_WITHIN_S, what="the trace record")
-    async with PostgresRunStore(stack.addresses.postgres) as store:
+    async with PostgresReads(stack.addresses.postgres) as reads:
+        store = PostgresRunStore(reads)
         yield Case(store=store, older=older, newer=newer, since=since)
 
 

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from deploy.local import settings_file
-from processors.runs.persistence import store
+from processors.runs.persistence.process import APPLICATION
 from schemas.runs.records import RunFinalized, RunStatus
 from tests.faults.checker import check, check_committed_is_applied
 from tests.faults.database import dsn_through, stored
@@ -100,7 +100,7 @@ def test_sessions_that_are_read_only_are_replaced_once_their_role_may_write_agai
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as database, nothing_dead_lettered(stack):
         database.execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(writer))
         try:
-            database.execute(END_SESSIONS, (store.APPLICATION,))
+            database.execute(END_SESSIONS, (APPLICATION,))
             produce(stack, run_id, [good(stack, run_id, 1)], partition=0)
             wait_until(
                 lambda: "read-only transaction" in page(stack.addresses.management["persistence"], "/readyz"),
@@ -191,7 +191,7 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_waits_for_
     with held_down(stack, "persistence"):  # the worker of the test has everything then
         produce(stack, run_id, [good(stack, run_id, 1)], partition=0)
         wait_until(lambda: stored(stack, run_id) == [1], timeout_s=GOES_ON_S, what="the run to be there")
-        left_behind = psycopg.connect(settings["persistence"]["TIDEGATE_POSTGRES"], application_name=store.APPLICATION)
+        left_behind = psycopg.connect(settings["persistence"]["TIDEGATE_POSTGRES"], application_name=APPLICATION)
         left_behind.execute("SELECT FROM runs WHERE run_id = %s FOR UPDATE", (run_id,))
         copying = left_behind.cursor().copy("COPY duplicate_events FROM STDIN")
         copying.__enter__()

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 
+from gateway.postgres.pool import PostgresReads
 from gateway.runs.postgres import PostgresRunStore
 from processors.runs.persistence.store import Writing
 from processors.runs.retention.policy import parse_retention
@@ -46,11 +47,12 @@ async def test_a_removal_is_told_until_the_last_of_its_events_is_stored_again(
     async with (
         worker(stack) as live,
         worker(stack, Writing.MISSING) as replay,
-        PostgresRunStore(stack.addresses.postgres) as reads,
+        PostgresReads(stack.addresses.postgres) as reads,
     ):
+        store = PostgresRunStore(reads)
 
         async def shown() -> Any:
-            return await reads.integrity(TENANT, run.run_id, home_partition=run.home)
+            return await store.integrity(TENANT, run.run_id, home_partition=run.home)
 
         await append(live, before)
         await remove(stack, database, run.run_id)
@@ -84,12 +86,12 @@ async def test_a_second_removal_goes_on_from_the_head_of_the_first(
     """Half of the first one's events are back by then, and are no second link of the chain."""
     run = Run()
     before, since = (run.events(*seqs, partition=run.home) for seqs in ((1, 2), (3, 4)))
-    async with worker(stack) as live, PostgresRunStore(stack.addresses.postgres) as reads:
+    async with worker(stack) as live, PostgresReads(stack.addresses.postgres) as reads:
         await append(live, before)
         await remove(stack, database, run.run_id)
         await append(live, [*since, before[1]])
         await remove(stack, database, run.run_id)
-        told = await reads.integrity(TENANT, run.run_id, home_partition=None)
+        told = await PostgresRunStore(reads).integrity(TENANT, run.run_id, home_partition=None)
     assert told is not None
     assert told.removed is not None
     assert (told.removed.event_count, told.removed.ranges) == (4, [[1, 4]])

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from processors.postgres.writes import PostgresWrites
 from processors.runs.persistence.store import AppendResult, EventStore, Writing
 from processors.runtime.contract import Arrival, Outcome, Tally
 from schemas.errors import Reason, Rejection
@@ -85,7 +86,8 @@ def run() -> Run:
 
 @asynccontextmanager
 async def worker(stack: RunningStack, writing: Writing = Writing.NEW) -> AsyncIterator[EventStore]:
-    async with EventStore(stack.addresses.postgres, connections_max=2, writing=writing) as store:
+    async with PostgresWrites(stack.addresses.postgres, connections_max=2, application="test") as writes:
+        store = EventStore(writes, writing=writing)
         yield store
 
 

@@ -5,12 +5,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.http.answers import answer
-from gateway.limits.limits import rate_limit, rate_limit_policy
-from gateway.limits.throttle import Charge
 from gateway.runs.sequence.sequencer import Submission
 from schemas.runs.views import EventView, RunView
 
@@ -73,24 +69,6 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     ] = UNSET
 
 
-def limited(response: web.Response, charge: Charge) -> web.Response:
-    """Say in *response* how much is left of the limits, if there are any."""
-    if (quota := charge.tightest) is not None:
-        response.headers["RateLimit"] = rate_limit(quota)
-        response.headers["RateLimit-Policy"] = rate_limit_policy(quota)
-    return response
-
-
 def sequencing(submission: Submission) -> Sequencing | UnsetType:
     """Return the `sequence` field of an answer: "unverified" where *submission* could not be checked."""
     return UNSET if submission.verified else "unverified"
-
-
-def page(request: web.BaseRequest, document: RunPage | EventPage) -> web.Response:
-    """Answer with a page; `Link` (RFC 8288) names the next one."""
-    response = answer(document)
-    if document.next_cursor is not None:
-        # Relative to the URL that was asked for, whatever path prefix a proxy has put before ours.
-        target = request.rel_url.update_query(cursor=document.next_cursor)
-        response.headers["Link"] = f'<?{target.raw_query_string}>; rel="next"'
-    return response

@@ -9,13 +9,13 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.errors import RETRYABLE, HttpError, problem_of
-from gateway.http.answers import answer
+from gateway.http.answers import answer, limited
 from gateway.http.bodies import BATCHES
 from gateway.http.body import read_body
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body_with_fresh_credentials
 from gateway.limits.throttle import Charge
-from gateway.runs.handlers.answers import Sequencing, Waited, WalId, limited, sequencing
+from gateway.runs.handlers.answers import Sequencing, Waited, WalId, sequencing
 from gateway.runs.handlers.events import acknowledged, origin_of, submit
 from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, check_run_id
 from gateway.runs.parsing.prepared import PreparedBatch, PreparedEvent

@@ -7,13 +7,13 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from gateway.errors import RETRYABLE, HttpError
-from gateway.http.answers import answer, found
+from gateway.http.answers import answer, found, limited, page
 from gateway.http.body import read_body
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body_with_fresh_credentials
 from gateway.http.paging import read_flag, read_limit, read_word
 from gateway.limits.throttle import Charge
-from gateway.runs.handlers.answers import EventAccepted, EventPage, limited, page, sequencing
+from gateway.runs.handlers.answers import EventAccepted, EventPage, sequencing
 from gateway.runs.parameters import read_seq_cursor, seq_cursor
 from gateway.runs.parsing.bodies import check_run_id
 from gateway.runs.parsing.prepared import Origin, PreparedEvent

@@ -3,12 +3,12 @@
 from aiohttp import web
 
 from gateway.errors import LogUnavailable
-from gateway.http.answers import answer, answer_text, found
+from gateway.http.answers import answer, answer_text, found, page
 from gateway.http.body import read_body
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body
 from gateway.http.paging import read_limit, read_time
-from gateway.runs.handlers.answers import Accepted, RunPage, page, sequencing
+from gateway.runs.handlers.answers import Accepted, RunPage, sequencing
 from gateway.runs.parameters import read_agent, read_run_cursor, read_status, run_cursor
 from gateway.runs.parsing.bodies import check_run_id
 from gateway.runs.parsing.tasks import ParseFinalization

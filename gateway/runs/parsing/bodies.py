@@ -7,28 +7,22 @@ verbatim text of the free parts out of the same bytes, which is safe because onl
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from gateway.errors import InvalidPath
+from gateway.http.lists import text_of
 from gateway.runs.parsing.plain_body import read_plain
 from schemas import strictjson
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Fault, Invalid
-from schemas.ids import ID_PATTERN, is_id
+from schemas.ids import ID_PATTERN, TYPE_CHARACTERS_MAX, TYPE_PATTERN, is_id
 from schemas.runs.records import RunStatus
-from schemas.runs.rules import ACTOR_PATTERN, SEQ_MAX, TYPE_CHARACTERS_MAX, TYPE_PATTERN, event_faults, size_faults
-from schemas.strictjson import NotJson
+from schemas.runs.rules import ACTOR_PATTERN, SEQ_MAX, event_faults, size_faults
 
 BATCH_EVENTS_MAX = 1_000
-# A list with more commas may be one of millions of elements, of a hundred bytes of memory each; most stand in payloads.
-COMMAS_MAX = 100_000
-LINES_MAX = 100_000  # the blank ones included
-CONTAINERS_MAX = 1_000_000  # brackets, in effect; each takes 60 bytes of memory and more, and 10 MiB hold 3 million
 
 
 class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,69 +132,9 @@ def parse_event(body: bytes, *, run_id: str) -> ParsedEvent:
     return ParsedEvent(document=document, payload=payload, meta=meta, sha256=sha256)
 
 
-def split_list(body: bytes) -> Sequence[bytes]:
-    """
-    Return the text of each element of the JSON array in *body*.
-
-    Raises:
-        NotJson: it does not parse.
-        Invalid: no array, or one of too many elements or none.
-    """
-    if body.count(b",") > COMMAS_MAX:
-        return _bounded(_split_long_list(_text(body)))
-    try:
-        elements = _LIST.decode(body)
-    except msgspec.ValidationError:
-        raise Invalid([Fault(pointer="", detail="a batch is a list of events")]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotJson(str(error)) from None
-    return _bounded([bytes(element) for element in elements])
-
-
-def _split_long_list(text: str) -> Sequence[bytes]:
-    """As `split_list`, an element at a time, up to one more than a batch may hold."""
-    at = _after_blanks(text, 0)
-    if text[at : at + 1] != "[":
-        raise Invalid([Fault(pointer="", detail="a batch is a list of events")])
-    elements: list[bytes] = []
-    while len(elements) <= BATCH_EVENTS_MAX:
-        start = _after_blanks(text, at + 1)
-        try:
-            _, end = _SKIM.raw_decode(text, start)
-        except (ValueError, RecursionError) as error:
-            raise NotJson(str(error)) from None
-        elements.append(text[start:end].encode())
-        at = _after_blanks(text, end)
-        if text[at : at + 1] == "]":
-            if _after_blanks(text, at + 1) != len(text):
-                raise NotJson("something follows the list")
-            break
-        if text[at : at + 1] != ",":
-            raise NotJson(f"neither a comma nor the end of the list at character {at}")
-    return elements
-
-
-def _after_blanks(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    return found.end() if found is not None else at
-
-
-def split_lines(body: bytes) -> Sequence[bytes]:
-    """Return the lines of *body* that are not blank. Raises Invalid if there are too many or none."""
-    if body.count(b"\n") > LINES_MAX:
-        raise Invalid([Fault(pointer="", detail=f"more than {LINES_MAX} lines, blank ones included")])
-    return _bounded([line for line in body.split(b"\n") if line.strip()])
-
-
-def _bounded(events: Sequence[bytes]) -> Sequence[bytes]:
-    if not 1 <= len(events) <= BATCH_EVENTS_MAX:
-        raise Invalid([Fault(pointer="", detail=f"a batch holds 1 to {BATCH_EVENTS_MAX} events")])
-    return events
-
-
 def parse_finalization(body: bytes) -> FinalizationBody:
     """Return how the run ended. Raises as `parse_event`."""
-    document = _object(_text(body), "a finalization")
+    document = _object(text_of(body), "a finalization")
     faults = [
         Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field")
         for name in document
@@ -219,7 +153,7 @@ def parse_finalization(body: bytes) -> FinalizationBody:
 
 def parse_environment(body: bytes) -> tuple[str, bytes]:
     """Return the snapshot's text as it was sent, and the canonical form's bytes. Raises as `parse_event`."""
-    text = _text(body)
+    text = text_of(body)
     return text.strip(), canonical(_object(text, "an environment"))
 
 
@@ -229,30 +163,18 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _EVENT = msgspec.json.Decoder(_Parts)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_SKIM = json.JSONDecoder(parse_int=len, parse_float=len)  # finds where a value ends; what it is, others judge
-_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def _read_event(body: bytes, run_id: str) -> tuple[Any, bytes]:
     if (plain := read_plain(body)) is not None:
         document, canonical_form = plain
         return document, hashlib.sha256(canonical_form).digest()
-    text = _text(body)
+    text = text_of(body)
     try:
         decoded: Any = strictjson.decode(text)
     except Invalid as error:
         raise Invalid(_with_rule_faults(error.faults, text, run_id)) from error
     return decoded, event_digest(decoded) if isinstance(decoded, dict) else b""
-
-
-def _text(body: bytes) -> str:
-    if body.count(b"[") + body.count(b"{") > CONTAINERS_MAX:
-        raise Invalid([Fault(pointer="", detail=f"more than {CONTAINERS_MAX} arrays and objects")])
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise NotJson(f"not UTF-8 at byte {error.start}") from None
 
 
 def _object(text: str, what: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from gateway.errors import HttpError, SignatureInvalid
 from gateway.http.access import agent_for
 from gateway.http.bodies import LINES, MediaType
 from gateway.http.child.refusals import Refusal
+from gateway.http.lists import split_lines, split_list
 from gateway.kafka.records import OutgoingRecord, Stamp
 from gateway.objects.uploads import Upload
-from gateway.runs.parsing.bodies import parse_event, split_lines, split_list
+from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, parse_event
 from gateway.runs.sealing import seal
 from schemas.access.credentials import Credentials, Principal
 from schemas.errors import Invalid
@@ -94,7 +95,8 @@ def prepare_batch(text: bytes, media_type: MediaType, origin: Origin, credential
     Raises:
         NotJson, Invalid: it is no such list, or one of too many or none.
     """
-    bodies = split_lines(text) if media_type in LINES else split_list(text)
+    split = split_lines if media_type in LINES else split_list
+    bodies = split(text, count_max=BATCH_EVENTS_MAX)
     events: list[PreparedEvent] = []
     for body in bodies:
         try:

@@ -8,9 +8,7 @@ from time import time
 
 import structlog
 
-from processors.outbound.addresses import url_fault
 from processors.outbound.breaker import Breaker
-from processors.outbound.connector import connector
 from processors.outbound.sending import Poster
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.evaluation.forwarding import Forwarder
@@ -26,6 +24,8 @@ from processors.runtime.process import Process
 from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
+from schemas.outbound.addresses import url_fault
+from schemas.outbound.connector import connector
 from schemas.process import settings, telemetry
 from schemas.process.settings import SettingsInvalid
 from schemas.runs.codec import RUN_CODEC

@@ -6,6 +6,7 @@ from time import time
 
 import structlog
 
+from processors.postgres.writes import PostgresWrites
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.persistence.handler import persistence
 from processors.runs.persistence.placement import Placement
@@ -25,6 +26,8 @@ from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.validity import check_direct
 
+APPLICATION = "tidegate-persistence"
+
 log = structlog.get_logger()
 
 
@@ -41,9 +44,12 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         PartitionCount(config.kafka, group.source.name),
         instruments[WRONG_PARTITION].labels(group.source.name, group.name),
     )
-    async with EventStore(config.postgres, connections_max=config.connections_max, writing=_writing(replay)) as store:
-        await store.check_version()
-        await store.check_log(group.source.name, await topic_id(config.kafka, group.source.name))
+    async with PostgresWrites(
+        config.postgres, connections_max=config.connections_max, application=APPLICATION
+    ) as writes:
+        store = EventStore(writes, writing=_writing(replay))
+        await writes.check_version()
+        await writes.check_log(group.source.name, await topic_id(config.kafka, group.source.name))
         code = await run_group(
             group,
             persistence(store, writer, lambda: credentials().gateway.mac_secrets[0], placement),

@@ -9,8 +9,8 @@ from psycopg import AsyncCursor
 
 from processors.runs.persistence.verdicts import RunKey, Verdicts, place_of
 from processors.runtime.contract import Arrival
+from processors.runtime.receiving import received_at
 from schemas.errors import Poison, Reason
-from schemas.kafka import headers
 from schemas.objects.references import to_json
 from schemas.runs.records import RunEvent, RunRecord
 
@@ -18,8 +18,6 @@ COPY_EVENTS = """
     COPY trace_events (tenant_id, run_id, seq, idempotency_key, t, happened_at, actor, type, agent_id, payload,
         payload_ref, meta, event_sha256, kafka_partition, kafka_offset, received_at) FROM STDIN (FORMAT BINARY)
 """
-
-LATEST_MS = 253_402_300_799_000  # the last second of the year 9999: a producer may set a record's time to anything
 
 # How the columns above are sent; binary costs a quarter of text. The texts of json columns are sent as they are.
 EVENT_TYPES = (
@@ -114,22 +112,6 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
             for arrival, rejection in verdicts.rejected
         ]
         await cursor.executemany(INSERT_REJECTED, rejections)
-
-
-def received_at(arrival: Arrival[RunRecord]) -> datetime:
-    """
-    Return when the gateway took the record; for a direct record, the time that its producer or the broker gave it.
-    """
-    header = arrival.headers.get(headers.RECEIVED_AT)
-    if header is not None and arrival.rejection is None:
-        try:
-            moment = datetime.fromisoformat(header.decode())
-            if moment.tzinfo is not None:
-                return moment.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-        # It is a direct producer's own: the record's time serves.
-    return datetime.fromtimestamp(min(max(arrival.raw.timestamp, 0), LATEST_MS) / 1000, UTC)
 
 
 def _event_row(arrival: Arrival[RunRecord]) -> tuple[object, ...]:

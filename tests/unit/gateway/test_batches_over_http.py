@@ -9,10 +9,11 @@ import pytest
 import toon_format
 
 from gateway.errors import LogUnavailable, QueueFull
+from gateway.http.lists import COMMAS_MAX
 from gateway.limits.limits import Limits
 from gateway.limits.throttle import Charge
 from gateway.runs.handlers.batches import _outcomes
-from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX, COMMAS_MAX
+from gateway.runs.parsing.bodies import BATCH_EVENTS_MAX
 from schemas.kafka.places import RecordPlace
 from tests.support import builders
 from tests.unit.gateway.conftest import Served

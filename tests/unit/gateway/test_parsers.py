@@ -4,6 +4,7 @@ import base64
 import contextlib
 import tracemalloc
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.app import ROUTES
 from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
-from gateway.http import paging
+from gateway.http import lists, paging
 from gateway.http.access import authenticate
 from gateway.http.bodies import MediaType, media_type_of
 from gateway.http.codings import Coding, coding_of
@@ -23,12 +24,9 @@ from gateway.http.trace import trace_id_of, traceparent_of
 from gateway.runs import parameters
 from gateway.runs.parsing.bodies import (
     BATCH_EVENTS_MAX,
-    _split_long_list,
     parse_environment,
     parse_event,
     parse_finalization,
-    split_lines,
-    split_list,
 )
 from gateway.runs.store import RunPlace
 from schemas.access.credentials import KeyRefused
@@ -36,6 +34,10 @@ from schemas.errors import Invalid
 from schemas.strictjson import NotJson
 from tests.support import builders
 from tests.support.fakes import InForce
+
+split_list = partial(lists.split_list, count_max=BATCH_EVENTS_MAX)
+split_lines = partial(lists.split_lines, count_max=BATCH_EVENTS_MAX)
+_split_long_list = partial(lists._split_long_list, count_max=BATCH_EVENTS_MAX)
 
 # Texts near JSON find more than texts at random.
 PIECES = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"seq"', '"meta"', "1", "-", "0", "1e5", "null", "true", " ", "\n"]

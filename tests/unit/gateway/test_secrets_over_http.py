@@ -8,8 +8,8 @@ import structlog
 from gateway.app import ROUTES
 from gateway.errors import StoreUnavailable
 from gateway.http.routes import Route
-from gateway.runs.postgres import PostgresRunStore
-from processors.runs.persistence.store import EventStore
+from gateway.postgres.pool import PostgresReads
+from processors.postgres.writes import PostgresWrites
 from schemas.process import logs
 from schemas.process.settings import SettingsInvalid
 from tests.support import builders
@@ -62,7 +62,7 @@ async def test_what_is_sent_in_confidence_is_told_nowhere(
 )
 def test_a_dsn_that_cannot_be_read_is_not_quoted(dsn: str) -> None:
     """The library would, password and all."""
-    for store in (PostgresRunStore, lambda text: EventStore(text, connections_max=1)):
+    for store in (PostgresReads, lambda text: PostgresWrites(text, connections_max=1, application="test")):
         with pytest.raises(SettingsInvalid) as refused:
             store(dsn)
         assert CANARY not in str(refused.value)

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.admin.gateway import ATTEMPTS_MAX, GatewayReads
 from deploy.errors import CommandFailed, NotReachable
 from deploy.export.files import written
-from deploy.export.gateway import ATTEMPTS_MAX, Gateway
+from deploy.export.gateway import Gateway
 from deploy.export.write import export
 from tests.support import builders
 from tests.unit.deploy.export.exports import NOW, MemorySource, run, source
@@ -83,33 +84,35 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Any) -> None:
 
 def test_a_busy_gateway_is_asked_again_for_as_long_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    gateway = Gateway("http://127.0.0.1:1/prefix/", api_key="key", sleep=waited.append)
+    reads = GatewayReads("http://127.0.0.1:1/prefix/", api_key="key", sleep=waited.append)
+    gateway = Gateway(reads)
     answers: Iterator[tuple[int, float, bytes]] = iter([(503, 3.0, b"{}"), (429, 99.0, b""), (200, 1.0, b"[]")])
-    monkeypatch.setattr(gateway, "_ask", lambda _path: next(answers))
+    monkeypatch.setattr(reads, "_ask", lambda _path: next(answers))
     assert gateway.read("a", "") == b"[]"
     assert waited == [3.0, 10.0]
     busy = (503, 1.0, b'{"code":"STORE_UNAVAILABLE","detail":"away"}')
-    monkeypatch.setattr(gateway, "_ask", lambda _path: busy)
+    monkeypatch.setattr(reads, "_ask", lambda _path: busy)
     with pytest.raises(NotReachable, match="STORE_UNAVAILABLE: away"):
         gateway.read("a", "")
     assert len(waited) == 2 + ATTEMPTS_MAX - 1
-    monkeypatch.setattr(gateway, "_ask", lambda _path: (404, 1.0, b""))
+    monkeypatch.setattr(reads, "_ask", lambda _path: (404, 1.0, b""))
     assert gateway.read("a", "") is None
-    monkeypatch.setattr(gateway, "_ask", lambda _path: (403, 1.0, b'{"code":"FORBIDDEN"}'))
+    monkeypatch.setattr(reads, "_ask", lambda _path: (403, 1.0, b'{"code":"FORBIDDEN"}'))
     with pytest.raises(CommandFailed, match="FORBIDDEN"):
         gateway.read("a", "")
 
 
 def test_a_gateway_that_is_not_there_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = Gateway("http://127.0.0.1:1", api_key="key")
+    reads = GatewayReads("http://127.0.0.1:1", api_key="key")
+    gateway = Gateway(reads)
     with pytest.raises(NotReachable):
         gateway.read("a", "")
 
     def broken(_path: str) -> tuple[int, float, bytes]:
         raise HTTPException("no HTTP")
 
-    monkeypatch.setattr(gateway, "_ask", broken)
+    monkeypatch.setattr(reads, "_ask", broken)
     with pytest.raises(NotReachable):
         gateway.read("a", "")
     with pytest.raises(CommandFailed, match="no http address"):
-        Gateway("ftp://x", api_key="key")
+        GatewayReads("ftp://x", api_key="key")

@@ -15,7 +15,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
-from processors.outbound.connector import connector, outward_socket
 from processors.outbound.sending import (
     ANSWER_BYTES_MAX,
     DETAIL_CHARACTERS_MAX,
@@ -26,6 +25,7 @@ from processors.outbound.sending import (
 )
 from processors.runs.evaluation.sending import Sender
 from processors.runs.evaluation.webhook import WebhookMessage
+from schemas.outbound.connector import connector, outward_socket
 from schemas.runs.endpoints import Endpoint, new_secret
 
 MESSAGE = WebhookMessage(id="evt_1", body=b'{"type":"trace_event"}', traceparent=None)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from processors.runs.persistence.rows import LATEST_MS, received_at
 from processors.runtime.contract import Arrival
+from processors.runtime.receiving import LATEST_MS, received_at
 from schemas.kafka import headers
 from tests.support import builders
 

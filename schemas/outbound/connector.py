@@ -6,7 +6,7 @@ import socket
 import aiohttp
 from aiohttp.connector import AddrInfoType
 
-from processors.outbound.addresses import is_internal
+from schemas.outbound.addresses import is_internal
 
 
 class AddressRefused(OSError):

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from processors.runs.persistence.store import _meaning
+from processors.postgres.writes import _meaning
 from processors.runtime.errors import Transient
 from schemas.errors import Poison
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from processors.outbound.addresses import is_internal, url_fault
+from schemas.outbound.addresses import is_internal, url_fault
 
 INTERNAL = [
     "127.0.0.1", "127.1.2.3", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",

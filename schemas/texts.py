@@ -1,0 +1,22 @@
+"""Free texts that senders write: their length, and the characters that they must not have."""
+
+import re
+
+LABEL_CHARACTERS_MAX = 255
+LABEL_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]{1,255}$"
+"""Of a label, as the API's description has it."""
+
+_LABEL = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{LABEL_CHARACTERS_MAX}}}\Z")
+
+
+def label_fault(value: object) -> str | None:
+    """Return what is wrong with a label, such as the id of a user or the name of an event; None if nothing is."""
+    if not isinstance(value, str) or not _LABEL.match(value):
+        return f"a text of 1 to {LABEL_CHARACTERS_MAX} characters without control characters"
+    return None
+
+
+def exceeds(text: str, bytes_max: int) -> bool:
+    """Return True if *text* has more than *bytes_max* bytes as UTF-8."""
+    # Encoded only where it matters: a character has 1 to 4 bytes.
+    return len(text) > bytes_max or (4 * len(text) > bytes_max and len(text.encode()) > bytes_max)
