@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.app import create_server, features, management
 from gateway.body_worker import BODY_TASKS
 from gateway.config import Settings
+from gateway.events.postgres import PostgresUserEventStore
 from gateway.http.child.process import ParserProcess
 from gateway.http.connections import DEADLINES, raise_open_file_limit
 from gateway.http.feature import Readiness, Shared
@@ -25,6 +26,7 @@ from gateway.kafka.identity import LogIdentity
 from gateway.kafka.lag import LagMonitor
 from gateway.kafka.publisher import ConfluentPublisher
 from gateway.kafka.reader import LogReader
+from gateway.limits.limits import Limits
 from gateway.limits.throttle import Throttle
 from gateway.objects.measured import MeasuredStorage
 from gateway.objects.uploads import Uploads
@@ -35,10 +37,13 @@ from gateway.runs.postgres import PostgresRunStore
 from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.runs.sequence.tail_reader import TailReader
-from gateway.startup import CannotStart, check_tables, check_topics, open_objects
+from gateway.startup import TOPICS, CannotStart, check_tables, check_topics, open_objects
 from gateway.status.endpoint_states import EndpointStates
-from schemas.access.credentials import CredentialsFile, CredentialsInvalid, FileCredentials
+from gateway.tokens.jwks import HttpFetch
+from gateway.tokens.verifier import TokenVerifier
+from schemas.access.credentials import Credentials, CredentialsFile, CredentialsInvalid, FileCredentials
 from schemas.catalogue import GROUPS, groups_among
+from schemas.events.topics import EVENTS
 from schemas.pacing.admission import Admission
 from schemas.process.logs import log_as_json
 from schemas.process.settings import SettingsInvalid, effective, load
@@ -100,19 +105,29 @@ async def serve(settings: Settings) -> None:
         followers = (await stack.enter_async_context(groups)).followers
         endpoints = (await stack.enter_async_context(EndpointStates(settings.kafka))).states
         live = await stack.enter_async_context(LiveCursors(log=log_reader, persistence=followers[PERSISTENCE.name]))
-        identity = await stack.enter_async_context(LogIdentity(RUN_EVENTS.name, log_reader, store))
+        identity = await stack.enter_async_context(LogIdentity(TOPICS, log_reader, store))
         tails = await stack.enter_async_context(TailReader(settings.kafka))
         states = await stack.enter_async_context(
             RunStateReader(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )
         sequencer = Sequencer(publisher=publisher, states=states, uploads=Uploads(objects))
-        admission = Admission(settings.limits.admission_lag_max)
-        throttle = Throttle(settings.limits, admission=admission)
+        limits = Limits()
+        throttle, user_event_throttle = (
+            Throttle(settings.limits, admission=Admission(settings.limits.admission_lag_max), limits=limits)
+            for _ in range(2)
+        )
         await stack.enter_async_context(
             LagMonitor(
-                log=log_reader, followers=followers, pacing=PERSISTENCE, admission=admission, telemetry=telemetry
+                log=log_reader,
+                followers=followers,
+                paced={PERSISTENCE: throttle.admission, EVENTS: user_event_throttle.admission},
+                telemetry=telemetry,
             )
         )
+        tokens = await stack.enter_async_context(
+            TokenVerifier(HttpFetch(internal_allowed=settings.tokens.internal_allowed))
+        )
+        tokens.use(credentials())
         shared = Shared(
             publisher=publisher,
             parser=parser,
@@ -120,10 +135,12 @@ async def serve(settings: Settings) -> None:
             log=log_reader,
             followers=followers,
             credentials=credentials,
+            tokens=tokens,
             clock=_now,
             telemetry=telemetry,
             readiness=readiness,
             deadlines=dataclasses.replace(DEADLINES, idle_s=settings.api.keep_alive_s),
+            tenant_of_anyone=_tenant_of_anyone(settings, credentials()),
         )
         api = features(
             shared,
@@ -133,6 +150,8 @@ async def serve(settings: Settings) -> None:
             live=live,
             identity=identity,
             endpoints=endpoints,
+            user_events=PostgresUserEventStore(reads),
+            user_event_throttle=user_event_throttle,
         )
         for served, place, bound in (
             (management(shared, store=store, identity=identity), settings.management, MANAGEMENT_CONNECTIONS_MAX),
@@ -148,6 +167,14 @@ async def serve(settings: Settings) -> None:
         readiness.accepting = False
         log.info("stopping")
     log.info("stopped")
+
+
+def _tenant_of_anyone(settings: Settings, credentials: Credentials) -> str | None:
+    """Return the tenant of events that come without a key. Raises CannotStart: there is no such tenant."""
+    tenant = settings.plain_door.tenant
+    if tenant and tenant not in credentials.tenants:
+        raise CannotStart(f"TIDEGATE_PLAIN_DOOR_TENANT names {tenant!r}: `tidegate tenants add` makes a tenant")
+    return tenant or None
 
 
 def _now() -> datetime:

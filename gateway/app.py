@@ -6,6 +6,13 @@ from typing import Any
 
 from aiohttp import web, web_response
 
+from gateway.events import routes as events
+from gateway.events.effects import effect_finders as effects_of_user_events
+from gateway.events.facts import FACT_READERS as FACTS_OF_USER_EVENTS
+from gateway.events.intake import Intake
+from gateway.events.memory import AcceptedEvents
+from gateway.events.parts import UserEventParts
+from gateway.events.store import UserEventStore
 from gateway.http.connections import CONNECTIONS_MAX, IDLE_GRACE_S, Connections
 from gateway.http.edge import Edge
 from gateway.http.feature import Feature, Shared
@@ -13,6 +20,7 @@ from gateway.http.openapi import openapi_document
 from gateway.http.routes import Chapter, Route
 from gateway.http.waiting import Waiting
 from gateway.kafka.identity import LogIdentity
+from gateway.limits.throttle import Throttle
 from gateway.operations import routes as operations
 from gateway.operations.handlers import OperationsParts
 from gateway.registry import routes as registry
@@ -33,7 +41,13 @@ from gateway.status.receipts import Receipts
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
 
-CHAPTERS: tuple[Chapter[Any], ...] = (runs.CHAPTER, status.CHAPTER, registry.CHAPTER, operations.CHAPTER)
+CHAPTERS: tuple[Chapter[Any], ...] = (
+    runs.CHAPTER,
+    events.CHAPTER,
+    status.CHAPTER,
+    registry.CHAPTER,
+    operations.CHAPTER,
+)
 ROUTES: tuple[Route[Any], ...] = tuple(route for chapter in CHAPTERS for route in chapter.routes)
 """Every route of the API."""
 
@@ -47,6 +61,8 @@ def features(
     live: LiveCursors,
     identity: LogIdentity,
     endpoints: Mapping[str, EndpointState],
+    user_events: UserEventStore,
+    user_event_throttle: Throttle,
 ) -> tuple[Feature[Any], ...]:
     """Return the features of the API."""
     views = EndpointViews(endpoints)
@@ -55,14 +71,15 @@ def features(
         log=shared.log,
         is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal),
     )
+    facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS}
     receipts = Receipts(
         log=shared.log,
         effects=Effects(
             log=shared.log,
-            finders=effect_finders(store, views, shared.credentials),
-            facts=FACT_READERS,
+            finders={**effect_finders(store, views, shared.credentials), **effects_of_user_events(user_events)},
+            facts=facts,
         ),
-        facts=FACT_READERS,
+        facts=facts,
         endpoints=views,
         followers=shared.followers,
         clock=shared.clock,
@@ -75,10 +92,21 @@ def features(
         admission=shared.throttle.admission,
         clock=shared.clock,
     )
+    accepted = AcceptedEvents()
     return (
         Feature(
             routes=runs.ROUTES,
             parts=RunParts(shared=shared, sequencer=sequencer, store=store, pages=pages, live=live, waiting=waiting),
+        ),
+        Feature(
+            routes=events.ROUTES,
+            parts=UserEventParts(
+                shared=shared,
+                intake=Intake(publisher=shared.publisher, throttle=user_event_throttle, accepted=accepted),
+                accepted=accepted,
+                store=user_events,
+                waiting=waiting,
+            ),
         ),
         Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, monitor=monitor)),
         Feature(routes=registry.ROUTES, parts=None),

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from gateway.events.parsing import tasks as events
 from gateway.http.child.frames import Frame, FrameKind, frame, read_frame
 from gateway.http.child.parsing import ThreadParser, parse_body
 from gateway.http.child.refusals import Refusal
@@ -34,7 +35,7 @@ THREADS = 2
 
 log = structlog.get_logger()
 
-BODY_TASKS: Mapping[type[Any], type[Any]] = {**runs.BODY_TASKS}
+BODY_TASKS: Mapping[type[Any], type[Any]] = {**runs.BODY_TASKS, **events.BODY_TASKS}
 """The tasks of every feature, and the type of each result."""
 
 _CREDENTIALS = msgspec.msgpack.Decoder(Credentials)

@@ -26,6 +26,26 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlainDoorSettings:
+    """Who may send to `POST /events`."""
+
+    tenant: str = setting(
+        "TIDEGATE_PLAIN_DOOR_TENANT", "", help="Tenant of events sent to POST /events without a key; empty: needs one"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """How the keys of issuers are read."""
+
+    internal_allowed: bool = setting(
+        "TIDEGATE_JWKS_INTERNAL",
+        False,
+        help="true: JWK Sets may be at internal addresses and over plain HTTP; for development",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that the gateway is told."""
 
@@ -35,5 +55,7 @@ class Settings:
     management: ManagementSettings
     objects: ObjectsSettings
     limits: LimitSettings
+    tokens: TokenSettings
+    plain_door: PlainDoorSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log: LogSettings

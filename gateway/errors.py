@@ -17,7 +17,7 @@ RETRY_AFTER_S = 1
 
 STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BAD_REQUEST: (400, "Bad request"),
-    ErrorCode.UNAUTHENTICATED: (401, "No valid API key"),
+    ErrorCode.UNAUTHENTICATED: (401, "No valid API key or token"),
     ErrorCode.FORBIDDEN: (403, "Not allowed for this key"),
     ErrorCode.SIGNATURE_INVALID: (403, "The event's signature is missing, wrong or not allowed"),
     ErrorCode.NOT_FOUND: (404, "Not found"),
@@ -35,6 +35,7 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.INTERNAL_ERROR: (500, "Internal error"),
     ErrorCode.LOG_UNAVAILABLE: (503, "Kafka does not acknowledge"),
     ErrorCode.STORE_UNAVAILABLE: (503, "Postgres is not reachable"),
+    ErrorCode.KEYS_UNAVAILABLE: (503, "The keys of the token's issuer cannot be read"),
 }
 
 
@@ -204,6 +205,13 @@ class StoreUnavailable(HttpError):
     """Nothing can be read now; ingestion goes on. Retry later."""
 
     code = ErrorCode.STORE_UNAVAILABLE
+    retry_after_s = RETRY_AFTER_S
+
+
+class KeysUnavailable(HttpError):
+    """The keys of a token's issuer were never read, or too long ago, so that nothing is known of it. Retry later."""
+
+    code = ErrorCode.KEYS_UNAVAILABLE
     retry_after_s = RETRY_AFTER_S
 
 

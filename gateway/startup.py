@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.postgres.pool import PostgresReads, TablesNotMigrated
+from schemas.events.topics import USER_EVENTS
 from schemas.kafka import lookups
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.reach import connection_fault
@@ -13,6 +14,7 @@ from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
 
 KAFKA_WAIT_S = 10.0
+TOPICS = (RUN_EVENTS.name, USER_EVENTS.name)  # that requests write to
 
 log = structlog.get_logger()
 
@@ -34,8 +36,8 @@ def check_topics(kafka: KafkaSettings) -> None:
         present = lookups.admin_client(kafka).list_topics(timeout=KAFKA_WAIT_S).topics
     except KafkaException as error:
         raise CannotStart(f"Kafka at {kafka} no longer answers: {error}") from error
-    if RUN_EVENTS.name not in present:
-        raise CannotStart(f"the topic {RUN_EVENTS.name} is not there: run `tidegate topics create`")
+    if missing := [name for name in TOPICS if name not in present]:
+        raise CannotStart(f"the topic {missing[0]} is not there: run `tidegate topics create`")
 
 
 def open_objects(location: str) -> ObstoreStorage:

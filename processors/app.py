@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from processors.events.processing import process as processing
+from processors.events.rows import process as events
 from processors.fanout import process as fanout
 from processors.runs.evaluation import process as evaluation
 from processors.runs.persistence import process as persistence
@@ -10,6 +12,8 @@ from processors.runtime.process import Process
 
 PROCESSES: Mapping[str, Process] = {
     "persistence": persistence.PROCESS,
+    "events": events.PROCESS,
+    "processing": processing.PROCESS,
     "fanout": fanout.PROCESS,
     "evaluation": evaluation.PROCESS,
     "maintenance": retention.PROCESS,

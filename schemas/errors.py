@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     BACKPRESSURE = "BACKPRESSURE"
     LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    KEYS_UNAVAILABLE = "KEYS_UNAVAILABLE"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
     INTERNAL_ERROR = "INTERNAL_ERROR"
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     RUN_FINALIZED = "run_finalized"
     WRONG_PARTITION = "wrong_partition"  # not where its key belongs, and so in no order with the rest of its run
     DELIVERY_FAILED = "delivery_failed"  # an endpoint did not take it, this time
+    PROCESSING_FAILED = "processing_failed"  # its function raised, or was too slow
     DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
 
 

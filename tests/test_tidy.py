@@ -29,14 +29,14 @@ LAYERS = (
     ("schemas.strictjson", "schemas.canonical", "schemas.ids", "schemas.texts", "schemas.times"),
     ("schemas.process", "schemas.outbound"),
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
-    ("schemas.runs",),
+    ("schemas.runs", "schemas.events"),
     ("schemas.catalogue",),
     ("gateway.errors",),
     ("gateway.onethread",),
-    ("gateway.limits", "gateway.objects", "gateway.postgres"),
+    ("gateway.limits", "gateway.objects", "gateway.postgres", "gateway.tokens"),
     ("gateway.kafka",),
     ("gateway.http",),
-    ("gateway.runs", "gateway.status", "gateway.registry", "gateway.operations"),
+    ("gateway.runs", "gateway.events", "gateway.status", "gateway.registry", "gateway.operations"),
     ("gateway.body_worker",),
     ("gateway.app",),
     ("gateway.config", "gateway.startup"),
@@ -45,7 +45,7 @@ LAYERS = (
     ("processors.outbound", "processors.postgres"),
     (
         *("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention"),
-        "processors.fanout",
+        *("processors.fanout", "processors.events.rows", "processors.events.processing"),
     ),
     ("processors.app",),
     ("processors.__main__",),
@@ -55,8 +55,9 @@ KIT = {
     *("schemas.outbound", "schemas.process", "schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
     *("processors.runtime", "processors.outbound", "processors.postgres"),
     *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects", "gateway.postgres"),
+    "gateway.tokens",
 }
-DOMAINS = ("runs",)
+DOMAINS = ("runs", "events")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
 
 
@@ -148,6 +149,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             "gateway/postgres/",
             "gateway/runs/stored_run_states.py",
             "processors/postgres/writes.py",
+            *(f"processors/events/rows/{name}.py" for name in ("store", "lookup", "rows")),
             *(
                 f"processors/runs/persistence/{name}.py"
                 for name in ("store", "lookup", "rows", "forgetting", "finalization", "removals")
@@ -165,6 +167,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         "toon_format": ("gateway/http/toon.py",),
         "brotli": ("gateway/http/codings.py",),
         "fastavro": ("schemas/kafka/codec.py", "deploy/examples/direct_producer.py"),
+        "joserfc": ("schemas/access/jwt.py",),
         "obstore": ("schemas/objects/stores.py",),
     }
     for path in MODULES:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,9 +15,9 @@ from psycopg.types.json import Json
 
 from deploy.admin import topics
 from deploy.admin.reach import kafka_error
+from deploy.admin.stored_topics import STORED_TOPICS, Row, StoredTopic
 from deploy.errors import CommandFailed, NotReachable
 from schemas.catalogue import groups_among, subscriptions
-from schemas.errors import Poison
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
 from schemas.kafka.connection import KafkaSettings
@@ -34,12 +33,10 @@ from schemas.kafka.positions import (
     fault,
 )
 from schemas.kafka.topics import Group
-from schemas.runs.codec import RUN_CODEC
-from schemas.runs.records import RunEvent
-from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
+from schemas.runs.topics import PERSISTENCE
 
 TIMEOUT_S = 10.0
-TABLES_WITH_PLACES = ("trace_events", "duplicate_events", "rejected_events", "environment_snapshots", "trace_records")
+STORED_NAMES = tuple(stored.topic for stored in STORED_TOPICS)
 NEXT_ACCEPTANCE = "SELECT coalesce(max(acceptance), 0) + 1 FROM log_acceptances"
 NOTE_ACCEPTANCE = "INSERT INTO log_acceptances (acceptance, positions) VALUES (%s, %s)"
 MOVE_PLACES = """
@@ -51,12 +48,8 @@ REMEMBER_TOPIC = """
     INSERT INTO log_topics (topic, topic_id) VALUES (%s, %s)
     ON CONFLICT (topic) DO UPDATE SET topic_id = excluded.topic_id
 """
-ROWS_FROM = """
-    SELECT kafka_offset, tenant_id, run_id, seq, event_sha256 FROM trace_events
-    WHERE kafka_partition = %s AND kafka_offset >= %s ORDER BY kafka_offset
-"""
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('tidegate.accept'))"
-REMEMBERED_TOPIC = "SELECT topic_id FROM log_topics WHERE topic = %s"
+REMEMBERED_TOPICS = "SELECT topic, topic_id FROM log_topics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,20 +70,20 @@ class Acceptance:
     found: GroupPosition
     fault: PositionFault
     offset: int
-    rows_from: int  # of persistence: rows of this place and those behind it are of lost records
+    rows_from: int  # of a group that stores rows: those of this place and behind it are of lost records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptances:
-    """The positions that an operator is asked to accept, and whether the topic was recreated."""
+    """The positions that an operator is asked to accept, and the topics that were recreated."""
 
-    recreated: bool  # run.events is not the topic whose places the tables hold
+    recreated: frozenset[str]  # topics that are not those whose places the tables hold
     positions: Sequence[Acceptance]
 
     @property
     def is_needed(self) -> bool:
         """Return True if there is anything to accept."""
-        return self.recreated or bool(self.positions)
+        return bool(self.recreated or self.positions)
 
     def key(self) -> object:
         """Return a value that is equal for two lookups between which nothing changed."""
@@ -150,24 +143,25 @@ def acceptances(kafka: KafkaSettings, postgres: str) -> Acceptances:
     """
     Return what `accept` would do: nothing if every position stands for what its group has handled.
 
-    Where run.events was recreated, the groups without a position, which Kafka has deleted with the topic, begin where
-    the new topic does. Rows beyond persistence's position may be of records that the log has lost, too: Postgres kept
-    what had not been committed yet.
+    Where a topic was recreated, the groups without a position, which Kafka has deleted with the topic, begin where the
+    new topic does. Rows beyond the position of the group that stores them may be of records that the log has lost, too:
+    Postgres kept what had not been committed yet.
 
     Raises:
         NotReachable, CommandFailed: see `examine`.
     """
-    recreated = was_recreated(kafka, postgres)
+    recreated = recreated_topics(kafka, postgres)
+    storing = {(stored.group, stored.topic): stored for stored in STORED_TOPICS}
     found: list[Acceptance] = []
     for each in examine(kafka):
-        offset = each.position.offset
+        offset, is_new = each.position.offset, each.place.topic in recreated
         if each.fault is not None:
             start = _divergence(kafka, each)
             found.append(Acceptance(found=each, fault=each.fault, offset=start, rows_from=start))
-        elif recreated and offset is None:
+        elif is_new and offset is None:
             found.append(Acceptance(found=each, fault=PositionFault.RECREATED, offset=each.log.first, rows_from=0))
-        elif not recreated and offset is not None and (each.group, each.place[0]) == (PERSISTENCE, RUN_EVENTS.name):
-            lost = _first_lost_row(kafka, postgres, each, offset)
+        elif not is_new and offset is not None and (stored := storing.get((each.group, each.place.topic))) is not None:
+            lost = _first_lost_row(kafka, postgres, each, offset, stored)
             if lost is not None:
                 found.append(Acceptance(found=each, fault=PositionFault.REWRITTEN, offset=offset, rows_from=lost))
     return Acceptances(recreated=recreated, positions=found)
@@ -184,10 +178,12 @@ def _divergence(kafka: KafkaSettings, each: GroupPosition) -> int:
         return lookups.first_after_epoch(consumer, each.place, each.log, epoch, timeout_s=TIMEOUT_S)
 
 
-def _first_lost_row(kafka: KafkaSettings, postgres: str, each: GroupPosition, offset: int) -> int | None:
+def _first_lost_row(
+    kafka: KafkaSettings, postgres: str, each: GroupPosition, offset: int, stored: StoredTopic
+) -> int | None:
     """Return the first offset, from *offset* on, whose stored row is of another record than the log has there."""
     with _session(postgres) as session:
-        rows = session.execute(ROWS_FROM, (each.place.partition, offset)).fetchall()
+        rows = session.execute(stored.rows_from, (each.place.partition, offset)).fetchall()
     with _asking(), _consumer(kafka, each.group.id) as consumer:
         # Looked up after the rows: those that are stored meanwhile would lie beyond an older end.
         ids = {each.place.topic: each.log.topic}
@@ -196,52 +192,47 @@ def _first_lost_row(kafka: KafkaSettings, postgres: str, each: GroupPosition, of
         low, high = 0, len(rows)
         while low < high:
             middle = (low + high) // 2
-            if _is_stored_from(consumer, each.place, log, rows[middle]):
+            if _is_stored_from(consumer, each.place, log, rows[middle], stored):
                 low = middle + 1
             else:
                 high = middle
     return None if low == len(rows) else int(rows[low][0])
 
 
-def _is_stored_from(consumer: Consumer, place: Partition, log: PartitionLog, row: tuple[Any, ...]) -> bool:
-    offset, tenant, run_id, seq, sha256 = row
+def _is_stored_from(consumer: Consumer, place: Partition, log: PartitionLog, row: Row, stored: StoredTopic) -> bool:
+    offset = row[0]
     if not log.first <= offset < log.end:
         return bool(offset < log.first)  # expired
     message = lookups.record_at(consumer, place, offset, timeout_s=TIMEOUT_S)
-    if message is None or message.offset() != offset:
-        return False
-    try:
-        record = RUN_CODEC.decode(message.value())
-    except Poison:
-        return False
-    stored: object = (tenant, run_id, seq, bytes(sha256))
-    if not isinstance(record, RunEvent):
-        return False
-    return bool(stored == (record.tenant, record.run_id, record.seq, record.event_sha256))
+    return message is not None and message.offset() == offset and stored.is_of(message.value(), row)
 
 
-def was_recreated(kafka: KafkaSettings, postgres: str) -> bool:
+def recreated_topics(kafka: KafkaSettings, postgres: str) -> frozenset[str]:
     """
-    Return True if run.events is not the topic whose places the tables hold.
+    Return the topics that are not those whose places the tables hold.
 
     Raises:
         NotReachable: Kafka or Postgres does not answer.
     """
-    with _asking():
-        now = lookups.topic_ids(admin_client(kafka), [RUN_EVENTS.name], timeout_s=TIMEOUT_S).get(RUN_EVENTS.name)
+    now = _topic_ids(kafka)
     try:
         with _session(postgres) as session:
-            row = session.execute(REMEMBERED_TOPIC, [RUN_EVENTS.name]).fetchone()
+            remembered = dict(session.execute(REMEMBERED_TOPICS).fetchall())
     except psycopg.errors.UndefinedTable as error:
         raise CommandFailed("the tables are not migrated: run `tidegate migrate`") from error
-    return row is not None and row[0] != now
+    return frozenset(name for name in STORED_NAMES if name in remembered and remembered[name] != now.get(name))
+
+
+def _topic_ids(kafka: KafkaSettings) -> Mapping[str, str]:
+    with _asking():
+        return lookups.topic_ids(admin_client(kafka), STORED_NAMES, timeout_s=TIMEOUT_S)
 
 
 def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
     """
     Let each group go on where *shown* says; rows whose place the log has lost stay, with a place of their own.
 
-    Where run.events was recreated, no row keeps its place. Rows are moved first: a worker that goes on must not meet
+    Where a topic was recreated, no row keeps its place in it. Rows are moved first: a worker that goes on must not meet
     them; the topic is remembered last. Doing it again after a failure does no harm.
 
     Raises:
@@ -258,25 +249,26 @@ def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
         with _session(postgres) as session:
             _move_places(session, now)
         _order(kafka, now.positions)
-        with _asking():
-            ids = lookups.topic_ids(admin_client(kafka), [RUN_EVENTS.name], timeout_s=TIMEOUT_S)
+        ids = _topic_ids(kafka)
         with _session(postgres) as session:
-            session.execute(REMEMBER_TOPIC, (RUN_EVENTS.name, ids[RUN_EVENTS.name]))
+            for name in now.recreated & ids.keys():
+                session.execute(REMEMBER_TOPIC, (name, ids[name]))
 
 
 def _move_places(session: psycopg.Connection, accepted: Acceptances) -> None:
-    lost = [
-        (MOVE_PLACES, {"partition": each.found.place[1], "offset": each.rows_from})
-        for each in accepted.positions
-        if each.found.group == PERSISTENCE and each.found.place[0] == RUN_EVENTS.name
-    ]
     row = session.execute(NEXT_ACCEPTANCE).fetchone()
     acceptance = row[0] if row else 1
-    for statement, parameters in [(MOVE_EVERY_PLACE, {})] if accepted.recreated else lost:
-        for name in TABLES_WITH_PLACES:
-            session.execute(
-                sql.SQL(statement).format(sql.Identifier(name)), {"by": acceptance * LOST_PARTITIONS, **parameters}
-            )
+    for stored in STORED_TOPICS:
+        lost = [
+            (MOVE_PLACES, {"partition": each.found.place.partition, "offset": each.rows_from})
+            for each in accepted.positions
+            if (each.found.group, each.found.place.topic) == (stored.group, stored.topic)
+        ]
+        for statement, parameters in [(MOVE_EVERY_PLACE, {})] if stored.topic in accepted.recreated else lost:
+            for name in stored.tables:
+                session.execute(
+                    sql.SQL(statement).format(sql.Identifier(name)), {"by": acceptance * LOST_PARTITIONS, **parameters}
+                )
     session.execute(NOTE_ACCEPTANCE, (acceptance, Json([_noted(each) for each in accepted.positions])))
 
 

@@ -14,7 +14,17 @@ import typer
 from deploy.cli import addresses, options
 from deploy.cli.output import console, print_json, progress_bar, table
 from deploy.errors import CommandFailed, NotReachable
-from deploy.load.events import EventSource, FileEvents, GeneratedEvents, NotAnEvent, read_file
+from deploy.load.batches import work_in_batches
+from deploy.load.events import (
+    EventSource,
+    FileEvents,
+    GeneratedEvents,
+    GeneratedUserEvents,
+    NotAnEvent,
+    OutgoingEvent,
+    read_file,
+    read_user_events,
+)
 from deploy.load.ledger import Ledger
 from deploy.load.tally import Tally
 from deploy.load.worker import Budget, work
@@ -41,12 +51,17 @@ def send(
     agent: Annotated[
         str | None, typer.Option(help=f"Who speaks; {PLAIN_AGENT}, or with --sign the stack's agent.")
     ] = None,
+    user_events: Annotated[bool, typer.Option("--events", help="Send user events instead of events of runs.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=100, help="With --events: events a request.")] = 1,
+    users: Annotated[int, typer.Option(min=1, help="With --events: users that the events are spread over.")] = 20,
     file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Events as JSON lines.")] = None,
     retry_for: Annotated[float, typer.Option(min=0, help="Seconds to go on with an event that is not taken.")] = 30,
     ledger: Annotated[Path | None, typer.Option(help="Append each event's outcome, synced, as JSON lines.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Send events: each run in order, each event after the answer to the one before."""
+    """Send events: each run, or each user, in order, each event after the answer to the one before."""
+    if batch > 1 and not user_events:
+        raise typer.BadParameter("--batch goes with --events: events of a run are sent one after the other")
     known = addresses.read(folder, os.environ)
     agent_id = agent or (known.need("agent_id") if sign else PLAIN_AGENT)
     secret = None
@@ -54,32 +69,49 @@ def send(
         secret = addresses.agent_secret(known, os.environ, agent_id, tenant=None)
     bounds = Bounds(give_up_after_s=retry_for)
     delivery = Delivery(url or known.need("gateway"), api_key=known.need("api_key"), bounds=bounds)
+    made_up = _made_up_users(size) if user_events else _made_up_runs(size, agent_id=agent_id, secret=secret)
     if file is None:
         total = burst or None
-        workers = min(workers, runs)
-        shares = [runs // workers + (worker < runs % workers) for worker in range(workers)]
-        sources: list[EventSource] = [
-            GeneratedEvents(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size) for share in shares
-        ]
+        sources = [made_up(share) for share in _shares(users if user_events else runs, workers)]
     else:
-        try:
-            listed = read_file(file, secret=secret)
-        except NotAnEvent as error:
-            raise CommandFailed(str(error)) from error
-        total = sum(len(run) for run in listed)
+        listed = _listed(file, user_events=user_events, secret=secret)
+        total = sum(len(each) for each in listed)
         sources = [FileEvents(listed[worker::workers]) for worker in range(workers)]
     with Ledger(ledger) as lines, progress_bar(shown=not as_json) as progress:
         bar = progress.add_task("sending", total=total)
-        load = _Load(sources=sources, delivery=delivery, rate_per_s=rate, ledger=lines)
+        load = _Load(sources=sources, delivery=delivery, bounds=bounds, batch=batch, rate_per_s=rate, ledger=lines)
         summary = asyncio.run(load.run(total, on_settled=lambda: progress.advance(bar)))
     print_json(summary) if as_json else _show(summary)
     _exit(summary)
+
+
+def _made_up_users(size: int) -> Callable[[int], EventSource]:
+    return lambda share: GeneratedUserEvents(user_count=share, payload_bytes=size)
+
+
+def _made_up_runs(size: int, *, agent_id: str, secret: str | None) -> Callable[[int], EventSource]:
+    return lambda share: GeneratedEvents(run_count=share, agent_id=agent_id, secret=secret, payload_bytes=size)
+
+
+def _shares(count: int, workers: int) -> Sequence[int]:
+    """Return how many of *count* runs or users each worker has; no worker has none."""
+    workers = min(workers, count)
+    return [count // workers + (worker < count % workers) for worker in range(workers)]
+
+
+def _listed(file: Path, *, user_events: bool, secret: str | None) -> Sequence[list[OutgoingEvent]]:
+    try:
+        return read_user_events(file) if user_events else read_file(file, secret=secret)
+    except NotAnEvent as error:
+        raise CommandFailed(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
     sources: Sequence[EventSource]
     delivery: Delivery
+    bounds: Bounds
+    batch: int
     rate_per_s: float
     ledger: Ledger
 
@@ -92,19 +124,33 @@ class _Load:
         began_s = time.monotonic()
         async with self.delivery, asyncio.TaskGroup() as group:
             for source in self.sources:
-                group.create_task(
-                    work(
-                        source,
-                        delivery=self.delivery,
-                        budget=budget,
-                        rate_per_s=self.rate_per_s,
-                        tally=tally,
-                        ledger=self.ledger,
-                        on_settled=on_settled,
-                    )
-                )
+                group.create_task(self._work(source, tally, budget, on_settled))
         tally.unsent = budget.left or 0
         return tally.summary(time.monotonic() - began_s)
+
+    async def _work(self, source: EventSource, tally: Tally, budget: Budget, on_settled: Callable[[], None]) -> None:
+        if self.batch == 1:
+            await work(
+                source,
+                delivery=self.delivery,
+                budget=budget,
+                rate_per_s=self.rate_per_s,
+                tally=tally,
+                ledger=self.ledger,
+                on_settled=on_settled,
+            )
+            return
+        await work_in_batches(
+            source,
+            batch=self.batch,
+            delivery=self.delivery,
+            bounds=self.bounds,
+            budget=budget,
+            rate_per_s=self.rate_per_s,
+            tally=tally,
+            ledger=self.ledger,
+            on_settled=on_settled,
+        )
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import CommandFailed
 from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
+from schemas.events import types_file
+from schemas.events.topics import PROCESSING
+from schemas.events.types_file import EventTypesSettings
 from schemas.kafka.lookups import admin_client
 from schemas.process.settings import load
 from schemas.runs.endpoints import EndpointsSettings, groups, watch
@@ -60,11 +63,13 @@ def create(
     """
     Create the topics that are missing and commit each group's first offset where it has none.
 
-    Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are.
+    Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are. Those of
+    processing, if TIDEGATE_EVENT_TYPES names functions.
     """
     kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
-    wanted = (*GROUPS, *groups(endpoints))
+    has_functions = bool(types_file.read(load(EventTypesSettings, os.environ)).functions)
+    wanted = (*GROUPS, *((PROCESSING,) if has_functions else ()), *groups(endpoints))
     created = topics.create(kafka, wanted, partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(kafka, wanted)
     if as_json:
@@ -105,15 +110,15 @@ def accept(
     ]
     if not as_json:
         print_rows(rows, as_json=False)
-    if found.recreated and not as_json:
-        console.print("run.events was deleted and created again: the rows that are stored lose their places in it")
+    for name in [] if as_json else sorted(found.recreated):
+        console.print(f"{name} was deleted and created again: the rows that are stored lose their places in it")
     if found.is_needed and not dry_run:
         if not yes:
             typer.confirm("Accept the log as it is?", abort=True)
         positions.accept(kafka, postgres, found)
     if as_json:
         accepted = found.is_needed and not dry_run
-        print_json({"accepted": accepted, "topic_recreated": found.recreated, "positions": rows})
+        print_json({"accepted": accepted, "topics_recreated": sorted(found.recreated), "positions": rows})
     elif not found.is_needed:
         console.print("nothing to accept: every position stands for what its group has handled")
     elif dry_run:

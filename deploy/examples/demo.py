@@ -8,6 +8,7 @@ Ends with 0 only if every event of every run is in Postgres, once and in order.
 
 import argparse
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import aiohttp
 from rich.console import Console
 
 from deploy.errors import CommandFailed
-from deploy.examples import scenes
+from deploy.examples import orders, scenes
 from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from deploy.local import lock, stack_file
@@ -91,7 +92,8 @@ def _ready(folder: Path) -> Stack:
 
 def _tidegate(*words: str, folder: Path) -> None:
     command = [sys.executable, "-m", "deploy.cli.app", *words, "--dir", str(folder)]
-    if subprocess.run(command, check=False).returncode:
+    environ = {"TIDEGATE_EVENT_TYPES": str(orders.TYPES)} | os.environ
+    if subprocess.run(command, check=False, env=environ).returncode:
         raise CommandFailed(f"`tidegate {words[0]}` did not succeed")
 
 
@@ -113,6 +115,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
         read = [await _read_back(session, diary) for diary in diaries]
         waited_s = time.monotonic() - began_s
         trace = await _until_found(session, f"/api/runs/{diaries[0].run.id}/trace")
+        visited = await _visit(session)
         evaluated = await _until_evaluated(session, stack.management.get(ENGINE), diaries)
     rows = await asyncio.to_thread(read_rows, stack.postgres, [diary.run.id for diary in diaries])
     faults = []
@@ -126,6 +129,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
         scenes.watched(console, stack, watched)
     if evaluated is not None:
         scenes.evaluated(console, evaluated)
+    scenes.visited(console, visited)
     await asyncio.to_thread(scenes.lag, console, kafka)
     return faults
 
@@ -209,6 +213,26 @@ async def _until_evaluated(
             if all(known.get(run_id, {}).get("events", 0) >= count for run_id, count in wanted.items()):
                 return [known[run_id] for run_id in wanted]
             await asyncio.sleep(POLL_S)
+
+
+async def _visit(session: aiohttp.ClientSession) -> list[Mapping[str, Any]]:
+    """Send what users of a shop do, in one batch; return the events once all are processed."""
+    sent = orders.visits()
+    async with session.post("/api/v1/events/batch", json=sent) as response:
+        if response.status != 202:  # noqa: PLR2004
+            raise CommandFailed(f"user events were not accepted: {await response.text()}")
+    async with asyncio.timeout(STORED_TIMEOUT_S):
+        while True:
+            shown = [await _user_event(session, str(event["id"])) for event in sent]
+            if all(event["status"] in ("processed", "failed") for event in shown):
+                return shown
+            await asyncio.sleep(POLL_S)
+
+
+async def _user_event(session: aiohttp.ClientSession, event_id: str) -> Mapping[str, Any]:
+    async with session.get(f"/api/v1/events/{event_id}") as response:
+        event: Mapping[str, Any] = await response.json()
+        return event
 
 
 async def _until_found(session: aiohttp.ClientSession, path: str) -> dict[str, Any]:

@@ -91,6 +91,16 @@ def evaluated(console: Console, runs: Sequence[Mapping[str, object]]) -> None:
     console.print(table(("run", "status", "events", "errors", "of which type"), rows))
 
 
+def visited(console: Console, events: Sequence[Mapping[str, object]]) -> None:
+    """Print what users of a shop did, and what a function made of their orders."""
+    _title(console, "User events: a batch over HTTP, rows in Postgres, orders processed by deploy/examples/orders.py")
+    rows = [
+        (event["user_id"], event["type"], event["name"], event["status"], _cut(json.dumps(event["result"] or {})))
+        for event in events
+    ]
+    console.print(table(("user", "type", "name", "status", "result"), rows))
+
+
 def _types(counts: object) -> str:
     assert isinstance(counts, dict), "the engine counts by type"
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

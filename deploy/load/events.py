@@ -1,5 +1,5 @@
 """
-What is sent: made-up events or those of a file, by run, each run in its order.
+What is sent: made-up events or those of a file, by run or by user, each in its order.
 
 A run that could not deliver an event is left, since what follows would break its order: a made-up run is replaced
 by a new one, the rest of a file's run stays unsent.
@@ -8,7 +8,7 @@ by a new one, the rest of a file's run stays unsent.
 import json
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from schemas.ids import is_id
 from schemas.runs.signature import sign_event
+
+USER_EVENTS_PATH = "/api/v1/events"
 
 _FILLER = "the tide comes in over the sill, stands an hour at the gate and goes out again; "
 
@@ -30,8 +32,8 @@ class OutgoingEvent:
     """One event as it goes over the wire, the same bytes at each attempt."""
 
     event_id: str  # its idempotency key, or run and seq where it has none
-    run_id: str
-    seq: int
+    order: Mapping[str, object]  # what it follows: its run and seq, or its user and their number
+    path: str
     body: bytes
 
 
@@ -67,12 +69,40 @@ class GeneratedEvents:
             "payload": {"text": self._text},
             "meta": {"run_id": run_id, "agent_id": self._agent_id, "idempotency_key": key},
         }
-        return OutgoingEvent(event_id=key, run_id=run_id, seq=seq, body=_signed(event, self._secret))
+        return _of_run(run_id, seq, event_id=key, body=_signed(event, self._secret))
 
     def settle(self, *, accepted: bool) -> None:
         """Go on with the next run, and with a new one in place of one that lost an event."""
         run_id, seq = self._runs.popleft()
         self._runs.append((run_id, seq + 1) if accepted else (str(uuid.uuid4()), 1))
+
+
+class GeneratedUserEvents:
+    """User events without end, in turn over a number of users."""
+
+    def __init__(self, *, user_count: int, payload_bytes: int) -> None:
+        """Name the users."""
+        self._users = deque((f"user-{uuid.uuid4().hex[:12]}", 1) for _ in range(user_count))
+        self._text = "".join(islice(cycle(_FILLER), payload_bytes))
+
+    def next(self) -> OutgoingEvent:
+        """Return the next event of the user whose turn it is."""
+        user_id, number = self._users[0]
+        event_id = str(uuid.uuid4())
+        event = {
+            "id": event_id,
+            "type": "user_action",
+            "user_id": user_id,
+            "occurred_at": datetime.now(UTC).isoformat(),
+            "payload": {"number": number, "text": self._text},
+        }
+        order = {"user_id": user_id, "number": number}
+        return OutgoingEvent(event_id=event_id, order=order, path=USER_EVENTS_PATH, body=_encoded(event))
+
+    def settle(self, *, accepted: bool) -> None:  # noqa: ARG002  a lost event breaks no order of the others
+        """Go on with the next user."""
+        user_id, number = self._users.popleft()
+        self._users.append((user_id, number + 1))
 
 
 class FileEvents:
@@ -94,6 +124,28 @@ class FileEvents:
             self._runs.append(run)
 
 
+def read_user_events(path: Path) -> list[list[OutgoingEvent]]:
+    """
+    Return the user events of a JSON-lines file by user, users in order of their first event.
+
+    Raises:
+        NotAnEvent: a line is no JSON object.
+    """
+    users: dict[str, list[OutgoingEvent]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                event = json.loads(line)
+                user_id = str(event.get("user_id"))
+            except (AttributeError, ValueError) as error:
+                raise NotAnEvent(f"{path}, line {number}: no JSON object") from error
+            of_user = users.setdefault(user_id, [])
+            order = {"user_id": event.get("user_id"), "number": len(of_user) + 1}
+            event_id = str(event.get("id", f"{user_id}/{len(of_user) + 1}"))
+            of_user.append(OutgoingEvent(event_id=event_id, order=order, path=USER_EVENTS_PATH, body=line))
+    return list(users.values())
+
+
 def read_file(path: Path, *, secret: str | None) -> list[list[OutgoingEvent]]:
     """
     Return the events of a JSON-lines file by run, runs in order of their first event; with *secret* signed again.
@@ -105,28 +157,34 @@ def read_file(path: Path, *, secret: str | None) -> list[list[OutgoingEvent]]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.strip():
             try:
-                outgoing = _outgoing(line, secret)
+                run_id, outgoing = _outgoing(line, secret)
             except (KeyError, TypeError, ValueError) as error:
                 raise NotAnEvent(f"{path}, line {number}: no JSON with seq and meta.run_id") from error
-            runs.setdefault(outgoing.run_id, []).append(outgoing)
+            runs.setdefault(run_id, []).append(outgoing)
     return list(runs.values())
 
 
-def _outgoing(line: bytes, secret: str | None) -> OutgoingEvent:
+def _outgoing(line: bytes, secret: str | None) -> tuple[str, OutgoingEvent]:
     # Whether it is a valid event is for the gateway to judge.
     event = json.loads(line)
     run_id, seq = event["meta"]["run_id"], event["seq"]
     if not (isinstance(seq, int) and isinstance(run_id, str) and is_id(run_id)):
         raise ValueError(line)
-    return OutgoingEvent(
-        event_id=event["meta"].get("idempotency_key", f"{run_id}/{seq}"),
-        run_id=run_id,
-        seq=seq,
-        body=line if secret is None else _signed(event, secret),  # verbatim, as it is written
-    )
+    event_id = event["meta"].get("idempotency_key", f"{run_id}/{seq}")
+    body = line if secret is None else _signed(event, secret)  # verbatim, as it is written
+    return run_id, _of_run(run_id, seq, event_id=event_id, body=body)
+
+
+def _of_run(run_id: str, seq: int, *, event_id: str, body: bytes) -> OutgoingEvent:
+    order = {"run_id": run_id, "seq": seq}
+    return OutgoingEvent(event_id=event_id, order=order, path=f"/api/runs/{run_id}/events/", body=body)
 
 
 def _signed(event: dict[str, Any], secret: str | None) -> bytes:
     if secret is not None:
         event["meta"]["signature"] = sign_event(event, secret)
+    return _encoded(event)
+
+
+def _encoded(event: Mapping[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

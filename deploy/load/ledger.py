@@ -1,7 +1,7 @@
 """
 What became of each event, on disk before the next one of its run is sent: what fault tests check against.
 
-One JSON object a line: `event_id`, `run_id`, `seq` and `outcome`.
+One JSON object a line: `event_id`, what it follows (`run_id` and `seq`, or `user_id` and `number`), and `outcome`.
 """
 
 import json
@@ -46,6 +46,6 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Write one line and wait until the disk has it. Blocks: call it in a thread."""
         if self._descriptor is None:
             return
-        line = {"event_id": event.event_id, "run_id": event.run_id, "seq": event.seq, "outcome": outcome}
+        line = {"event_id": event.event_id, **event.order, "outcome": outcome}
         os.write(self._descriptor, json.dumps(line).encode() + b"\n")  # one write: lines of several threads stay whole
         os.fsync(self._descriptor)

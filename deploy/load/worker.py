@@ -61,7 +61,7 @@ async def _send(event: OutgoingEvent, delivery: Delivery, tally: Tally) -> Outco
             tally.backpressure += 1
 
     tally.sent += 1
-    request = Request(method="POST", path=f"/api/runs/{event.run_id}/events/", body=event.body)
+    request = Request(method="POST", path=event.path, body=event.body)
     try:
         receipt = await delivery.deliver(request, on_retry=count_retry)
     except (Refused, SendAgainLater) as error:

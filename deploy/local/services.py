@@ -1,6 +1,6 @@
 """Tidegate's own processes in a local stack: their settings and ports, and how to start them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from deploy.admin.reach import is_ready
@@ -21,14 +21,14 @@ ENGINE_PORT = 8090
 MANAGEMENT_PORT_FIRST = 9080
 
 
-def services(endpoints: Iterable[str]) -> tuple[ProcessSpec, ...]:
-    """Return the processes of a stack with these webhook endpoints."""
+def services(endpoints: Iterable[str], *, optional: Container[str] = ()) -> tuple[ProcessSpec, ...]:
+    """Return the processes of a stack with these webhook endpoints; of *optional* ones those that are named."""
     names = list(endpoints)
     found: list[ProcessSpec] = []
     for spec in PROCESSES:
         if spec.is_per_endpoint:
             found += [spec.of_endpoint(name, is_only=len(names) == 1) for name in names]
-        else:
+        elif not spec.is_optional or spec.name in optional:
             found.append(spec)
     return tuple(found)
 
@@ -44,7 +44,7 @@ def management(service: ProcessSpec) -> str:
 
 
 # Files and folders: a process may be started with another working directory.
-PATHS = ("TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS")
+PATHS = ("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS")
 
 
 def settings(
@@ -76,6 +76,8 @@ def settings(
         "TIDEGATE_MANAGEMENT_HOST": HOST,
         "TIDEGATE_FANOUT_ORIGINS": ",".join(origins),
         "TIDEGATE_EVALUATION_INTERNAL": "true",
+        "TIDEGATE_JWKS_INTERNAL": "true",
+        "TIDEGATE_PLAIN_DOOR_TENANT": development.TENANT,
         # Who tries the stack under load has one agent.
         "TIDEGATE_LIMIT_RUN_PER_MIN": "0",
         "TIDEGATE_LIMIT_AGENT_PER_MIN": "0",

@@ -33,6 +33,9 @@ from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
 from deploy.local.stack_file import RunningProcess, Stack
 from schemas.catalogue import GROUPS
+from schemas.events import types_file
+from schemas.events.topics import PROCESSING
+from schemas.events.types_file import EventTypesSettings
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
 from schemas.process.specs import ProcessSpec
@@ -50,7 +53,7 @@ DEFAULT_PORTS = {
     **POSTGRES_PORTS,
     **SERVICE_PORTS,
     **ENGINE_PORTS,
-    **services.management_ports(services.services([DEFAULT])),
+    **services.management_ports(services.services([DEFAULT], optional=["processing"])),
 }
 
 
@@ -72,12 +75,17 @@ class Supervisor:
         Services named in *without* are not started.
 
         Raises:
-            SettingsInvalid: the endpoints or a port that *environ* names cannot be used.
+            SettingsInvalid: the endpoints, the event types or a port that *environ* names cannot be used.
         """
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
         has_own_engine = not self._endpoints_given.endpoints
-        declared = services.services([DEFAULT] if has_own_engine else self._endpoints_given.endpoints)
+        has_functions = bool(types_file.read(load(EventTypesSettings, environ)).functions)
+        self._optional_groups = (PROCESSING,) if has_functions else ()
+        declared = services.services(
+            [DEFAULT] if has_own_engine else self._endpoints_given.endpoints,
+            optional=[group.name for group in self._optional_groups],
+        )
         self._services = [service for service in declared if service.name not in without]
         self._has_engine = has_own_engine and any(service.name == services.EVALUATION for service in self._services)
         self._kafka_given = given.kafka(environ)
@@ -173,7 +181,7 @@ class Supervisor:
             )
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
         of_endpoints = (EVALUATION.group(DEFAULT),) if self._has_engine else endpoints.groups(self._endpoints_given)
-        groups = (*GROUPS, *of_endpoints)
+        groups = (*GROUPS, *self._optional_groups, *of_endpoints)
         await asyncio.to_thread(topics.create, connection, groups)
         await asyncio.to_thread(topics.commit_first_offsets, connection, groups)
         self._say(f"kafka is ready at {connection}")

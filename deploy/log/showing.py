@@ -89,7 +89,7 @@ def _summary(shown: DecodedRecord) -> str:
         payload = record.payload if record.payload_ref is None else to_json(record.payload_ref)
         return f"{record.run_id} #{record.seq} {record.actor} {record.type} {payload}"
     fields = _fields(record)
-    named = next((name for name in ("run_id", "endpoint") if name in fields), None)
+    named = next((name for name in ("run_id", "endpoint", "event_id") if fields.get(name) is not None), None)
     rest = {name: value for name, value in fields.items() if name not in ("tenant", named)}
     of = "" if named is None else f"{fields[named]} "
     return f"{of}{type(record).__name__} {msgspec.json.encode(rest).decode()}"

@@ -1,37 +1,65 @@
 """Who makes a request, and for which agents it may speak."""
 
-from collections.abc import Mapping
 from datetime import datetime
 
+from multidict import CIMultiDictProxy
+
 from gateway.errors import Forbidden
+from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import Agent, Credentials, CurrentCredentials, KeyRefused, Principal, Right
 from schemas.access.credentials import authenticate as of_key
 
 BEARER = "Bearer "
+KEY_PREFIX = "tg_"  # of our own keys, and of no token
 
 
 def authenticate(
-    headers: Mapping[str, str], credentials: CurrentCredentials, *, now: datetime
+    headers: CIMultiDictProxy[str], credentials: CurrentCredentials, tokens: TokenVerifier, *, now: datetime
 ) -> tuple[Principal, Credentials]:
     """
-    Return whose key the request has in `X-API-Key` or as a bearer token, and the credentials that have that key.
+    Return who makes a request, and the credentials that say so.
+
+    That is whose key it has in `X-API-Key` or as a bearer token, or the user whose JWT is the bearer token.
 
     Raises:
-        KeyRefused: none, or none that is valid.
+        KeyRefused: neither, or none that is valid.
+        KeysUnavailable: the keys of the token's issuer were never read. Answer 503.
     """
     presented = headers.get("X-API-Key")
-    if presented is None:
-        authorization = headers.get("Authorization", "")
-        if authorization[: len(BEARER)].lower() != BEARER.lower():
-            raise KeyRefused("an API key is needed, in X-API-Key or as a bearer token")
-        presented = authorization[len(BEARER) :].strip()
-    return of_key(presented, credentials, now=now)
+    if presented is not None:
+        return of_key(presented, credentials, now=now)
+    authorizations = headers.getall("Authorization", ())
+    if len(authorizations) != 1 or authorizations[0][: len(BEARER)].lower() != BEARER.lower():
+        raise KeyRefused("an API key is needed, in X-API-Key or as a bearer token")
+    presented = authorizations[0][len(BEARER) :].strip()
+    used = credentials()
+    if not used.issuers or presented.startswith(KEY_PREFIX):
+        return of_key(presented, credentials, now=now)
+    try:
+        return tokens.authenticate(presented, used, now=now), used
+    except KeyRefused:
+        if (newer := credentials.newer(used)) is None:
+            raise
+    return tokens.authenticate(presented, newer, now=now), newer
 
 
-def require(principal: Principal, right: Right) -> None:
-    """Raise Forbidden unless *principal* has *right*."""
+def shows_key(headers: CIMultiDictProxy[str]) -> bool:
+    """Return True if a request names who makes it, whether that is valid or not."""
+    return "X-API-Key" in headers or "Authorization" in headers
+
+
+def anyone(tenant: str) -> Principal:
+    """Return who sends events to *tenant* without a key."""
+    return Principal(key_id="anyone", tenant=tenant, rights=frozenset({Right.INGEST}), agents=frozenset())
+
+
+def require(principal: Principal, right: Right, *, takes_tokens: bool) -> None:
+    """Raise Forbidden unless *principal* has *right*, and is a key or the route *takes_tokens*."""
+    if principal.user_id is not None and not takes_tokens:
+        raise Forbidden("a user's token does not open this; use an API key")
     if right not in principal.rights:
-        raise Forbidden(f"the key does not have the right {right.value!r}")
+        what = "key" if principal.user_id is None else "token"
+        raise Forbidden(f"the {what} does not have the right {right.value!r}")
 
 
 def agent_for(agent_id: str, principal: Principal, credentials: Credentials) -> Agent:

@@ -24,6 +24,8 @@ class MediaType(StrEnum):
     NDJSON = "application/x-ndjson"
     APPLICATION_NDJSON = "application/ndjson"
     JSONL = "application/jsonl"
+    CLOUDEVENT = "application/cloudevents+json"
+    CLOUDEVENTS = "application/cloudevents-batch+json"
 
 
 TOONS = (MediaType.TOON, MediaType.APPLICATION_TOON)

@@ -10,7 +10,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from multidict import istr
 
 from gateway.errors import ClientGone, Malformed, problem_of
-from gateway.http.access import authenticate, require
+from gateway.http.access import anyone, authenticate, require, shows_key
 from gateway.http.bodies import names_toon
 from gateway.http.body import too_large
 from gateway.http.budget import BodyBudget
@@ -57,7 +57,7 @@ class Edge:
         """Answer *request*, whatever comes."""
         started_s = time.perf_counter()
         traceparent = traceparent_of(request.headers.get("traceparent"))
-        instruments = self._unmatched
+        instruments, route = self._unmatched, None
         try:
             _check_form(request)
             route, names = self._router.find(request.method, request.rel_url.raw_path)
@@ -68,7 +68,7 @@ class Edge:
             instruments.record(CLIENT_GONE, started_s)
             raise
         except Exception as error:  # noqa: BLE001  # the one place where errors turn into answers
-            response = self._refuse(request, error, trace_id_of(traceparent))
+            response = self._refuse(request, route, error, trace_id_of(traceparent))
         if "Upgrade" in request.headers or not self._shared.readiness.accepting or self._keep_alive is None:
             # No upgrade is made, and aiohttp would not read on after some.
             response.force_close()
@@ -85,9 +85,12 @@ class Edge:
         now, principal = shared.clock(), NOBODY
         if route.right is not None:
             shared.throttle.charge_address(request.remote or "")  # before any secret is compared
-            principal, credentials = authenticate(request.headers, shared.credentials, now=now)
-            shared.throttle.charge_key(principal.key_id)
-            require(principal, route.right)
+            if route.takes_anyone and shared.tenant_of_anyone is not None and not shows_key(request.headers):
+                principal, credentials = anyone(shared.tenant_of_anyone), shared.credentials()
+            else:
+                principal, credentials = authenticate(request.headers, shared.credentials, shared.tokens, now=now)
+            shared.throttle.charge_key(principal.name)
+            require(principal, route.right, takes_tokens=route.takes_tokens)
         else:
             credentials = shared.credentials()
         if request.rel_url.raw_query_string and not route.ignores_query:
@@ -101,14 +104,17 @@ class Edge:
             body=served.body,
         )
 
-    def _refuse(self, request: web.BaseRequest, error: Exception, trace_id: str) -> web.Response:
+    def _refuse(
+        self, request: web.BaseRequest, route: Route[Any] | None, error: Exception, trace_id: str
+    ) -> web.Response:
         problem = problem_of(error, of_toon=names_toon(request.headers.get("Content-Type", "")))
         if problem.code is ErrorCode.INTERNAL_ERROR:
             path = request.rel_url.raw_path
             log.error("request failed", trace_id=trace_id, method=request.method, path=path, exc_info=error)
         if request.method in ("POST", "PUT"):
             self._shared.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
-        response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id)
+        text = None if route is None or route.error_text is None else route.error_text(problem)
+        response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id, error=text)
         if isinstance(error, Malformed):
             response.force_close()
         return response

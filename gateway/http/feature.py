@@ -12,6 +12,7 @@ from gateway.kafka.followers import GroupFollower
 from gateway.kafka.publisher import Publisher
 from gateway.kafka.reader import Log
 from gateway.limits.throttle import Throttle
+from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import CurrentCredentials
 from schemas.process.telemetry import Telemetry
 
@@ -35,10 +36,12 @@ class Shared:
     log: Log
     followers: Mapping[str, GroupFollower]  # by group name
     credentials: CurrentCredentials
+    tokens: TokenVerifier
     clock: Clock
     telemetry: Telemetry
     readiness: Readiness
     deadlines: Deadlines
+    tenant_of_anyone: str | None = None  # of requests without a key, on routes that take anyone; None: nobody's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,8 @@ def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str
     }
     if route.right is not None:
         operation["security"] = [{"apiKey": []}, {"bearer": []}]
-        operation["description"] = f"Needs a key with the right `{route.right.value}`."
+        who = "a key or a user's token" if route.takes_tokens else "a key"
+        operation["description"] = f"Needs {who} with the right `{route.right.value}`."
     if route.body is not None:
         if route.body.packed:
             operation["parameters"].append(_CONTENT_ENCODING)

@@ -21,10 +21,11 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     trace_id: str
     errors: Sequence[Fault] = ()
     expected_seq: int | None = None  # with SEQUENCE_ERROR
+    error: str | None = None  # of POST /events: the detail once more, as its clients expect it
 
 
-def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.Response:
-    """Return the answer that shows *problem*."""
+def problem_response(problem: Problem, *, instance: str, trace_id: str, error: str | None = None) -> web.Response:
+    """Return the answer that shows *problem*; with *error*, a text for clients of another dialect."""
     document = ProblemDocument(
         type=f"/docs#{problem.code.value}",
         title=STATUS[problem.code][1],
@@ -35,6 +36,7 @@ def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.R
         trace_id=trace_id,
         errors=problem.faults,
         expected_seq=problem.expected_seq,
+        error=error,
     )
     headers = {"Content-Type": "application/problem+json", **dict(problem.headers)}
     return web.Response(body=msgspec.json.encode(document), status=problem.status, headers=headers)

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
+from gateway.errors import Problem
 from gateway.http.bodies import DOCUMENTS
 from gateway.http.call import Call
 from schemas.access.credentials import Right
@@ -47,6 +48,8 @@ class Route(Generic[P]):
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
+    takes_tokens: bool = False  # whether a user's token opens it; if not, only keys do
+    takes_anyone: bool = False  # whether it is open without a key where the deployment names a tenant for that
     body: BodySpec | None = None
     query: tuple[Parameter, ...] = ()
     ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
@@ -54,6 +57,7 @@ class Route(Generic[P]):
     media_type: str = "application/json"  # of the answer
     mistakes: Mapping[int, str] = field(default_factory=dict)  # errors in a form of the route's own: status, and when
     mistake: Any = None  # the type of that form
+    error_text: Callable[[Problem], str] | None = None  # what a refusal has as `error`, for clients of another dialect
 
     @property
     def names(self) -> tuple[str, ...]:

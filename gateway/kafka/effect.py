@@ -22,6 +22,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "replaced",
             "rejected",
             "delivered",
+            "processed",
             "filtered",
             "deferred",
             "dead_lettered",

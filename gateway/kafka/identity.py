@@ -1,5 +1,6 @@
 """Detects that a topic was deleted and created again, so that the store holds places of another topic."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -25,31 +26,41 @@ class RememberedTopics(Protocol):
 
 
 class LogIdentity(PeriodicReader):
-    """Compares the topic's id with the one that the store remembers; an async context manager."""
+    """Compares the ids of topics with those that the store remembers; an async context manager."""
 
-    def __init__(self, topic: str, source: Log, store: RememberedTopics) -> None:
-        """Ask *source* and *store* for the id of *topic*; what did not answer counts as unchanged."""
-        self._topic = topic
+    def __init__(self, topics: Sequence[str], source: Log, store: RememberedTopics) -> None:
+        """Ask *source* and *store* for the id of each of *topics*; what did not answer counts as unchanged."""
+        self._topics = topics
         self._log = source
         self._store = store
-        self._expected: str | None = None
-        self.problem: str | None = None  # why the log is not the one that it was; None: it is
+        self._expected: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the log is not the one that it was; None if it is."""
+        return "; ".join(self._problems.values()) or None
 
     async def refresh(self) -> None:
         """Look once."""
-        with suppress(StoreUnavailable):
-            self._expected = await self._store.topic_id(self._topic) or self._expected
-        with suppress(LogUnavailable, QueueFull):
-            found = await self._log.topic_id(self._topic)
-            self._expected = self._expected or found
-            self._note(found)
+        for topic in self._topics:
+            with suppress(StoreUnavailable):
+                if (remembered := await self._store.topic_id(topic)) is not None:
+                    self._expected[topic] = remembered
+            with suppress(LogUnavailable, QueueFull):
+                found = await self._log.topic_id(topic)
+                if found is not None:
+                    self._expected.setdefault(topic, found)
+                self._note(topic, found)
 
-    def _note(self, found: str | None) -> None:
+    def _note(self, topic: str, found: str | None) -> None:
         problem = None
         if found is None:
-            problem = f"the topic {self._topic} does not exist: run `tidegate topics create`"
-        elif found != self._expected:
-            problem = f"the topic {self._topic} was deleted and created again: run `tidegate topics accept`"
-        if problem != self.problem:
-            log.error("topic changed", error=problem) if problem else log.info("topic accepted")
-        self.problem = problem
+            problem = f"the topic {topic} does not exist: run `tidegate topics create`"
+        elif found != self._expected[topic]:
+            problem = f"the topic {topic} was deleted and created again: run `tidegate topics accept`"
+        if problem != self._problems.get(topic):
+            log.error("topic changed", error=problem) if problem else log.info("topic accepted", topic=topic)
+        self._problems.pop(topic, None)
+        if problem is not None:
+            self._problems[topic] = problem

@@ -1,7 +1,8 @@
-"""How far the groups are behind, looked at once a second: for the metrics, and for the admission of events."""
+"""How far the groups are behind, looked at once a second: for the metrics, and for admission."""
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from typing import Self
 
@@ -28,28 +29,27 @@ log = structlog.get_logger()
 
 
 class LagMonitor:
-    """Measures the groups' lag, and steps the admission by that of one of them; an async context manager."""
+    """Measures the groups' lag, and steps the admissions that some of them pace; an async context manager."""
 
     def __init__(
         self,
         *,
         log: Log,
         followers: Mapping[str, GroupFollower],
-        pacing: Group,
-        admission: Admission,
+        paced: Mapping[Group, Admission],
         telemetry: Telemetry,
     ) -> None:
-        """Look into *log*; *followers*, by group name, know how far each group is; *pacing* sets the admission."""
-        self._pacing = pacing
+        """Look into *log*; *followers*, by group name, know how far each group is; *paced* are admissions by group."""
+        self._paced = paced
         self._log = log
         self._followers = followers
-        self._admission = admission
         self._lag = telemetry[GROUP_LAG]
         self._undecided = telemetry[TOPIC_UNDECIDED]
         self._displaced = telemetry[GROUP_DISPLACED]
         self._expired = telemetry[GROUP_EXPIRED]
-        telemetry[ADMISSION_MULTIPLIER].set_function(lambda: admission.multiplier)
-        self._before: tuple[float, Mapping[str, int]] | None = None  # when, and what the pacing group had committed
+        for group, admission in paced.items():
+            telemetry[ADMISSION_MULTIPLIER].labels(group.name).set_function(partial(_multiplier, admission))
+        self._before: dict[Group, tuple[float, Mapping[str, int]]] = {}  # when, and what a pacing group had committed
 
     async def __aenter__(self) -> Self:
         """Look from now on."""
@@ -71,16 +71,17 @@ class LagMonitor:
 
     async def refresh(self) -> None:
         """Look once."""
-        depth: int | None = None
         for follower in list(self._followers.values()):
             lag = await self._look_at(follower)
-            if follower.group == self._pacing:
-                depth = lag
+            if (admission := self._paced.get(follower.group)) is not None:
+                self._step(admission, follower, lag)
+
+    def _step(self, admission: Admission, follower: GroupFollower, lag: int | None) -> None:
         try:
-            passed_per_s = self._passed_per_s() if depth is not None else 0.0
+            passed_per_s = self._passed_per_s(follower) if lag is not None else 0.0
         except LogUnavailable:
-            depth, passed_per_s = None, 0.0
-        self._admission.step(depth, passed_per_s, monotonic())
+            lag, passed_per_s = None, 0.0
+        admission.step(lag, passed_per_s, monotonic())
 
     async def _look_at(self, follower: GroupFollower) -> int | None:
         group = follower.group
@@ -105,12 +106,16 @@ class LagMonitor:
         self._undecided.labels(group.source.name).set(sum(each.undecided for each in edges.values()))
         return lag
 
-    def _passed_per_s(self) -> float:
-        name = self._pacing.name
-        progress = self._followers[name].progress().values()
-        before = self._before
-        self._before = monotonic(), {name: sum(each.committed or 0 for each in progress)}
-        return 0.0 if before is None else rates_per_s(before, self._before).get(name, 0.0)
+    def _passed_per_s(self, follower: GroupFollower) -> float:
+        name = follower.group.name
+        before = self._before.get(follower.group)
+        now = monotonic(), {name: sum(each.committed or 0 for each in follower.progress().values())}
+        self._before[follower.group] = now
+        return 0.0 if before is None else rates_per_s(before, now).get(name, 0.0)
+
+
+def _multiplier(admission: Admission) -> float:
+    return admission.multiplier
 
 
 def _expired(committed: Mapping[int, int], edges: Mapping[int, Edges]) -> int:

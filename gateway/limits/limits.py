@@ -28,16 +28,17 @@ _DROPPED_AT_ONCE = 8  # idle windows that make room for a new one: more than one
 
 
 class Kind(StrEnum):
-    """What a limit is set for. The first three count events; key and address count requests, before any parsing."""
+    """What a limit is set for. Key and address count requests, before any parsing; the others count events."""
 
     RUN = "run"
     AGENT = "agent"
+    USER = "user"
     TENANT = "tenant"
     KEY = "key"
     ADDRESS = "address"
 
 
-# Unique over all tenants, so a run is (tenant, run_id) and an agent (tenant, agent_id).
+# Unique over all tenants, so a run is (tenant, run_id), an agent (tenant, agent_id) and a user (tenant, user_id).
 Name = str | tuple[str, str]
 # A window and what it may hold: kind, name, most within 60 s. A plain tuple: three are made for each event.
 Bound = tuple[Kind, Name, int]

@@ -22,26 +22,38 @@ class LimitSettings:
 
     run_per_min: int = setting("TIDEGATE_LIMIT_RUN_PER_MIN", 1_000, help="Events of one run; 0: no limit")
     agent_per_min: int = setting("TIDEGATE_LIMIT_AGENT_PER_MIN", 10_000, help="Events of one agent; 0: no limit")
+    user_per_min: int = setting(
+        "TIDEGATE_LIMIT_USER_PER_MIN", 10_000, help="User events sent with the tokens of one user; 0: no limit"
+    )
     key_per_min: int = setting("TIDEGATE_LIMIT_KEY_PER_MIN", 0, help="Requests with one API key; 0: no limit")
     address_per_min: int = setting("TIDEGATE_LIMIT_ADDRESS_PER_MIN", 0, help="Requests from one address; 0: no limit")
     admission_lag_max: int = setting(
         "TIDEGATE_ADMISSION_LAG_MAX",
         1_000_000,
-        help="Events are admitted more slowly from four fifths of this lag of persistence on",
+        help="Events of runs are admitted more slowly from four fifths of this lag of persistence on, user events from "
+        "that of events",
         unit="records",
     )
+
+
+USER_EVENTS = "user events"  # what they are charged under, where events of runs are under their agents
 
 
 class Throttle:
     """The limits of one gateway; a limit of 0 means no limit."""
 
     def __init__(
-        self, settings: LimitSettings, *, admission: Admission, clock_s: Callable[[], float] = monotonic
+        self,
+        settings: LimitSettings,
+        *,
+        admission: Admission,
+        limits: Limits | None = None,
+        clock_s: Callable[[], float] = monotonic,
     ) -> None:
-        """Start with nothing charged."""
+        """Admit events by *admission*, and charge them to *limits*, which others may charge as well."""
         self.admission = admission
         self._settings = settings
-        self._limits = Limits()
+        self._limits = Limits() if limits is None else limits
         self._clock_s = clock_s
 
     def charge_address(self, address: str) -> None:
@@ -80,6 +92,29 @@ class Throttle:
             raise
         return charge
 
+    def charge_user_events(self, count: int, principal: Principal, credentials: Credentials) -> "Charge":
+        """
+        Charge user events to the tenant, and those that a token brought to its user: all or none.
+
+        Raises:
+            SlowedDown: their rows lag, and the rate is held down.
+            OverLimit: more than one of them may send.
+        """
+        now_s = self._clock_s()
+        bounds: list[Bound] = []
+        if principal.user_id is not None and self._settings.user_per_min:
+            bounds.append((Kind.USER, (principal.tenant, principal.user_id), self._settings.user_per_min))
+        bounds += _tenant_bounds(principal.tenant, credentials)
+        charge = Charge(self._limits)
+        if bounds:
+            charge.add(USER_EVENTS, self._limits.charge(bounds, count, now_s))
+        try:
+            _slow_down(self.admission.admit(count, now_s))
+        except SlowedDown:
+            charge.give_back({USER_EVENTS: count})
+            raise
+        return charge
+
     def _charge(
         self, run_id: str, agents: Mapping[str, int], tenant: str, credentials: Credentials, now_s: float
     ) -> "Charge":
@@ -114,13 +149,12 @@ class Throttle:
             bounds.append((Kind.RUN, (tenant, run_id), self._settings.run_per_min))
         if self._settings.agent_per_min:
             bounds.append((Kind.AGENT, (tenant, agent_id), self._settings.agent_per_min))
-        if (of_tenant := credentials.tenants[tenant].events_per_min) is not None:
-            bounds.append((Kind.TENANT, tenant, of_tenant))
+        bounds += _tenant_bounds(tenant, credentials)
         return bounds
 
 
 class Charge:
-    """What was charged for the events of a request, by agent."""
+    """What was charged for the events of a request, by agent; for user events under one name."""
 
     __slots__ = ("_limits", "_quotas")
 
@@ -143,6 +177,11 @@ class Charge:
         for agent_id, count in agents.items():
             if agent_id in self._quotas and count:
                 self._limits.give_back(self._quotas[agent_id], count)
+
+
+def _tenant_bounds(tenant: str, credentials: Credentials) -> Sequence[Bound]:
+    limit = credentials.tenants[tenant].events_per_min
+    return () if limit is None else ((Kind.TENANT, tenant, limit),)
 
 
 def _slow_down(wait_s: float) -> None:

@@ -1,5 +1,6 @@
 """
-The credentials file: tenants, their agents' signing secrets, API keys (hashed) and the gateway's own key.
+The credentials file: tenants, their agents' signing secrets, API keys (hashed), issuers of tokens, and the gateways'
+own keys.
 
 TOML, mode 0600. Processes re-read it when it changes, and again before they refuse something for lack of an entry; a
 file that cannot be used leaves the last good one in force. `schemas.access.rotation` says how the gateways' own
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
+from schemas.access.issuers import Denial, Issuer, denial_fault, issuer_fault
 from schemas.access.placeholders import secret_fault
 from schemas.access.rotation import MacSecrets
 from schemas.process import toml_text
@@ -61,6 +63,7 @@ class Right(StrEnum):
     INGEST = "ingest"
     READ = "read"
     ADMIN = "admin"
+    USERS = "users"  # speak for users: what it sends in their names is shown to them
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -102,6 +105,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     rights: frozenset[Right]
     agents: frozenset[str] | None  # None: every agent of the tenant
+    user_id: str | None = None  # the subject of a token, whose issuer `key_id` names; None: an API key
+
+    @property
+    def name(self) -> str:
+        """Return a name that is unique among keys and users."""
+        return self.key_id if self.user_id is None else f"{self.key_id}/{self.tenant}/{self.user_id}"
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -110,6 +119,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gateway: Gateway
     tenants: dict[Name, Tenant] = {}
     keys: dict[str, ApiKey] = {}
+    issuers: dict[Name, Issuer] = {}
+    denied: list[Denial] = []
 
     def authenticate(self, presented: str, *, now: datetime) -> Principal:
         """
@@ -168,7 +179,22 @@ def parse(text: str) -> Credentials:
     for place, secret in _secrets_of(credentials):
         if fault := secret_fault(secret):
             raise CredentialsInvalid(f"{place} {fault}: write a random one there (`openssl rand -hex 32`)")
+    if fault := _issuers_fault(credentials):
+        raise CredentialsInvalid(fault)
     return credentials
+
+
+def _issuers_fault(credentials: Credentials) -> str | None:
+    names: dict[str, str] = {}
+    for name, issuer in credentials.issuers.items():
+        if fault := issuer_fault(issuer):
+            return f"issuers.{name} {fault}"
+        if (other := names.setdefault(issuer.iss, name)) != name:
+            return f"issuers.{name} has the iss of issuers.{other}"
+    for number, denial in enumerate(credentials.denied):
+        if fault := denial_fault(denial):
+            return f"denied[{number}] {fault}"
+    return None
 
 
 def _secrets_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
@@ -178,6 +204,9 @@ def _secrets_of(credentials: Credentials) -> Iterator[tuple[str, str]]:
         for agent_id, agent in tenant.agents.items():
             for number, secret in enumerate(agent.secrets):
                 yield f"tenants.{tenant_id}.agents.{agent_id}.secrets[{number}]", secret
+    for name, issuer in credentials.issuers.items():
+        if issuer.secret is not None:
+            yield f"issuers.{name}.secret", issuer.secret
 
 
 def dump(credentials: Credentials) -> str:

@@ -194,3 +194,4 @@ class Domain:
     topics: tuple[Topic, ...]  # those of its groups follow from them
     groups: tuple[Group, ...]
     families: tuple[GroupFamily, ...] = ()
+    optional_groups: tuple[Group, ...] = ()  # of deployments that ask for them: a cluster's topics say so

@@ -11,6 +11,7 @@ class ProcessSpec:
     command: tuple[str, ...]  # of `python -m`
     database_role: str | None  # None: it has no business in Postgres, and is not told where it is
     is_per_endpoint: bool = False  # there is one for each webhook endpoint
+    is_optional: bool = False  # it runs where a deployment has work for it
 
     @property
     def login(self) -> str:
@@ -29,5 +30,9 @@ PROCESSES = (
     ProcessSpec(name="fanout", command=("processors", "fanout"), database_role=None),
     ProcessSpec(name="maintenance", command=("processors", "maintenance"), database_role="tidegate_maintain"),
     ProcessSpec(name="evaluation", command=("processors", "evaluation"), database_role=None, is_per_endpoint=True),
+    ProcessSpec(name="events", command=("processors", "events"), database_role="tidegate_write"),
+    ProcessSpec(
+        name="processing", command=("processors", "processing"), database_role="tidegate_write", is_optional=True
+    ),
 )
 """In the order in which they start."""

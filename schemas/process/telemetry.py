@@ -174,7 +174,8 @@ TOPIC_UNDECIDED = Metric(
 ADMISSION_MULTIPLIER = Metric(
     name="tidegate_admission_multiplier",
     kind=Kind.GAUGE,
-    help="Admitted rate as a fraction of the persisted rate: 1 while events are not throttled",
+    help="Admitted rate as a fraction of the rate at which the group handles events: 1 while they are not throttled",
+    labels=("group",),
 )
 
 MAINTENANCE_DURATION = Metric(

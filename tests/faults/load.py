@@ -14,6 +14,7 @@ from tests.support.stack import RunningStack, wait_until
 
 WORKERS = 20  # requests in flight; the rate is each worker's
 RUNS = 40
+USERS = 20
 ACCEPTED_WITHIN_S = 90.0
 END_S = 60.0
 WRITTEN_S = 2.0  # from an answer to its line, on a busy machine
@@ -76,8 +77,13 @@ def sending(
     payload_bytes: int = 200,
     first: int = 300,
     retry_for_s: float = 30,
+    user_events: bool = False,
 ) -> Iterator[Load]:
-    """Send about *rate* times `WORKERS` events a second, to *url* or the stack's gateway; begin when *first* are in."""
+    """
+    Send about *rate* times `WORKERS` events a second, to *url* or the stack's gateway; begin when *first* are in.
+
+    They are events of runs, or *user_events*.
+    """
     printed = ledger.with_suffix(".summary")
     with printed.open("wb") as out:
         sender = subprocess.Popen(
@@ -87,6 +93,7 @@ def sending(
                 *("--size", str(payload_bytes)),
                 *("--retry-for", str(retry_for_s), "--ledger", str(ledger)),
                 *(("--url", url) if url else ()),
+                *(("--events", "--users", str(USERS)) if user_events else ()),
             ],
             stdout=out,
         )

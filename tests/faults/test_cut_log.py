@@ -112,7 +112,7 @@ def test_a_topic_that_was_deleted_and_created_again_is_started_over(stack: Runni
         )
     assert_told(stack, "deleted and created again")
     wait_until(lambda: post(stack, run, 2)[0] == 202, timeout_s=WITHIN_S, what="events to be accepted into the new log")
-    assert json.loads(stack.command("topics", "accept", "--yes", "--json"))["topic_recreated"]
+    assert json.loads(stack.command("topics", "accept", "--yes", "--json"))["topics_recreated"] == [RUN_EVENTS.name]
     wait_until(lambda: sorted(stored(stack, run)) == [1, 2], timeout_s=WITHIN_S, what="the new log to be handled")
     for name in stack.addresses.management:
         stack.wait_ready(name, timeout_s=READY_S)

@@ -18,11 +18,13 @@ from deploy.cli.app import build
 from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
+from processors.events.rows.config import EventsSettings
 from processors.fanout.config import FanoutSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
 from schemas.catalogue import GROUPS, all_topics
+from schemas.events.telemetry import OF_EVENTS
 from schemas.process import telemetry
 from schemas.process.settings import declarations
 from schemas.runs.telemetry import OF_EVALUATION, OF_MAINTENANCE, OF_PERSISTENCE
@@ -33,6 +35,7 @@ HELP_COLUMNS = 120
 SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("gateway", Settings),
     ("persistence", PersistenceSettings),
+    ("events", EventsSettings),
     ("fanout", FanoutSettings),
     ("evaluation", EvaluationSettings),
     ("maintenance", MaintenanceSettings),
@@ -40,6 +43,7 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
 METRICS = {
     "gateway": telemetry.OF_GATEWAY,
     "persistence": OF_PERSISTENCE,
+    "events": OF_EVENTS,
     "fanout": telemetry.OF_FANOUT,
     "evaluation": OF_EVALUATION,
     "maintenance": OF_MAINTENANCE,

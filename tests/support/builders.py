@@ -1,5 +1,6 @@
 """Valid things to start a test from; each test changes the one part it is about."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +9,10 @@ import msgspec
 
 from processors.runtime.batch import Cut
 from schemas.access.credentials import Agent, Credentials, Gateway, Tenant
-from schemas.canonical import event_digest
+from schemas.canonical import canonical, event_digest
 from schemas.catalogue import CODEC
+from schemas.events.codec import EVENT_CODEC
+from schemas.events.records import Authenticated, UserEvent, content_of, key_of
 from schemas.kafka import headers
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.seal import record_mac
@@ -106,3 +109,47 @@ def raw(
     mac = record_mac(mac_secret, topic=TOPIC, key=key, tenant=record.tenant.encode(), value=value)
     proof: list[tuple[str, bytes | None]] = [(headers.TENANT, record.tenant.encode()), (headers.GATEWAY_MAC, mac)]
     return Raw(key=key, value=value, offset=offset, partition=partition, headers=proof if checked else [])
+
+
+USER_TOPIC = "user.events"
+
+
+def user_event(event_id: str = "e-1", *, payload: object = None, context: object = None, **changes: Any) -> UserEvent:
+    """Return the record of a user event, its digest right unless *changes* has another."""
+    fields: dict[str, Any] = {
+        "tenant": TENANT,
+        "event_id": event_id,
+        "source": "api",
+        "user_id": "u-1",
+        "type": "order_completed",
+        "payload": json.dumps({} if payload is None else payload),
+        "context": None if context is None else json.dumps(context),
+        "authenticated": Authenticated.KEY,
+        "user_verified": True,
+        "event_sha256": b"",
+    }
+    event = UserEvent(**(fields | changes))
+    if "event_sha256" in changes:
+        return event
+    content = content_of(event, payload=json.loads(event.payload), context=context)
+    return msgspec.structs.replace(event, event_sha256=hashlib.sha256(canonical(content)).digest())
+
+
+def direct_user_event(event_id: str = "e-1", **changes: Any) -> UserEvent:
+    """Return the record of a user event as a direct producer writes it."""
+    return user_event(event_id, authenticated=Authenticated.DIRECT, user_verified=False, **changes)
+
+
+def raw_user_event(event: UserEvent, *, offset: int = 0, partition: int = 0, checked: bool = True) -> Raw:
+    """Return the record in the log, with the gateway's mac if it came through a gateway."""
+    key, value, tenant = key_of(event), EVENT_CODEC.encode(event), event.tenant.encode()
+    mac = record_mac(MAC_SECRET, topic=USER_TOPIC, key=key, tenant=tenant, value=value)
+    proof: list[tuple[str, bytes | None]] = [(headers.TENANT, tenant), (headers.GATEWAY_MAC, mac)]
+    return Raw(
+        topic=USER_TOPIC,
+        key=key,
+        value=value,
+        offset=offset,
+        partition=partition,
+        headers=proof if checked else [],
+    )

@@ -1,10 +1,15 @@
 """Fakes of the ports: they keep what they are given, and fail on demand."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
+from gateway.events.store import EventPlace, Reader, UserEventFilter
+from gateway.events.views import ErrorCount, TaskEvent, UnprocessedView, UserEventView
 from gateway.kafka.effect import Effect
 from gateway.kafka.publisher import Reported
 from gateway.kafka.reader import Edges, LogEntry, LogRecord, Membership, Search
@@ -15,6 +20,7 @@ from gateway.runs.parsing.prepared import EventIdentity
 from gateway.runs.sequence.memory import RunKey, RunState
 from gateway.runs.sequence.tail import PartitionTail
 from gateway.runs.store import EventFilter, RecordIdentity, RunFilter, RunPlace
+from gateway.tokens.jwks import FetchFailed
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
 from schemas.kafka.places import Partition, RecordPlace
@@ -107,6 +113,119 @@ class RecordingPublisher:
             receipt = RecordPlace(record.topic, 0, len(self.published) - 1)
             asyncio.get_running_loop().call_soon(delivery.settle, receipt)
         return delivery
+
+
+@dataclass
+class MemoryJwks:
+    """Addresses of JWK Sets: their texts, and which were read."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+
+    async def __call__(self, url: str) -> str:
+        """See `Fetch`."""
+        self.reads.append(url)
+        if url not in self.texts:
+            raise FetchFailed("not there")
+        return self.texts[url]
+
+
+@dataclass
+class MemoryUserEventStore:
+    """User events of one tenant in memory, the newest first."""
+
+    tenant: str
+    stored: list[UserEventView] = field(default_factory=list)
+    effects: dict[RecordPlace, Effect] = field(default_factory=dict)
+    failure: Exception | None = None  # raised instead of looking
+
+    async def events(
+        self, reader: Reader, admitted: UserEventFilter, *, after: EventPlace | None, skip: int, limit: int
+    ) -> tuple[Sequence[UserEventView], EventPlace | None]:
+        """Return the events in the order in which they are held."""
+        mine = [view for view in self._of(reader) if _admits(admitted, view)]
+        places = [_event_place(view) for view in mine]
+        start = places.index(after) + 1 if after is not None else skip
+        page = mine[start : start + limit]
+        return page, _event_place(page[-1]) if len(mine) > start + limit else None
+
+    async def count(self, reader: Reader, admitted: UserEventFilter) -> int:
+        """Return how many there are."""
+        return sum(_admits(admitted, view) for view in self._of(reader))
+
+    async def event(self, reader: Reader, event_id: str) -> UserEventView | None:
+        """Return the newest of that id."""
+        return next((view for view in self._of(reader) if view.event_id == event_id), None)
+
+    async def unprocessed(self, reader: Reader) -> UnprocessedView:
+        """Count the events."""
+        mine = self._of(reader)
+        waiting = [view for view in mine if view.status == "pending"]
+        failed = Counter(view.error_class or "" for view in mine if view.status == "failed")
+        return UnprocessedView(
+            pending=len(waiting),
+            failed=failed.total(),
+            processed_last_hour=sum(view.status == "processed" for view in mine),
+            received_last_hour=len(mine),
+            oldest_pending_at=min((view.received_at for view in waiting), default=None),
+            errors=[ErrorCount(error_class=name, count=count) for name, count in failed.most_common()],
+        )
+
+    async def task(self, reader: Reader, task_id: str) -> Sequence[TaskEvent]:
+        """Return the events of a request."""
+        return [
+            TaskEvent(
+                event_id=view.event_id,
+                status=view.status,
+                wal_id=view.wal_id,
+                error_class=view.error_class,
+                error=view.error,
+            )
+            for view in self._of(reader)
+            if view.task_id == task_id
+        ]
+
+    async def effect(self, tenant: str, place: RecordPlace, _event_sha256: bytes | None) -> Effect | None:
+        """Return what the record at *place* came to."""
+        if self.failure is not None:
+            raise self.failure
+        return self.effects.get(place) if tenant == self.tenant else None
+
+    async def processing_effect(self, tenant: str, place: RecordPlace, event_sha256: bytes | None) -> Effect | None:
+        """Return the same."""
+        return await self.effect(tenant, place, event_sha256)
+
+    def _of(self, reader: Reader) -> list[UserEventView]:
+        if self.failure is not None:
+            raise self.failure
+        if reader.tenant != self.tenant:
+            return []
+        return [
+            view
+            for view in self.stored
+            if reader.user_id is None or (view.user_verified and view.user_id == reader.user_id)
+        ]
+
+
+def _event_place(view: UserEventView) -> EventPlace:
+    _, partition, offset = view.wal_id.split("/")
+    return EventPlace(view.received_at, int(partition), int(offset))
+
+
+def _admits(admitted: UserEventFilter, view: UserEventView) -> bool:
+    wanted = (
+        (admitted.user_id, view.user_id),
+        (admitted.type, view.type),
+        (admitted.name, view.name),
+        (admitted.status, view.status),
+    )
+    properties = msgspec.json.decode(view.properties or b"{}")
+    return (
+        all(asked in (None, found) for asked, found in wanted)
+        and (admitted.received_from is None or view.received_at >= admitted.received_from)
+        and (admitted.received_before is None or view.received_at < admitted.received_before)
+        and admitted.properties.items() <= properties.items()
+    )
 
 
 @dataclass

@@ -26,6 +26,7 @@ from gateway.runs.live import LiveCursors
 from gateway.runs.pages import Pages
 from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.sequence.state_reader import RunStateReader
+from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
@@ -35,10 +36,12 @@ from tests.support import builders
 from tests.support.fakes import (
     InForce,
     MemoryCommitted,
+    MemoryJwks,
     MemoryLog,
     MemoryObjects,
     MemoryRunStore,
     MemoryTails,
+    MemoryUserEventStore,
     RecordingPublisher,
 )
 
@@ -63,6 +66,8 @@ class Served:
     telemetry: Telemetry
     readiness: Readiness
     keys: dict[str, str]
+    user_events: MemoryUserEventStore
+    jwks: MemoryJwks
 
     def headers(self, key: str = "all", **more: str) -> dict[str, str]:
         """Headers that show the key called *key*."""
@@ -161,6 +166,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     base = builders.credentials()
     credentials = InForce(msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()}))
     publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
+    user_events, fetch = MemoryUserEventStore(builders.TENANT), MemoryJwks()
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(PERSISTENCE, committed, clock=lambda: NOW)
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
@@ -168,7 +174,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     states = RunStateReader(tails=tails, store=store, follower=follower, credentials=credentials)
     throttle = Throttle(LimitSettings(), admission=Admission())
     live = LiveCursors(log=MemoryLog(edges_of=Edges(first=0, end=9)), persistence=follower)
-    identity = LogIdentity("run.events", log, store)
+    identity = LogIdentity(["run.events"], log, store)
     shared = Shared(
         publisher=publisher,
         parser=ThreadParser(),
@@ -176,6 +182,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         log=log,
         followers={"persistence": follower},
         credentials=credentials,
+        tokens=TokenVerifier(fetch),
         clock=lambda: NOW,
         telemetry=telemetry,
         readiness=readiness,
@@ -189,6 +196,8 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         live=live,
         identity=identity,
         endpoints={},
+        user_events=user_events,
+        user_event_throttle=Throttle(LimitSettings(), admission=Admission()),
     )
     server = create_server(api, shared, connections_max=connections_max)
     runner = web.ServerRunner(server, shutdown_timeout=1)
@@ -196,7 +205,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with follower, live, ClientSession(f"http://127.0.0.1:{port}") as client:
+    async with follower, live, shared.tokens, ClientSession(f"http://127.0.0.1:{port}") as client:
         yield Served(
             client=client,
             port=port,
@@ -212,5 +221,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
             telemetry=telemetry,
             readiness=readiness,
             keys=shown,
+            user_events=user_events,
+            jwks=fetch,
         )
     await runner.cleanup()

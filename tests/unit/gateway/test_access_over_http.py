@@ -10,6 +10,7 @@ from schemas.access.credentials import Agent, Credentials, Right, new_key
 from schemas.errors import ErrorCode
 from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
+from tests.unit.gateway.events.test_reading_over_http import TASK
 
 KEYED = [route for route in ROUTES if route.right is not None]
 
@@ -19,7 +20,7 @@ def name(route: Route) -> str:
 
 
 def url(route: Route) -> str:
-    path = route.path.replace("{run_id}", builders.RUN)
+    path = route.path.replace("{run_id}", builders.RUN).replace("{event_id}", "e-1").replace("{task_id}", TASK)
     return path.replace("{topic}/{partition}/{offset}", "run.events/0/0")
 
 
@@ -52,7 +53,7 @@ async def test_another_tenants_run_is_404(served: Served, route: Route) -> None:
     ids=name,
 )
 async def test_a_store_that_is_away_is_503_and_ingestion_goes_on(served: Served, route: Route) -> None:
-    served.store.failure = StoreUnavailable("away")
+    served.store.failure = served.user_events.failure = StoreUnavailable("away")
     async with served.client.request(route.method, url(route), headers=served.headers()) as answer:
         assert (answer.status, (await answer.json())["code"]) == (503, "STORE_UNAVAILABLE")
         assert answer.headers["Retry-After"] == "1"

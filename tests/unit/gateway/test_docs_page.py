@@ -126,7 +126,14 @@ def test_what_the_address_names_is_opened(shown: Shown) -> None:
 def test_every_operation_is_shown_under_its_tag(shown: Shown) -> None:
     page = shown()["page"]
     assert len(list(elements(page, "details"))) == len(ROUTES)
-    assert [text(each) for each in elements(page, "h2")] == ["runs", "log", "registry", "operations", "Problems"]
+    assert [text(each) for each in elements(page, "h2")] == [
+        "runs",
+        "events",
+        "log",
+        "registry",
+        "operations",
+        "Problems",
+    ]
 
 
 def test_a_description_that_refers_to_itself_ends(shown: Shown) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.app import ROUTES
 from gateway.errors import BadQuery, MethodNotAllowed, NotFound, UnsupportedCoding, UnsupportedMediaType
@@ -29,11 +30,12 @@ from gateway.runs.parsing.bodies import (
     parse_finalization,
 )
 from gateway.runs.store import RunPlace
+from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid
 from schemas.strictjson import NotJson
 from tests.support import builders
-from tests.support.fakes import InForce
+from tests.support.fakes import InForce, MemoryJwks
 
 split_list = partial(lists.split_list, count_max=BATCH_EVENTS_MAX)
 split_lines = partial(lists.split_lines, count_max=BATCH_EVENTS_MAX)
@@ -138,7 +140,12 @@ def test_any_trace_context_yields_an_id_that_may_be_shown(given_text: str) -> No
 @example("Bearer tg_\ud800_\0", "Authorization")
 def test_no_text_is_a_key(text: str, header: str) -> None:
     with pytest.raises(KeyRefused):
-        authenticate({header: text}, InForce(builders.credentials()), now=datetime(2026, 1, 1, tzinfo=UTC))
+        authenticate(
+            CIMultiDictProxy(CIMultiDict({header: text})),
+            InForce(builders.credentials()),
+            TokenVerifier(MemoryJwks()),
+            now=datetime(2026, 1, 1, tzinfo=UTC),
+        )
 
 
 @given(

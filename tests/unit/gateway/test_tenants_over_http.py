@@ -14,11 +14,13 @@ from gateway.kafka.reader import Edges, LogRecord
 from gateway.runs.integrity import IntegrityView, MissingView, RejectionsView, SignaturesView
 from schemas.access.credentials import Agent, Right, Tenant, new_key
 from schemas.catalogue import CODEC
+from schemas.ids import uuid7
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from schemas.runs.views import EnvironmentView, EventView, RunView
 from tests.support import builders
 from tests.unit.gateway.conftest import NOW, Served
+from tests.unit.gateway.events.test_reading_over_http import view
 
 KEYED = [route for route in ROUTES if route.right is not None]
 NAMED = [route for route in KEYED if "{" in route.path]
@@ -26,6 +28,7 @@ READS = [route for route in NAMED if route.method == "GET"]
 WRITES = [route for route in NAMED if route.method != "GET"]
 TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 NOBODYS = "run-of-nobody"
+TASKS = (str(uuid7(NOW)), str(uuid7(NOW)))  # nobody's, and one with an event
 PLACE = RecordPlace("run.events", 0, 0)
 
 
@@ -34,7 +37,8 @@ def name(route: Route) -> str:
 
 
 def url(route: Route, run_id: str = builders.RUN, offset: int = 0) -> str:
-    path = route.path.replace("{run_id}", run_id)
+    path = route.path.replace("{run_id}", run_id).replace("{event_id}", run_id)
+    path = path.replace("{task_id}", TASKS[run_id == builders.RUN])
     return path.replace("{topic}/{partition}/{offset}", f"run.events/0/{offset}")
 
 
@@ -56,6 +60,7 @@ async def stocked(served: Served) -> Served:
     stored = {"event_sha256": "00", "wal_id": "run.events/0/0", "received_at": NOW, "stored_at": NOW}
     free_parts = {"payload": free, "payload_ref": msgspec.Raw(b"null"), "meta": free}
     served.store.stored_events = {run_id: [EventView(**event, **stored, **free_parts)]}
+    served.user_events.stored = [view(1, event_id=run_id, task_id=TASKS[True])]
     served.store.traces = {run_id: '{"canary":1}'}
     tenants = served.credentials.current.tenants | {"other": Tenant(agents={"plain-agent": Agent()})}
     served.credentials.current = msgspec.structs.replace(served.credentials.current, tenants=tenants)

@@ -96,7 +96,7 @@ def test_ports_that_are_named_are_fixed_and_management_counts_up() -> None:
     running = services.services(["default"])
     environ = {"TIDEGATE_GATEWAY_PORT": "81", "TIDEGATE_FANOUT_PORT": "82", "TIDEGATE_MANAGEMENT_PORT": "83"}
     assert given.fixed_ports(environ, running) == {"gateway": 81, "fanout": 82, "gateway management": 83}
-    assert list(services.management_ports(running, 83).values()) == [83, 84, 85, 86, 87]
+    assert list(services.management_ports(running, 83).values()) == [83, 84, 85, 86, 87, 88]
     assert given.fixed_ports({}, running) == {}
 
 

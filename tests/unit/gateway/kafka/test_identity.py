@@ -19,7 +19,7 @@ class Named(MemoryLog):
 
 async def test_a_topic_that_changes_is_a_problem_until_the_store_has_accepted_it() -> None:
     log, store = Named(), MemoryRunStore("demo")
-    identity = LogIdentity("run.events", log, store)
+    identity = LogIdentity(["run.events"], log, store)
     await identity.refresh()
     assert identity.problem is None, "nothing is remembered yet"
     log.named = None
@@ -34,14 +34,14 @@ async def test_a_topic_that_changes_is_a_problem_until_the_store_has_accepted_it
 
 
 async def test_a_gateway_that_starts_later_goes_by_what_the_store_remembers() -> None:
-    identity = LogIdentity("run.events", Named(), MemoryRunStore("demo", topic_ids={"run.events": NEW}))
+    identity = LogIdentity(["run.events"], Named(), MemoryRunStore("demo", topic_ids={"run.events": NEW}))
     await identity.refresh()
     assert identity.problem is not None
 
 
 async def test_what_does_not_answer_counts_as_unchanged() -> None:
     log, store = Named(), MemoryRunStore("demo", topic_ids={"run.events": OLD})
-    identity = LogIdentity("run.events", log, store)
+    identity = LogIdentity(["run.events"], log, store)
     await identity.refresh()
     log.failure, store.failure = LogUnavailable("away"), StoreUnavailable("away")
     await identity.refresh()

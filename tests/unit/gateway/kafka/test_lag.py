@@ -19,7 +19,7 @@ async def test_lag_and_expiry_are_gauges_and_the_lag_holds_events_down() -> None
     log, telemetry, admission = MemoryLog(), Telemetry(OF_GATEWAY), Admission(1_000)
     async with GroupFollower(PERSISTENCE, MemoryCommitted({0: 40}), clock=lambda: NOW) as follower:
         watch = LagMonitor(
-            log=log, followers={"persistence": follower}, pacing=PERSISTENCE, admission=admission, telemetry=telemetry
+            log=log, followers={"persistence": follower}, paced={PERSISTENCE: admission}, telemetry=telemetry
         )
 
         def gauge(name: str) -> float | None:
@@ -54,8 +54,7 @@ async def test_a_topic_that_was_deleted_has_no_edges_and_costs_the_watch_nothing
         watch = LagMonitor(
             log=log,
             followers={"persistence": follower},
-            pacing=PERSISTENCE,
-            admission=Admission(1),
+            paced={PERSISTENCE: Admission(1)},
             telemetry=telemetry,
         )
         await watch.refresh()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.catalogue import CODEC
 from schemas.errors import Poison, Reason
+from schemas.events.records import Authenticated, UserEvent
 from schemas.kafka import registry
 from schemas.kafka.codec import Codec, RecordType
 from schemas.objects.references import PayloadRef
@@ -28,7 +29,7 @@ AT = datetime(2025, 12, 5, 10, 0, tzinfo=UTC)
 DIGEST = bytes(range(32))
 
 # Written by hand from the Avro specification: what these bytes mean must never change.
-GOLDEN: list[tuple[Record, str]] = [
+GOLDEN: list[tuple[Record | UserEvent, str]] = [
     (
         RunEvent(
             tenant="demo", run_id="r", seq=1, t="2025-12-05T10:00:00Z", actor="agent", type="error", agent_id="7",
@@ -61,6 +62,15 @@ GOLDEN: list[tuple[Record, str]] = [
         "00" "00000006" "02" + b"e".hex() + "02" "08" + b"demo".hex() + "02" "02" + b"*".hex() + "00" "02"
         "02" "02" + b"r".hex() + "8094a2dfdd66" "02" "04" "00" "06" "00",
     ),
+    (
+        UserEvent(
+            tenant="demo", event_id="e", source="api", user_id="u", type="a", payload="{}",
+            authenticated=Authenticated.KEY, user_verified=True, submitted_by="k", event_sha256=DIGEST,
+        ),
+        "00" "00000007" "08" + b"demo".hex() + "02" + b"e".hex() + "06" + b"api".hex() + "02" "02" + b"u".hex()
+        + "00" "00" "00" "00" "02" + b"a".hex() + "00" "00" "04" + b"{}".hex() + "00" "02" "01"
+        "02" "02" + b"k".hex() + "00" + DIGEST.hex(),
+    ),
 ]  # fmt: skip
 
 # As GOLDEN, of versions that are not written any more.
@@ -73,7 +83,7 @@ OLD: list[tuple[Record, str]] = [
 
 
 @pytest.mark.parametrize(("record", "golden"), GOLDEN, ids=lambda value: type(value).__name__)
-def test_a_record_has_its_golden_bytes(record: Record, golden: str) -> None:
+def test_a_record_has_its_golden_bytes(record: Record | UserEvent, golden: str) -> None:
     assert CODEC.encode(record).hex() == golden
     assert CODEC.decode(bytes.fromhex(golden)) == record
 

@@ -1,0 +1,1 @@
+"""User events: what a product's clients send and read."""

@@ -1,0 +1,1 @@
+"""Bodies to events: a translator a format, and what all formats share."""

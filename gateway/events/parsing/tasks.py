@@ -1,0 +1,90 @@
+"""What bodies are parsed as: events in our own form, in the plain door's, or CloudEvents."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from gateway.events.parsing import api, cloudevents, plain
+from gateway.events.parsing.prepared import (
+    PreparedUserEvent,
+    PreparedUserEvents,
+    Translate,
+    UserEventOrigin,
+    prepare,
+    prepare_all,
+)
+from gateway.http.bodies import LINES, Body
+from gateway.http.lists import split_lines, split_list
+from schemas.access.credentials import Credentials
+from schemas.events.rules import BATCH_EVENTS_MAX
+
+
+class Form(StrEnum):
+    """How an event is written."""
+
+    API = "api"
+    PLAIN = "plain"
+    CLOUDEVENT = "cloudevent"
+
+
+_TRANSLATORS: Mapping[Form, Translate] = {
+    Form.API: api.translate,
+    Form.PLAIN: plain.translate,
+    Form.CLOUDEVENT: cloudevents.translate,
+}
+
+
+class ParseUserEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Parse one event. Raises as the translator of its form, and as `prepare`."""
+
+    body: Body
+    form: Form
+    origin: UserEventOrigin
+
+    def result(self, text: bytes, _credentials: Credentials) -> PreparedUserEvent:
+        """Return the event and its record."""
+        return prepare(_TRANSLATORS[self.form](text), self.origin)
+
+
+class ParseBinaryEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Parse a CloudEvent in binary mode: its attributes came as headers."""
+
+    body: Body
+    attributes: Mapping[str, str]
+    content_type: str
+    origin: UserEventOrigin
+
+    def result(self, text: bytes, _credentials: Credentials) -> PreparedUserEvent:
+        """Return the event and its record."""
+        return prepare(cloudevents.translate_binary(text, self.attributes, self.content_type), self.origin)
+
+
+class ParseUserEvents(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Parse a batch; each event is valid or refused by itself."""
+
+    body: Body
+    form: Form
+    origin: UserEventOrigin
+
+    def result(self, text: bytes, _credentials: Credentials) -> PreparedUserEvents:
+        """
+        Return the events of a list, or of a document a line.
+
+        Raises:
+            NotJson, Invalid: it is no such list, or one of too many or none.
+        """
+        if self.body.media_type in LINES:
+            bodies: Sequence[bytes] = split_lines(text, count_max=BATCH_EVENTS_MAX)
+        else:
+            bodies = split_list(api.list_in(text), count_max=BATCH_EVENTS_MAX)
+        return prepare_all(bodies, _TRANSLATORS[self.form], self.origin)
+
+
+BODY_TASKS: Mapping[type[Any], type[Any]] = {
+    ParseUserEvent: PreparedUserEvent,
+    ParseBinaryEvent: PreparedUserEvent,
+    ParseUserEvents: PreparedUserEvents,
+}
+"""The type of each task, and that of its result."""

@@ -1,0 +1,160 @@
+"""The routes of user events."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.events.handlers import api, plain, reading
+from gateway.events.parameters import PAGE_SIZE_DEFAULT, PAGES_MAX, PROPERTY_CHARACTERS_MAX
+from gateway.events.parsing.api import Label, UserEventBody
+from gateway.events.parsing.plain import PlainEventBody
+from gateway.events.parts import UserEventParts
+from gateway.events.views import (
+    PlainEventAccepted,
+    TaskView,
+    UnprocessedView,
+    UserBatchAnswer,
+    UserEventAccepted,
+    UserEventPage,
+    UserEventView,
+)
+from gateway.http.bodies import BATCHES
+from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
+from gateway.http.refusals import READS, WRITES
+from gateway.http.routes import BodySpec, Chapter, Parameter, Route
+from gateway.http.waiting import WAIT_MAX_S
+from schemas.access.credentials import Right
+from schemas.errors import ErrorCode
+from schemas.events.rules import EVENT_BYTES_MAX, REQUEST_BYTES_MAX
+from schemas.events.topics import DOMAIN
+
+# A payload of the largest size, and room for the rest of its event.
+ONE_BYTES_MAX = EVENT_BYTES_MAX + 16 * 1024
+
+_NAMES = tuple(group.name for group in DOMAIN.groups)
+_WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
+_TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+_WAIT = (
+    Parameter(
+        name="wait",
+        type=Annotated[str, Meta(extra_json_schema={"enum": _NAMES})],
+        description=f"Hold the response until this group ({', '.join(_NAMES)}) has committed past the record, "
+        f"{WAIT_MAX_S:g} s at most; `waited` in the answer says whether it has",
+    ),
+)
+
+ROUTES: tuple[Route[UserEventParts], ...] = (
+    Route(
+        method="POST",
+        path="/api/v1/events",
+        handler=api.accept_user_event,
+        answer=UserEventAccepted,
+        status=202,
+        right=Right.INGEST,
+        takes_tokens=True,
+        body=BodySpec(type=UserEventBody, bytes_max=ONE_BYTES_MAX),
+        query=_WAIT,
+        refusals=(*WRITES, ErrorCode.KEYS_UNAVAILABLE),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/events/batch",
+        handler=api.accept_user_events,
+        answer=UserBatchAnswer,
+        status=202,
+        also={207: "Not all of the events are in the log"},
+        right=Right.INGEST,
+        takes_tokens=True,
+        body=BodySpec(type=list[UserEventBody], bytes_max=REQUEST_BYTES_MAX, media_types=BATCHES),
+        query=_WAIT,
+        refusals=(*WRITES, ErrorCode.KEYS_UNAVAILABLE),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/events",
+        handler=reading.list_user_events,
+        answer=UserEventPage,
+        right=Right.READ,
+        takes_tokens=True,
+        query=(
+            Parameter(name="user_id", type=Label, description="Only events of this user"),
+            Parameter(name="type", type=_WORD, description="Only events of this type"),
+            Parameter(name="name", type=Label, description="Only events of this name"),
+            Parameter(
+                name="status",
+                type=Annotated[str, Meta(extra_json_schema={"enum": ["pending", "processed", "failed"]})],
+                description="Only events of this status",
+            ),
+            Parameter(name="from", type=_TIME, description="Only events received at this time (RFC 3339) or later"),
+            Parameter(name="to", type=_TIME, description="Only events received before this time (RFC 3339)"),
+            Parameter(
+                name="property",
+                type=Annotated[str, Meta(max_length=PROPERTY_CHARACTERS_MAX, examples=["cart.total=12.5"])],
+                description="Only events with this property: path=value, the value as JSON, or else a text",
+            ),
+            Parameter(
+                name="limit",
+                type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+                description=f"Entries a page; {LIMIT_DEFAULT} by default",
+            ),
+            Parameter(name="cursor", type=str, description="next_cursor of the page before"),
+            Parameter(
+                name="page",
+                type=Annotated[int, Meta(ge=1, le=PAGES_MAX)],
+                description="Instead of cursor: the number of a page, from 1, with a total beside it",
+            ),
+            Parameter(
+                name="size",
+                type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+                description=f"With page: entries a page; {PAGE_SIZE_DEFAULT} by default",
+            ),
+        ),
+        refusals=(*READS, ErrorCode.KEYS_UNAVAILABLE),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/events/status/unprocessed",
+        handler=reading.show_unprocessed,
+        answer=UnprocessedView,
+        right=Right.READ,
+        takes_tokens=True,
+        refusals=(*READS, ErrorCode.KEYS_UNAVAILABLE),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/events/batches/{task_id}",
+        handler=reading.show_task,
+        answer=TaskView,
+        right=Right.READ,
+        takes_tokens=True,
+        refusals=(*READS, ErrorCode.KEYS_UNAVAILABLE, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/events/{event_id}",
+        handler=reading.show_user_event,
+        answer=UserEventView,
+        right=Right.READ,
+        takes_tokens=True,
+        refusals=(*READS, ErrorCode.KEYS_UNAVAILABLE, ErrorCode.NOT_FOUND),
+    ),
+    Route(
+        method="POST",
+        path="/events",
+        handler=plain.accept_plain,
+        answer=PlainEventAccepted,
+        status=202,
+        also={207: "Of a batch of CloudEvents, not all are in the log"},
+        right=Right.INGEST,
+        body=BodySpec(type=PlainEventBody, bytes_max=REQUEST_BYTES_MAX, media_types=plain.TAKEN),
+        refusals=WRITES,
+        error_text=plain.error_text,
+        takes_anyone=True,
+    ),
+)
+
+CHAPTER: Chapter[UserEventParts] = Chapter(
+    tag="events",
+    description="User events: send what users of a product did, and read what is stored.",
+    routes=ROUTES,
+)

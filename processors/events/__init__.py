@@ -1,0 +1,1 @@
+"""User events: their rows, and the functions that process them."""

@@ -1,0 +1,154 @@
+"""
+Slices to functions: the events of a key one after the other, keys side by side.
+
+The row goes first: a slice waits until its events are stored, so that the end of each call has a row to stand in. What
+was called and noted before is not called again, unless it is replayed or was sent back.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from processors.events.processing.functions import CallFailed, Function, call, incoming
+from processors.events.processing.rows import CallEnd, EventState, Place, ProcessedRows, RowState
+from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
+from processors.runtime.errors import Transient
+from processors.runtime.failpoints import Failpoint, reach
+from processors.runtime.receiving import received_at
+from schemas.errors import Reason
+from schemas.events.records import UserEvent
+
+log = structlog.get_logger()
+
+
+class CallLimits(NamedTuple):
+    """How many calls are under way at once, and how long each may take."""
+
+    concurrency: int
+    soft_s: float
+    hard_s: float
+
+
+class Processing:
+    """The handler of the processing group."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, Function],
+        rows: ProcessedRows,
+        *,
+        limits: CallLimits,
+        tier_count: int,
+        replays: bool,
+    ) -> None:
+        """
+        Call *functions*, by type of event, within *limits*; a record may wait in *tier_count* delay tiers.
+
+        One that *replays* calls them for events that were processed before.
+        """
+        self._functions = functions
+        self._rows = rows
+        self._limits = limits
+        self._tier_count = tier_count
+        self._replays = replays
+        self._slots = asyncio.Semaphore(limits.concurrency)
+
+    async def process(self, arrivals: Sequence[Arrival[UserEvent]]) -> Settled[UserEvent]:
+        """Call the functions of a slice; see `Handler`."""
+        tally = Tally()
+        wanted: list[Arrival[UserEvent]] = []
+        for arrival in arrivals:
+            if arrival.rejection is not None:
+                tally[Outcome.REJECTED, arrival.rejection.reason] += 1
+            elif arrival.record.type not in self._functions:
+                tally[Outcome.FILTERED, None] += 1
+            else:
+                wanted.append(arrival)
+        by_key: dict[bytes | None, list[tuple[Arrival[UserEvent], RowState]]] = {}
+        for arrival, row in await self._with_rows(wanted):
+            if (outcome := self._passed_by(arrival, row)) is not None:
+                tally[outcome, None] += 1
+            else:
+                by_key.setdefault(arrival.raw.key, []).append((arrival, row))
+        failed: list[FailedRecord[UserEvent]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._process_in_order(of_key)) for of_key in by_key.values()]
+        except BaseExceptionGroup as errors:  # the others are cancelled, and the slice comes again
+            raise errors.exceptions[0] from None
+        for task in tasks:
+            ends = task.result()
+            failed += [end for end in ends if end is not None]
+            tally[Outcome.DONE, None] += sum(end is None for end in ends)
+        failed.sort(key=lambda each: each.arrival.raw.offset)
+        return Settled(tally, retry_later=failed)
+
+    async def _with_rows(self, wanted: Sequence[Arrival[UserEvent]]) -> Sequence[tuple[Arrival[UserEvent], RowState]]:
+        """
+        Return *wanted* with their rows.
+
+        Raises:
+            Transient: one is not stored yet.
+        """
+        if not wanted:
+            return []
+        found = await self._rows.states([_place(arrival) for arrival in wanted])
+        if missing := [arrival.raw.place.wal_id for arrival in wanted if _place(arrival) not in found]:
+            raise Transient(f"{missing[0]} is not stored yet: its row comes first")
+        return [(arrival, found[_place(arrival)]) for arrival in wanted]
+
+    def _passed_by(self, arrival: Arrival[UserEvent], row: RowState) -> Outcome | None:
+        """Return the outcome of a record that no function is called for; None if one is."""
+        if row.state is EventState.NOT_STORED:
+            return Outcome.FILTERED
+        is_first = not (self._replays or arrival.raw.attempt or arrival.raw.tier)
+        if row.state is EventState.PROCESSED and is_first and row.was_called:
+            return Outcome.REDELIVERY
+        return None
+
+    async def _process_in_order(
+        self, of_key: Sequence[tuple[Arrival[UserEvent], RowState]]
+    ) -> Sequence[FailedRecord[UserEvent] | None]:
+        return [await self._process(arrival, row) for arrival, row in of_key]
+
+    async def _process(self, arrival: Arrival[UserEvent], row: RowState) -> FailedRecord[UserEvent] | None:
+        event, place = arrival.record, _place(arrival)
+        given = incoming(event, received_at=received_at(arrival), attempt=row.attempts + 1)
+        async with self._slots:
+            try:
+                result = await call(
+                    self._functions[event.type],
+                    given,
+                    soft_limit_s=self._limits.soft_s,
+                    hard_limit_s=self._limits.hard_s,
+                )
+            except CallFailed as failure:
+                return await self._failed(arrival, failure)
+        reach(Failpoint.BEFORE_COMMIT)
+        await self._rows.note(CallEnd(place, EventState.PROCESSED, result=result))
+        return None
+
+    async def _failed(self, arrival: Arrival[UserEvent], failure: CallFailed) -> FailedRecord[UserEvent]:
+        is_last = arrival.raw.tier >= self._tier_count
+        log.warning(
+            "processing failed",
+            wal_id=arrival.raw.place.wal_id,
+            type=arrival.record.type,
+            error_class=failure.error_class,
+            is_last=is_last,
+        )
+        await self._rows.note(
+            CallEnd(
+                _place(arrival),
+                EventState.FAILED if is_last else EventState.PENDING,
+                error_class=failure.error_class,
+                error=failure.text,
+            )
+        )
+        return FailedRecord(arrival, Reason.PROCESSING_FAILED, f"{failure.error_class}: {failure.text}")
+
+
+def _place(arrival: Arrival[UserEvent]) -> Place:
+    return arrival.raw.partition, arrival.raw.offset

@@ -1,0 +1,1 @@
+"""The events group: rows of user events in Postgres."""
