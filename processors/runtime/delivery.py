@@ -161,8 +161,13 @@ class Delivery(Generic[R]):
             await self._dead_letter(partition, failed.arrival.raw, failed.reason, failed.detail, counted=number < left)
 
     async def _defer(self, partition: Partition, failed: FailedRecord[R], *, counted: bool) -> None:
-        """Let a record wait in its next delay tier; without one, or where it does not fit, it is a dead letter."""
+        """Let a record wait in its next delay tier; after the last, or where it does not fit, it is a dead letter."""
         raw, tiers = failed.arrival.raw, self._group.tiers
+        if tiers and raw.tier == len(tiers):
+            # Each attempt has failed by itself, and the end is the one that was configured: no sign of a topic that
+            # empties into dead letters, so the limit has no say. In the last tier that is how most records end.
+            await self._write_dead_letter(partition, raw, failed.reason, failed.detail)
+            return
         if raw.tier < len(tiers):
             letter = deferral(raw, failed.reason, failed.detail, group=self._group)
             if letter is not None and await self._is_taken(partition, tiers[raw.tier].topic, letter):
@@ -184,11 +189,14 @@ class Delivery(Generic[R]):
         self, partition: Partition, raw: RawRecord, reason: Reason, detail: str, *, counted: bool = False
     ) -> None:
         await self._until_admitted(partition, raw, detail)
+        await self._write_dead_letter(partition, raw, reason, detail)
+        self._ratios[partition].dead_lettered(self._limit(), counted=counted)
+
+    async def _write_dead_letter(self, partition: Partition, raw: RawRecord, reason: Reason, detail: str) -> None:
         topic = self._group.dead_letters
         if not await self._is_taken(partition, topic, dead_letter(raw, reason, detail, group=self._group)):
             without_bytes = cut_letter(raw, reason, detail, group=self._group)
             await self._until_possible(partition, lambda: self._write_cut(topic, without_bytes))
-        self._ratios[partition].dead_lettered(self._limit(), counted=counted)
         self._count(partition, Tally({(Outcome.DEAD_LETTER, reason): 1}))
         log.warning(
             "record dead-lettered",

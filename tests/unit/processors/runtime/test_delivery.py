@@ -372,6 +372,21 @@ async def test_of_a_tiers_slice_each_record_waits_for_itself(tmp_path: Path) -> 
     assert loop.now_s == pytest.approx(50.0)
 
 
+async def test_what_its_last_tier_gives_up_is_not_held_up_by_the_limit(tmp_path: Path) -> None:
+    class Unhalted(Loop):
+        async def _sleep(self, seconds: float) -> None:
+            assert not self.health.halted
+            await super()._sleep(seconds)
+
+    loop = Unhalted(tmp_path, Endpoint(failing=range(1, 21)), group=ENDPOINT)
+    loop.limit = DeadLetterLimit(consecutive_max=2)
+    await loop.delivery.deliver(Batch(TP, events(20)))
+    for tier in ENDPOINT.tiers:
+        waiting = [read_back(letter, written_s=0) for _, letter in loop.writer.deferred[-20:]]
+        await loop.delivery.deliver(Batch(Partition(tier.topic.name, 0), waiting))
+    assert len(loop.writer.letters) == 20
+
+
 async def test_without_tiers_what_failed_is_a_dead_letter(tmp_path: Path) -> None:
     loop = Loop(tmp_path, Endpoint(failing=[1]))
     await loop.delivery.deliver(Batch(TP, events(1)))
