@@ -46,25 +46,26 @@ def normalised(payload: object, schema: Schema | None = None) -> dict[str, Scala
     for path, value in _scalars("", payload, DEPTH_MAX):
         if len(found) == PROPERTIES_MAX:
             break
-        wanted = None if schema is None else schema.get(path)
-        coerced = value if wanted is None else _COERCIONS[wanted](value)
+        coerced = value
+        if schema is not None and (wanted := schema.get(path)) is not None:
+            coerced = _COERCIONS[wanted](value)
         if not isinstance(coerced, str) or len(coerced) <= TEXT_CHARACTERS_MAX:
             found.setdefault(path, coerced)
     return found
 
 
 def _scalars(path: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]]:
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        if path:
-            yield path, value
-        return
-    members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if not depth:
         return
     for name, member in members:
         longer = f"{path}.{name}" if path else str(name)
-        if len(longer) <= PATH_CHARACTERS_MAX:
+        if len(longer) > PATH_CHARACTERS_MAX:
+            continue
+        if isinstance(member, (dict, list)):
             yield from _scalars(longer, member, depth - 1)
+        elif longer:
+            yield longer, member
 
 
 # What cannot be coerced stays as it is: a wrong schema must not lose a value.

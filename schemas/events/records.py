@@ -73,8 +73,8 @@ def uid_of(event: UserEvent) -> bytes:
     The user is part of it, so that nobody can take an id of another user's events.
     """
     # Lengths keep ("a", "bc") and ("ab", "c") apart.
-    parts = (event.tenant, event.source, event.user_id or "", event.event_id)
-    message = "".join([f"{len(part)}:{part}" for part in parts])
+    tenant, source, user, event_id = event.tenant, event.source, event.user_id or "", event.event_id
+    message = f"{len(tenant)}:{tenant}{len(source)}:{source}{len(user)}:{user}{len(event_id)}:{event_id}"
     return hashlib.sha256(message.encode()).digest()[:UID_BYTES]
 
 
