@@ -125,7 +125,7 @@ async def serve(settings: Settings) -> None:
             )
         )
         tokens = await stack.enter_async_context(
-            TokenVerifier(HttpFetch(internal_allowed=settings.tokens.internal_allowed))
+            TokenVerifier(HttpFetch(internal_allowed=settings.tokens.internal_allowed), telemetry)
         )
         tokens.use(credentials())
         shared = Shared(

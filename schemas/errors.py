@@ -51,6 +51,7 @@ class Reason(StrEnum):
     RUN_FINALIZED = "run_finalized"
     WRONG_PARTITION = "wrong_partition"  # not where its key belongs, and so in no order with the rest of its run
     DELIVERY_FAILED = "delivery_failed"  # an endpoint did not take it, this time
+    ROW_MISSING = "row_missing"  # its event was not stored, and the group that stores events is past it
     PROCESSING_FAILED = "processing_failed"  # its function raised, or was too slow
     DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
 

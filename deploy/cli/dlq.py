@@ -9,7 +9,7 @@ from typing import Annotated, cast
 
 import typer
 
-from deploy.admin import lag
+from deploy.admin import lag, problems, topics
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
@@ -65,8 +65,8 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters that wait by reason, and show the oldest."""
-    of = known_group(group)
-    counter = _Counter(addresses.kafka(folder), of, _selection(places, reason, run_id, since, until))
+    of, kafka = known_group(group), addresses.kafka(folder)
+    counter = _Counter(kafka, of, _selection(places, reason, run_id, since, until))
     shown: list[dict[str, object]] = []
     for letter in counter.letters():
         if len(shown) < count:
@@ -79,6 +79,8 @@ def list_letters(
     print_rows([{name: row[name] for name in row if name != LETTER_PLACE} for row in shown], as_json=False)
     if counter.total > len(shown):
         console.print(f"and {counter.total - len(shown)} more (--count)")
+    for other in problems.of_dead_letters(kafka, (each for each in topics.groups_of(kafka) if each != of)):
+        console.print(other)
 
 
 def show(
@@ -159,6 +161,7 @@ class _Counter:
     """Counts the letters of a selection while they are looked at."""
 
     def __init__(self, kafka: KafkaSettings, group: Group, selection: Selection) -> None:
+        self._group = group
         self._found = waiting(kafka, group, selection)
         self.by_reason: Counter[str] = Counter()
         self.exhausted = 0
@@ -183,7 +186,7 @@ class _Counter:
 
     def print(self) -> None:
         if not self.total:
-            console.print("no dead letters wait")
+            console.print(f"no dead letters of {self._group.name} wait")
             return
         console.print(table(("reason", "dead letters"), self.by_reason.most_common()))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.catalogue import GROUPS, find_group
+from schemas.catalogue import GROUPS, OPTIONAL_GROUPS, find_group
 from schemas.kafka.topics import GROUP_PREFIX, Group
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the stack that `tidegate up` runs.")]
@@ -13,7 +13,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 DEFAULT_DIR = Path(".tidegate")
-GROUP_NAMES = ", ".join([*(group.name for group in GROUPS), "evaluation.ENDPOINT"])
+GROUP_NAMES = ", ".join([*(group.name for group in (*GROUPS, *OPTIONAL_GROUPS)), "evaluation.ENDPOINT"])
 
 
 def known_group(name: str) -> Group:

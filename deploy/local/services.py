@@ -81,6 +81,7 @@ def settings(
         # Who tries the stack under load has one agent.
         "TIDEGATE_LIMIT_RUN_PER_MIN": "0",
         "TIDEGATE_LIMIT_AGENT_PER_MIN": "0",
+        "TIDEGATE_LIMIT_USER_PER_MIN": "0",
     }
     chosen = {name: _chosen(name, environ.get(name)) or default for name, default in defaults.items()}
     return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {

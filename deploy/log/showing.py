@@ -1,20 +1,31 @@
 """What a record says: decoded and checked as a processor would, or why it cannot be."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from deploy.log.reading import Raw
-from schemas.access.credentials import CurrentCredentials
+from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.catalogue import CODEC
-from schemas.errors import Poison
+from schemas.errors import Poison, Rejection
+from schemas.events.records import UserEvent
+from schemas.events.validity import check_direct as check_user_event
 from schemas.kafka import headers as header_names
+from schemas.kafka.seal import is_sealed
 from schemas.objects.references import to_json
-from schemas.runs.records import RunEvent, RunRecord
-from schemas.runs.validity import check_record_now
+from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
+from schemas.runs.validity import check_direct as check_run_record
 
 HEX_HEAD_BYTES = 32
+
+# The rules for records that no gateway of ours has sealed; records of other types have no proof.
+_CHECKS: Mapping[type[object], Callable[..., Rejection | None]] = {
+    **dict.fromkeys((RunEvent, RunFinalized, EnvironmentCaptured), check_run_record),
+    UserEvent: check_user_event,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,23 +73,29 @@ def show(raw: Raw, credentials: CurrentCredentials | None) -> DecodedRecord:
         record = CODEC.decode(raw.value)
     except Poison as poison:
         return DecodedRecord(raw=raw, record=None, verified=False, problem=f"{poison.reason}: {poison.detail}")
-    if credentials is None or not isinstance(record, RunRecord) or raw.value is None:
+    if credentials is None or type(record) not in _CHECKS:
         return DecodedRecord(raw=raw, record=record, verified=None, problem=None)
-    # A dead letter's proof was made for the topic that it comes from.
-    origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
     try:
-        rejection = check_record_now(
-            record,
-            topic=raw.topic if origin is None else origin.decode("utf-8", "replace"),
-            key=raw.key,
-            value=raw.value,
-            headers=raw.headers,
-            credentials=credentials,
-        )
+        # Before a record is refused, what the credentials file says now counts.
+        rejection = decide(partial(_rejection, raw, record), credentials, refuses=lambda found: found is not None)
     except Poison as poison:
         return DecodedRecord(raw=raw, record=record, verified=False, problem=f"{poison.reason}: {poison.detail}")
     problem = None if rejection is None else f"{rejection.reason}: {rejection.detail}"
     return DecodedRecord(raw=raw, record=record, verified=rejection is None, problem=problem)
+
+
+def _rejection(raw: Raw, record: object, credentials: Credentials) -> Rejection | None:
+    # A dead letter's proof was made for the topic that it comes from.
+    origin = header_names.find(raw.headers, header_names.ORIGINAL_TOPIC)
+    if raw.value is not None and is_sealed(
+        topic=raw.topic if origin is None else origin.decode("utf-8", "replace"),
+        key=raw.key,
+        value=raw.value,
+        headers=dict(raw.headers),
+        secrets=credentials.gateway.mac_secrets,
+    ):
+        return None
+    return _CHECKS[type(record)](record, key=raw.key, credentials=credentials)
 
 
 def _summary(shown: DecodedRecord) -> str:
@@ -88,8 +105,10 @@ def _summary(shown: DecodedRecord) -> str:
     if isinstance(record, RunEvent):
         payload = record.payload if record.payload_ref is None else to_json(record.payload_ref)
         return f"{record.run_id} #{record.seq} {record.actor} {record.type} {payload}"
+    if isinstance(record, UserEvent):
+        return f"{record.user_id or '-'} {record.event_id} {record.type} {record.payload}"
     fields = _fields(record)
-    named = next((name for name in ("run_id", "endpoint", "event_id") if fields.get(name) is not None), None)
+    named = next((name for name in ("run_id", "endpoint") if name in fields), None)
     rest = {name: value for name, value in fields.items() if name not in ("tenant", named)}
     of = "" if named is None else f"{fields[named]} "
     return f"{of}{type(record).__name__} {msgspec.json.encode(rest).decode()}"

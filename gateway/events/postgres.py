@@ -1,7 +1,7 @@
 """`UserEventStore` on Postgres. Every statement names the tenant, and a user's own reads the user too."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import msgspec
@@ -15,7 +15,7 @@ from schemas.ids import moment_of_uuid7
 from schemas.kafka.places import RecordPlace
 
 ERRORS_SHOWN_MAX = 20
-RATES_OF = timedelta(hours=1)
+RATES_OF_S = 3600
 
 # A user is shown what came by the user's own token, or by a key that may speak for users: nobody else can plant events.
 _READER: LiteralString = """
@@ -73,7 +73,7 @@ UNPROCESSED = f"""
 RATES = f"""
     SELECT count(*) AS received, count(*) FILTER (WHERE status = 'processed') AS processed
     FROM events
-    WHERE {_READER} AND received_at >= %(since)s
+    WHERE {_READER} AND received_at >= now() - make_interval(secs => %(seconds)s)
 """  # noqa: S608
 
 ERRORS = f"""
@@ -182,7 +182,7 @@ class PostgresUserEventStore:
         asked = _reader(reader)
         async with self._reads.connection() as connection:
             counts = await (await connection.execute(UNPROCESSED, asked)).fetchone()
-            rates = await (await connection.execute(RATES, asked | {"since": datetime.now(UTC) - RATES_OF})).fetchone()
+            rates = await (await connection.execute(RATES, asked | {"seconds": RATES_OF_S})).fetchone()
             errors = await (await connection.execute(ERRORS, asked | {"limit": ERRORS_SHOWN_MAX})).fetchall()
         assert counts is not None
         assert rates is not None

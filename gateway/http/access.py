@@ -25,6 +25,8 @@ def authenticate(
         KeyRefused: neither, or none that is valid.
         KeysUnavailable: the keys of the token's issuer were never read. Answer 503.
     """
+    used = credentials()
+    tokens.use(used)
     presented = headers.get("X-API-Key")
     if presented is not None:
         return of_key(presented, credentials, now=now)
@@ -32,7 +34,6 @@ def authenticate(
     if len(authorizations) != 1 or authorizations[0][: len(BEARER)].lower() != BEARER.lower():
         raise KeyRefused("an API key is needed, in X-API-Key or as a bearer token")
     presented = authorizations[0][len(BEARER) :].strip()
-    used = credentials()
     if not used.issuers or presented.startswith(KEY_PREFIX):
         return of_key(presented, credentials, now=now)
     try:

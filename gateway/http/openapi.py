@@ -84,9 +84,10 @@ def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str
         "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
     }
     if route.right is not None:
-        operation["security"] = [{"apiKey": []}, {"bearer": []}]
+        operation["security"] = [{"apiKey": []}, {"bearer": []}, *([{}] if route.takes_anyone else [])]
         who = "a key or a user's token" if route.takes_tokens else "a key"
-        operation["description"] = f"Needs {who} with the right `{route.right.value}`."
+        unless = ", unless the deployment names a tenant for requests without one" if route.takes_anyone else ""
+        operation["description"] = f"Needs {who} with the right `{route.right.value}`{unless}."
     if route.body is not None:
         if route.body.packed:
             operation["parameters"].append(_CONTENT_ENCODING)

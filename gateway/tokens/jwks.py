@@ -20,6 +20,7 @@ from schemas.access import jwt
 from schemas.access.issuers import Issuer
 from schemas.access.jwt import Keys, KeysInvalid
 from schemas.outbound.connector import connector
+from schemas.process.telemetry import KEY_SET_AGE, KEY_SETS_READ, Telemetry
 
 RENEW_EVERY_S = 300.0
 JITTER = 0.2  # of the pause, either way
@@ -84,6 +85,7 @@ class RemoteKeys:
         fetch: Fetch,
         *,
         changed: Callable[[], None],
+        telemetry: Telemetry,
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
         """Begin to read; *changed* is called when the keys are others than before."""
@@ -97,12 +99,14 @@ class RemoteKeys:
         self._read_at_s = float("-inf")
         self._tried_at_s = float("-inf")
         self._wanted = asyncio.Event()
+        self._reads = telemetry[KEY_SETS_READ]
+        telemetry[KEY_SET_AGE].labels(name).set_function(self._age_s)
         self._task = asyncio.create_task(self._go_on_reading())
 
     @property
     def keys(self) -> Keys:
         """Return the last good set. Raises KeysUnavailable."""
-        if self._keys is None or self._clock_s() - self._read_at_s > KEPT_S:
+        if self._keys is None or self._age_s() > KEPT_S:
             raise KeysUnavailable(f"the keys of issuer {self._name} could not be read yet")
         return self._keys
 
@@ -111,9 +115,16 @@ class RemoteKeys:
         if self._clock_s() - self._tried_at_s >= ASKED_EVERY_S:
             self._wanted.set()
 
-    async def close(self) -> None:
+    def _age_s(self) -> float:
+        return self._clock_s() - self._read_at_s
+
+    def stop(self) -> None:
         """Read no more."""
         self._task.cancel()
+
+    async def close(self) -> None:
+        """Read no more, and wait for the end of a read that is under way."""
+        self.stop()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def refresh(self) -> None:
@@ -123,11 +134,14 @@ class RemoteKeys:
             text = await self._fetch(self._issuer.jwks_url or "")
             keys = jwt.keys_in(text, self._issuer)
         except (FetchFailed, KeysInvalid) as error:
+            self._reads.labels(self._name, "failed").inc()
             log.warning("keys of issuer not read, the last ones stay", issuer=self._name, error=str(error))
             return
         except Exception:  # whatever a stranger's bytes do: this task must go on
+            self._reads.labels(self._name, "failed").inc()
             log.exception("keys of issuer not read, the last ones stay", issuer=self._name)
             return
+        self._reads.labels(self._name, "ok").inc()
         self._read_at_s = self._clock_s()
         if text != self._text or self._keys is None:
             self._keys, self._text = keys, text

@@ -4,19 +4,21 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 
 import structlog
 
 from gateway.tokens.jwks import Fetch, RemoteKeys
+from gateway.tokens.key_files import FileKeys
 from schemas.access import jwt
 from schemas.access.credentials import Credentials, KeyRefused, Principal, Right
 from schemas.access.issuers import Issuer
-from schemas.access.jwt import Identity, Keys, KeysInvalid, TokenRefused, UnknownKey
+from schemas.access.jwt import Identity, Keys, TokenRefused, UnknownKey
+from schemas.process.telemetry import TOKENS_REFUSED, Telemetry
 
 REMEMBERED_MAX = 10_000
 REMEMBERED_S = 60.0
+LOGGED_EVERY_S = 10.0  # anyone may send bad tokens, as many as they like
 
 _RIGHTS = {"events:write": Right.INGEST, "events:read": Right.READ, "events:admin": Right.ADMIN}
 _WITHOUT_SCOPES = frozenset({Right.INGEST, Right.READ})
@@ -27,11 +29,14 @@ log = structlog.get_logger()
 class TokenVerifier:
     """Verifies tokens by the issuers of the credentials; an async context manager."""
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, telemetry: Telemetry) -> None:
         """Read keys that are at an address by *fetch*."""
         self._fetch = fetch
+        self._telemetry = telemetry
+        self._refused = telemetry[TOKENS_REFUSED]
+        self._logged_at_s = float("-inf")
         self._issuers: Mapping[str, Issuer] = {}
-        self._keys: dict[str, Keys | RemoteKeys] = {}
+        self._keys: dict[str, Keys | FileKeys | RemoteKeys] = {}
         self._credentials: Credentials | None = None
         self._closing: list[RemoteKeys] = []
         self._remembered: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()  # until when, since the epoch
@@ -56,10 +61,11 @@ class TokenVerifier:
         for name in [name for name in self._keys if before.get(name) != self._issuers.get(name)]:
             gone = self._keys.pop(name)
             if isinstance(gone, RemoteKeys):
+                gone.stop()
                 self._closing.append(gone)
         for name, issuer in self._issuers.items():
-            if name not in self._keys and (keys := self._keys_of(name, issuer)) is not None:
-                self._keys[name] = keys
+            if name not in self._keys:
+                self._keys[name] = self._keys_of(name, issuer)
 
     def authenticate(self, token: str, credentials: Credentials, *, now: datetime) -> Principal:
         """
@@ -70,14 +76,19 @@ class TokenVerifier:
             KeysUnavailable: its issuer's keys were never read.
         """
         self.use(credentials)
+        for source in self._keys.values():
+            if isinstance(source, FileKeys):
+                source.refresh()
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         known = self._remembered.get(digest)
         if known is not None and now.timestamp() < known[1]:
             return known[0]
+        name = ""
         try:
-            identity = self._identity(token, credentials, now)
+            name, issuer = jwt.issuer_of(token, self._issuers)
+            identity = self._verify(token, name, issuer, credentials, now)
         except TokenRefused as error:
-            log.info("token refused", error=str(error))
+            self._note_refusal(name, error, now.timestamp())
             raise KeyRefused("no valid token was presented") from None
         if identity.tenant not in credentials.tenants:
             raise KeyRefused("no valid token was presented")
@@ -86,12 +97,9 @@ class TokenVerifier:
         self._remember(digest, principal, until_s)
         return principal
 
-    def _identity(self, token: str, credentials: Credentials, now: datetime) -> Identity:
-        name, issuer = jwt.issuer_of(token, self._issuers)
-        source = self._keys.get(name)
-        if source is None:
-            raise TokenRefused(f"the keys of issuer {name} cannot be used")
-        keys = source.keys if isinstance(source, RemoteKeys) else source
+    def _verify(self, token: str, name: str, issuer: Issuer, credentials: Credentials, now: datetime) -> Identity:
+        source = self._keys[name]
+        keys = source.keys if isinstance(source, FileKeys | RemoteKeys) else source
         try:
             return jwt.verify(token, name, issuer, keys, now=now, denials=credentials.denied)
         except UnknownKey:
@@ -99,16 +107,20 @@ class TokenVerifier:
                 source.ask()
             raise
 
-    def _keys_of(self, name: str, issuer: Issuer) -> Keys | RemoteKeys | None:
+    def _note_refusal(self, issuer: str, refusal: TokenRefused, now_s: float) -> None:
+        reason = "unknown_key" if isinstance(refusal, UnknownKey) else "invalid"
+        self._refused.labels(issuer, reason).inc()
+        if abs(now_s - self._logged_at_s) >= LOGGED_EVERY_S:
+            self._logged_at_s = now_s
+            log.info("token refused", issuer=issuer, error=str(refusal))
+
+    def _keys_of(self, name: str, issuer: Issuer) -> Keys | FileKeys | RemoteKeys:
+        changed = self._remembered.clear
         if issuer.secret is not None:
             return jwt.keys_of_secret(issuer)
         if issuer.jwks_url is not None:
-            return RemoteKeys(name, issuer, self._fetch, changed=self._remembered.clear)
-        try:
-            return jwt.keys_in(Path(issuer.jwks_file or "").read_text(), issuer)
-        except (KeysInvalid, OSError, UnicodeDecodeError) as error:
-            log.warning("keys of issuer not read", issuer=name, error=str(error))
-            return None
+            return RemoteKeys(name, issuer, self._fetch, changed=changed, telemetry=self._telemetry)
+        return FileKeys(name, issuer, changed=changed)
 
     def _remember(self, digest: bytes, principal: Principal, until_s: float) -> None:
         self._remembered[digest] = principal, until_s

@@ -8,9 +8,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from processors.runtime.errors import Transient, Unsettled
 from schemas.kafka import lookups
+from schemas.kafka.clients import looking_config
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.reach import connection_fault
+from schemas.kafka.topics import Group
 
 REQUEST_S = 5.0
 START_S = 10.0
@@ -88,6 +90,29 @@ class PartitionCount:
         if not found.partitions:
             raise Transient(f"Kafka does not know the topic {self._topic}: {found.error}")
         return len(found.partitions)
+
+
+class CommittedOffsets:
+    """What another group has committed in its source topic: asked each time."""
+
+    def __init__(self, kafka: KafkaSettings, group: Group) -> None:
+        """Ask nothing yet; *group* is not joined."""
+        self._consumer = Consumer(looking_config(kafka, group_id=group.id, client_id=f"{group.id}.looking"))
+        self._topic = group.source.name
+
+    async def __call__(self, partition: int) -> int:
+        """
+        Return the offset of the next record that the group handles in *partition*; 0 if it has committed nothing.
+
+        Raises:
+            Transient: no broker answers.
+        """
+        place = Partition(self._topic, partition)
+        try:
+            found = await asyncio.to_thread(lookups.positions, self._consumer, [place], timeout_s=REQUEST_S)
+        except KafkaException as error:
+            raise Transient(f"Kafka does not answer: {error}") from error
+        return found[place].offset or 0
 
 
 def partitions_of(consumer: Consumer, topic: str) -> Sequence[int]:

@@ -94,6 +94,25 @@ JUDGE_ENDED = Metric(
     kind=Kind.COUNTER,
     help="Restarts of the gateway's process that validates large bodies",
 )
+TOKENS_REFUSED = Metric(
+    name="tidegate_tokens_refused_total",
+    kind=Kind.COUNTER,
+    help="Tokens of users that were refused: unknown_key (no key of their issuer fits) or invalid; without an issuer, "
+    "they name none of ours",
+    labels=("issuer", "reason"),
+)
+KEY_SETS_READ = Metric(
+    name="tidegate_key_sets_read_total",
+    kind=Kind.COUNTER,
+    help="Reads of an issuer's JWK Set at its address, by outcome: ok or failed (the last good set stays)",
+    labels=("issuer", "outcome"),
+)
+KEY_SET_AGE = Metric(
+    name="tidegate_key_set_age_seconds",
+    kind=Kind.GAUGE,
+    help="Since an issuer's JWK Set was last read; a day after, its tokens are answered 503",
+    labels=("issuer",),
+)
 OBJECT_DURATION = Metric(
     name="tidegate_object_duration_seconds",
     kind=Kind.HISTOGRAM,
@@ -235,6 +254,9 @@ FANOUT_RESETS = Metric(
 # What the gateway tells of groups, and so of webhook endpoints by name: for operators alone.
 OF_GROUPS = (GROUP_LAG, GROUP_EXPIRED, GROUP_DISPLACED)
 OF_GATEWAY = (
+    TOKENS_REFUSED,
+    KEY_SETS_READ,
+    KEY_SET_AGE,
     HTTP_REQUESTS,
     HTTP_DURATION,
     HTTP_CONNECTIONS,

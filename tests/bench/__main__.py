@@ -19,9 +19,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import persistence, replay, slow_agent, streams
+from joserfc import jwk
+
+from schemas.events.topics import EVENTS
+from tests.bench import replay, rows, slow_agent, streams
+from tests.bench.stored import RUN_EVENT_ROWS, USER_EVENT_ROWS, StoredRows
 from tests.faults.checker import wait_for_no_lag
-from tests.support.stack import RunningStack, running, tidegate
+from tests.support.issuing import bearer, issuing
+from tests.support.lag import wait_until_handled
+from tests.support.stack import RunningStack, running, tidegate, wait_until
+from tests.support.user_events import UserEventClient
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "8"))
@@ -38,22 +45,23 @@ WARM_UP_LOADS = 4
 
 
 def load(
-    url: str, api_key: str, *, connections: int = CONNECTIONS, pause_s: float = 0.0, batch: int = 0
+    url: str, api_key: str, *more: str, connections: int = CONNECTIONS, pause_s: float = 0.0, batch: int = 0
 ) -> dict[str, Any]:
     """Put load on *url* from a process of its own."""
     arguments = ["--url", url, "--api-key", api_key, "--connections", str(connections), "--seconds", str(SECONDS)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load", *arguments, "--pause", str(pause_s), "--batch", str(batch)],
+        [sys.executable, "-m", "tests.bench.load", *arguments, "--pause", str(pause_s), "--batch", str(batch), *more],
         check=True, stdout=subprocess.PIPE, timeout=SECONDS + 60,
     )  # fmt: skip
     return dict(json.loads(done.stdout))
 
 
-def load_gateway(stack: RunningStack, **options: Any) -> dict[str, Any]:
-    """Put load on the gateway while persistence, which has nothing to catch up with, is held still."""
+def load_gateway(stack: RunningStack, *more: str, **options: Any) -> dict[str, Any]:
+    """Put load on the gateway while the groups that store rows, which have nothing to catch up with, are held still."""
     wait_for_no_lag(stack)
-    with stopped(stack, "persistence"):
-        return load(stack.addresses.gateway, stack.addresses.api_key, **options)
+    wait_until_handled(stack, EVENTS)
+    with stopped(stack, "persistence"), stopped(stack, "events"):
+        return load(stack.addresses.gateway, stack.addresses.api_key, *more, **options)
 
 
 def warm_up(stack: RunningStack, **options: Any) -> None:
@@ -149,24 +157,75 @@ def alternate(**measures: Callable[[], Any]) -> dict[str, list[Any]]:
     return rounds
 
 
-def persisted_rows(stack: RunningStack) -> dict[str, Any]:
+def persisted_rows(stack: RunningStack, of: StoredRows = RUN_EVENT_ROWS) -> dict[str, Any]:
     """Rows a second from the log into Postgres, one process."""
     rounds: dict[str, list[float]] = {"baseline": [], "tidegate": []}
     # Each goes first as often as the other: the second finds the records in the page cache, and Postgres busy with what
     # the first has written.
     for number in range(ROUNDS + ROUNDS % 2):
-        produced = persistence.produce(stack, RECORDS, tag=f"bench{number}")
-        measures = {"tidegate": persistence.tidegate_rows_per_s, "baseline": persistence.bare_rows_per_s}
+        produced = rows.produce(stack, RECORDS, tag=f"bench{number}", of=of)
+        measures = {"tidegate": rows.tidegate_rows_per_s, "baseline": rows.bare_rows_per_s}
         for name in sorted(measures, reverse=bool(number % 2)):
-            rounds[name].append(measures[name](stack, produced))
+            rounds[name].append(measures[name](stack, produced, of))
     per_s = {name: median(values) for name, values in rounds.items()}
     return {
         "baseline": "confluent consume + fastavro + COPY loop into a table of the same columns and keys",
         "per_s": per_s,
         "rounds": rounds,
         "ratio": per_s["tidegate"] / per_s["baseline"],
-        "rss_mib": rss_mib(stack, "persistence"),
+        "rss_mib": rss_mib(stack, of.process),
     }
+
+
+def user_event_rows(stack: RunningStack) -> dict[str, Any]:
+    """Rows of user events a second from the log into Postgres, one process."""
+    return persisted_rows(stack, USER_EVENT_ROWS)
+
+
+def user_event_posts(stack: RunningStack) -> dict[str, Any]:
+    """User events beside those of runs, in batches of 100 and one by one; and what a token costs beside a key."""
+    key = jwk.RSAKey.generate_key(2048, {"kid": "bench"})
+    with issuing(stack, key):
+        token = bearer(key, "bench")["Authorization"].split()[1]
+        client = UserEventClient(stack, {"Authorization": f"Bearer {token}"})
+        wait_until(lambda: client.ask("GET", "/api/v1/events")[0] == 200, timeout_s=60, what="the keys to be read")
+        warm_up(stack, connections=BATCH_CONNECTIONS, batch=BATCH_EVENTS)
+        rounds = alternate(
+            run_batch=lambda: load_gateway(stack, connections=BATCH_CONNECTIONS, batch=BATCH_EVENTS),
+            user_batch=lambda: load_gateway(stack, "--user-events", connections=BATCH_CONNECTIONS, batch=BATCH_EVENTS),
+            run=lambda: load_gateway(stack),
+            user=lambda: _with_cpu_s(stack, lambda: load_gateway(stack, "--user-events")),
+            token=lambda: _with_cpu_s(
+                stack, lambda: load_gateway(stack, "--user-events", "--user", "bench", "--token", token)
+            ),
+        )
+    per_s = {name: median(each["answered"] / each["seconds"] for each in taken) for name, taken in rounds.items()}
+    for name in ("run_batch", "user_batch"):
+        per_s[name] *= BATCH_EVENTS
+    cpu_us = {
+        name: median(each["cpu_s"] / each["answered"] * 1e6 for each in rounds[name]) for name in ("user", "token")
+    }
+    return {
+        "baseline": "events of runs, in the same form; requests with an API key",
+        "per_s": per_s,
+        "ratio_batches": per_s["user_batch"] / per_s["run_batch"],
+        "ratio_single": per_s["user"] / per_s["run"],
+        "cpu_us_per_request": cpu_us,
+        "token_above_key_us": cpu_us["token"] - cpu_us["user"],
+        "refused": {name: sum(each["refused"] for each in taken) for name, taken in rounds.items()},
+    }
+
+
+def _with_cpu_s(stack: RunningStack, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what *measure* returns, and the processor time that the gateway took meanwhile."""
+    pid = stack.process("gateway").pid
+    before_s = _cpu_s(pid)
+    return measure() | {"cpu_s": _cpu_s(pid) - before_s}
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_mib(stack: RunningStack, name: str) -> float:
@@ -177,7 +236,7 @@ def rss_mib(stack: RunningStack, name: str) -> float:
 
 def slow_agents(stack: RunningStack) -> dict[str, Any]:
     """Return a slow handler on one partition: no second is lost to waiting for room."""
-    produced = persistence.produce(stack, RECORDS, tag="slow", runs=1)
+    produced = rows.produce(stack, RECORDS, tag="slow", keys=1)
     os.kill(stack.process("persistence").pid, signal.SIGCONT)
     wait_for_no_lag(stack)
     return slow_agent.measure(stack, produced)
@@ -210,6 +269,8 @@ BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
     "single_post": single_posts,
     "batch_post": batch_posts,
     "persistence": persisted_rows,
+    "user_event_rows": user_event_rows,
+    "user_event_posts": user_event_posts,
     "slow_agent": slow_agents,
     "replay": replayed,
     "streams": live_streams,

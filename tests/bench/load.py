@@ -1,5 +1,5 @@
 """
-A load client: N connections, each with a run of its own, each request sent when the one before it was answered.
+A load client: N connections, each with a run or a user of its own, each request sent when the one before was answered.
 
 Run as a process of its own, so that it takes the other core. It speaks HTTP/1.1 by hand: a client library would cost
 more than the server under test. What is refused is sent again at once. Prints one JSON line.
@@ -38,14 +38,11 @@ class Result:
         self.p99_s = ordered[int(len(ordered) * 0.99)]
 
 
-class Connection(asyncio.Protocol):
-    """Sends one run's events over one connection, as long as `running`."""
+class RunBodies:
+    """Events of one run, numbered; what was refused is sent again under its numbers."""
 
-    running = True
-
-    def __init__(self, host: str, arguments: argparse.Namespace, result: Result) -> None:
+    def __init__(self, arguments: argparse.Namespace) -> None:
         run_id = f"bench-{secrets.token_hex(8)}"
-        self._seq = 0
         event = {
             "t": "2026-01-01T00:00:00Z",
             "actor": "agent",
@@ -53,13 +50,61 @@ class Connection(asyncio.Protocol):
             "payload": {"text": "x" * arguments.size},
             "meta": {"run_id": run_id, "agent_id": arguments.agent},
         }
-        self._rest = json.dumps(event)[1:].encode()
-        self._events = arguments.batch
-        path = "events/batch" if self._events else "events/"
-        length = len(self._body())
         self._seq = 0
+        self._rest = json.dumps(event)[1:].encode()
+        self._batch = arguments.batch
+        self.path = f"/api/runs/{run_id}/events/{'batch' if self._batch else ''}"
+
+    def next(self) -> bytes:
+        first, self._seq = self._seq + 1, self._seq + max(1, self._batch)
+        events = [b'{"seq":%*d,%s' % (SEQ_WIDTH, seq, self._rest) for seq in range(first, self._seq + 1)]
+        return b"[%s]" % b",".join(events) if self._batch else events[0]
+
+    def repeat(self) -> None:
+        self._seq -= max(1, self._batch)
+
+
+class UserBodies:
+    """Events of one user, each with an id of its own, of the size of a run's."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        user_id = arguments.user or f"bench-{secrets.token_hex(8)}"
+        event = {
+            "type": "reasoning",
+            "occurred_at": "2026-01-01T00:00:00Z",
+            "user_id": user_id,
+            "payload": {"text": "x" * arguments.size},
+        }
+        self._number = 0
+        self._prefix = secrets.token_hex(8)
+        self._rest = json.dumps(event)[1:].encode()
+        self._batch = arguments.batch
+        self.path = f"/api/v1/events{'/batch' if self._batch else ''}"
+
+    def next(self) -> bytes:
+        first, self._number = self._number + 1, self._number + max(1, self._batch)
+        events = [
+            b'{"id":"%s-%0*d",%s' % (self._prefix.encode(), SEQ_WIDTH, number, self._rest)
+            for number in range(first, self._number + 1)
+        ]
+        return b"[%s]" % b",".join(events) if self._batch else events[0]
+
+    def repeat(self) -> None:
+        self._number -= max(1, self._batch)
+
+
+class Connection(asyncio.Protocol):
+    """Sends events over one connection, as long as `running`."""
+
+    running = True
+
+    def __init__(self, host: str, arguments: argparse.Namespace, result: Result) -> None:
+        self._bodies = UserBodies(arguments) if arguments.user_events else RunBodies(arguments)
+        length = len(self._bodies.next())
+        self._bodies.repeat()
+        who = f"Authorization: Bearer {arguments.token}" if arguments.token else f"X-API-Key: {arguments.api_key}"
         self._head = (
-            f"POST /api/runs/{run_id}/{path} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {arguments.api_key}\r\n"
+            f"POST {self._bodies.path} HTTP/1.1\r\nHost: {host}\r\n{who}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         ).encode()
         self._pause_s = arguments.pause
@@ -79,7 +124,7 @@ class Connection(asyncio.Protocol):
             self._result._latencies_s.append(perf_counter() - self._sent_at)
             self._result.answered += 1
         else:
-            self._seq -= max(1, self._events)  # the same again
+            self._bodies.repeat()
             if data.startswith(b"HTTP/1.1 429") and b"\r\nRetry-After: " in data:
                 self._result.busy += 1
             else:
@@ -93,14 +138,9 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         assert self._transport is not None
-        body = self._body()
+        body = self._bodies.next()
         self._sent_at = perf_counter()
         self._transport.write(self._head + body)
-
-    def _body(self) -> bytes:
-        first, self._seq = self._seq + 1, self._seq + max(1, self._events)
-        events = [b'{"seq":%*d,%s' % (SEQ_WIDTH, seq, self._rest) for seq in range(first, self._seq + 1)]
-        return b"[%s]" % b",".join(events) if self._events else events[0]
 
 
 async def load(arguments: argparse.Namespace) -> Result:
@@ -131,6 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--api-key", default="none")
+    parser.add_argument("--token", help="of a user, instead of the API key")
+    parser.add_argument("--user-events", action="store_true", help="events of users instead of runs")
+    parser.add_argument("--user", help="whose events; without it, each connection has a user of its own")
     parser.add_argument("--agent", default="plain-agent")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=10)

@@ -13,8 +13,8 @@ from deploy.admin import replays
 from deploy.local import folders
 from schemas.kafka import replays as plans
 from schemas.runs.topics import PERSISTENCE
-from tests.bench import persistence
-from tests.bench.persistence import Produced
+from tests.bench import rows
+from tests.bench.rows import Produced
 from tests.support.stack import RunningStack, wait_until
 
 EMPTY = "TRUNCATE runs, trace_events, duplicate_events, rejected_events, environment_snapshots, trace_records"
@@ -25,8 +25,8 @@ def measure(stack: RunningStack, count: int) -> dict[str, Any]:
     """
     Return records a second, once for each kind of table; the first is also what persistence and the bare loop did.
     """
-    produced = persistence.produce(stack, count, tag="replay")
-    live = persistence.tidegate_rows_per_s(stack, produced)
+    produced = rows.produce(stack, count, tag="replay")
+    live = rows.tidegate_rows_per_s(stack, produced)
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as database:
         database.execute(EMPTY)
         missing = rows_per_s(stack, produced)

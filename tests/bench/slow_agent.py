@@ -36,7 +36,7 @@ from schemas.runs.codec import RUN_CODEC
 from schemas.runs.records import RunRecord
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 from schemas.runs.validity import check_direct
-from tests.bench.persistence import Produced
+from tests.bench.rows import Produced
 from tests.support.stack import RunningStack
 
 RECORDS_PER_S = 25_000  # the handler's own speed

@@ -14,9 +14,9 @@ from gateway.events.store import Reader, UserEventFilter, UserEventStore
 from gateway.events.views import UserEventView
 from gateway.postgres.pool import PostgresReads
 from schemas.ids import uuid7
-from tests.integration.test_user_events import Client
 from tests.support.fakes import MemoryUserEventStore
 from tests.support.stack import RunningStack
+from tests.support.user_events import UserEventClient
 
 # The type, name and payload of each event, the oldest first; all of one user.
 GIVEN = [
@@ -47,7 +47,7 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
         yield Case(_memory(user, ids, task_id), user, ids[::-1], task_id)
         return
     stack: RunningStack = request.getfixturevalue("stack")
-    client, task_id = Client(stack), ""
+    client, task_id = UserEventClient(stack), ""
     for event_id, (kind, name, payload) in zip(ids, GIVEN, strict=True):
         event = {"id": event_id, "type": kind, "user_id": user, "payload": payload} | ({"name": name} if name else {})
         answer = client.accepted("/api/v1/events?wait=events", event)

@@ -78,11 +78,13 @@ def sending(
     first: int = 300,
     retry_for_s: float = 30,
     user_events: bool = False,
+    users: int = USERS,
+    batch: int = 1,
 ) -> Iterator[Load]:
     """
     Send about *rate* times `WORKERS` events a second, to *url* or the stack's gateway; begin when *first* are in.
 
-    They are events of runs, or *user_events*.
+    They are events of runs, or *user_events* of so many *users*, who are workers too, *batch* of them a request.
     """
     printed = ledger.with_suffix(".summary")
     with printed.open("wb") as out:
@@ -93,7 +95,7 @@ def sending(
                 *("--size", str(payload_bytes)),
                 *("--retry-for", str(retry_for_s), "--ledger", str(ledger)),
                 *(("--url", url) if url else ()),
-                *(("--events", "--users", str(USERS)) if user_events else ()),
+                *(("--events", "--users", str(users), "--batch", str(batch)) if user_events else ()),
             ],
             stdout=out,
         )

@@ -27,6 +27,8 @@ PROGRAMS = {
     "fanout": ("processors", "fanout"),
     "evaluation": ("processors", "evaluation"),
     "maintenance": ("processors", "maintenance"),
+    "events": ("processors", "events"),
+    "processing": ("processors", "processing"),
 }
 END_S = 30.0
 LOG_SHOWN_CHARACTERS = 5000

@@ -21,6 +21,7 @@ MAY_READ = {
     "gateway/__main__.py",
     "gateway/client/run.py",
     *(f"processors/{each}/process.py" for each in ("runs/persistence", "runs/evaluation", "runs/retention", "fanout")),
+    *(f"processors/{each}/process.py" for each in ("events/rows", "events/processing")),
 }
 
 

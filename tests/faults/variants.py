@@ -19,7 +19,8 @@ from gateway import __main__ as gateway_main
 from gateway.kafka import publisher
 from gateway.runs.parsing import prepared
 from processors import __main__ as processors_main
-from processors.runs.persistence import finalization, handler, process, store
+from processors.postgres import writes
+from processors.runs.persistence import finalization, handler, process
 from processors.runs.persistence.trace import StoredEvent, Trace
 from processors.runs.retention import rules
 from processors.runtime import group, worker
@@ -54,7 +55,7 @@ TAKEN_WITHIN_S = 0.1
 
 def impatient() -> None:
     """Give Postgres 2 s for a transaction instead of 30."""
-    change(store, "TRANSACTION_S", IMPATIENT_S)
+    change(writes, "TRANSACTION_S", IMPATIENT_S)
 
 
 def slow_summary() -> None:
@@ -67,7 +68,7 @@ def slow_summary() -> None:
     add_at_once = Trace.add
     change(Trace, "add", add)
     change(finalization, "ROWS_A_FETCH", 5)
-    change(store, "TRANSACTION_S", 1.0)
+    change(writes, "TRANSACTION_S", 1.0)
 
 
 def raising() -> None:

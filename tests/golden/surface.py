@@ -18,6 +18,7 @@ from deploy.cli.app import build
 from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
+from processors.events.processing.config import ProcessingSettings
 from processors.events.rows.config import EventsSettings
 from processors.fanout.config import FanoutSettings
 from processors.runs.evaluation.config import EvaluationSettings
@@ -36,6 +37,7 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("gateway", Settings),
     ("persistence", PersistenceSettings),
     ("events", EventsSettings),
+    ("processing", ProcessingSettings),
     ("fanout", FanoutSettings),
     ("evaluation", EvaluationSettings),
     ("maintenance", MaintenanceSettings),
@@ -44,6 +46,7 @@ METRICS = {
     "gateway": telemetry.OF_GATEWAY,
     "persistence": OF_PERSISTENCE,
     "events": OF_EVENTS,
+    "processing": telemetry.OF_PROCESSORS,
     "fanout": telemetry.OF_FANOUT,
     "evaluation": OF_EVALUATION,
     "maintenance": OF_MAINTENANCE,

@@ -250,7 +250,7 @@ def test_an_expired_record_is_told_by_the_store_or_its_dead_letter(stack: Runnin
     with gateway_without_postgres(stack) as blind:
         unknown = blind.receipt(stored)["group"]
         assert (unknown["state"], unknown["effect"]["outcome"]) == ("done", "unknown")
-        assert "stored runs cannot be read" in unknown["effect"]["detail"]
+        assert "what is stored cannot be read now" in unknown["effect"]["detail"]
         assert blind.receipt(dead)["group"]["effect"]["outcome"] == "dead_lettered"
         assert blind.send(new_event(), "?wait=persistence")["waited"] is True
 

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from processors.postgres.writes import PostgresWrites
+from processors.runs.persistence.process import APPLICATION
 from processors.runs.persistence.store import AppendResult, EventStore, Writing
 from processors.runtime.contract import Arrival, Outcome, Tally
 from schemas.errors import Reason, Rejection
@@ -86,7 +87,7 @@ def run() -> Run:
 
 @asynccontextmanager
 async def worker(stack: RunningStack, writing: Writing = Writing.NEW) -> AsyncIterator[EventStore]:
-    async with PostgresWrites(stack.addresses.postgres, connections_max=2, application="test") as writes:
+    async with PostgresWrites(stack.addresses.postgres, connections_max=2, application=APPLICATION) as writes:
         store = EventStore(writes, writing=writing)
         yield store
 
@@ -122,7 +123,7 @@ async def test_events_that_meet_the_end_of_their_run_are_in_its_sum_or_rejected_
             holder.execute(HOLD_UP_THE_END.encode(), (run.run_id, -next(OFFSETS)))
 
             def waiting(workers: int) -> Callable[[], bool]:
-                return lambda: one(database, WAITING, "tidegate-persistence")[0] >= workers
+                return lambda: one(database, WAITING, APPLICATION)[0] >= workers
 
             closing = asyncio.create_task(append(of_end, [run.end()]))
             await until(waiting(1))
@@ -154,9 +155,9 @@ async def test_the_end_of_a_run_waits_for_the_events_that_are_being_stored(
                 (next(OFFSETS), *place),
             )
             adding = asyncio.create_task(append(of_events, events))
-            await until(lambda: one(database, WAITING, "tidegate-persistence")[0] >= 1)
+            await until(lambda: one(database, WAITING, APPLICATION)[0] >= 1)
             closing = asyncio.create_task(append(of_end, [run.end()]))
-            await until(lambda: one(database, WAITING, "tidegate-persistence")[0] >= 2)
+            await until(lambda: one(database, WAITING, APPLICATION)[0] >= 2)
             holder.rollback()
         await adding
         await closing

@@ -28,7 +28,7 @@ from tests.faults.processes import free_port
 from tests.support.builders import event
 from tests.support.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
-NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "fanout", "maintenance", "evaluation"}
+NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "events", "fanout", "maintenance", "evaluation"}
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_services_may_do_only_what_they_need(stack: RunningStack) -> None:
             session.execute(statement)
 
 
-@pytest.mark.parametrize("name", ["gateway", "persistence", "fanout", "maintenance", "evaluation", "postgres", "kafka"])
+@pytest.mark.parametrize("name", sorted(NAMES - {"engine"}))
 def test_a_killed_process_comes_back(stack: RunningStack, name: str) -> None:
     old_pid = stack.kill(name, SIGKILL)
     stack.wait_restarted(name, old_pid)
@@ -138,7 +138,7 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     assert {process["name"] for process in status["processes"] if process["ready"]} == NAMES
     lag = json.loads(stack.command("lag", "--json"))
     assert {(partition["group"], partition["records"]) for partition in lag} == {
-        (group, 0) for group in ("persistence", "evaluation.default")
+        (group, 0) for group in ("persistence", "events", "evaluation.default")
     }
     assert json.loads(stack.command("topics", "create", "--json")) == {"created": [], "first_offsets": {}}
     assert json.loads(stack.command("migrate", "--json")) == {"applied": []}

@@ -2,81 +2,28 @@
 
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from time import time
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import msgspec
 import psycopg
 import pytest
 from confluent_kafka import Message, Producer
 from joserfc import jwk
 
-from deploy.admin import credentials as credentials_file
-from deploy.local.development import CREDENTIALS, TENANT
+from deploy.local.development import TENANT
 from schemas.events.codec import EVENT_CODEC
 from schemas.events.records import key_of
 from schemas.events.topics import USER_EVENTS
 from schemas.kafka.clients import producer_config
-from tests.support import tokens
 from tests.support.builders import direct_user_event
+from tests.support.issuing import bearer, issuing
 from tests.support.stack import RunningStack, wait_until
-
-STORED_S = 30
-
-
-class Client:
-    """Asks the stack's gateway, with the key of its tenant or with *headers*."""
-
-    def __init__(self, stack: RunningStack, headers: dict[str, str] | None = None) -> None:
-        self._address = urlsplit(stack.addresses.gateway)
-        self._headers = {"X-API-Key": stack.addresses.api_key} if headers is None else headers
-
-    def ask(
-        self, method: str, path: str, body: object = None, content_type: str = "application/json"
-    ) -> tuple[int, Any]:
-        connection = HTTPConnection(self._address.hostname or "", self._address.port, timeout=30)
-        sent = body if isinstance(body, (str, bytes)) or body is None else json.dumps(body)
-        connection.request(method, path, body=sent, headers=self._headers | {"Content-Type": content_type})
-        answer = connection.getresponse()
-        text = answer.read()
-        connection.close()
-        return answer.status, json.loads(text)
-
-    def accepted(self, path: str, body: object, content_type: str = "application/json") -> dict[str, Any]:
-        status, answer = self.ask("POST", path, body, content_type)
-        assert status == 202, answer
-        found: dict[str, Any] = answer
-        return found
-
-    def shown(self, event_id: str) -> dict[str, Any]:
-        status, event = self.ask("GET", f"/api/v1/events/{quote(event_id, safe='')}")
-        assert status == 200, event
-        found: dict[str, Any] = event
-        return found
-
-    def settled(self, wal_id: str) -> dict[str, Any]:
-        """Return what the events group made of a record, once it has committed past it."""
-
-        def group() -> dict[str, Any]:
-            status, receipt = self.ask("GET", f"/api/wal/{wal_id}")
-            assert status == 200, receipt
-            [found] = [each for each in receipt["groups"] if each["group"] == "events"]
-            return dict(found)
-
-        wait_until(lambda: group()["state"] == "done", timeout_s=STORED_S, what=f"{wal_id} to be done")
-        effect: dict[str, Any] = group()["effect"]
-        return effect
+from tests.support.user_events import STORED_S, UserEventClient
 
 
 @pytest.fixture
-def client(stack: RunningStack) -> Client:
-    return Client(stack)
+def client(stack: RunningStack) -> UserEventClient:
+    return UserEventClient(stack)
 
 
 def new_id() -> str:
@@ -87,7 +34,7 @@ def new_user() -> str:
     return f"auth0|{secrets.token_hex(8)}"
 
 
-def test_an_event_is_stored_and_shown_as_it_was_sent(client: Client, stack: RunningStack) -> None:
+def test_an_event_is_stored_and_shown_as_it_was_sent(client: UserEventClient, stack: RunningStack) -> None:
     event_id, user = new_id(), new_user()
     text = (
         f'{{"id":"{event_id}","type":"order_completed","name":"Order Completed","user_id":"{user}",'
@@ -113,7 +60,7 @@ def test_an_event_is_stored_and_shown_as_it_was_sent(client: Client, stack: Runn
     assert "occurred_at" in tailed
 
 
-def test_a_batch_with_one_bad_event_may_be_sent_again_as_a_whole(client: Client) -> None:
+def test_a_batch_with_one_bad_event_may_be_sent_again_as_a_whole(client: UserEventClient) -> None:
     user = new_user()
     batch: list[Any] = [{"id": new_id(), "type": "click", "user_id": user, "payload": {"n": n}} for n in range(100)]
     batch[42]["type"] = "Not A Type"
@@ -130,7 +77,7 @@ def test_a_batch_with_one_bad_event_may_be_sent_again_as_a_whole(client: Client)
     assert (status, task["counts"]) == (200, {"processed": 99})
 
 
-def test_the_first_content_of_an_id_stays(client: Client) -> None:
+def test_the_first_content_of_an_id_stays(client: UserEventClient) -> None:
     event_id = new_id()
     first = client.accepted("/api/v1/events", {"id": event_id, "type": "a", "payload": 1})
     second = client.accepted("/api/v1/events", {"id": event_id, "type": "a", "payload": 2})
@@ -142,7 +89,7 @@ def test_the_first_content_of_an_id_stays(client: Client) -> None:
 
 
 def test_events_of_one_user_are_stored_in_the_order_in_which_they_were_sent(
-    client: Client, stack: RunningStack
+    client: UserEventClient, stack: RunningStack
 ) -> None:
     user = new_user()
     event = {"type": "a", "user_id": user}
@@ -158,22 +105,22 @@ def test_events_of_one_user_are_stored_in_the_order_in_which_they_were_sent(
 
 def test_the_plain_door_is_open_on_a_local_stack(stack: RunningStack) -> None:
     event_id = new_id()
-    anyone = Client(stack, {})
+    anyone = UserEventClient(stack, {})
     answer = anyone.accepted("/events", {"id": event_id, "type": "user_action", "data": {"user_id": "U123"}})
     assert answer["status"] == "accepted"
     assert anyone.ask("POST", "/api/v1/events", {"type": "a"})[0] == 401
-    key = Client(stack)
+    key = UserEventClient(stack)
     key.settled(answer["wal_id"])
     assert key.shown(event_id)["user_id"] == "U123"
 
 
 @pytest.mark.parametrize("value", ["\\u0000", "1e-20000"])
-def test_what_no_table_can_keep_is_refused_at_the_door(client: Client, value: str) -> None:
+def test_what_no_table_can_keep_is_refused_at_the_door(client: UserEventClient, value: str) -> None:
     payload = f'"{value}"' if value.startswith("\\") else value
     assert client.ask("POST", "/api/v1/events", f'{{"type":"a","payload":{payload}}}')[0] == 422
 
 
-def test_numbers_and_texts_at_their_bounds_are_stored(client: Client) -> None:
+def test_numbers_and_texts_at_their_bounds_are_stored(client: UserEventClient) -> None:
     user = "\U0001f30a" * 255
     event = {
         "id": "\u00e9" * 255,
@@ -190,7 +137,7 @@ def test_numbers_and_texts_at_their_bounds_are_stored(client: Client) -> None:
     assert client.settled(answer["wal_id"])["outcome"] == "stored"
 
 
-def test_a_direct_record_is_rejected_where_its_tenant_takes_none(client: Client, stack: RunningStack) -> None:
+def test_a_direct_record_is_rejected_where_its_tenant_takes_none(client: UserEventClient, stack: RunningStack) -> None:
     event = direct_user_event(new_id(), tenant=TENANT)
     reports: list[Message] = []
     producer = Producer(producer_config(stack.kafka, client_id="test"))
@@ -206,49 +153,11 @@ def test_a_direct_record_is_rejected_where_its_tenant_takes_none(client: Client,
     assert (effect["outcome"], effect["reason"]) == ("rejected", "unsigned_direct")
 
 
-@contextmanager
-def issuing(stack: RunningStack, *keys: Any) -> Iterator[dict[str, str]]:
-    """Serve a JWK Set, and let the stack know its issuer; yields the text that is served, which a test may change."""
-    served = {"text": tokens.jwks(*keys), "reads": ""}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served["reads"] += "x"
-            body = served["text"].encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    path = stack.folder / CREDENTIALS
-    issuer = tokens.of_address(f"http://127.0.0.1:{server.server_port}/keys", tenant=TENANT)
-    before = credentials_file.read(path)
-    credentials_file.change(path, lambda found: msgspec.structs.replace(found, issuers={"test": issuer}))
-    try:
-        yield served
-    finally:
-        credentials_file.change(path, lambda found: msgspec.structs.replace(found, issuers=before.issuers))
-        server.shutdown()
-        server.server_close()
-
-
-def bearer(key: Any, user: str) -> dict[str, str]:
-    now_s = int(time())
-    kid = key.as_dict(private=False)["kid"]
-    text = tokens.token(key, algorithm="RS256", header={"kid": kid}, sub=user, exp=now_s + 600, iat=now_s)
-    return {"Authorization": f"Bearer {text}"}
-
-
-def test_users_send_and_read_their_own_events_by_their_tokens(stack: RunningStack, client: Client) -> None:
+def test_users_send_and_read_their_own_events_by_their_tokens(stack: RunningStack, client: UserEventClient) -> None:
     key = jwk.RSAKey.generate_key(2048, {"kid": "k1"})
     users = [new_user(), new_user()]
     with issuing(stack, key):
-        first, second = (Client(stack, bearer(key, user)) for user in users)
+        first, second = (UserEventClient(stack, bearer(key, user)) for user in users)
         wait_until(lambda: first.ask("GET", "/api/v1/events")[0] == 200, timeout_s=STORED_S, what="the keys to be read")
         answer = first.accepted("/api/v1/events?wait=events", {"id": "mine", "type": "a"})
         second.accepted("/api/v1/events?wait=events", {"id": "mine", "type": "a", "payload": 2})

@@ -25,6 +25,7 @@ COMPOSE = ROOT / "docker-compose.yml"
 PORTS = {"kafka": (19092,), "postgres": (5432,), "gateway": (8080, 9080), "fanout": (8081, 9080)}
 WITHIN_S = 90.0
 LOCALHOST = "127.0.0.1"
+LOGINS = ("gateway", "persistence", "events", "processing", "maintenance")  # each with its name as its password
 PASSWORD = "tidegate"  # of the owner, as the Compose file has it where nothing is set
 
 
@@ -213,7 +214,7 @@ def _postgres(folder: Path, address: str) -> Iterator[None]:
                 "PGPASSWORD": PASSWORD,
                 "POSTGRES_USER": postgres.OWNER,
                 "POSTGRES_DB": postgres.DATABASE,
-                **{f"TIDEGATE_{name.upper()}_PASSWORD": name for name in ("gateway", "persistence", "maintenance")},
+                **{f"TIDEGATE_{name.upper()}_PASSWORD": name for name in LOGINS},
             },
         )
         yield

@@ -1,12 +1,13 @@
 """
 Slices to functions: the events of a key one after the other, keys side by side.
 
-The row goes first: a slice waits until its events are stored, so that the end of each call has a row to stand in. What
+The row goes first: a slice waits until its events are stored, so that the end of each call has a row to stand in. An
+event that will not be stored, since it is a dead letter of the group that stores them, is one of this group too. What
 was called and noted before is not called again, unless it is replayed or was sent back.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -19,6 +20,7 @@ from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.receiving import received_at
 from schemas.errors import Reason
 from schemas.events.records import UserEvent
+from schemas.events.topics import EVENTS
 
 log = structlog.get_logger()
 
@@ -39,20 +41,23 @@ class Processing:
         functions: Mapping[str, Function],
         rows: ProcessedRows,
         *,
+        stored_until: Callable[[int], Awaitable[int]],
         limits: CallLimits,
         tier_count: int,
-        replays: bool,
+        repeats: bool = False,
     ) -> None:
         """
         Call *functions*, by type of event, within *limits*; a record may wait in *tier_count* delay tiers.
 
-        One that *replays* calls them for events that were processed before.
+        *stored_until* returns up to which offset of a partition events are stored. One that *repeats* calls
+        functions for events that were processed before.
         """
         self._functions = functions
         self._rows = rows
+        self._stored_until = stored_until
         self._limits = limits
         self._tier_count = tier_count
-        self._replays = replays
+        self._repeats = repeats
         self._slots = asyncio.Semaphore(limits.concurrency)
 
     async def process(self, arrivals: Sequence[Arrival[UserEvent]]) -> Settled[UserEvent]:
@@ -67,7 +72,8 @@ class Processing:
             else:
                 wanted.append(arrival)
         by_key: dict[bytes | None, list[tuple[Arrival[UserEvent], RowState]]] = {}
-        for arrival, row in await self._with_rows(wanted):
+        stored, dead = await self._with_rows(wanted)
+        for arrival, row in stored:
             if (outcome := self._passed_by(arrival, row)) is not None:
                 tally[outcome, None] += 1
             else:
@@ -83,27 +89,38 @@ class Processing:
             failed += [end for end in ends if end is not None]
             tally[Outcome.DONE, None] += sum(end is None for end in ends)
         failed.sort(key=lambda each: each.arrival.raw.offset)
-        return Settled(tally, retry_later=failed)
+        return Settled(tally, retry_later=failed, dead=dead)
 
-    async def _with_rows(self, wanted: Sequence[Arrival[UserEvent]]) -> Sequence[tuple[Arrival[UserEvent], RowState]]:
+    async def _with_rows(
+        self, wanted: Sequence[Arrival[UserEvent]]
+    ) -> tuple[Sequence[tuple[Arrival[UserEvent], RowState]], Sequence[FailedRecord[UserEvent]]]:
         """
-        Return *wanted* with their rows.
+        Return *wanted* with their rows, and those that have none and will have none.
 
         Raises:
             Transient: one is not stored yet.
         """
-        if not wanted:
-            return []
-        found = await self._rows.states([_place(arrival) for arrival in wanted])
-        if missing := [arrival.raw.place.wal_id for arrival in wanted if _place(arrival) not in found]:
-            raise Transient(f"{missing[0]} is not stored yet: its row comes first")
-        return [(arrival, found[_place(arrival)]) for arrival in wanted]
+        found = await self._rows.states([_place(arrival) for arrival in wanted]) if wanted else {}
+        missing = [arrival for arrival in wanted if _place(arrival) not in found]
+        if missing:
+            # Records of a delay tier come from several partitions.
+            until = {number: await self._stored_until(number) for number in {each.raw.partition for each in missing}}
+            if late := [each.raw.place.wal_id for each in missing if each.raw.offset >= until[each.raw.partition]]:
+                raise Transient(f"{late[0]} is not stored yet: its row comes first")
+            # Once more: they may have been stored since the first look.
+            found |= await self._rows.states([_place(arrival) for arrival in missing])
+        stored = [(arrival, found[_place(arrival)]) for arrival in wanted if _place(arrival) in found]
+        return stored, [
+            FailedRecord(arrival, Reason.ROW_MISSING, f"its event was not stored; redrive it from {EVENTS.name} first")
+            for arrival in missing
+            if _place(arrival) not in found
+        ]
 
     def _passed_by(self, arrival: Arrival[UserEvent], row: RowState) -> Outcome | None:
         """Return the outcome of a record that no function is called for; None if one is."""
         if row.state is EventState.NOT_STORED:
             return Outcome.FILTERED
-        is_first = not (self._replays or arrival.raw.attempt or arrival.raw.tier)
+        is_first = not (self._repeats or arrival.raw.attempt or arrival.raw.tier)
         if row.state is EventState.PROCESSED and is_first and row.was_called:
             return Outcome.REDELIVERY
         return None

@@ -11,7 +11,7 @@ from processors.events.processing.config import ProcessingSettings
 from processors.events.processing.handler import CallLimits, Processing
 from processors.events.processing.rows import ProcessedRows
 from processors.postgres.writes import PostgresWrites
-from processors.runtime.cluster import check_connection, topic_names
+from processors.runtime.cluster import CommittedOffsets, check_connection, topic_id, topic_names
 from processors.runtime.dead_letters import LogWriter
 from processors.runtime.errors import Unsettled
 from processors.runtime.group import run_group
@@ -22,7 +22,7 @@ from processors.runtime.replaying import add_replay_option, replay_of
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.events import types_file
 from schemas.events.codec import EVENT_CODEC
-from schemas.events.topics import PROCESSING
+from schemas.events.topics import EVENTS, PROCESSING
 from schemas.events.validity import check_direct
 from schemas.process import settings, telemetry
 from schemas.process.settings import SettingsInvalid
@@ -51,12 +51,14 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     async with PostgresWrites(config.postgres, connections_max=CONNECTIONS_MAX, application=APPLICATION) as writes:
         await writes.check_version()
+        await writes.check_log(group.source.name, await topic_id(config.kafka, group.source.name))
         processing = Processing(
             found,
             ProcessedRows(writes),
+            stored_until=CommittedOffsets(config.kafka, EVENTS),
             limits=CallLimits(config.concurrency, config.soft_limit_s, config.hard_limit_s),
             tier_count=len(PROCESSING.tiers),
-            replays=replay is not None,
+            repeats=replay is not None and replay.overwrite,
         )
         code = await run_group(
             group,

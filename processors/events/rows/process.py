@@ -56,6 +56,8 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
 
         await writes.check_version()
         await writes.check_log(group.source.name, await topic_id(config.kafka, group.source.name))
+        if released := await store.release():
+            log.info("events of types without a function wait no longer", count=released)
         code = await run_group(
             group,
             persist,

@@ -81,6 +81,11 @@ class Derivation:
         self._schemas = schemas
         self._pending_types = pending_types
 
+    @property
+    def pending_types(self) -> Sequence[str]:
+        """Return the types that functions process."""
+        return sorted(self._pending_types)
+
     def derived(self, event: UserEvent, received: datetime) -> Derived:
         """Return what is derived from an event that was received at a moment."""
         happened_at = received if event.occurred_at is None else moment_of(event.occurred_at)

@@ -26,6 +26,9 @@ DELETE_HANDLED = """
 FORGET_DUPLICATES = DELETE_HANDLED.format(table="event_duplicates")
 FORGET_REJECTIONS = DELETE_HANDLED.format(table="event_rejections")
 
+# Of types whose function was taken out of the file: nothing would ever end their wait.
+RELEASE = "UPDATE events SET status = 'processed' WHERE status = 'pending' AND NOT type = ANY(%s)"
+
 
 class _MustLookUp(Exception):
     """The slice depends on rows that were not looked up: judge it again with them."""
@@ -60,6 +63,16 @@ class UserEventStore:
             return await self._append(arrivals, look_up=self._replays)
         except _MustLookUp:
             return await self._append(arrivals, look_up=True)
+
+    async def release(self) -> int:
+        """
+        Mark events as processed that wait for a function which their type no longer has; return how many.
+
+        Raises:
+            Transient: Postgres is away.
+        """
+        async with self._writes.transaction() as (connection, _):
+            return (await connection.execute(RELEASE, [self._derivation.pending_types])).rowcount
 
     async def _append(self, arrivals: Sequence[Arrival[UserEvent]], *, look_up: bool) -> Tally:
         reach(Failpoint.BEFORE_TX)

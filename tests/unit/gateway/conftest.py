@@ -182,7 +182,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         log=log,
         followers={"persistence": follower},
         credentials=credentials,
-        tokens=TokenVerifier(fetch),
+        tokens=TokenVerifier(fetch, telemetry),
         clock=lambda: NOW,
         telemetry=telemetry,
         readiness=readiness,

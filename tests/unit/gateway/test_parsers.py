@@ -33,6 +33,7 @@ from gateway.runs.store import RunPlace
 from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import KeyRefused
 from schemas.errors import Invalid
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.strictjson import NotJson
 from tests.support import builders
 from tests.support.fakes import InForce, MemoryJwks
@@ -143,7 +144,7 @@ def test_no_text_is_a_key(text: str, header: str) -> None:
         authenticate(
             CIMultiDictProxy(CIMultiDict({header: text})),
             InForce(builders.credentials()),
-            TokenVerifier(MemoryJwks()),
+            TokenVerifier(MemoryJwks(), Telemetry(OF_GATEWAY)),
             now=datetime(2026, 1, 1, tzinfo=UTC),
         )
 

@@ -9,6 +9,7 @@ from deploy.log.reading import Edge, Raw, Start, parse_start
 from deploy.log.showing import show
 from schemas.access.credentials import Credentials, Gateway
 from schemas.catalogue import CODEC
+from schemas.events.records import UserEvent
 from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import reference_to, to_json
@@ -46,6 +47,27 @@ def test_a_dead_letter_is_verified_against_the_topic_it_comes_from() -> None:
     dead = raw(topic="run.events.persistence.dlq", tenant=b"demo", gateway_mac=MAC, original_topic=b"run.events")
     assert headers.ORIGINAL_TOPIC == "original-topic"
     assert show(dead, CREDENTIALS).verified is True
+
+
+def test_a_user_event_is_verified_as_a_gateway_sealed_it_or_as_its_tenant_takes_direct_ones() -> None:
+    def line(event: UserEvent, *, checked: bool) -> str:
+        found = builders.raw_user_event(event, checked=checked)
+        given = Raw(
+            topic=found.topic,
+            partition=3,
+            offset=42,
+            timestamp_ms=0,
+            key=found.key,
+            value=found.value,
+            headers=list(found.headers),
+        )
+        return show(given, InForce(builders.credentials())).line()
+
+    sealed = line(builders.user_event("e-1", user_id="u-1", type="click", payload=[1]), checked=True)
+    assert sealed == "user.events/3/42       verified  u-1 e-1 click [1]"
+    direct = line(builders.user_event("e-1"), checked=False)
+    assert "INVALID" in direct
+    assert "unsigned_direct" in direct
 
 
 def test_nothing_is_claimed_without_credentials() -> None:

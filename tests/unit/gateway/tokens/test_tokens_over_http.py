@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from aiohttp import web
 from joserfc import jwk
 
+from gateway.tokens import key_files
 from gateway.tokens.jwks import ASKED_EVERY_S, BYTES_MAX, FetchFailed, HttpFetch, RemoteKeys
-from schemas.access.issuers import Denial
+from schemas.access.issuers import Algorithm, Denial
+from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from tests.support import tokens
 from tests.support.fakes import MemoryJwks
 from tests.unit.gateway.conftest import NOW, Served
@@ -103,7 +106,7 @@ async def test_a_denied_token_stops_at_once_though_it_is_remembered(served: Serv
     assert (await ask(served, text))[0] == 200
 
 
-async def test_random_kids_cost_one_read(served: Served) -> None:
+async def test_random_kids_cost_one_read(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.jwks.texts[URL] = tokens.jwks(FIRST)
     use(served)
     await ask(served, of(FIRST))
@@ -113,12 +116,23 @@ async def test_random_kids_cost_one_read(served: Served) -> None:
         assert (await ask(served, of(FIRST, kid=token_hex(8))))[0] == 401
     await settle()
     assert len(served.jwks.reads) - reads <= 1
+    refused = {"issuer": "main", "reason": "unknown_key"}
+    assert served.telemetry.registry.get_sample_value("tidegate_tokens_refused_total", refused) == 100
+    assert capsys.readouterr().out.count("token refused") <= 1
     assert (await ask(served, of(FIRST)))[0] == 200
 
 
 async def test_a_rotated_key_counts_and_the_old_one_no_longer() -> None:
     fetch, clock, changes = MemoryJwks({URL: tokens.jwks(FIRST)}), Clock(), []
-    keys = RemoteKeys("main", tokens.of_address(URL), fetch, changed=lambda: changes.append(1), clock_s=clock)
+    telemetry = Telemetry(OF_GATEWAY)
+    keys = RemoteKeys(
+        "main",
+        tokens.of_address(URL),
+        fetch,
+        changed=lambda: changes.append(1),
+        telemetry=telemetry,
+        clock_s=clock,
+    )
     try:
         await settle()
         assert [key.kid for key in keys.keys] == ["k1"]
@@ -140,11 +154,48 @@ async def test_a_rotated_key_counts_and_the_old_one_no_longer() -> None:
             keys.ask()
             await settle()
             assert [key.kid for key in keys.keys] == ["k2"], "the last good set stays"
+        reads = [
+            telemetry.registry.get_sample_value("tidegate_key_sets_read_total", {"issuer": "main", "outcome": outcome})
+            for outcome in ("ok", "failed")
+        ]
+        assert reads == [2, 4]
         clock.now_s += 25 * 3600
         with pytest.raises(Exception, match="could not be read"):
             _ = keys.keys
     finally:
         await keys.close()
+
+
+async def test_keys_in_a_file_are_read_again_when_it_changes(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(key_files, "monotonic", clock)
+    path = tmp_path / "keys.json"
+    issuer = tokens.of_secret(secret=None, algorithms=[Algorithm.RS256], jwks_file=str(path))
+    current = served.credentials.current
+    served.credentials.current = msgspec.structs.replace(current, issuers={"main": issuer})
+    assert (await ask(served, of(FIRST)))[0] == 503
+    for text, first, second in (
+        (tokens.jwks(FIRST), 200, 401),
+        ("{", 200, 401),
+        (tokens.jwks(SECOND), 401, 200),
+    ):
+        path.write_text(text)
+        clock.now_s += 1.0
+        assert (await ask(served, of(FIRST)))[0] == first
+        assert (await ask(served, of(SECOND)))[0] == second
+
+
+async def test_keys_of_an_issuer_that_was_taken_out_are_read_no_more(served: Served) -> None:
+    served.jwks.texts[URL] = tokens.jwks(FIRST)
+    use(served)
+    await ask(served, of(FIRST))
+    await settle()
+    served.credentials.current = msgspec.structs.replace(served.credentials.current, issuers={})
+    assert (await ask(served, of(FIRST)))[0] == 401
+    await settle()
+    assert not [task for task in asyncio.all_tasks() if "RemoteKeys" in str(task.get_coro())]
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -44,13 +44,19 @@ def arrival(event: UserEvent, offset: int, *, tier: int = 0, attempt: int = 0) -
     return Arrival(raw, {}, event, None)  # type: ignore[arg-type]  # it has what is looked at
 
 
-def processing(function: Function, rows: MemoryRows, *, replays: bool = False, concurrency: int = 4) -> Processing:
+def processing(
+    function: Function, rows: MemoryRows, *, repeats: bool = False, concurrency: int = 4, stored_until: int = 0
+) -> Processing:
+    async def committed(_partition: int) -> int:
+        return stored_until
+
     return Processing(
         {"order_completed": function},
         rows,  # type: ignore[arg-type]
+        stored_until=committed,
         limits=CallLimits(concurrency, 0.2, 0.4),
         tier_count=TIERS,
-        replays=replays,
+        repeats=repeats,
     )
 
 
@@ -112,8 +118,32 @@ async def test_a_row_comes_first() -> None:
     assert not rows.ends
 
 
+async def test_an_event_that_will_not_be_stored_is_a_dead_letter_and_holds_up_nothing() -> None:
+    rows = MemoryRows()
+    rows.missing = {(0, 1)}
+    arrivals = [arrival(user_event(f"e-{number}"), number) for number in range(3)]
+    settled = await processing(fine, rows, stored_until=2).process(arrivals)
+    [dead] = settled.dead
+    assert (dead.arrival.raw.offset, dead.reason) == (1, Reason.ROW_MISSING)
+    assert [end.place for end in rows.ends] == [(0, 0), (0, 2)]
+
+
+async def test_an_event_that_was_stored_between_two_looks_is_processed() -> None:
+    class Later(MemoryRows):
+        async def states(self, places: Sequence[Place]) -> dict[Place, RowState]:
+            found = await super().states(places)
+            self.missing = set()
+            return found
+
+    rows = Later()
+    rows.missing = {(0, 0)}
+    settled = await processing(fine, rows, stored_until=1).process([arrival(user_event("e-1"), 0)])
+    assert not settled.dead
+    assert [end.place for end in rows.ends] == [(0, 0)]
+
+
 @pytest.mark.parametrize(
-    ("state", "tier", "attempt", "replays", "calls"),
+    ("state", "tier", "attempt", "repeats", "calls"),
     [
         (RowState(EventState.NOT_STORED, 0, was_called=False), 0, 0, True, 0),
         (RowState(EventState.PROCESSED, 1, was_called=True), 0, 0, False, 0),
@@ -124,12 +154,12 @@ async def test_a_row_comes_first() -> None:
     ],
 )
 async def test_what_was_called_before_is_not_called_again(
-    state: RowState, tier: int, attempt: int, replays: bool, calls: int
+    state: RowState, tier: int, attempt: int, repeats: bool, calls: int
 ) -> None:
     rows = MemoryRows()
     rows.states_of[0, 0] = state
     one = arrival(user_event(), 0, tier=tier, attempt=attempt)
-    await processing(fine, rows, replays=replays).process([one])
+    await processing(fine, rows, repeats=repeats).process([one])
     assert len(rows.ends) == calls
 
 
