@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from joserfc import jwk
 
 from schemas.events.topics import EVENTS
-from tests.bench import replay, rows, slow_agent, streams
+from tests.bench import celery_peer, replay, rows, slow_agent, streams
 from tests.bench.stored import RUN_EVENT_ROWS, USER_EVENT_ROWS, StoredRows
 from tests.faults.checker import wait_for_no_lag
 from tests.support.issuing import bearer, issuing
@@ -277,23 +277,38 @@ BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
 }
 
 
+# Each with a stack of its own, and only where it is asked for: they need programs that nothing else does.
+PEERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "celery_peer": lambda: celery_peer.measure(load, alternate),
+}
+
+
+def run_on_one_stack(names: Sequence[str], result: dict[str, Any]) -> None:
+    """Run the benchmarks called *names*, and add what comes of each to *result*."""
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
+    try:
+        with running(folder, "--ports", "auto", "--without", "evaluation", "--without", "maintenance") as stack:
+            for name in names:
+                with nullcontext() if name == "streams" else stopped(stack, "fanout"):
+                    result[name] = BENCHES[name](stack)
+                print(json.dumps({name: result[name]}, indent=2), flush=True)
+    finally:
+        tidegate("down", "--purge", "--dir", str(folder))
+
+
 def main() -> None:
-    """Run every benchmark and write its result."""
+    """Run every benchmark, or those that are asked for, and write the results."""
     result: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "rounds": ROUNDS,
     }
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
-    try:
-        with running(folder, "--ports", "auto", "--without", "evaluation", "--without", "maintenance") as stack:
-            for name in ONLY or BENCHES:
-                with nullcontext() if name == "streams" else stopped(stack, "fanout"):
-                    result[name] = BENCHES[name](stack)
-                print(json.dumps({name: result[name]}, indent=2), flush=True)
-    finally:
-        tidegate("down", "--purge", "--dir", str(folder))
+    for name in PEERS.keys() & set(ONLY):
+        result[name] = PEERS[name]()
+        print(json.dumps({name: result[name]}, indent=2), flush=True)
+    if names := [name for name in BENCHES if not ONLY or name in ONLY]:
+        run_on_one_stack(names, result)
     results = Path("bench-results")
     results.mkdir(exist_ok=True)
     path = results / f"{result['at'].replace(':', '')}.json"
