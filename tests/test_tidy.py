@@ -148,7 +148,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         "psycopg": (
             "gateway/postgres/",
             "gateway/runs/stored_run_states.py",
-            "processors/postgres/writes.py",
+            "processors/postgres/",
             *(f"processors/events/rows/{name}.py" for name in ("store", "lookup", "rows")),
             *(
                 f"processors/runs/persistence/{name}.py"

@@ -12,6 +12,7 @@ import msgspec
 from psycopg import AsyncCursor
 
 from processors.events.rows.verdicts import NewEvent, UserEventVerdicts, place_of
+from processors.postgres.copying import copy_rows
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
 from schemas.events.properties import Schema, normalised
@@ -25,8 +26,8 @@ COPY_EVENTS = """
     FROM STDIN (FORMAT BINARY)
 """
 
-# How the columns above are sent; binary costs a quarter of text. A jsonb is its text behind a version, and sent as it
-# is: the driver would decode and encode it once more.
+# How the columns above are sent. A jsonb is its text behind a version, and sent as it is: the driver would decode and
+# encode it once more.
 EVENT_TYPES = (
     *("bytea", "text", "text", "text", "text", "text", "text", "text", "text", "text", "text"),
     *("timestamptz", "text", "bytea", "bytea", "bytea", "bytea", "bytea", "text", "bool"),
@@ -134,12 +135,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: UserEventVerdicts, derivatio
     """Write every row that *verdicts* call for, within the caller's transaction; the users are there."""
     if verdicts.events:
         rows = [_event_row(event, derivation) for event in verdicts.events]
-        async with cursor.copy(COPY_EVENTS) as copy:
-            copy.set_types(EVENT_TYPES)
-            # Formatted here and sent a buffer at a time: `write_row` is a coroutine for each row.
-            for row in rows:
-                if filled := copy.formatter.write_row(row):
-                    await copy.writer.write(filled)
+        await copy_rows(cursor, COPY_EVENTS, EVENT_TYPES, rows)
     if verdicts.duplicates:
         await cursor.executemany(
             INSERT_DUPLICATE, [(*_identity(each.arrival), *each.first) for each in verdicts.duplicates]

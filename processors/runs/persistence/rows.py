@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import AsyncCursor
 
+from processors.postgres.copying import copy_rows
 from processors.runs.persistence.verdicts import RunKey, Verdicts, place_of
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
@@ -19,7 +20,7 @@ COPY_EVENTS = """
         payload_ref, meta, event_sha256, kafka_partition, kafka_offset, received_at) FROM STDIN (FORMAT BINARY)
 """
 
-# How the columns above are sent; binary costs a quarter of text. The texts of json columns are sent as they are.
+# How the columns above are sent; the texts of json columns as they are.
 EVENT_TYPES = (
     *("text", "text", "int8", "text", "text", "timestamptz", "text", "text", "text", "text"),
     *("text", "text", "bytea", "int4", "int8", "timestamptz"),
@@ -86,13 +87,7 @@ async def write_run_rows(cursor: AsyncCursor[Any], verdicts: Verdicts) -> Abstra
 async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
     """Write every other row that *verdicts* call for, within the caller's transaction."""
     if verdicts.events:
-        rows = [_event_row(arrival) for arrival in verdicts.events]
-        async with cursor.copy(COPY_EVENTS) as copy:
-            copy.set_types(EVENT_TYPES)
-            # Formatted here and sent a buffer at a time: `write_row` is a coroutine for each row.
-            for row in rows:
-                if filled := copy.formatter.write_row(row):
-                    await copy.writer.write(filled)
+        await copy_rows(cursor, COPY_EVENTS, EVENT_TYPES, [_event_row(arrival) for arrival in verdicts.events])
     if verdicts.environments:
         await cursor.executemany(
             UPSERT_ENVIRONMENT, [_environment_row(each) for each in verdicts.environments.values()]
