@@ -46,7 +46,7 @@ from schemas.catalogue import GROUPS, groups_among
 from schemas.events.topics import EVENTS
 from schemas.pacing.admission import Admission
 from schemas.process.logs import log_as_json
-from schemas.process.settings import SettingsInvalid, effective, load
+from schemas.process.settings import SettingsInvalid, effective, entries_of, load
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE, RUN_EVENTS
 
@@ -140,6 +140,7 @@ async def serve(settings: Settings) -> None:
             telemetry=telemetry,
             readiness=readiness,
             deadlines=dataclasses.replace(DEADLINES, idle_s=settings.api.keep_alive_s),
+            origins=entries_of(settings.pages.origins),
             tenant_of_anyone=_tenant_of_anyone(settings, credentials()),
         )
         api = features(

@@ -26,6 +26,17 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """Web pages that call the API."""
+
+    origins: str | None = setting(
+        "TIDEGATE_GATEWAY_ORIGINS",
+        None,
+        help="Origins whose web pages may send and read user events, comma separated; empty: none",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlainDoorSettings:
     """Who may send to `POST /events`."""
 
@@ -56,6 +67,7 @@ class Settings:
     objects: ObjectsSettings
     limits: LimitSettings
     tokens: TokenSettings
+    pages: PageSettings
     plain_door: PlainDoorSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log: LogSettings

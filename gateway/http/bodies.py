@@ -24,6 +24,7 @@ class MediaType(StrEnum):
     NDJSON = "application/x-ndjson"
     APPLICATION_NDJSON = "application/ndjson"
     JSONL = "application/jsonl"
+    TEXT = "text/plain"  # JSON of a web page's sendBeacon, which can send no other type to another origin
     CLOUDEVENT = "application/cloudevents+json"
     CLOUDEVENTS = "application/cloudevents-batch+json"
 

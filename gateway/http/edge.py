@@ -17,6 +17,7 @@ from gateway.http.budget import BodyBudget
 from gateway.http.call import NOBODY, BodyLimits, Call
 from gateway.http.connections import UNMATCHED
 from gateway.http.feature import Feature, Shared
+from gateway.http.origins import Origins
 from gateway.http.parameters import check_names
 from gateway.http.problems import problem_response
 from gateway.http.router import Router
@@ -49,6 +50,7 @@ class Edge:
                     head = dataclasses.replace(route, method="HEAD")
                     self._served[head] = _Served(head, feature.parts, shared, budget)
         self._router = Router(list(self._served))
+        self._origins = Origins(shared.origins, self._router)
         self._unmatched = _Instruments(shared.telemetry, "", UNMATCHED)
         idle_s = int(shared.deadlines.idle_s)
         self._keep_alive = f"timeout={idle_s}" if idle_s else None
@@ -60,15 +62,20 @@ class Edge:
         instruments, route = self._unmatched, None
         try:
             _check_form(request)
-            route, names = self._router.find(request.method, request.rel_url.raw_path)
-            served = self._served[route]
-            instruments = served.instruments
-            response = await route.handler(served.parts, self._admit(request, served, names, traceparent))
+            if (preflight := self._origins.preflight(request)) is not None:
+                response: web.StreamResponse = preflight
+            else:
+                route, names = self._router.find(request.method, request.rel_url.raw_path)
+                served = self._served[route]
+                instruments = served.instruments
+                response = await route.handler(served.parts, self._admit(request, served, names, traceparent))
         except ClientGone:
             instruments.record(CLIENT_GONE, started_s)
             raise
         except Exception as error:  # noqa: BLE001  # the one place where errors turn into answers
             response = self._refuse(request, route, error, trace_id_of(traceparent))
+        if route is not None and route.is_for_users:
+            self._origins.show_to_page(request, response)
         if "Upgrade" in request.headers or not self._shared.readiness.accepting or self._keep_alive is None:
             # No upgrade is made, and aiohttp would not read on after some.
             response.force_close()

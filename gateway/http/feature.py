@@ -41,6 +41,7 @@ class Shared:
     telemetry: Telemetry
     readiness: Readiness
     deadlines: Deadlines
+    origins: Sequence[str] = ()  # of web pages that may call the routes of users
     tenant_of_anyone: str | None = None  # of requests without a key, on routes that take anyone; None: nobody's
 
 

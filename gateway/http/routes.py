@@ -60,6 +60,11 @@ class Route(Generic[P]):
     error_text: Callable[[Problem], str] | None = None  # what a refusal has as `error`, for clients of another dialect
 
     @property
+    def is_for_users(self) -> bool:
+        """Return True if users call it themselves, from web pages too; other routes are for servers."""
+        return self.takes_tokens or self.takes_anyone
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Return the names in the path, in order: ("run_id",)."""
         return tuple(segment[1:-1] for segment in self.path.split("/") if segment.startswith("{"))

@@ -48,7 +48,7 @@ async def run(environ: Mapping[str, str], _options: argparse.Namespace) -> int:
     access = Access(
         credentials=credentials,
         tickets=tickets,
-        origins=frozenset(each.strip() for each in (config.streams.origins or "").split(",") if each.strip()),
+        origins=frozenset(settings.entries_of(config.streams.origins)),
         query_keys=config.streams.query_keys,
         now=lambda: datetime.now(UTC),
     )

@@ -127,6 +127,11 @@ def _expected(kind: Any) -> str:
     return f"none of {', '.join(kind)}" if _is_choice(kind) else f"no {getattr(kind, '__name__', kind)}"
 
 
+def entries_of(text: str | None) -> tuple[str, ...]:
+    """Return the entries of a setting that is a list, comma separated."""
+    return tuple(each.strip() for each in (text or "").split(",") if each.strip())
+
+
 def effective(section: Any) -> dict[str, str]:
     """Return the values in force by setting name, secrets masked: what a process logs at its start."""
     return {

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from gateway.errors import Problem
-from gateway.events.handlers.submitting import origin_of, submit_all, submit_one
+from gateway.events.handlers.submitting import origin_of, submit_all, submit_one, taken_by
 from gateway.events.parsing import cloudevents
 from gateway.events.parsing.tasks import Form, ParseBinaryEvent, ParseUserEvent, ParseUserEvents
 from gateway.events.parts import UserEventParts
@@ -20,7 +20,7 @@ QUEUE_FULL = "Queue full, please retry later"
 async def accept_plain(parts: UserEventParts, call: Call) -> web.Response:
     """Accept an event `{id, type, data, timestamp?}`, or CloudEvents: structured, batched, or binary."""
     parts.intake.throttle.check_admission(1)
-    task = await _task(call)
+    task = await _task(parts, call)
     if isinstance(task, ParseUserEvents):
         results, places, charge = await submit_all(parts, call, task)
         document = UserBatchAnswer(task_id=task.origin.task_id, results=results)
@@ -35,7 +35,7 @@ def error_text(problem: Problem) -> str:
     return QUEUE_FULL if problem.status == web.HTTPTooManyRequests.status_code else problem.detail
 
 
-async def _task(call: Call) -> ParseUserEvent | ParseUserEvents | ParseBinaryEvent:
+async def _task(parts: UserEventParts, call: Call) -> ParseUserEvent | ParseUserEvents | ParseBinaryEvent:
     headers, origin = call.request.headers, origin_of(call)
     if cloudevents.is_binary(headers):
         return ParseBinaryEvent(
@@ -46,7 +46,7 @@ async def _task(call: Call) -> ParseUserEvent | ParseUserEvents | ParseBinaryEve
             content_type=headers.get("Content-Type", ""),
             origin=origin,
         )
-    body = await read_body(call, TAKEN)
+    body = await read_body(call, taken_by(parts, TAKEN))
     if body.media_type is MediaType.CLOUDEVENTS:
         return ParseUserEvents(body=body, form=Form.CLOUDEVENT, origin=origin)
     form = Form.CLOUDEVENT if body.media_type is MediaType.CLOUDEVENT else Form.PLAIN

@@ -4,7 +4,7 @@ from collections import Counter
 
 from aiohttp import web
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import Forbidden, StoreUnavailable
 from gateway.events.parameters import event_cursor, read_cursor, read_filter, read_page
 from gateway.events.parts import UserEventParts
 from gateway.events.store import Reader
@@ -12,7 +12,7 @@ from gateway.events.views import TaskEvent, TaskView, UserEventPage
 from gateway.http.answers import answer, found, page
 from gateway.http.call import Call
 from gateway.http.paging import read_limit
-from schemas.access.credentials import Principal
+from schemas.access.credentials import Principal, Right
 from schemas.ids import moment_of_uuid7
 from schemas.texts import label_fault
 
@@ -58,8 +58,13 @@ async def show_user_event(parts: UserEventParts, call: Call) -> web.Response:
 
 
 async def show_unprocessed(parts: UserEventParts, call: Call) -> web.Response:
-    """Return how processing is doing: counts by status, the oldest that waits, errors."""
-    return answer(await parts.store.unprocessed(_reader(call.principal)))
+    """Return counts by status, the oldest event that waits, and errors: a user's own, or with `admin` the tenant's."""
+    principal = call.principal
+    if Right.ADMIN in principal.rights:
+        return answer(await parts.store.unprocessed(Reader(tenant=principal.tenant, user_id=None)))
+    if principal.user_id is None:
+        raise Forbidden("the counts of a tenant need the right 'admin'")
+    return answer(await parts.store.unprocessed(_reader(principal)))
 
 
 async def show_task(parts: UserEventParts, call: Call) -> web.Response:

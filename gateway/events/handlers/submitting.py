@@ -7,12 +7,18 @@ from gateway.events.parsing.prepared import PreparedUserEvent, PreparedUserEvent
 from gateway.events.parsing.tasks import ParseBinaryEvent, ParseUserEvent, ParseUserEvents
 from gateway.events.parts import UserEventParts
 from gateway.events.views import UserEventResult
+from gateway.http.bodies import MediaType
 from gateway.http.call import Call
 from gateway.http.child.parsing import parse_body
 from gateway.limits.throttle import Charge
 from schemas.events.rules import BATCH_EVENTS_MAX
 from schemas.ids import uuid7
 from schemas.kafka.places import RecordPlace
+
+
+def taken_by(parts: UserEventParts, media_types: Sequence[MediaType]) -> Sequence[MediaType]:
+    """Return the types of bodies that are taken: *media_types*, and where web pages may send, what they can send."""
+    return (*media_types, MediaType.TEXT) if parts.shared.origins else media_types
 
 
 def origin_of(call: Call) -> UserEventOrigin:

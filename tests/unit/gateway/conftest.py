@@ -1,7 +1,7 @@
 """A gateway on a free port, with fakes behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,7 +160,13 @@ def connections_max() -> int:
 
 
 @pytest.fixture
-async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Served]:
+def origins() -> Sequence[str]:
+    """Return the origins whose web pages may call; a test may have its own."""
+    return ()
+
+
+@pytest.fixture
+async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[str]) -> AsyncIterator[Served]:
     """Yield a gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
@@ -187,6 +193,7 @@ async def served(deadlines: Deadlines, connections_max: int) -> AsyncIterator[Se
         telemetry=telemetry,
         readiness=readiness,
         deadlines=deadlines,
+        origins=origins,
     )
     api = features(
         shared,

@@ -123,6 +123,7 @@ async def test_lists_are_filtered(served: Served) -> None:
     status, shown, _ = await ask(served, "/api/v1/events/status/unprocessed")
     assert (status, shown["pending"], shown["failed"]) == (200, 1, 1)
     assert shown["errors"] == [{"error_class": "ValueError", "count": 1}]
+    assert (await ask(served, "/api/v1/events/status/unprocessed", served.headers("reader")))[0] == 403
 
 
 async def test_a_user_sees_what_is_the_users_own(served: Served) -> None:
