@@ -15,6 +15,7 @@ from schemas.events.codec import EVENT_CODEC
 from schemas.events.records import key_of
 from schemas.events.topics import USER_EVENTS
 from schemas.kafka.clients import producer_config
+from tests.faults.processes import metric
 from tests.support.builders import direct_user_event
 from tests.support.issuing import bearer, issuing
 from tests.support.stack import RunningStack, wait_until
@@ -135,6 +136,27 @@ def test_numbers_and_texts_at_their_bounds_are_stored(client: UserEventClient) -
     text = '{"type":"a","payload":{"n":1e-9999,"m":0.' + "1" * 9_999 + "}}"
     answer = client.accepted("/api/v1/events?wait=events", text)
     assert client.settled(answer["wal_id"])["outcome"] == "stored"
+
+
+def test_a_clock_that_is_wrong_is_marked_and_counted(client: UserEventClient, stack: RunningStack) -> None:
+    before = {clock: _clocks(stack, clock) for clock in ("ok", "future", "stale")}
+    for clock, occurred_at in (
+        ("future", "2999-01-01T00:00:00Z"),
+        ("stale", "2001-01-01T00:00:00+02:00"),
+        ("ok", None),
+    ):
+        event = {"id": new_id(), "type": "a"} | ({} if occurred_at is None else {"occurred_at": occurred_at})
+        client.accepted("/api/v1/events?wait=events", event)
+        with psycopg.connect(stack.addresses.postgres) as session:
+            found = session.execute(
+                "SELECT clock, occurred_at FROM events WHERE event_id = %s", [event["id"]]
+            ).fetchone()
+        assert found == (clock, occurred_at)
+        assert _clocks(stack, clock) == before[clock] + 1
+
+
+def _clocks(stack: RunningStack, clock: str) -> float:
+    return metric(stack.addresses.management["events"], "tidegate_user_events_clock_total", clock=clock)
 
 
 def test_a_direct_record_is_rejected_where_its_tenant_takes_none(client: UserEventClient, stack: RunningStack) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import time
 
 import structlog
@@ -22,7 +23,7 @@ from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.events import types_file
 from schemas.events.codec import EVENT_CODEC
 from schemas.events.records import UserEvent
-from schemas.events.telemetry import OF_EVENTS
+from schemas.events.telemetry import EVENT_CLOCKS, OF_EVENTS
 from schemas.events.topics import EVENTS
 from schemas.events.validity import check_direct
 from schemas.process import settings, telemetry
@@ -40,6 +41,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     await check_connection(config.kafka)
     group = EVENTS if replay is None else EVENTS.replaying(replay.id)
     writer = LogWriter(config.kafka, client_id=group.id)
+    instruments = telemetry.Telemetry(OF_EVENTS)
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     async with PostgresWrites(
         config.postgres, connections_max=config.connections_max, application=APPLICATION
@@ -47,6 +49,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         store = UserEventStore(
             writes,
             Derivation(types.schemas, types.functions.keys()),
+            count_clocks=partial(_count, instruments),
             replays=replay is not None,
             rewrites=replay is not None and replay.overwrite,
         )
@@ -66,12 +69,17 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             read=trusting_reader(check_direct, codec=EVENT_CODEC, credentials=credentials),
             dead_letters=writer if replay is None else NoDeadLetters(),
             limit=limit_in_force(config.limits, group) if replay is None else lambda: NO_LIMIT,
-            instruments=telemetry.Telemetry(OF_EVENTS),
+            instruments=instruments,
             clock_s=time,
             replay=replay,
         )
     await writer.close()
     return code
+
+
+def _count(instruments: telemetry.Telemetry, clocks: Mapping[str, int]) -> None:
+    for clock, count in clocks.items():
+        instruments[EVENT_CLOCKS].labels(clock).inc(count)
 
 
 PROCESS = Process(run=run, add_options=add_replay_option)

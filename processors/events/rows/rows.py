@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -131,10 +132,15 @@ async def write_users(cursor: AsyncCursor[Any], events: Sequence[NewEvent]) -> N
         )
 
 
-async def write(cursor: AsyncCursor[Any], verdicts: UserEventVerdicts, derivation: Derivation) -> None:
-    """Write every row that *verdicts* call for, within the caller's transaction; the users are there."""
+async def write(cursor: AsyncCursor[Any], verdicts: UserEventVerdicts, derivation: Derivation) -> Counter[str]:
+    """
+    Write every row that *verdicts* call for, within the caller's transaction; the users are there.
+
+    Return how many of the events there are by their sender's clock.
+    """
+    derived = [derivation.derived(event.arrival.record, received_at(event.arrival)) for event in verdicts.events]
     if verdicts.events:
-        rows = [_event_row(event, derivation) for event in verdicts.events]
+        rows = [_event_row(event, each, derivation) for event, each in zip(verdicts.events, derived, strict=True)]
         await copy_rows(cursor, COPY_EVENTS, EVENT_TYPES, rows)
     if verdicts.duplicates:
         await cursor.executemany(
@@ -153,6 +159,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: UserEventVerdicts, derivatio
             for arrival, rejection in verdicts.rejected
         ]
         await cursor.executemany(INSERT_REJECTION, rejections)
+    return Counter(each.clock for each in derived)
 
 
 async def derive_again(
@@ -166,9 +173,8 @@ async def derive_again(
     await cursor.executemany(UPDATE_DERIVED, rows)
 
 
-def _event_row(new: NewEvent, derivation: Derivation) -> tuple[object, ...]:
-    event, received = new.arrival.record, received_at(new.arrival)
-    derived = derivation.derived(event, received)
+def _event_row(new: NewEvent, derived: Derived, derivation: Derivation) -> tuple[object, ...]:
+    event = new.arrival.record
     payload = event.payload.encode()
     return (
         new.uid,
@@ -196,7 +202,7 @@ def _event_row(new: NewEvent, derivation: Derivation) -> tuple[object, ...]:
         "pending" if derivation.is_pending(event) else "processed",
         new.arrival.raw.partition,
         new.arrival.raw.offset,
-        received,
+        received_at(new.arrival),
     )
 
 

@@ -5,7 +5,7 @@ As for runs, COPY goes straight into the table: nearly every slice is new as a w
 unique key, is rolled back and done again with a look at what is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from psycopg import errors
 
@@ -38,16 +38,23 @@ class UserEventStore:
     """The tables of user events."""
 
     def __init__(
-        self, writes: PostgresWrites, derivation: Derivation, *, replays: bool = False, rewrites: bool = False
+        self,
+        writes: PostgresWrites,
+        derivation: Derivation,
+        *,
+        count_clocks: Callable[[Mapping[str, int]], None],
+        replays: bool = False,
+        rewrites: bool = False,
     ) -> None:
         """
-        Write by the connections of *writes*.
+        Write by the connections of *writes*; *count_clocks* is given what each slice stored, by the senders' clocks.
 
         A store that *replays* stores what was rejected and is valid now; one that *rewrites* derives again what is
         derived from stored events.
         """
         self._writes = writes
         self._derivation = derivation
+        self._count_clocks = count_clocks
         self._replays = replays
         self._rewrites = rewrites
 
@@ -90,11 +97,12 @@ class UserEventStore:
                     await cursor.execute(FORGET_DUPLICATES, places)
                     await cursor.execute(FORGET_REJECTIONS, places)
                 await write_users(cursor, verdicts.events)
-                await write(cursor, verdicts, self._derivation)
+                clocks = await write(cursor, verdicts, self._derivation)
                 if self._rewrites:
                     await derive_again(cursor, verdicts.again, self._derivation)
                 reach(Failpoint.BEFORE_COMMIT)
         except errors.UniqueViolation as error:
             # Stored before, or by another worker since we looked: it took the partition over.
             raise Transient("another worker writes the same rows") if look_up else _MustLookUp from error
+        self._count_clocks(clocks)
         return verdicts.tally
