@@ -1,1 +1,1 @@
-"""What an operator runs: the `tidegate` command, the embedded stack, examples and manifests."""
+"""Tools for operators: the `tidegate` command, the embedded stack, examples and manifests."""

@@ -1,4 +1,4 @@
-"""What ends a command: its exit code and the one line that a person reads."""
+"""The errors that end a command: an exit code and one line for a person."""
 
 
 class CommandFailed(Exception):

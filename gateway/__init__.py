@@ -1,1 +1,3 @@
-"""HTTP to Kafka: checks events, produces them, answers once the broker has acknowledged."""
+"""
+The gateway from HTTP to Kafka: it checks events, produces them, and answers once the broker has acknowledged them.
+"""

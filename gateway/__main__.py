@@ -1,4 +1,4 @@
-"""`python -m gateway`: read the settings, check what must be there, serve until told to stop."""
+"""`python -m gateway`: read the settings, check the requirements, serve until told to stop."""
 
 import asyncio
 import dataclasses

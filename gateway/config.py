@@ -10,7 +10,7 @@ from schemas.process.settings import CredentialsSettings, LogSettings, Managemen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """Where the API is served."""
+    """The settings of the API's listener and its connections."""
 
     host: str = setting("TIDEGATE_GATEWAY_HOST", "127.0.0.1", help="Address of the API")
     port: int = setting("TIDEGATE_GATEWAY_PORT", 8080, help="Port of the API")
@@ -38,7 +38,7 @@ class PageSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainDoorSettings:
-    """Who may send to `POST /events`."""
+    """The settings of `POST /events`: the tenant of requests without a key."""
 
     tenant: str = setting(
         "TIDEGATE_PLAIN_DOOR_TENANT", "", help="Tenant of events sent to POST /events without a key; empty: needs one"
@@ -47,7 +47,7 @@ class PlainDoorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """How the keys of issuers are read."""
+    """The settings for reading the keys of token issuers."""
 
     internal_allowed: bool = setting(
         "TIDEGATE_JWKS_INTERNAL",
@@ -58,7 +58,7 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that the gateway is told."""
+    """All settings of the gateway."""
 
     kafka: KafkaSettings
     credentials: CredentialsSettings

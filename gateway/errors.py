@@ -1,8 +1,8 @@
 """
-What can go wrong with a request, and how each shows: one problem document (RFC 9457) per code, decided here.
+The errors of a request, and the one problem document (RFC 9457) for each code.
 
-Leaves raise; the edge asks `problem_of` and answers. Errors of the contract (`Invalid`, `NotJson`,
-`KeyRefused`) are mapped here too, so no handler catches anything.
+Any code may raise; the edge calls `problem_of` and answers. Errors of the contract (`Invalid`, `NotJson`,
+`KeyRefused`) are mapped here too, so that handlers need not catch them.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ class BadBody(HttpError):
 
 
 class Malformed(HttpError):
-    """Not HTTP/1.1 as it should be; the connection ends. Correct the client."""
+    """A request that is not valid HTTP/1.1; the connection is closed. Correct the client."""
 
     code = ErrorCode.BAD_REQUEST
 
@@ -88,7 +88,7 @@ class SignatureInvalid(HttpError):
 
 
 class SequenceError(HttpError):
-    """Not the run's next event. Send the one that is expected."""
+    """An event that is not the run's next one. Send the one that is expected."""
 
     code = ErrorCode.SEQUENCE_ERROR
 
@@ -142,7 +142,7 @@ class BodyTimeout(HttpError):
 
 
 class EventTooLarge(HttpError):
-    """Over the limit of the route or of the topic. Never retry."""
+    """A body or record over the limit of the route or of the topic. Never retry."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
 
@@ -156,13 +156,13 @@ class NotToon(ValueError):
 
 
 class UnsupportedMediaType(HttpError):
-    """Not a format of the route. Send JSON or TOON."""
+    """A media type that the route does not accept. Send JSON or TOON."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
 class UnsupportedCoding(HttpError):
-    """Packed in a way that is not known here, or more than once. Pack it in one of `taken`, or not at all."""
+    """A body with an unknown content coding, or with several. Use one of `taken`, or none."""
 
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
@@ -189,7 +189,7 @@ class SlowedDown(HttpError):
     code = ErrorCode.BACKPRESSURE
 
     def __init__(self, *, retry_after_s: int) -> None:
-        """Say when there is room."""
+        """Carry the time to wait, in seconds."""
         super().__init__("what was accepted before waits to be stored")
         self.retry_after_s = retry_after_s
 
@@ -228,7 +228,7 @@ RETRYABLE = (QueueFull, SlowedDown, LogUnavailable, StoreUnavailable, ObjectsUna
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """How an error shows to the client."""
+    """The form in which a client sees an error."""
 
     code: ErrorCode
     status: int
@@ -239,7 +239,7 @@ class Problem:
 
 
 def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
-    """Return how *error* shows; *of_toon* if the body is TOON. An error of ours tells nothing of itself."""
+    """Return the problem for *error*; *of_toon* if the body is TOON. An internal error reveals nothing of itself."""
     invalid = ErrorCode.TOON_VALIDATION_ERROR if of_toon else ErrorCode.VALIDATION_ERROR
     match error:
         case HttpError():

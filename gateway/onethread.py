@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 class OneThread:
-    """Runs blocking calls in their order."""
+    """A thread that runs blocking calls in order."""
 
     def __init__(self, name: str, *, waiting_max: int, full: str) -> None:
         """Prepare; the thread starts with the first call. *full* is what one beyond *waiting_max* is told."""

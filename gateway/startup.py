@@ -1,4 +1,4 @@
-"""What must be there before the gateway serves. Only the log is needed: reads can wait for Postgres."""
+"""Checks before the gateway serves. Only Kafka is needed: reads can wait for Postgres."""
 
 import structlog
 from confluent_kafka import KafkaException

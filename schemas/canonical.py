@@ -20,7 +20,7 @@ def canonical(value: object) -> bytes:
 
 
 def event_digest(event: Mapping[str, object]) -> bytes:
-    """SHA-256 (32 bytes) of the canonical form of a decoded *event* without `meta.signature`."""
+    """Return the SHA-256 (32 bytes) of the canonical form of a decoded *event* without `meta.signature`."""
     return hashlib.sha256(signed_form(event)).digest()
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with input, named once: the codes that clients see, and the reasons kept with a record."""
+"""The faults of input: the codes that clients see, and the reasons kept with a record."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,7 +32,7 @@ class ErrorCode(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a record did not come to its effect; written to `rejected_events`, to dead letters and to metrics."""
+    """The reason why a record had no effect; written to `rejected_events`, to dead letters and to metrics."""
 
     UNDECODABLE = "undecodable"
     UNKNOWN_SCHEMA = "unknown_schema"
@@ -76,7 +76,7 @@ class Invalid(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """Why a record that decodes is not a valid one."""
+    """The reason why a decoded record is not valid."""
 
     reason: Reason
     detail: str

@@ -58,6 +58,8 @@ KIT = {
     "gateway.tokens",
 }
 DOMAINS = ("runs", "events")
+# How no docstring begins: it starts with a noun phrase, or with a verb where it documents a function.
+QUESTIONING = re.compile(r"(What|Whether|Who|Whose|Whom|How|Where|When|Why|Say|Says)\b")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
 
 
@@ -188,6 +190,14 @@ def test_names_say_what_a_thing_is() -> None:
     for path in FILES:
         for part in path.relative_to(ROOT).with_suffix("").parts:
             assert not VAGUE.search(part), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_begin_with_a_noun_phrase_or_a_verb(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            assert text is None or not QUESTIONING.match(text), f"{path}:{node.body[0].lineno}: {text}"
 
 
 def test_the_top_level_is_the_one_agreed() -> None:

@@ -1,1 +1,1 @@
-"""What an operator does to Kafka and Postgres: used by the command and by the embedded stack."""
+"""Administration of Kafka and Postgres, for the command and the embedded stack."""

@@ -1,4 +1,4 @@
-"""How far each group is behind: in records, and in seconds since the first record that it has not processed."""
+"""The lag of each group: in records, and in seconds since the first record that it has not processed."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Bring the tables to the newest version: each step in one transaction, one migrator at a time."""
+"""Migration of the tables to the newest version: each step in one transaction, one migrator at a time."""
 
 import psycopg
 from psycopg import Connection

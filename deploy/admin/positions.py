@@ -1,6 +1,6 @@
 """
-Where each group is in each partition that it consumes, whether the log still holds what its position stands for, and
-what an operator does where it does not.
+The position of each group in each partition that it consumes, whether the log still holds what the position stands for,
+and the operator's remedy if it does not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -230,7 +230,7 @@ def _topic_ids(kafka: KafkaSettings) -> Mapping[str, str]:
 
 def accept(kafka: KafkaSettings, postgres: str, shown: Acceptances) -> None:
     """
-    Let each group go on where *shown* says; rows whose place the log has lost stay, with a place of their own.
+    Move each group to the position in *shown*; rows whose position the log has lost stay, under a place of their own.
 
     Where a topic was recreated, no row keeps its place in it. Rows are moved first: a worker that goes on must not meet
     them; the topic is remembered last. Doing it again after a failure does no harm.

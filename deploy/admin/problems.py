@@ -18,7 +18,7 @@ TIMEOUT_S = 3.0
 
 
 def of_positions(lags: Iterable[PartitionLag]) -> Iterator[str]:
-    """Positions that have outlived the log, that are missing, or whose records have expired."""
+    """Return positions that have outlived the log, that are missing, or whose records have expired."""
     for each in lags:
         place = f"{each.topic}/{each.partition}"
         if each.fault is not None:
@@ -54,14 +54,14 @@ def _who(kafka: KafkaSettings, topic: str, partition: int) -> str:
 
 
 def of_dead_letters(kafka: KafkaSettings, groups: Iterable[Group]) -> Iterator[str]:
-    """Dead letters that nobody has settled. Raises NotReachable, CommandFailed."""
+    """Return dead letters that nobody has settled. Raises NotReachable, CommandFailed."""
     for group in groups:
         if count := sum(1 for _ in waiting(kafka, group, Selection())):
             yield f"{count} dead letters of {group.name} wait: see `tidegate dlq list --group {group.name}`"
 
 
 def of_endpoints(states: Mapping[str, EndpointState]) -> Iterator[str]:
-    """Webhook endpoints that are not sent to."""
+    """Return webhook endpoints that are not sent to."""
     for name, state in sorted(states.items()):
         reason = f" ({state.reason})" if state.reason else ""
         if state.breaker is BreakerState.DISABLED:

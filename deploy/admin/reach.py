@@ -1,4 +1,4 @@
-"""Does it answer? Each question is asked once and takes a few seconds at most."""
+"""Checks that a service answers. Each asks once and takes a few seconds at most."""
 
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -34,7 +34,7 @@ def need_kafka(kafka: KafkaSettings) -> None:
 
 
 def postgres_answers(dsn: str) -> bool:
-    """Return whether a session can be opened."""
+    """Return True if a session can be opened."""
     try:
         psycopg.connect(dsn, connect_timeout=round(TIMEOUT_S)).close()
     except psycopg.OperationalError:

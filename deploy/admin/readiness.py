@@ -42,7 +42,7 @@ def ask(management: str) -> Readiness:
 
 
 def _reasons(body: Mapping[str, Any]) -> list[str]:
-    """Why, by the fields of the gateway's answer and of the processors'."""
+    """Return the reasons in the gateway's or a processor's response."""
     reasons = [str(body["reason"])] if body.get("reason") else []
     if body.get("log") is False:
         reasons.append("Kafka does not acknowledge")

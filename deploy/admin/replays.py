@@ -1,5 +1,5 @@
 """
-Planning a replay: which offsets it takes, whether the log still has them, and where its group begins.
+The plan of a replay: which offsets it takes, whether the log still has them, and where its group begins.
 
 Why refuse when part of the range has expired: a replay that silently does less than it was asked for is believed.
 """

@@ -161,7 +161,7 @@ def commit_first_offsets(kafka: KafkaSettings, groups: Iterable[Group]) -> dict[
 
 def commit(kafka: KafkaSettings, group: Group, places: list[TopicPartition]) -> None:
     """
-    Let *group*, which must have no members, go on from *places*.
+    Commit *places* for *group*, which must have no members.
 
     Raises:
         NotReachable: no broker answers, or the group has members.
@@ -200,7 +200,7 @@ def committed(kafka: KafkaSettings, group: Group, topic: Topic) -> list[TopicPar
 @contextmanager
 def group_consumer(kafka: KafkaSettings, group: Group) -> Iterator[Consumer]:
     """
-    Speak for *group* without joining it.
+    Yield a consumer that speaks for *group* without joining it.
 
     Why a consumer: librdkafka's admin calls on groups crash the process now and then while the group's
     coordinator starts (2.16), which is when `tidegate up` asks.

@@ -1,5 +1,5 @@
 """
-Where a command finds what it works on: settings first, then the `stack.json` of `--dir`.
+The addresses that a command uses: settings first, then the `stack.json` of `--dir`.
 
 TIDEGATE_KAFKA, TIDEGATE_POSTGRES, TIDEGATE_GATEWAY, TIDEGATE_WEBSOCKET and TIDEGATE_API_KEY each replace one address,
 so that the same commands serve an existing deployment.
@@ -33,7 +33,7 @@ SETTINGS: Mapping[Address, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """What is known; None where neither a setting nor a running stack says it."""
+    """The known addresses; None if neither a setting nor a running stack gives one."""
 
     folder: Path
     kafka: KafkaSettings | None

@@ -60,7 +60,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of `tidegate`."""
+    """Run `tidegate`."""
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build(wanted)()

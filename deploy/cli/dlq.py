@@ -158,7 +158,7 @@ def drop(
 
 
 class _Counter:
-    """Counts the letters of a selection while they are looked at."""
+    """A counter of the letters of a selection while they are read."""
 
     def __init__(self, kafka: KafkaSettings, group: Group, selection: Selection) -> None:
         self._group = group
@@ -193,7 +193,7 @@ class _Counter:
 
 @dataclass(kw_only=True)
 class _Order:
-    """What is to be done about which letters; counted first, then asked, then done."""
+    """An order to redrive or drop selected dead letters: it counts them, asks for confirmation, then acts."""
 
     kafka: KafkaSettings
     group: Group
@@ -230,7 +230,7 @@ class _Order:
                 yield letter
 
     def report(self, done: int, *, dry_run: bool, as_json: bool, lag_records: int | None = None) -> None:
-        """Say what was done."""
+        """Print what was done."""
         if as_json:
             print_json(
                 {self.settlement.value: 0 if dry_run else done, "would_be": done if dry_run else None}

@@ -55,7 +55,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """
-    Say whose a token is, or why the gateway would not take it.
+    Show the identity in a token, or the reason why the gateway would not accept it.
 
     Keys at an address are read from there, now.
     """

@@ -1,7 +1,7 @@
 """
-How commands print: tables for people, JSON for programs.
+Output of commands: tables for people, JSON for programs.
 
-JSON is data: names without blanks, times by RFC 3339, lists as lists, None as null. `NO_COLOR` is honoured by rich.
+JSON is data: names without spaces, times in RFC 3339, lists as lists, None as null. `NO_COLOR` is honoured by rich.
 """
 
 import json

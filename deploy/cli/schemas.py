@@ -46,7 +46,7 @@ def show(
 
 
 def check(*, as_json: Json = False) -> None:
-    """Say whether the schemas as they are now may be released: new readers must read old records."""
+    """Check if the current schemas may be released: new readers must read old records."""
     released = registry.last_released()
     rows = [{"record": name, **_state(schema, released.get(name))} for name, schema in registry.working().items()]
     print_rows(rows, as_json=as_json)

@@ -116,7 +116,7 @@ class _Load:
     ledger: Ledger
 
     async def run(self, total: int | None, *, on_settled: Callable[[], None]) -> dict[str, Any]:
-        """Let the workers send until all is sent or a signal asks them to finish what they have in hand."""
+        """Let the workers send until all is sent or a signal asks them to finish."""
         tally = Tally()
         budget = Budget(left=total, stop=asyncio.Event())
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -174,11 +174,11 @@ def _show(summary: dict[str, Any]) -> None:
 
 def _exit(summary: dict[str, Any]) -> None:
     """
-    Say by the exit code whether everything was accepted.
+    Raise the error that sets the exit code, unless everything was accepted.
 
     Raises:
         CommandFailed: something was not.
-        NotReachable: nothing was, for want of a connection.
+        NotReachable: nothing was, because there was no connection.
     """
     if not summary["accepted"] and set(summary["errors"]) == {"CONNECTION"}:
         raise NotReachable("the gateway does not answer: is the stack up?")

@@ -1,11 +1,11 @@
 """
-Builds the wheel `tidegate-client` from `gateway/client` and the modules of `schemas` that it imports.
+The build of the wheel `tidegate-client` from `gateway/client` and the modules of `schemas` that it imports.
 
     python -m deploy.client.wheel --out build/client
 
-Why copies: a program that installs the client may have a `schemas` of its own, so the wheel has no top-level package
-but `tidegate_client`; our modules become `tidegate_client._schemas`, and only their import lines are changed. Version
-and requirements are those of the repository's pyproject.toml. The same sources give the same bytes.
+The wheel contains copies: a program that installs the client may have a `schemas` of its own, so the wheel has no
+top-level package but `tidegate_client`; our modules become `tidegate_client._schemas`, and only their import lines are
+changed. Version and requirements are those of the repository's pyproject.toml. The same sources give the same bytes.
 """
 
 import argparse

@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class Report(Protocol):
-    """Where events go: a `gateway.client.Run`."""
+    """The destination of events: a `gateway.client.Run`."""
 
     async def event(self, type: str, payload: object, *, actor: str = "agent") -> None:  # noqa: A002
         """Take one event."""
@@ -81,7 +81,7 @@ async def answer(question: str, folder: Path, report: Report) -> Sequence[Passag
 
 
 class _Desk:
-    """Uses tools and reports each use: a call, then its result or its error, joined by `call_id`."""
+    """The agent's access to tools; it reports each use: a call, then its result or error, joined by `call_id`."""
 
     def __init__(self, folder: Path, report: Report) -> None:
         self._folder = folder

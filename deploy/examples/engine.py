@@ -22,7 +22,7 @@ IDS_MAX = 100_000
 
 @dataclass(slots=True)
 class Score:
-    """What is known of one run."""
+    """The score of one run."""
 
     events: int = 0
     errors: int = 0
@@ -31,7 +31,7 @@ class Score:
 
 
 class Engine:
-    """Takes webhooks, each once."""
+    """An engine that takes webhooks, each once."""
 
     def __init__(self, secret: str) -> None:
         """Verify with *secret*."""
@@ -82,7 +82,7 @@ class Engine:
 
 
 async def ready(_request: web.Request) -> web.Response:
-    """Say that webhooks are taken."""
+    """Answer that webhooks are accepted."""
     return web.Response(text=json.dumps({"status": "ready"}), content_type="application/json")
 
 

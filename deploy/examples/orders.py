@@ -1,4 +1,4 @@
-"""What three users of a shop do, sent as user events, and the function that processes their orders."""
+"""The actions of three users of a shop, sent as user events, and the function that processes their orders."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ ORDER = "order_completed"
 
 
 class Event(Protocol):
-    """What `on_order` looks at."""
+    """The fields of an event that `on_order` reads."""
 
     payload: Any
     event_id: str

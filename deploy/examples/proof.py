@@ -1,4 +1,4 @@
-"""Is all that the agent told stored once and in order? What it told, HTTP and Postgres must agree."""
+"""A check that all the agent reported is stored once and in order: its report, HTTP and Postgres must agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the demonstration prints, scene by scene."""
+"""The output of the demonstration, scene by scene."""
 
 import json
 import secrets

@@ -1,7 +1,7 @@
 """
-Follows a run: what is stored of it, page by page, then what happens, on a websocket that it opens again when it breaks.
+A follower of a run: it reads stored events page by page, then live ones on a websocket, which it reopens on failure.
 
-Nothing is missed in between: the first page names the place where the websocket begins, and each message the place
+No event is missed: the first page names the position where the websocket begins, and each message the position
 where the next one would.
 
     python -m deploy.examples.watch my-run             # until the run is finalized and its trace record is there

@@ -69,7 +69,7 @@ Line = Header | EventLine | ClosingLine
 
 
 class Sealer:
-    """Turns lines into the bytes of a file, in their order."""
+    """A converter of lines into the bytes of a file, in order."""
 
     def __init__(self) -> None:
         """Begin a file."""

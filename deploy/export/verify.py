@@ -1,5 +1,5 @@
 """
-Is an export complete and unaltered? Pure: a stream of bytes in, a verdict out, one line in memory at a time.
+A check that an export is complete and unaltered. Pure: bytes in, a verdict out, one line in memory at a time.
 
 What it proves: every event has the content that its digest names, the events are those of the chain in its order, the
 head is the one that the trace record has, and no byte of the file is another than when it was sealed. What it cannot
@@ -79,7 +79,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _Reading:
-    """What has been read, and is held to what follows."""
+    """The state of a verification: what has been read, against which the following lines are checked."""
 
     def __init__(self, agents: Mapping[str, Sequence[str]]) -> None:
         self._number = 0

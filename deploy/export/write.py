@@ -1,4 +1,4 @@
-"""Export a run: read it page by page, check each event, and hand out the lines of a file."""
+"""Export of a run: its pages are read, each event is checked, and the lines of a file are returned."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,7 +18,7 @@ NOTHING = msgspec.Raw(b"null")
 
 
 class Source(Protocol):
-    """Where a run is read from: `deploy.export.gateway.Gateway`."""
+    """The source of a run: `deploy.export.gateway.Gateway`."""
 
     def run(self, run_id: str) -> RunView:
         """Return the run as it is now."""

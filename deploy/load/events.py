@@ -1,8 +1,8 @@
 """
-What is sent: made-up events or those of a file, by run or by user, each in its order.
+The events to send: generated or from a file, by run or by user, each in its order.
 
-A run that could not deliver an event is left, since what follows would break its order: a made-up run is replaced
-by a new one, the rest of a file's run stays unsent.
+A run that could not deliver an event is left, since what follows would break its order: a generated run is
+replaced by a new one, the rest of a file's run stays unsent.
 """
 
 import json

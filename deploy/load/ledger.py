@@ -1,5 +1,5 @@
 """
-What became of each event, on disk before the next one of its run is sent: what fault tests check against.
+A ledger of the outcome of each event, on disk before the next event of its run is sent; fault tests check against it.
 
 One JSON object a line: `event_id`, what it follows (`run_id` and `seq`, or `user_id` and `number`), and `outcome`.
 """
@@ -16,7 +16,7 @@ from deploy.load.events import OutgoingEvent
 
 
 class Outcome(StrEnum):
-    """What the sender knows of an event."""
+    """The outcome of an event, as far as the sender knows it."""
 
     OK = "ok"  # answered 202: it is in the log
     FAIL = "fail"  # every attempt was refused: it is nowhere

@@ -10,7 +10,7 @@ DETAIL_CHARACTERS_MAX = 200
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What workers count together; one event loop, so plain numbers do."""
+    """The shared counters of all workers; plain numbers suffice in one event loop."""
 
     sent: int = 0  # events, however often each was tried
     accepted: int = 0  # answered 202
@@ -46,7 +46,7 @@ class Tally:
         }
 
     def _latencies_ms(self) -> dict[str, float]:
-        """Percentiles by nearest rank; empty if nothing was answered 202."""
+        """Return percentiles by nearest rank; empty if nothing was answered 202."""
         ordered = sorted(self.latencies_s)
         if not ordered:
             return {}

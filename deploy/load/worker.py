@@ -16,7 +16,7 @@ CATCH_UP_MAX_S = 1.0  # how much of a delay is made good by sending faster after
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """How many events may still be sent, all workers together; None: without end. `stop` ends it early."""
+    """The number of events that all workers together may still send; None: no limit. `stop` ends it early."""
 
     left: int | None
     stop: asyncio.Event

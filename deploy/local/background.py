@@ -1,4 +1,4 @@
-"""Go on in the background: the command returns once its work is ready, or with the reason why it is not."""
+"""Work that goes on in the background: the command returns once it is ready, or with the reason why it is not."""
 
 import os
 import sys

@@ -62,7 +62,7 @@ RETENTION_TEXT = """\
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """What `secrets.json` holds."""
+    """The contents of `secrets.json`."""
 
     postgres_passwords: dict[str, str] = {}  # by login role
     api_key: str = ""
@@ -70,7 +70,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Development(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stack hands to its user and to its processes."""
+    """The values that the stack gives to its user and to its processes."""
 
     postgres_passwords: dict[str, str]
     credentials: Path

@@ -1,4 +1,4 @@
-"""What a stack needs of this machine, and whether it is there: one finding for each."""
+"""The requirements of a stack on this machine: one finding for each."""
 
 import resource
 import shutil
@@ -36,7 +36,7 @@ WITHIN_S = 8.0
 
 
 class CheckState(StrEnum):
-    """What a finding says."""
+    """The result of a check."""
 
     OK = "ok"
     PROBLEM = "problem"

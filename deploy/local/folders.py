@@ -1,4 +1,4 @@
-"""Where things are kept: downloads, for every stack of a user, and what commands leave in the folder of a stack."""
+"""The folders for downloads, shared by all stacks of a user, and for what commands leave in a stack's own folder."""
 
 import os
 from collections.abc import Mapping

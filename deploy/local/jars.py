@@ -30,7 +30,7 @@ class Jar:
     sha256: str
 
     def is_whole(self, repository: Path) -> bool:
-        """Return whether *repository* has exactly the pinned bytes."""
+        """Return True if *repository* has exactly the pinned bytes."""
         try:
             with (repository / self.path).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256

@@ -54,7 +54,7 @@ def java_command(
     *, heap_mib: int, cache: Path, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> tuple[str, ...]:
     """
-    Java with Kafka's jars; the class to run follows.
+    Return the Java command with Kafka's jars; the class to run follows.
 
     Raises:
         CommandFailed: no Java, or no jars.

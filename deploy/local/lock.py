@@ -25,7 +25,7 @@ POLL_S = 0.1
 @contextmanager
 def hold(folder: Path) -> Iterator[int]:
     """
-    Be the supervisor of *folder*; yields the descriptor that every child must inherit.
+    Hold the lock of *folder*'s supervisor; yield the descriptor that every child must inherit.
 
     Raises:
         CommandFailed: another one is, or processes of a supervisor that was killed do not go away.

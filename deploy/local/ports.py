@@ -1,4 +1,4 @@
-"""Which loopback ports the stack listens on: the known ones where they are free, others where not."""
+"""The loopback ports of the stack: the known ones if they are free, otherwise others."""
 
 import secrets
 import socket
@@ -18,7 +18,7 @@ AUTO_ATTEMPTS_MAX = 1_000
 
 
 class Choice(StrEnum):
-    """What `--ports` may say."""
+    """The values of `--ports`."""
 
     DEFAULT = "default"
     AUTO = "auto"
@@ -38,7 +38,7 @@ def can_listen(port: int, host: str = HOST) -> bool:
 
 
 def is_taken(port: int) -> bool:
-    """Return whether someone listens on *port*."""
+    """Return True if someone listens on *port*."""
     try:
         socket.create_connection((HOST, port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError:

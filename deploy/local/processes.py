@@ -1,4 +1,4 @@
-"""What the system says about a process."""
+"""The system's information about a process."""
 
 import os
 from datetime import UTC, datetime, timedelta

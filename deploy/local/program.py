@@ -1,4 +1,4 @@
-"""What the supervisor must know of one program that it runs."""
+"""The description of one program that the supervisor runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

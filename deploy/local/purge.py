@@ -1,4 +1,4 @@
-"""Remove what a stack made in its folder, and nothing else that may lie there."""
+"""Removal of what a stack made in its folder, and of nothing else that may be there."""
 
 import re
 import shutil

@@ -50,5 +50,5 @@ def write(folder: Path, stack: Stack) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Say that no stack is ready here."""
+    """Remove the file: no stack is ready here any more."""
     (folder / NAME).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """
-Run a program that dies with the process that started it: `tether.py PARENT SIGNAL UID:GID|- PROGRAM ARGUMENT...`.
+A launcher for a program that dies with its parent: `tether.py PARENT SIGNAL UID:GID|- PROGRAM ARGUMENT...`.
 
-Why a program of its own: code between fork and exec of a process with threads may hang. Why it changes the
-account too: the kernel forgets the wish when the account changes, and the other account may not be allowed to
-enter the folder that Python lies in. On systems without prctl a program outlives a supervisor that was killed
-with SIGKILL. Imports nothing that is slow to load.
+It is a program of its own: code between fork and exec of a process with threads may hang. It also changes the
+account: the kernel drops the parent-death signal when the account changes, and the other account may not be allowed
+to enter Python's folder. On systems without prctl a program outlives a supervisor that was killed with SIGKILL. It
+imports nothing that is slow to load.
 """
 
 import ctypes

@@ -23,7 +23,7 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 
 class Settlement(StrEnum):
-    """What a person did about a dead letter."""
+    """An operator's decision about a dead letter."""
 
     REDRIVEN = "redriven"
     DROPPED = "dropped"
@@ -61,13 +61,13 @@ class Letter:
 
     @property
     def is_exhausted(self) -> bool:
-        """Return whether it was sent back as often as it may be."""
+        """Return True if it was sent back as often as it may be."""
         return self.attempt >= ATTEMPTS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which letters are meant: those that fit everything given."""
+    """A selection of letters: those that match every given criterion."""
 
     places: frozenset[str] = frozenset()  # of letters or of the records that they were; empty: any
     reason: str | None = None
@@ -76,7 +76,7 @@ class Selection:
     until: datetime | None = None
 
     def admits(self, letter: Letter) -> bool:
-        """Return whether *letter* is meant."""
+        """Return True if *letter* is selected."""
         return (
             (not self.places or not self.places.isdisjoint((letter.place, letter.origin)))
             and self.reason in (None, letter.reason)
@@ -101,7 +101,7 @@ def waiting(kafka: KafkaSettings, group: Group, selection: Selection) -> Iterato
 
 
 class DeadLetterSettlement:
-    """Where dead letters of one group are settled, a chunk at a time."""
+    """The settlement of one group's dead letters, a chunk at a time."""
 
     def __init__(self, kafka: KafkaSettings, group: Group) -> None:
         """Connect in the background."""

@@ -1,4 +1,4 @@
-"""How the webhook endpoints are doing, as their workers have reported it to the log."""
+"""The states of the webhook endpoints, as their workers have reported them to the log."""
 
 from collections.abc import Mapping
 

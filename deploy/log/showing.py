@@ -1,4 +1,4 @@
-"""What a record says: decoded and checked as a processor would, or why it cannot be."""
+"""The content of a record: decoded and checked as a processor would, or the reason why it cannot be."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

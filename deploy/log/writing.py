@@ -16,7 +16,7 @@ Content = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 
 
 class Writer:
-    """Writes; connects in the background."""
+    """A writer to the log; it connects in the background."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         """Name the brokers."""

@@ -1,4 +1,4 @@
-"""Reads the gateway's answers: a receipt, the results of a batch, or the error that says what to do next."""
+"""Readers of the gateway's answers: a receipt, the results of a batch, or the error that says what to do next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Answer:
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event of a batch."""
+    """The outcome of one event of a batch."""
 
     status: Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
     wal_id: str | None = None

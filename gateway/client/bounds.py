@@ -1,4 +1,4 @@
-"""How long the client waits and how much it holds: every bound in one place."""
+"""The client's bounds: timeouts, pauses between attempts, and limits on what it holds."""
 
 import random
 from dataclasses import dataclass

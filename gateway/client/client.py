@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 class TidegateClient:
     """
-    Reports runs of one agent to one gateway.
+    A client that reports runs of one agent to one gateway.
 
         async with TidegateClient(url, api_key="tg_...", agent_id="clerk", secret="...") as client:
             async with client.run() as run:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is sent, byte for byte, at each attempt."""
+    """An HTTP request; each attempt sends the same bytes."""
 
     method: str
     path: str

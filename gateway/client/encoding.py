@@ -22,7 +22,7 @@ FRAME_BYTES = 1024  # of an event around its payload: ids, key, signature and na
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Who speaks; with a secret it signs."""
+    """The agent that sends events, and its signing secret, if it has one."""
 
     agent_id: str
     secret: str | None

@@ -1,8 +1,8 @@
 """
-What a run ran in: interpreter, platform, packages, git commit, model and chosen variables.
+The environment of a run: interpreter, platform, packages, git commit, model and selected variables.
 
-No secret leaves: see `redaction`. Nothing in it is larger than the gateway takes; what had to be left out is said.
-Nothing here raises: what cannot be found out is None or missing, since a run is worth more than its description.
+Secrets are removed: see `redaction`. The snapshot stays within the gateway's limits, and names what was left out.
+Nothing here raises: unknown values are None or missing, since a run is worth more than its description.
 """
 
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What can become of a request other than a receipt, named after what its sender does next."""
+"""The errors of a request, named after what the sender does next."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ DETAIL_CHARACTERS_MAX = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """What was not delivered, and why; `type` is an event's type, or `environment` or `finalize`."""
+    """Something that was not delivered, and the reason; `type` is an event's type, `environment` or `finalize`."""
 
     type: str
     code: str
@@ -34,10 +34,10 @@ class Refused(Exception):
 
 
 class SendAgainLater(Exception):
-    """Not taken now, or not known to be. Send the very same again, under the same key, after a pause."""
+    """A request that was not, or perhaps not, accepted. Send it again unchanged, with the same key, after a pause."""
 
     def __init__(self, *, code: str, detail: str, retry_after_s: float = 0.0, in_doubt: bool) -> None:
-        """Say whether the gateway may have taken it after all (*in_doubt*) or surely has not."""
+        """Carry `code` and `detail`; *in_doubt* is True if the gateway may have accepted the request after all."""
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail

@@ -13,7 +13,7 @@ SECRET_CHARACTERS_MIN = 6  # shorter ones would hide parts of ordinary words
 
 
 class Scrubber:
-    """Hides secrets in texts: what looks like one, and the given ones word for word."""
+    """A filter that hides secrets in texts: what looks like one, and the given ones word for word."""
 
     def __init__(self, secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
         """Hide *secrets*, and the values of variables that are named like one."""

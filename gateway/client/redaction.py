@@ -1,5 +1,5 @@
 """
-What must not leave the machine: secrets told by the name they stand under, and by what they look like.
+Redaction of secrets, which are recognised by their name or by their form, before anything leaves the machine.
 
 It errs on the side of hiding: a snapshot that hides a harmless value is a nuisance, one that shows a key is a leak.
 """
@@ -40,7 +40,7 @@ _LONG = re.compile(r"(?<![\w/+.-])[A-Za-z0-9+/_-]{32,}={0,2}(?![\w/+.-])")
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether what stands under *name* is hidden whatever it is."""
+    """Return True if any value under *name* is hidden."""
     return _SECRET_NAME.search(name) is not None
 
 

@@ -1,4 +1,6 @@
-"""Sends what earlier clients left in the spool file, in the background, before a run goes on under the same id."""
+"""
+Resending of what earlier clients left in the spool file, in the background, before a run with the same id continues.
+"""
 
 import asyncio
 import logging

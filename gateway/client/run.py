@@ -51,7 +51,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunParts:
-    """What the runs of one client share."""
+    """The parts that the runs of one client share."""
 
     agent: Agent
     delivery: Delivery

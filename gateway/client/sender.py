@@ -1,8 +1,8 @@
 """
-Sends the events of one run, numbered without a gap, in batches, until each is accepted or refused for good.
+The sender of one run's events: numbered without a gap, in batches, until each is accepted or refused for good.
 
-An event that is refused leaves its number to the next one. An event whose fate is unknown keeps its number, and is sent
-again as it is, until the gateway says what became of it: only then do the ones behind it get other numbers.
+A refused event leaves its number to the next one. An event whose outcome is unknown keeps its number and is sent again
+unchanged until the gateway reports the outcome; only then may the events behind it get other numbers.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class Claim:
     """Lines that this process sends, in a file that it has locked."""
 
     def __init__(self, spool: "Spool", path: Path, descriptor: int, lines: Sequence[Line]) -> None:
-        """Made by `Spool.claim`."""
+        """Take locked lines; only `Spool.claim` makes one."""
         self.lines = lines
         self._spool = spool
         self._path = path

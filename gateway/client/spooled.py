@@ -1,7 +1,7 @@
 """
-What a spool file holds: one JSON line for each part of a run that was not sent in time.
+The contents of a spool file: one JSON line for each part of a run that was not sent in time.
 
-Neither the API key nor the agent's secret is in it: events are signed when they are sent.
+It contains neither the API key nor the agent's secret: events are signed when they are sent.
 """
 
 import msgspec
@@ -19,7 +19,7 @@ class Spooled(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class SpooledEnvironment(Spooled, frozen=True, kw_only=True, tag="environment"):
-    """What the run ran in."""
+    """The environment of the run."""
 
     environment: msgspec.Raw
 

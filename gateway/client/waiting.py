@@ -54,7 +54,7 @@ class EventQueue:
         self._settled.set()
 
     def close(self) -> None:
-        """Let `take` end once nothing waits."""
+        """Let `take` return once nothing waits."""
         self._closed = True
         self._added.set()
 

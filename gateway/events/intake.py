@@ -1,5 +1,5 @@
 """
-From prepared events to records in the log: one burst a request, and an outcome for each event.
+The way from prepared events to records in the log: one burst a request, and an outcome for each event.
 
 Records are handed over in the order of the request and acknowledged together, so that events with one key keep that
 order. The first that the log does not take ends the burst: those behind it are to be sent again too, or they might
@@ -21,7 +21,7 @@ from schemas.kafka.places import RecordPlace
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Brings events into the log, at the rate at which their rows are stored."""
+    """The intake that publishes events to the log, at the rate at which their rows are stored."""
 
     publisher: Publisher
     throttle: Throttle

@@ -1,6 +1,4 @@
-"""
-What was accepted a moment ago, and so may be asked for before it is stored: a bounded memory of this gateway.
-"""
+"""A bounded memory of recently accepted events, which this gateway can show before they are stored."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

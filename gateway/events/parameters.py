@@ -32,7 +32,7 @@ class NumberedPage:
 
 
 def read_filter(query: Query) -> UserEventFilter:
-    """Return which events are asked for. Raises BadQuery."""
+    """Return the filter of the requested events. Raises BadQuery."""
     return UserEventFilter(
         user_id=_label(query, "user_id"),
         type=read_word(query, "type"),

@@ -1,4 +1,4 @@
-"""What the handlers of user events work with."""
+"""The dependencies of the handlers of user events."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from gateway.http.waiting import Waiting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEventParts:
-    """What the handlers of user events work with."""
+    """The dependencies of the handlers of user events."""
 
     shared: Shared
     intake: Intake

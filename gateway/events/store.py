@@ -15,7 +15,7 @@ PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Whose events may be read."""
+    """The owner of the events that may be read."""
 
     tenant: str
     user_id: str | None  # None: every user's; else this one's, of those that are shown to users
@@ -23,7 +23,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEventFilter:
-    """Which events to list; None admits all."""
+    """A filter of events; None admits all."""
 
     user_id: str | None = None
     type: str | None = None
@@ -45,7 +45,7 @@ class EventPlace:
 
 class UserEventStore(Protocol):
     """
-    Reads of one tenant's user events. Each call is one consistent look.
+    Reads of one tenant's user events. Each call sees one consistent state.
 
     Every method raises StoreUnavailable when Postgres is away, slow, or not migrated: answer 503.
     """
@@ -66,7 +66,7 @@ class UserEventStore(Protocol):
         """Return the newest event of that id; None if the reader has none."""
 
     async def unprocessed(self, reader: Reader) -> UnprocessedView:
-        """Return how processing is doing."""
+        """Return the state of processing."""
 
     async def task(self, reader: Reader, task_id: str) -> Sequence[TaskEvent]:
         """Return what is stored of the events of a request; empty if nothing is."""

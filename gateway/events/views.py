@@ -1,4 +1,4 @@
-"""What the API shows of user events, and answers to those who send them."""
+"""The API's responses about user events, and to those who send them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -45,7 +45,7 @@ class PlainRefusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserEventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one event of a batch."""
+    """The outcome of one event of a batch."""
 
     status: Annotated[
         Literal["accepted", "rejected", "retry"],
@@ -59,7 +59,7 @@ class UserEventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class UserBatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of each event, in the order they were sent; with 207 not all of them are in the log."""
+    """The outcome of each event, in the order they were sent; with 207 not all of them are in the log."""
 
     task_id: TaskId
     results: Sequence[UserEventResult]
@@ -122,14 +122,14 @@ class UserEventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many events failed with one class of error."""
+    """The number of events that failed with one class of error."""
 
     error_class: str
     count: int
 
 
 class UnprocessedView(msgspec.Struct, frozen=True, kw_only=True):
-    """How processing is doing."""
+    """The state of processing: events by status, the oldest pending one, and errors."""
 
     pending: int
     failed: int
@@ -140,7 +140,7 @@ class UnprocessedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one event of a request."""
+    """The outcome of one event of a request."""
 
     event_id: str
     status: Literal["accepted", "pending", "processed", "failed", "duplicate", "rejected"]
@@ -150,7 +150,7 @@ class TaskEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the events of one request that are in the log."""
+    """The outcomes of those events of one request that are in the log."""
 
     task_id: TaskId
     status: Annotated[

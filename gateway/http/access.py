@@ -1,4 +1,4 @@
-"""Who makes a request, and for which agents it may speak."""
+"""Authentication of requests, and the agents for which a key may speak."""
 
 from datetime import datetime
 
@@ -17,9 +17,9 @@ def authenticate(
     headers: CIMultiDictProxy[str], credentials: CurrentCredentials, tokens: TokenVerifier, *, now: datetime
 ) -> tuple[Principal, Credentials]:
     """
-    Return who makes a request, and the credentials that say so.
+    Return the sender of a request, and the credentials that authenticate it.
 
-    That is whose key it has in `X-API-Key` or as a bearer token, or the user whose JWT is the bearer token.
+    The sender is the owner of the key in `X-API-Key` or in the bearer token, or the user whose JWT is the bearer token.
 
     Raises:
         KeyRefused: neither, or none that is valid.
@@ -50,7 +50,7 @@ def shows_key(headers: CIMultiDictProxy[str]) -> bool:
 
 
 def anyone(tenant: str) -> Principal:
-    """Return who sends events to *tenant* without a key."""
+    """Return the principal that sends events to *tenant* without a key."""
     return Principal(key_id="anyone", tenant=tenant, rights=frozenset({Right.INGEST}), agents=frozenset())
 
 

@@ -43,7 +43,7 @@ def found(thing: Thing | None, otherwise: str) -> Thing:
 
 
 def limited(response: web.Response, charge: Charge) -> web.Response:
-    """Say in *response* how much is left of the limits, if there are any."""
+    """Add the rest of the limits to *response*, if there are any."""
     if (quota := charge.tightest) is not None:
         response.headers["RateLimit"] = rate_limit(quota)
         response.headers["RateLimit-Policy"] = rate_limit_policy(quota)

@@ -16,7 +16,7 @@ TOON_SMALL_BYTES_MAX = 4 * 1024  # some milliseconds; its decoder is Python
 
 
 class MediaType(StrEnum):
-    """What a body may be, by its Content-Type."""
+    """The media types of request bodies."""
 
     JSON = "application/json"
     TOON = "text/toon"
@@ -45,7 +45,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_toon(self) -> bool:
-        """Return whether it has to be translated first."""
+        """Return True if it must be translated first."""
         return self.media_type in TOONS
 
     def text(self) -> bytes:

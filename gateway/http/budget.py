@@ -1,4 +1,4 @@
-"""How much is being read of bodies, over all connections: whoever sends slowly must not fill the memory."""
+"""A bound on the body bytes held over all connections, so that slow senders cannot fill the memory."""
 
 from gateway.errors import QueueFull
 
@@ -9,7 +9,7 @@ class BodyBudget:
     """The room that all bodies share while they are read."""
 
     def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
-        """Be empty."""
+        """Start with nothing reserved."""
         self.taken_bytes = 0
         self._bytes_max = bytes_max
 

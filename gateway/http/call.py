@@ -1,4 +1,4 @@
-"""What a handler is given of one request."""
+"""A request as its handler receives it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

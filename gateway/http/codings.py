@@ -21,7 +21,7 @@ _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
 class Coding(StrEnum):
-    """What a body may be packed with. Deflate is zlib's format, as RFC 9110 has it, not the bare stream."""
+    """The content codings of request bodies. Deflate is zlib's format, as in RFC 9110, not the raw stream."""
 
     GZIP = "gzip"
     DEFLATE = "deflate"

@@ -32,7 +32,7 @@ LOOKS_PER_DEADLINE = 4  # a client has up to a fourth more time than it is given
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long a client may take, in seconds."""
+    """Deadlines of a client, in seconds."""
 
     head_s: float = 10.0  # from the opening of the connection, later from the first byte
     body_s: float = 30.0
@@ -45,7 +45,7 @@ DEADLINES = Deadlines()
 
 
 class Cut(StrEnum):
-    """Why a connection was cut."""
+    """The reason why a connection was cut."""
 
     NO_ROOM = "no_room"
     HEAD = "head"
@@ -80,7 +80,7 @@ class Connections(web.Server):
         return Connection(self, loop=self._loop, **self._options)
 
     def has_room(self) -> bool:
-        """Return whether one more connection may be open."""
+        """Return True if one more connection may be open."""
         return len(self._open) < self._connections_max
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -123,7 +123,7 @@ class Connection(HttpProtocol):
     __slots__ = ("_head_since_s", "_progress", "_progress_at_s", "_server")
 
     def __init__(self, server: Connections, **options: Any) -> None:
-        """Belong to *server*."""
+        """Attach the connection to *server*."""
         super().__init__(server, **options)
         self._server = server
         self._head_since_s: float | None = None  # None: no head is awaited
@@ -173,7 +173,7 @@ class Connection(HttpProtocol):
         return response
 
     def overdue(self, transport: asyncio.Transport, now_s: float) -> Cut | None:
-        """Say for what the connection is to be cut; None: for nothing."""
+        """Return the reason to cut the connection; None if there is none."""
         deadlines = self._server.deadlines
         unsent_bytes = transport.get_write_buffer_size()
         answers = self._request_count - len(self._messages)
@@ -189,7 +189,7 @@ class Connection(HttpProtocol):
 
 
 def raise_open_file_limit(connections_max: int) -> int:
-    """Let the process open files for so many connections, and return for how many it may."""
+    """Raise the limit of open files for so many connections, and return the number of connections it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = files_within(connections_max + FILES_RESERVED, soft=soft, hard=hard)
     if files != soft:

@@ -1,4 +1,4 @@
-"""What every request passes, before and after its handler: route, size, key; metrics, and the problem document."""
+"""The steps of every request before and after its handler: route, size, key, metrics and problem documents."""
 
 import dataclasses
 import time

@@ -21,14 +21,14 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether this process accepts requests; not once it is told to stop."""
+    """A flag that is True while this process accepts requests, and False once it is told to stop."""
 
     accepting: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What every feature may use."""
+    """The dependencies that all features share."""
 
     publisher: Publisher
     parser: BodyParser

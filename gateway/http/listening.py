@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """Listens at each address of a host; an async context manager."""
+    """A listener at each address of a host; an async context manager."""
 
     def __init__(self, make_protocol: Callable[[], asyncio.Protocol], *, host: str, port: int) -> None:
         """Give each connection a protocol."""

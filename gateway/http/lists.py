@@ -49,7 +49,7 @@ def split_list(body: bytes, *, count_max: int) -> Sequence[bytes]:
 
 
 def _split_long_list(text: str, count_max: int) -> Sequence[bytes]:
-    """As `split_list`, an element at a time, up to one more than a batch may hold."""
+    """Split as `split_list` does, an element at a time, up to one more than a batch may hold."""
     at = _after_blanks(text, 0)
     if text[at : at + 1] != "[":
         raise Invalid([Fault(pointer="", detail="a batch is a list of events")])

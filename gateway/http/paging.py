@@ -25,7 +25,7 @@ _WORD = re.compile(WORD_PATTERN[1:-1] + r"\Z")
 
 
 def read_limit(query: Query) -> int:
-    """Return how many entries a page is to have."""
+    """Return the number of entries of a page."""
     text = query.get("limit", str(LIMIT_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX)) and 1 <= int(text) <= LIMIT_MAX):
         raise bad("limit", f"must be an integer between 1 and {LIMIT_MAX}")
@@ -41,7 +41,7 @@ def read_word(query: Query, name: str) -> str | None:
 
 
 def read_flag(query: Query, name: str) -> bool:
-    """Return whether something is asked for; it is not unless it is said."""
+    """Return True if the flag is set; it is not by default."""
     text = query.get(name, "false")
     if text not in ("true", "false"):
         raise bad(name, "must be true or false")

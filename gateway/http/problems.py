@@ -1,4 +1,4 @@
-"""How an error shows: the problem document (RFC 9457)."""
+"""The problem document (RFC 9457) of an error."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from schemas.errors import ErrorCode, Fault
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was not carried out (RFC 9457). Act on `code`, which is stable."""
+    """The reason why a request failed (RFC 9457). Act on `code`, which is stable."""
 
     type: str
     title: str

@@ -20,7 +20,7 @@ Handler = Callable[[P, Call], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodySpec:
-    """What a route takes."""
+    """The request body of a route."""
 
     type: Any
     bytes_max: int

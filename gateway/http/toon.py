@@ -67,7 +67,7 @@ def _decode(text: str, bytes_max: int) -> Any:
 
 
 class _Keys:
-    """Counts the characters of the keys of each object that is made, and stops at *bytes_max*."""
+    """A counter of the characters in the keys of each object; it stops at *bytes_max*."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max

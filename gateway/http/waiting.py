@@ -17,7 +17,7 @@ WAIT_MAX_S = 10.0
 
 
 class Waiting:
-    """Waits for consumer groups."""
+    """The waits of requests until a consumer group has committed past a record."""
 
     def __init__(
         self, followers: Mapping[str, GroupFollower], *, log: Log, is_seen: Callable[[Group, Principal], bool]
@@ -29,7 +29,7 @@ class Waiting:
 
     def read(self, call: Call) -> GroupFollower | None:
         """
-        Return who follows the group that `?wait` names; None where nobody waits. Called before anything is published.
+        Return the follower of the group that `?wait` names; None without it. Call it before anything is published.
 
         Raises:
             BadQuery: there is no such group, or the caller may not see it.

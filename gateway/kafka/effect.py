@@ -1,4 +1,4 @@
-"""What a consumer group did with a record, and the port by which a domain says it."""
+"""The effect of a consumer group on a record, and the port by which a domain reports it."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Protocol

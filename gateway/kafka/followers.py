@@ -1,7 +1,7 @@
 """
-How far a group has come: one task asks for its committed offsets, for all who want to know or wait.
+The progress of consumer groups: one task per group reads its committed offsets for everyone who asks or waits.
 
-It asks once a second, so that it can tell when each partition last went on, and more often while requests wait.
+A task asks once a second, to know when each partition last advanced, and more often while requests wait.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Committed(Protocol):
 
 
 class GroupFollower:
-    """Follows one group; an async context manager."""
+    """A follower of one group; an async context manager."""
 
     def __init__(
         self, group: Group, committed: Committed, *, clock: Callable[[], datetime], waiters_max: int = WAITERS_MAX
@@ -84,7 +84,7 @@ class GroupFollower:
 
     @property
     def is_answered(self) -> bool:
-        """Return whether Kafka has told of late what the group has committed."""
+        """Return True if Kafka has recently reported what the group has committed."""
         return self._seen_at_s is not None and monotonic() - self._seen_at_s <= STALE_S
 
     def progress(self, topic: str | None = None) -> Mapping[int, PartitionProgress]:

@@ -24,7 +24,7 @@ GROUPS_MAX = 100  # followed: each takes a thread and a connection
 
 
 class Groups:
-    """Follows the groups; an async context manager."""
+    """Followers of all groups; an async context manager."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Groups:
 
     @property
     def followers(self) -> Mapping[str, GroupFollower]:
-        """By group name; it changes when an endpoint is added or its topics are deleted."""
+        """Return the followers by group name; the set changes when an endpoint is added or its topics are deleted."""
         return self._followers
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Detects that a topic was deleted and created again, so that the store holds places of another topic."""
+"""Detection of a topic that was deleted and recreated, so that the store holds positions of another topic."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ class RememberedTopics(Protocol):
 
 
 class LogIdentity(PeriodicReader):
-    """Compares the ids of topics with those that the store remembers; an async context manager."""
+    """A regular check of topic ids against those that the store remembers; an async context manager."""
 
     def __init__(self, topics: Sequence[str], source: Log, store: RememberedTopics) -> None:
         """Ask *source* and *store* for the id of each of *topics*; what did not answer counts as unchanged."""

@@ -1,4 +1,4 @@
-"""How far the groups are behind, looked at once a second: for the metrics, and for admission."""
+"""The lag of the consumer groups, measured once a second for the metrics and for admission."""
 
 import asyncio
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class LagMonitor:
-    """Measures the groups' lag, and steps the admissions that some of them pace; an async context manager."""
+    """A monitor of the groups' lag, which also steps the admissions that depend on it; an async context manager."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class LagMonitor:
         self._before: dict[Group, tuple[float, Mapping[str, int]]] = {}  # when, and what a pacing group had committed
 
     async def __aenter__(self) -> Self:
-        """Look from now on."""
+        """Start to measure."""
         self._task = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Look no more."""
+        """Stop measuring."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

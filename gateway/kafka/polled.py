@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 class PolledProducer:
     """
-    Polls *producer* until it is closed; calls *wake* after each poll that left something in *reports*.
+    A poller of *producer* until it is closed; it calls *wake* after each poll that left something in *reports*.
 
     Nothing that a poll raises ends the thread. A fatal error, after which librdkafka takes no more records, is raised
     by `poll` and not given to `error_cb`: it goes to *fatal*, once, on the poll thread.
@@ -45,7 +45,7 @@ class PolledProducer:
         self._thread.start()
 
     def answers(self) -> bool:
-        """Say whether a broker answers; where none does, take `PROBE_EVERY_S` at least."""
+        """Return True if a broker answers; if none does, take at least `PROBE_EVERY_S`."""
         started_s = time.monotonic()
         try:
             self.producer.list_topics(self._topic, timeout=PROBE_TIMEOUT_S)

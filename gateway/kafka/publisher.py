@@ -45,7 +45,7 @@ class ProducerDelivery(Protocol):
 
     @property
     def overdue(self) -> bool:
-        """Return whether it has no acknowledgement in the time there was, and may be written or not, now or later."""
+        """Return True if it was not acknowledged in time, and may be written or not, now or later."""
 
     async def acknowledged(self) -> RecordPlace:
         """
@@ -62,7 +62,7 @@ class Publisher(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Return whether a record published now would be taken, as far as is known."""
+        """Return True if a record published now would be taken, as far as is known."""
 
     @property
     def in_flight(self) -> int:
@@ -156,7 +156,7 @@ class ConfluentPublisher:
 
     @property
     def ready(self) -> bool:
-        """Return whether a record published now would be taken, as far as is known."""
+        """Return True if a record published now would be taken, as far as is known."""
         return not self._away
 
     @property
@@ -310,7 +310,7 @@ class _Delivery:
             raise LogUnavailable("still no acknowledgement; it may be written or not") from None
 
     def settle(self) -> None:
-        """Tell whoever waits, and who has asked to know its fate."""
+        """Report the outcome to all waiters and to the callback."""
         message, receipt = self._message, None
         if self.error is None and message is not None:
             receipt = RecordPlace(self.topic, message.partition() or 0, message.offset() or 0)

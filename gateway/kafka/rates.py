@@ -1,4 +1,4 @@
-"""How fast numbers grow between two measurements."""
+"""Growth rates of numbers between two measurements."""
 
 from collections.abc import Mapping
 

@@ -59,7 +59,7 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """What one partition holds: offsets from `first`, below `end`, and behind `end` what is undecided."""
+    """The extent of one partition: offsets from `first`, below `end`, and the undecided records behind `end`."""
 
     first: int
     end: int  # the last stable offset: nobody who reads committed records sees what lies behind it
@@ -85,7 +85,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """Who works for a group."""
+    """The state and the number of members of a consumer group."""
 
     state: str  # Kafka's word: Stable, Empty, PreparingRebalance, ...
     members: int
@@ -111,7 +111,9 @@ class Log(Protocol):
         """Return the edges of each partition; empty if there is no such topic."""
 
     async def topic_id(self, topic: str) -> str | None:
-        """Kafka's id of a topic, which changes when the topic is deleted and recreated; None if there is no topic."""
+        """
+        Return Kafka's id of a topic, which changes when the topic is deleted and recreated; None if there is no topic.
+        """
 
     async def faults(self, topic: str, positions: Mapping[int, Position]) -> Mapping[int, PositionFault]:
         """
@@ -128,7 +130,7 @@ class Log(Protocol):
         """
 
     async def membership(self, group: Group) -> Membership | None:
-        """Return who works for *group*; None while its coordinator does not say."""
+        """Return the members of *group*; None while its coordinator does not report them."""
 
 
 class LogReader:

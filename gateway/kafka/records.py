@@ -1,4 +1,4 @@
-"""What is produced: a framed value with its key, and headers that let consumers trust it."""
+"""Records to produce: a framed value, its key, and the headers by which consumers trust it."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,7 +10,7 @@ from schemas.kafka.seal import record_mac
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway adds to a record: when it came, in which trace, and the key that seals it."""
+    """The gateway's additions to a record: the time of receipt, the trace context, and the secret that seals it."""
 
     received_at: datetime
     traceparent: str

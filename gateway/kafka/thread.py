@@ -11,7 +11,7 @@ WAITING_MAX = 32
 
 
 class ClientThread(OneThread):
-    """Runs a client's calls in their order; it is never used by two at once, its closing included."""
+    """A thread that runs a client's calls in order; two calls, closing included, never use the client at once."""
 
     def __init__(self, name: str) -> None:
         """Prepare; the thread starts with the first call."""

@@ -1,1 +1,1 @@
-"""How much is accepted of whom, and how fast."""
+"""Limits on the number and the rate of events and requests."""

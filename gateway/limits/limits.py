@@ -1,8 +1,8 @@
 """
-How much is taken of whom: events (or requests) within any 60 s, by run, agent and tenant.
+Rate limits: events (or requests) within any 60 s, by run, agent and tenant.
 
-A window slides by whole seconds. It counts the second that runs and the 60 before it, so that no 60 s ever hold
-more than the limit; a charge may count for up to one second longer than it must.
+A window slides by whole seconds. It counts the current second and the 60 before it, so that no 60 s ever hold more
+than the limit; a charge may count for up to one second longer than it must.
 
 Pure: time is given, in seconds of a monotonic clock (an earlier one than before counts as the latest), and nothing
 is shared: one `Limits` belongs to one thread. Each replica counts what it takes itself, from its start. A client
@@ -28,7 +28,7 @@ _DROPPED_AT_ONCE = 8  # idle windows that make room for a new one: more than one
 
 
 class Kind(StrEnum):
-    """What a limit is set for. Key and address count requests, before any parsing; the others count events."""
+    """The subject of a limit. Key and address count requests, before any parsing; the others count events."""
 
     RUN = "run"
     AGENT = "agent"
@@ -45,7 +45,7 @@ Bound = tuple[Kind, Name, int]
 
 
 class _Window:
-    """What one name was charged, by second."""
+    """The charges of one name, by second."""
 
     __slots__ = ("counts", "second", "total")
 
@@ -55,19 +55,19 @@ class _Window:
         self.second = second  # as of which what is too old is gone
 
     def slide(self, second: int) -> None:
-        """Let go what is too old at *second*."""
+        """Drop the charges that are too old at *second*."""
         counts, first = self.counts, second - WINDOW_S
         while counts and (oldest := next(iter(counts))) < first:
             self.total -= counts.pop(oldest)
         self.second = second
 
     def reset_s(self) -> int:
-        """Seconds until the oldest charge leaves; WINDOW_S is enough said of a new one, which counts for 61 s."""
+        """Return the seconds until the oldest charge leaves; WINDOW_S will do for a new one, which counts for 61 s."""
         oldest = next(iter(self.counts), self.second)
         return min(WINDOW_S, oldest + _COUNTED_S - self.second)
 
     def wait_s(self, count: int, limit: int) -> float:
-        """Seconds until *count* more fit if nothing else comes: 0 if they do now, inf if they never will."""
+        """Return the seconds until *count* more fit if nothing else comes: 0 if they do now, inf if they never will."""
         over = self.total + count - limit
         if over <= 0:
             return 0
@@ -79,7 +79,7 @@ class _Window:
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left in the tightest window of a charge, and what `Limits.give_back` needs of it."""
+    """The rest of the tightest window of a charge, and the data that `Limits.give_back` needs."""
 
     kind: Kind
     limit: int
@@ -96,7 +96,7 @@ class OverLimit(HttpError):
     code = ErrorCode.RATE_LIMIT_EXCEEDED
 
     def __init__(self, quota: Quota, *, count: int, retry_after_s: int | None) -> None:
-        """*quota* is that of the window which takes longest until it has room for *count*."""
+        """Carry *quota*, that of the window that takes longest until it has room for *count*."""
         super().__init__(
             f"{count} and what came before are more than the {quota.kind}'s {quota.limit} within {WINDOW_S} s"
             if retry_after_s is not None

@@ -1,5 +1,5 @@
 """
-What a request is charged: the limits of its key and address before it is read, those of its events once they are valid.
+Charges of a request: the limits of its key and address before it is read, those of its events once they are valid.
 
 A refused charge takes nothing; what the log then refuses is given back.
 """
@@ -18,7 +18,7 @@ from schemas.process.settings import setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """How much is taken of whom within any 60 s, by each gateway; a tenant's limit stands in the credentials file."""
+    """Limits of each gateway on events or requests within any 60 s; a tenant's limit is in the credentials file."""
 
     run_per_min: int = setting("TIDEGATE_LIMIT_RUN_PER_MIN", 1_000, help="Events of one run; 0: no limit")
     agent_per_min: int = setting("TIDEGATE_LIMIT_AGENT_PER_MIN", 10_000, help="Events of one agent; 0: no limit")
@@ -154,7 +154,7 @@ class Throttle:
 
 
 class Charge:
-    """What was charged for the events of a request, by agent; for user events under one name."""
+    """The charges for the events of a request, by agent; for user events under one name."""
 
     __slots__ = ("_limits", "_quotas")
 

@@ -5,9 +5,9 @@ from typing import Protocol
 
 class ObjectStorage(Protocol):
     """
-    Where payloads too large for the log are kept.
+    The storage of payloads too large for the log.
 
-    An object is named by its content and never changes, so that a call may be repeated or given up at any moment. The
+    An object is named by its content and never changes, so that a call may be repeated or abandoned at any time. The
     caller bounds the wait. Both methods raise ObjectsUnavailable when the storage is away or refuses: answer 503.
     """
 

@@ -29,7 +29,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Uploads:
-    """Uploads few payloads at once, and no more than it may hold."""
+    """A bounded uploader: few payloads at once, and no more bytes than it may hold."""
 
     def __init__(
         self,

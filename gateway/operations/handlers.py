@@ -1,4 +1,4 @@
-"""What operators and tools ask: probes, metrics, the API's description. No key is needed."""
+"""Handlers for operators and tools: probes, metrics, the API's description. They need no key."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class StoreProbe(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationsParts:
-    """What the handlers of operations work with."""
+    """The dependencies of the handlers of operations."""
 
     shared: Shared
     store: StoreProbe

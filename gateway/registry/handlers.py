@@ -50,7 +50,7 @@ class SchemaOfId(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubjectVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a schema is listed."""
+    """The subject and version under which a schema is listed."""
 
     subject: str
     version: int
@@ -66,7 +66,7 @@ class RegisteredSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compatibility(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a new version must be to its last: BACKWARD, a new reader reads old records."""
+    """The compatibility that a new version needs with the last one: BACKWARD, a new reader reads old records."""
 
     compatibility_level: str = "BACKWARD"
 
@@ -142,12 +142,12 @@ async def list_schema_types(_parts: None, _call: Call) -> web.Response:
 
 
 async def show_compatibility(_parts: None, _call: Call) -> web.Response:
-    """Return what every new version must be to its last."""
+    """Return the compatibility that every new version needs with the last one."""
     return _answer(Compatibility())
 
 
 async def show_subject_compatibility(_parts: None, call: Call) -> web.Response:
-    """Return what every new version of a subject must be to its last."""
+    """Return the compatibility that every new version of a subject needs with the last one."""
     return _of_subject(call.path["subject"], lambda _entries: Compatibility())
 
 

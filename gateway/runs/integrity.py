@@ -1,4 +1,4 @@
-"""Whether a run is whole: the view, the statement, and what its row says."""
+"""The completeness of a run: the view, the SQL statement, and the conversion of its row."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

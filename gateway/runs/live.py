@@ -1,10 +1,11 @@
 """
-Where a page of events is to be followed on: the cursor that opens a websocket without a hole behind the page.
+Cursors that open a websocket behind a page of events, without a gap.
 
-It is taken before the page is read: what persistence has committed past then, the page shows or never will. That is up
-to a second old, so the websocket may show the last events of the page again. Why not the place of the run's last event
-in the store: a replay stores events of places that persistence has yet to come to, and what lies between would be
-missed. Trace records are followed from an end of their topic that was seen before, which is as safe.
+A cursor is taken before the page is read. An event that persistence had committed past by then is either on the page
+or never shown. The committed offset is up to a second old, so the websocket may repeat the last events of
+the page. The position of the run's last stored event would not do: a replay stores events at positions that persistence
+has yet to reach, and the events between would be missed. Trace records are followed from an earlier end of their topic,
+which is as safe.
 """
 
 from contextlib import suppress
@@ -19,10 +20,10 @@ from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 class LiveCursors(PeriodicReader):
-    """Makes cursors from what it has looked up; an async context manager."""
+    """A source of cursors from regular lookups; an async context manager."""
 
     def __init__(self, *, log: Log, persistence: GroupFollower) -> None:
-        """Know nothing before the first refresh."""
+        """Start without cursors; the first refresh provides them."""
         self._log = log
         self._persistence = persistence
         self._ids: tuple[str, str] | None = None  # of the events, of the traces

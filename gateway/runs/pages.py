@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Pages:
-    """Fetches payloads, a few at once, and shows none that is not what was sent."""
+    """A fetcher of payloads, a few at once; it shows none that differs from what was sent."""
 
     def __init__(
         self, storage: ObjectStorage, *, timeout_s: float = PAGE_TIMEOUT_S, bytes_max: int = PAGE_BYTES_MAX

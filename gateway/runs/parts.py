@@ -1,4 +1,4 @@
-"""What the handlers of runs work with."""
+"""The dependencies of the handlers of runs."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from gateway.runs.store import RunStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunParts:
-    """What the handlers of runs work with."""
+    """The dependencies of the handlers of runs."""
 
     shared: Shared
     sequencer: Sequencer

@@ -1,4 +1,4 @@
-"""What the store knows of one place of the log: the statement, and what its row says."""
+"""The store's knowledge of one position of the log: the SQL statement, and the conversion of its row."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -17,7 +17,7 @@ PAGE_BYTES_MAX = 8 * 1024 * 1024  # of events; a page ends after the one that pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs to list; None admits all."""
+    """A filter of runs; None admits all."""
 
     agent: str | None = None
     status: str | None = None
@@ -27,7 +27,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Which events of a run to list; None admits all."""
+    """A filter of a run's events; None admits all."""
 
     type: str | None = None
     actor: str | None = None
@@ -43,7 +43,7 @@ class RunPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordIdentity:
-    """What a record at some place is, as far as the log tells; None of all where it has expired."""
+    """The identity of a record at some position, as far as the log shows it; all fields are None if it has expired."""
 
     run_id: str | None = None
     event_sha256: bytes | None = None  # of an event
@@ -52,7 +52,7 @@ class RecordIdentity:
 
 class RunStore(Protocol):
     """
-    Reads of one tenant's runs. Each call is one consistent look.
+    Reads of one tenant's runs. Each call sees one consistent state.
 
     Every method raises StoreUnavailable when Postgres is away, slow, or not migrated: answer 503.
     """

@@ -1,4 +1,4 @@
-"""What the store knows of runs that go on: how far they are, how they ended, and what stands under given numbers."""
+"""The stored state of open runs: their progress, their end, and the events with given numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

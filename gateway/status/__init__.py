@@ -1,1 +1,1 @@
-"""What became of a record, and how the log and its groups are doing."""
+"""The outcome of a record, and the status of the log and its consumer groups."""

@@ -1,9 +1,9 @@
 """
-What a group made of a record that it has committed past.
+The effect of a consumer group on a record that the group has committed past.
 
-Persistence's effect stands in the store; whether an endpoint was sent a record, only what was put aside of it and the
-record itself tell: what is in no delay tier and no dead letter was delivered, unless it was not the endpoint's or lies
-before the place where that began.
+Persistence's effect is in the store. Whether an endpoint received a record follows only from its delay tiers, its dead
+letters and the record itself: a record that is in none of these topics was delivered, unless it was not meant for the
+endpoint or is before the position where the endpoint's group began.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _SENT_BACK = "an operator sent it back, and it was not handled since"
 
 
 class Effects:
-    """Determines a consumer group's effect on a record."""
+    """A finder of a consumer group's effect on a record."""
 
     def __init__(
         self,

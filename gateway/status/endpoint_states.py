@@ -1,4 +1,4 @@
-"""How the webhook endpoints are doing, as their workers tell the log: a compacted topic, read from its start on."""
+"""The states of the webhook endpoints, which their workers write to a compacted topic; it is read from its start."""
 
 import asyncio
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class EndpointStates:
 
     @property
     def states(self) -> Mapping[str, EndpointState]:
-        """By endpoint, a second old at most while Kafka answers."""
+        """Return the states by endpoint, a second old at most while Kafka answers."""
         return self._states
 
     async def __aenter__(self) -> Self:

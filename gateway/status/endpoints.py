@@ -1,4 +1,4 @@
-"""What status and receipts say of webhook endpoints, and to whom."""
+"""The view of webhook endpoints in the status and in receipts, and who may see it."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,9 @@ class EndpointViews:
         self._states = states
 
     def are_seen(self, endpoint: str | None, principal: Principal) -> bool:
-        """Return whether *principal* may hear of *endpoint*: not of another tenant's. None is no endpoint's group."""
+        """
+        Return True if *principal* may see *endpoint*: not one of another tenant. None is the group of no endpoint.
+        """
         if endpoint is None:
             return True
         state = self._states.get(endpoint)
@@ -26,18 +28,18 @@ class EndpointViews:
         return state.tenant in (None, principal.tenant)
 
     def want(self, endpoint: str | None, record: RunRecord) -> bool:
-        """Return whether *endpoint* asks for *record*, as it is set up now, or may for all that is known."""
+        """Return True if *endpoint* asks for *record* in its current configuration, or if that is unknown."""
         state = self._states.get(endpoint or "")
         return state is None or is_wanted(record, tenant=state.tenant, types=state.types)
 
     def began_behind(self, endpoint: str | None, place: RecordPlace) -> bool:
-        """Return whether *place* is known to lie before the one where the group of *endpoint* began."""
+        """Return True if *place* is known to be before the one where the group of *endpoint* began."""
         state = self._states.get(endpoint or "")
         firsts = (state and state.first_offsets) or ()
         return place.partition < len(firsts) and place.offset < firsts[place.partition]
 
     def status(self, endpoint: str | None) -> EndpointStatus | None:
-        """Return how *endpoint* is doing; None if its worker has not said."""
+        """Return the status of *endpoint*; None if its worker has not reported one."""
         state = self._states.get(endpoint or "")
         if state is None:
             return None

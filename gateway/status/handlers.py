@@ -1,4 +1,4 @@
-"""What became of a record, and how the log and its groups are doing."""
+"""Handlers for the outcome of a record, and for the status of the log and its consumer groups."""
 
 import re
 

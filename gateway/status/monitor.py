@@ -32,7 +32,7 @@ FRESH_S = 1.0
 
 
 class StatusMonitor:
-    """Measures, and remembers for a second."""
+    """A monitor that measures the status and caches it for a second."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the handlers of receipts and of the status work with."""
+"""The dependencies of the handlers of receipts and of the status."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from gateway.status.receipts import Receipts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusParts:
-    """What the handlers of receipts and of the status work with."""
+    """The dependencies of the handlers of receipts and of the status."""
 
     receipts: Receipts
     monitor: StatusMonitor

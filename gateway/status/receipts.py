@@ -27,7 +27,7 @@ from schemas.runs.topics import endpoint_of
 
 
 class Receipts:
-    """Makes receipts."""
+    """A maker of receipts."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Receipts:
 
     async def find(self, place: RecordPlace, principal: Principal) -> WalReceipt | None:
         """
-        Return what became of the record at *place*; None if the principal's tenant has none there.
+        Return the receipt of the record at *place*; None if the principal's tenant has none there.
 
         An expired record no longer has a tenant: it is the tenant's if the store or a dead letter says so.
 
         Raises:
-            QueueFull, LogUnavailable: see `Log`. That the store is away is said in the receipt.
+            QueueFull, LogUnavailable: see `Log`. The receipt says if the store is unavailable.
         """
         entry = await self._log.entry(place)
         if entry is None:

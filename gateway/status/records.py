@@ -1,4 +1,4 @@
-"""Describe a record of the log for API callers, and decide who may see it."""
+"""Views of a record of the log for API callers, and the decision who may see it."""
 
 from gateway.kafka.facts import FactReaders, RecordFacts
 from gateway.kafka.reader import LogRecord
@@ -39,7 +39,7 @@ def describe(record: LogRecord, readers: FactReaders) -> RecordView:
 
 
 def may_see(principal: Principal, record: RecordView) -> bool:
-    """Return whether *record* is of the principal's tenant; one that names no tenant is for those who administer."""
+    """Return True if *record* is of the principal's tenant; one that names no tenant is for administrators."""
     if record.tenant is None:
         return Right.ADMIN in principal.rights
     return record.tenant == principal.tenant
@@ -50,5 +50,5 @@ def _header(record: LogRecord, name: str) -> str | None:
 
 
 def text(value: bytes | None) -> str | None:
-    """Bytes from the log for people; None stays None."""
+    """Return bytes from the log as text for people; None stays None."""
     return None if value is None else value.decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""What receipts and the log's status show."""
+"""The responses for receipts and for the log's status."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ State = Literal["waiting", "done", "missed", "not_started", "displaced"]
 
 
 class LogView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether the record is still in the log; an expired one lies below its partition's first offset."""
+    """The presence of the record in the log; an expired record is below its partition's first offset."""
 
     state: Annotated[
         Literal["present", "expired", "undecided"],

@@ -48,7 +48,10 @@ class HttpFetch:
     """`Fetch` over HTTPS: no redirects, no internal addresses, bounded in time and bytes."""
 
     def __init__(self, *, internal_allowed: bool) -> None:
-        """*internal_allowed* lets addresses of one's own network pass, and plain HTTP: for development."""
+        """
+        Fetch over HTTPS only; *internal_allowed* also allows one's own network's addresses and plain HTTP: for
+        development.
+        """
         self._internal_allowed = internal_allowed
 
     async def __call__(self, url: str) -> str:
@@ -111,7 +114,7 @@ class RemoteKeys:
         return self._keys
 
     def ask(self) -> None:
-        """Have the set read again, unless that was done a moment ago."""
+        """Request another read of the set, unless one was made a moment ago."""
         if self._clock_s() - self._tried_at_s >= ASKED_EVERY_S:
             self._wanted.set()
 

@@ -1,4 +1,4 @@
-"""Whose a token is: verified once, and remembered for a moment."""
+"""Verification of tokens; the result is cached for a short time."""
 
 import hashlib
 from collections import OrderedDict
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class TokenVerifier:
-    """Verifies tokens by the issuers of the credentials; an async context manager."""
+    """A verifier of tokens by the issuers in the credentials; an async context manager."""
 
     def __init__(self, fetch: Fetch, telemetry: Telemetry) -> None:
         """Read keys that are at an address by *fetch*."""
@@ -69,7 +69,7 @@ class TokenVerifier:
 
     def authenticate(self, token: str, credentials: Credentials, *, now: datetime) -> Principal:
         """
-        Return whose *token* is.
+        Return the principal of *token*.
 
         Raises:
             KeyRefused: it is not valid; the answer does not say why.

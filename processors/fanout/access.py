@@ -1,4 +1,4 @@
-"""Who asks: credentials in a header, a ticket or the URL; from which web page; and what it may see."""
+"""Authentication by a header, a ticket or the URL; the allowed web origins; and the events that a caller may see."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ BEARER = "Bearer "
 
 
 class Access:
-    """Judges requests."""
+    """The access checks of requests."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Access:
         query_keys: bool,
         now: Callable[[], datetime],
     ) -> None:
-        """Let web pages of *origins* in; *query_keys* says whether a key may stand in the URL."""
+        """Admit web pages of *origins*; with *query_keys* a key may be in the URL."""
         self._credentials = credentials
         self._tickets = tickets
         self._origins = origins
@@ -55,10 +55,10 @@ class Access:
 
     def reader(self, request: web.BaseRequest, *, by_url: bool) -> Principal:
         """
-        Return who asks, who may read; *by_url* says whether a ticket or a key in the URL counts.
+        Return the principal of a request, which may read; *by_url* says if a ticket or a key in the URL counts.
 
         Raises:
-            HttpError: nobody, or one without that right.
+            HttpError: there is no valid key or ticket, or it lacks that right.
         """
         principal = self._principal(request.headers, request.query if by_url else {})
         if Right.READ not in principal.rights:
@@ -78,7 +78,7 @@ class Access:
             raise HttpError(403, ErrorCode.FORBIDDEN, detail)
 
     def is_key_valid(self, principal: Principal) -> bool:
-        """Return whether the key of *principal* is in force, and gives what it gave."""
+        """Return True if the key of *principal* is in force with unchanged rights."""
         return self._credentials().standing(principal.key_id, now=self._now()) == principal
 
     def _principal(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Principal:

@@ -14,7 +14,7 @@ BYTES_MAX = 64 * 1024 * 1024
 
 
 class Backlog:
-    """Tries again for every outbox that has something left; an async context manager."""
+    """A task that retries every outbox with unsent data; an async context manager."""
 
     def __init__(self, *, cut: Callable[[Outbox], None], bytes_max: int = BYTES_MAX) -> None:
         """Hold at most *bytes_max*; *cut* ends the socket of the largest outbox where there is more."""

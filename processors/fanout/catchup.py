@@ -40,7 +40,7 @@ _Topics = {topic.name: topic for topic in (RUN_EVENTS, RUN_TRACES)}
 
 
 class CatchUp:
-    """Brings sockets to the hub's position; an async context manager."""
+    """A task that brings sockets to the hub's position; an async context manager."""
 
     def __init__(
         self,

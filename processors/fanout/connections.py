@@ -19,7 +19,7 @@ BACKLOG = 1024  # a crowd comes back at once when a fanout was started again
 
 
 class Connections:
-    """Makes the protocol of each connection, and looks at those that have asked for nothing yet."""
+    """A factory of connection protocols; it also checks those that have sent no request yet."""
 
     def __init__(
         self,

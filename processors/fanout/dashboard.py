@@ -24,7 +24,7 @@ STATUS_FRESH_S = 5.0  # how long the groups' state is shown while Kafka does not
 
 
 class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one consumer group stands; all tenants together."""
+    """The status of one consumer group, for all tenants together."""
 
     group: str
     lag_records: int
@@ -32,7 +32,7 @@ class GroupStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one webhook endpoint stands, as its worker told last."""
+    """The status of one webhook endpoint, as its worker last reported it."""
 
     name: str
     breaker: BreakerState
@@ -42,7 +42,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemStatus:
-    """What is known of the groups, and of the endpoints by name."""
+    """The known state of the consumer groups, and of the endpoints by name."""
 
     groups: Sequence[GroupStatus]
     endpoints: Mapping[str, EndpointState]
@@ -67,7 +67,7 @@ class SystemStatus:
 
 
 class Dashboard:
-    """Tells who looks; an async context manager."""
+    """The publisher of the dashboard's messages to its watchers; an async context manager."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Dashboard:
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
-        """Tell what *tallies* count, and what *read_status* finds; it raises Transient where Kafka does not tell."""
+        """Publish the counts of *tallies* and the result of *read_status*, which raises Transient without Kafka."""
         self._tallies = tallies
         self._read_status = read_status
         self._now = now
@@ -88,12 +88,12 @@ class Dashboard:
         self._measuring: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Tell from now on."""
+        """Start to publish."""
         self._task = asyncio.create_task(self._go_on(), name="dashboard")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Tell no more."""
+        """Stop publishing."""
         for task in (self._task, self._measuring):
             if task is not None:
                 task.cancel()
@@ -101,7 +101,7 @@ class Dashboard:
                     await task
 
     def join(self, tenant: str, outbox: Outbox) -> Callable[[], None]:
-        """Tell *outbox* of *tenant*, until what is returned is called."""
+        """Send messages about *tenant* to *outbox* until the returned function is called."""
         self._watchers.setdefault(tenant, {})[outbox] = None
         self._tallies.watch(tenant)
 
@@ -114,7 +114,7 @@ class Dashboard:
         return leave
 
     def publish(self) -> None:
-        """Tell every watcher what was counted since the last time."""
+        """Send every watcher the counts since the last time."""
         stood = self._stood if self._clock() - self._stood_at_s <= STATUS_FRESH_S else None
         for tenant, tally in self._tallies.collect().items():
             message = _message(tenant, tally, stood, self._now())

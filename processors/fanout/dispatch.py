@@ -19,7 +19,7 @@ POLL_S = 0.005
 
 
 class Dispatch:
-    """Hands slices to the hub."""
+    """The dispatcher that passes slices to the hub."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Dispatch:
         self._sleep = sleep
 
     async def deliver(self, batch: Batch) -> None:
-        """Tell of *batch*, from the hub's position on; cancelled, it has told of all up to the position."""
+        """Broadcast *batch* from the hub's position on; if cancelled, all records up to the position were sent."""
         partition = batch.partition
         if partition.topic == RUN_TRACES.name and self._hub.wanted(partition, batch.records):
             await self._after_the_events()

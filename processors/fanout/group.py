@@ -20,5 +20,5 @@ class FanoutGroup:
 
     @property
     def id(self) -> str:
-        """Kafka's group.id."""
+        """Return Kafka's group.id."""
         return f"tidegate.{self.name}.{self.start_id}"

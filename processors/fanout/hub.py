@@ -54,7 +54,7 @@ class Hub:
 
     def join(self, subscriber: Subscriber, cursor: Cursor | None) -> None:
         """
-        Tell *subscriber* of what comes from now on, or from *cursor* on.
+        Send *subscriber* the records from now on, or from *cursor* on.
 
         Raises:
             CursorInvalid: see `Places.behind`; nothing is told.
@@ -74,7 +74,7 @@ class Hub:
         subscriber.outbox.flush()
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Tell *subscriber* nothing more."""
+        """Send nothing more to *subscriber*."""
         fellows = self._subscribers.get(subscriber.key, {})
         if fellows.pop(subscriber, self) is self:
             return
@@ -88,7 +88,7 @@ class Hub:
         self._flush.pop(subscriber, None)
 
     def reset(self, subscriber: Subscriber, reason: str) -> None:
-        """Say that the log does not have what *subscriber* asked for, and go on live."""
+        """Tell *subscriber* that the log no longer has the records it asked for, and go on live."""
         for partition in subscriber.behind:
             self._waiting[partition].pop(subscriber, None)
         subscriber.behind.clear()
@@ -129,7 +129,7 @@ class Hub:
         return max(map(len, self._subscribers.values()), default=0)
 
     def broadcast(self, record: StreamRecord) -> None:
-        """Tell the live subscribers of the record at the position, and go on; `flush` is to follow."""
+        """Send the record at the position to the live subscribers, and advance; `flush` must follow."""
         partition = record.partition
         self.places.advance(partition, record.offset + 1)
         self._tallies.note(record)
@@ -181,7 +181,7 @@ class Hub:
     # Catching up
 
     def waiting(self, partition: Partition) -> Sequence[Subscriber]:
-        """Return who is behind on *partition*; those that were served longest ago come first."""
+        """Return the subscribers that are behind on *partition*, least recently served first."""
         return list(self._waiting[partition])
 
     def follow(self, partition: Partition) -> Tail:
@@ -196,7 +196,7 @@ class Hub:
 
     def send_catch_up(self, subscriber: Subscriber, record: StreamRecord, message_cache: dict[object, Message]) -> bool:
         """
-        Tell *subscriber*, which is behind somewhere, of its next record; False if it must not be told.
+        Send the next record to *subscriber*, which is behind somewhere; False if it must not see it.
 
         *made* are the messages that are alike for others at the same places.
         """

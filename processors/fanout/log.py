@@ -36,7 +36,7 @@ class Expired(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSlice:
-    """What follows a place."""
+    """The records from a given position on."""
 
     records: Sequence[RawRecord]
     next_offset: int  # all before it, from the place on, is in `records`

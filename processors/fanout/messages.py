@@ -1,4 +1,4 @@
-"""What sockets are told: messages as JSON, each with the websocket frame that carries it, made once for all sockets."""
+"""Messages to websockets: JSON, each in a websocket frame that is built once for all sockets."""
 
 import struct
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ class StreamRecord:
         timestamp_ms: int,
         kept: Kept | None = None,
     ) -> None:
-        """Stand for *value*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
+        """Hold *value*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
         self.partition = partition
         self.offset = offset
         self.timestamp_ms = timestamp_ms
@@ -96,7 +96,7 @@ class StreamRecord:
 
     @property
     def size_bytes(self) -> int:
-        """About how large its message may be."""
+        """Return the approximate size of its message."""
         return ORDINARY_BYTES_MAX + (len(self.kept) if isinstance(self.kept, bytes) else 0)
 
     def resolved(self, kept: Kept) -> "StreamRecord":

@@ -1,8 +1,8 @@
 """
-What one socket has still to be sent: a bounded queue in front of its transport.
+The outgoing messages of one socket: a bounded queue in front of its transport.
 
-Why not a task a socket: a thousand of them woken for each event cost more than the event. What is put is written by
-`flush` in one piece, straight to the transport, while that has nothing left unsent; else it waits here, and
+There is no task per socket: to wake a thousand of them for each event costs more than the event. `flush` writes all
+queued messages in one piece, straight to the transport, while that has nothing unsent; otherwise they wait here, and
 `Backlog` tries again.
 """
 
@@ -18,7 +18,7 @@ WRITE_BYTES = 128 * 1024  # handed to the transport at once, when it has nothing
 
 
 class Transport(Protocol):
-    """What is needed of asyncio's transport."""
+    """The part of asyncio's transport that is needed here."""
 
     def write(self, data: bytes) -> None:
         """Send *data*, now or when there is room."""
@@ -27,7 +27,7 @@ class Transport(Protocol):
         """Return how many bytes are not sent yet."""
 
     def is_closing(self) -> bool:
-        """Return whether nothing can be written any more."""
+        """Return True if nothing can be written any more."""
 
 
 class Outbox:
@@ -96,7 +96,7 @@ class Outbox:
             self._later(self)
 
     def has_room(self, size_bytes: int) -> bool:
-        """Return whether a message of so many bytes would be taken."""
+        """Return True if a message of so many bytes would be taken."""
         return not self._queue or (len(self._queue) < self._messages_max and self.size_bytes + size_bytes <= BYTES_MAX)
 
     def unsent_bytes(self) -> int:
@@ -104,11 +104,11 @@ class Outbox:
         return self.size_bytes + self._transport.get_write_buffer_size()
 
     def is_half_empty(self) -> bool:
-        """Return whether it is worth reading the log for this socket."""
+        """Return True if it is worth reading the log for this socket."""
         return len(self._queue) <= self._messages_max // 2 and self.size_bytes <= BYTES_MAX // 4
 
     def waits(self) -> bool:
-        """Return whether something is left to be written."""
+        """Return True if something is left to be written."""
         return bool(self._queue) and not self._closed
 
     def waiting(self) -> "deque[Message]":
@@ -116,7 +116,7 @@ class Outbox:
         return self._queue
 
     def close(self) -> None:
-        """Take and write nothing more; what waited is dropped."""
+        """Close the outbox: drop what waits, and take and write nothing more."""
         self._closed = True
         self._queue.clear()
         self.size_bytes = 0

@@ -1,4 +1,4 @@
-"""Where the hub is in each partition, and cursors: the places of sockets in the topics that there are now."""
+"""The hub's position in each partition, and cursors: the positions of sockets in the current topics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Places:
         return self._positions
 
     def position(self, partition: Partition) -> int:
-        """Return the next offset of *partition* that is to be told of."""
+        """Return the next offset of *partition* to broadcast."""
         return self._positions[partition]
 
     def advance(self, partition: Partition, offset: int) -> None:
@@ -43,7 +43,7 @@ class Places:
         self._positions[partition] = max(self._positions[partition], offset)
 
     def covered(self, key: Key) -> Sequence[Partition]:
-        """Return what a subscriber of *key* is to cover."""
+        """Return the partitions that a subscriber of *key* must cover."""
         kind, tenant, name = key
         if kind == "agent":
             return [Partition(RUN_EVENTS.name, each) for each in sorted(self._topics[RUN_EVENTS.name].ends)]

@@ -1,4 +1,4 @@
-"""Turn records of the log into those that sockets are sent: decoded and validated; invalid ones are left out."""
+"""Conversion of the log's records to those that sockets are sent: decoded and validated; invalid ones are left out."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Why a request is not let in, and the problem document (RFC 9457) that says so."""
+"""Refusals of requests, and the problem document (RFC 9457) that explains them."""
 
 from collections.abc import Mapping
 

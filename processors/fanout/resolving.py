@@ -18,9 +18,9 @@ log = structlog.get_logger()
 
 class Resolver:
     """
-    Fetches what references stand for.
+    A fetcher of the payloads behind references.
 
-    Who is behind one storage must not wait for it: while it is away an event is told without its payload, and says so.
+    No client waits for a storage that is away: meanwhile an event is sent without its payload, and says so.
     """
 
     def __init__(self, payloads: Payloads, *, clock: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""Which events a socket was sent, by run and seq: one is never sent twice, nor another content under its seq."""
+"""The events that a socket was sent, by run and seq: none is sent twice, and no seq with two contents."""
 
 from bisect import bisect_right
 from collections import OrderedDict

@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 
 class Server:
-    """Serves the streams; an async context manager."""
+    """The server of the streams; an async context manager."""
 
     def __init__(
         self,

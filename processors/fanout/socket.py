@@ -30,7 +30,7 @@ class Close:
 
 
 class Ending(Enum):
-    """Why this side ends a socket."""
+    """The reason why this side closes a socket."""
 
     STOPPING = Close(1001, "stopping")
     NOT_TEXT = Close(1003, "not_text")
@@ -95,9 +95,9 @@ class Socket:
 
     def close(self, ending: Ending) -> None:
         """
-        Say why behind what is on its way; the client's answer, or a bounded time, ends the connection.
+        Send the close code after the queued messages; the client's close frame, or a bounded time, ends the connection.
 
-        Not aiohttp's close: that ends the connection while somebody listens, often before a client has read why.
+        aiohttp's close is not used. It ends the connection while `listen` runs, often before a client has read why.
         """
         cursor = self.outbox.cursor
         self.outbox.close()

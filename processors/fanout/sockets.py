@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class Sockets:
-    """Those that are open; an async context manager, whose end closes them."""
+    """The open sockets; an async context manager that closes them on exit."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Sockets:
         self._cut = instruments[telemetry.FANOUT_CUT]
 
     async def __aenter__(self) -> Self:
-        """Look after them from now on."""
+        """Start to watch them."""
         await self._backlog.__aenter__()
         self._task = asyncio.create_task(self._look_after(), name="sockets")
         return self
@@ -178,7 +178,7 @@ class Sockets:
 
 
 def raise_open_file_limit(sockets_max: int) -> None:
-    """Let the process open files for so many sockets, as far as the hard limit lets it."""
+    """Raise the limit of open files for so many sockets, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = sockets_max + FILES_RESERVED
     if soft == resource.RLIM_INFINITY or needed <= soft:

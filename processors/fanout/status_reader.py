@@ -1,4 +1,4 @@
-"""How far the groups are behind, their dead letters and breakers: asked by one thread, for all who look."""
+"""The lag of the groups, their dead letters and breakers: one thread reads them for all dashboards."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +20,10 @@ from schemas.runs.topics import ENDPOINT_STATES
 
 
 class SystemStatusReader:
-    """Asks on consumers that speak for each group without joining it; an async context manager."""
+    """A reader that asks through one consumer per group without joining it; an async context manager."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        """Nothing is connected before the first question."""
+        """Connect nothing before the first question."""
         self._kafka = kafka
         self._consumers: dict[Group, Consumer] = {}
         self._states: Consumer | None = None  # reads on where it was

@@ -1,4 +1,4 @@
-"""What one socket wants to be told, and how far it has come."""
+"""The subscription of one socket, and its position in the log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Subscriber:
     _finalized: bool = False
 
     def is_behind_on_events(self) -> bool:
-        """Return whether it catches up on events; the trace record of a run comes after them."""
+        """Return True if it is catching up on events; the trace record of a run comes after them."""
         return any(partition.topic != RUN_TRACES.name for partition in self.behind)
 
     def is_to_be_resolved(self, record: StreamRecord) -> bool:

@@ -1,4 +1,6 @@
-"""What was told while the log was being read: what a socket that comes from the log needs to be where the hub is."""
+"""
+The records broadcast while the log was being read; a socket that catches up needs them to reach the hub's position.
+"""
 
 from processors.fanout.messages import StreamRecord
 from schemas.runs.records import RunEvent

@@ -1,4 +1,4 @@
-"""What happens in a tenant, counted for those who look at its dashboard; nobody looks: nothing is counted."""
+"""Counts of events in a tenant for its dashboard; nothing is counted while nobody watches."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ OTHER = "other"
 
 @dataclass(slots=True)
 class StreamCounts:
-    """Of one tenant, since it was collected last."""
+    """The counts of one tenant since they were last collected."""
 
     types: Counter[str] = field(default_factory=Counter)
     finalized_count: int = 0
@@ -32,7 +32,7 @@ class Tallies:
 
     @property
     def active(self) -> bool:
-        """Return whether anybody looks."""
+        """Return True if anybody watches."""
         return bool(self._tallies)
 
     def watch(self, tenant: str) -> None:

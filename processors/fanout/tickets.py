@@ -32,7 +32,7 @@ class Tickets:
     """The tickets that may still be used."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
-        """Know none; *clock* is a monotonic one."""
+        """Start without tickets; *clock* is a monotonic one."""
         self._clock = clock
         self._valid: dict[bytes, _Ticket] = {}  # by digest, in the order of their making, so of their end
         self._of_key: Counter[str] = Counter()

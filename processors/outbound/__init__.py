@@ -1,1 +1,1 @@
-"""Requests to receivers outside: where they may go, when, and what an answer means."""
+"""Requests to external receivers: the allowed addresses, the circuit breaker, and the meaning of an answer."""

@@ -1,11 +1,10 @@
 """
-Whether an endpoint is sent to. Pure, but for the clock's reading that each call is given.
+A circuit breaker for one endpoint. Pure: each call is given the time.
 
-Closed, it counts; after 5 failures in a row, or when half of the last 20 attempts failed, it opens: nothing is
-attempted, and the group's offsets wait. Half-open, one attempt decides. Disabled, a person does.
+Closed, it counts failures. After 5 in a row, or when half of the last 20 attempts failed, it opens: nothing is
+attempted, and the group's offsets wait. Half-open, one attempt decides. Disabled, an operator decides.
 
-Whose attempt that is goes round among all who wait: one record on which a receiver always fails must not be the only
-one that asks whether it is back.
+The waiting lanes take turns at that attempt: a record on which the receiver always fails must not be the only probe.
 """
 
 from collections import Counter, deque
@@ -39,11 +38,13 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Return whether the endpoint is sent to as usual."""
+        """Return True if the endpoint is sent to as usual."""
         return self.state is BreakerState.CLOSED
 
     def admits(self, now_s: float, *, who: Hashable) -> bool:
-        """Say whether *who* may make an attempt now; when so, its end must be told by one of the four below."""
+        """
+        Return True if *who* may make an attempt now; its end must then be reported by one of the four methods below.
+        """
         if self.state is BreakerState.CLOSED:
             return True
         if self.state is BreakerState.OPEN and now_s >= self._opens_until_s:

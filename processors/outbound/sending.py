@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Poster:
-    """POSTs over HTTP: no redirect is followed, no cookie kept, no proxy asked, and little of an answer read."""
+    """An HTTP POST client: it follows no redirect, keeps no cookie, uses no proxy, and reads little of an answer."""
 
     def __init__(
         self, connector: aiohttp.TCPConnector, *, internal_allowed: bool, clock: Callable[[], datetime]

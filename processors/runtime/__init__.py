@@ -1,1 +1,1 @@
-"""How a consumer group turns slices of the log into effects without losing or doubling one. Knows nothing of runs."""
+"""The runtime that turns slices of the log into effects without losing or doubling one. It knows nothing of runs."""

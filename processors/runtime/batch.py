@@ -11,7 +11,7 @@ from schemas.kafka.positions import Mark
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """What stands for the bytes of a record that are not here: it can only be a dead letter without them."""
+    """A placeholder for record bytes that are missing; without them the record can only become a dead letter."""
 
     reason: Reason
     detail: str

@@ -1,4 +1,4 @@
-"""What is asked of a cluster beside consuming. What is no coroutine blocks."""
+"""Requests to a cluster beside consuming. Functions that are not coroutines block."""
 
 import asyncio
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ async def topic_names(kafka: KafkaSettings) -> AbstractSet[str]:
 
 async def topic_id(kafka: KafkaSettings, topic: str) -> str:
     """
-    Kafka's id of *topic*, for a worker that starts.
+    Return Kafka's id of *topic*, for a worker that starts.
 
     Raises:
         Transient: no broker answers.
@@ -62,7 +62,7 @@ async def topic_id(kafka: KafkaSettings, topic: str) -> str:
 
 
 class PartitionCount:
-    """How many partitions a topic has: asked once, since nobody adds any to a topic in use."""
+    """The number of partitions of a topic: asked once, since nobody adds any to a topic in use."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         """Ask nothing yet."""
@@ -93,7 +93,7 @@ class PartitionCount:
 
 
 class CommittedOffsets:
-    """What another group has committed in its source topic: asked each time."""
+    """The offsets that another group has committed in its source topic; each call asks again."""
 
     def __init__(self, kafka: KafkaSettings, group: Group) -> None:
         """Ask nothing yet; *group* is not joined."""

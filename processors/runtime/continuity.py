@@ -1,5 +1,5 @@
 """
-Checks that what a group is handed follows what it has handled, so that a log cut off in between is noticed.
+A check that each record a group receives follows those it has handled, to detect a log that was cut off in between.
 
 Before a slice is worked on whose first record was appended by a later leader than the last record before it, that
 last record is looked up in the log. Where it is gone, what stands before the slice may be new records that nobody has
@@ -115,7 +115,7 @@ class Continuity:
         return set(self._topics) - found.keys(), recreated
 
     def metadata(self, partition: Partition) -> str:
-        """Return what is to be committed beside an offset of *partition*."""
+        """Return the metadata to commit beside an offset of *partition*."""
         return metadata(self._handled.get(partition))
 
     async def admit(self, batch: Batch) -> None:

@@ -54,7 +54,7 @@ class OutgoingRecord:
 
 
 class DeadLetters(Protocol):
-    """Where dead letters go: `LogWriter` for a live group."""
+    """The destination of dead letters: `LogWriter` for a live group."""
 
     async def write(self, topic: Topic, records: Sequence[OutgoingRecord]) -> None:
         """See `LogWriter.write`."""
@@ -72,7 +72,7 @@ class NoDeadLetters:
 
 
 class LogWriter:
-    """Writes few records and waits for each: an idempotent producer, flushed in a thread."""
+    """A writer of a few records that waits for each: an idempotent producer, flushed in a thread."""
 
     def __init__(self, kafka: KafkaSettings, *, client_id: str) -> None:
         """Connect in the background; the first write waits for it."""
@@ -148,9 +148,9 @@ def dead_letter(record: RawRecord, reason: Reason, detail: str, *, group: Group)
 
 def deferral(record: RawRecord, reason: Reason, detail: str, *, group: Group) -> OutgoingRecord | None:
     """
-    Return what waits in a delay tier for *record*: the same as its dead letter, but that it has not failed for good.
+    Return the record that waits in a delay tier for *record*: its dead letter, except that it has not failed for good.
 
-    None if bytes of the record are missing or would not fit in: then it can only be a dead letter.
+    None if bytes of the record are missing or would not fit: it can then only be a dead letter.
     """
     return _whole(record, reason, detail, group=group, attempt=record.attempt)
 

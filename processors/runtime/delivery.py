@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 class Delivery(Generic[R]):
-    """Brings slices of one group's source to their effect."""
+    """The loop that brings slices of one group's source to their effect."""
 
     def __init__(
         self,

@@ -1,8 +1,10 @@
-"""Why a slice was not settled, named after what the loop does next. `schemas.errors.Poison` is the third kind."""
+"""
+The reasons why a slice was not settled, named after the loop's next step. `schemas.errors.Poison` is the third kind.
+"""
 
 
 class Transient(Exception):
-    """What the effect needs is away. Wait with backoff and try the same slice again; drop nothing."""
+    """A dependency of the effect is unavailable. Wait with backoff and retry the same slice; drop nothing."""
 
 
 class Unsettled(Exception):

@@ -1,11 +1,11 @@
 """
-What aiokafka has fetched, as our records: the place of its own unpacking, by its private names.
+Records fetched by aiokafka, as our own type: a replacement for its unpacking, through its private names.
 
-The header of each batch of records carries the epoch of the leader that appended it (KIP-101), which aiokafka passes
-by; a group needs it to notice that the log was cut off under it.
+The header of each record batch carries the epoch of the leader that appended it (KIP-101), which aiokafka ignores. A
+group needs it to notice that the log was cut off.
 
-A batch that cannot be inflated within our bound, or not be unpacked, becomes records without bytes: each has an
-outcome of its own, and what follows goes on.
+A batch that cannot be unpacked, or not inflated within our bound, becomes records without bytes: each has its own
+outcome, and consumption goes on.
 """
 
 import struct
@@ -33,7 +33,7 @@ class RecordBatches:
     """Fetched record batches, the one that was taken last, and the epoch of its leader."""
 
     def __init__(self, data: bytes) -> None:
-        """Go over *data*, the records of one partition in a fetch response."""
+        """Read *data*, the records of one partition in a fetch response."""
         self._data = data
         self._records = MemoryRecords(data)
         self._next = 0  # where the next batch begins
@@ -69,7 +69,7 @@ class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
         super().__init__(tp, records, *args, **kwargs)
 
     def __iter__(self) -> Iterator[RawRecord]:
-        """Go over the records as aiokafka's own does, without a call for each of them."""
+        """Iterate over the records as aiokafka's own does, without a call for each of them."""
         records: Iterator[RawRecord] = self._records_iterator
         return records
 
@@ -109,7 +109,7 @@ class SliceRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka 
 
 
 class SliceResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped to us
-    """What was fetched of one partition, handed out in slices that are bounded in bytes too."""
+    """The fetched records of one partition, returned in slices that are bounded in bytes too."""
 
     _partition_records: Any
 

@@ -20,7 +20,7 @@ from schemas.kafka.places import Partition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """When a batch is cut: at so many records or bytes of values, or so long after its first record came."""
+    """The bounds of a batch: the number of records, the bytes of values, and the time since its first record came."""
 
     records_max: int
     bytes_max: int
@@ -113,7 +113,7 @@ class GatheringLanes(Lanes):
         return gathered[0] if len(gathered) == 1 else Batch.of(gathered)
 
     async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
-        """Return the slice that follows *gathered*; None if the batch is to be cut, never for its first slice."""
+        """Return the slice that follows *gathered*; None if the batch must be cut, never for its first slice."""
         if lane.put_back is not None:
             following, lane.put_back = lane.put_back, None
             return following

@@ -1,4 +1,4 @@
-"""What a worker says of itself: whether it is in its group, and which lanes wait for what."""
+"""The health of a worker: its membership in its group, and what each lane waits for."""
 
 from dataclasses import dataclass, field
 
@@ -42,7 +42,10 @@ class Health:
         self.halted.clear()
 
     def reason(self) -> str | None:
-        """Why the process is not ready; None while it is starting, or where each waiting lane says so."""
+        """
+        Return the reason why the process is not ready; None while it starts, or if each waiting lane has its own
+        reason.
+        """
         if self.problem is None and self.partitions == 0:
             return NO_PARTITION
         return self.problem

@@ -35,7 +35,7 @@ class InflatesTooMuch(NotInflated):
     """A batch of records that inflates to more than `INFLATED_BYTES_MAX`."""
 
     def __init__(self) -> None:
-        """Say the bound."""
+        """Name the bound in the message."""
         super().__init__(f"the record's batch inflates to more than {INFLATED_BYTES_MAX} bytes")
 
 
@@ -50,7 +50,7 @@ def inflate_zstd(payload: bytes) -> bytes:
 
 
 class _Decoder(Protocol):
-    """What `zlib` and `zstd` have alike: a decoder of one part, which may be followed by others."""
+    """The common interface of `zlib` and `zstd`: a decoder of one part, which may be followed by others."""
 
     @property
     def eof(self) -> bool: ...
@@ -154,7 +154,7 @@ INFLATE: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Meter:
-    """Counts what was inflated, for whoever bounds what waits in memory."""
+    """A count of inflated bytes, for the bound on memory."""
 
     def __init__(self) -> None:
         """Start at 0."""

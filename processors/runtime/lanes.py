@@ -89,7 +89,7 @@ class Lanes:
                 lane.task_done()
 
     async def _next(self, lane: Lane) -> Batch:
-        """Return what is to be worked next."""
+        """Return the next work."""
         batch = await lane.get()
         assert batch is not None
         return batch

@@ -1,5 +1,5 @@
 """
-When too much of a topic turns out to be poison, the fault is ours: stop before the topic empties into dead letters.
+A limit on dead letters: if too much of a topic is poison, the fault is ours, and the group stops.
 
 Pure, one per partition. It decides before a dead letter is written, and it may be changed while the worker runs. A
 worker that is stopped by it stays in its group and waits: restarting would only let another batch through.
@@ -21,7 +21,7 @@ from schemas.process.watched import WatchedFile
 
 
 class DeadLetterLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much poison is taken for the sender's fault."""
+    """The amount of poison that is still attributed to its sender."""
 
     consecutive_max: int = 100  # dead letters in a row
     share_max: float = 0.5  # of the last records, 0 to 1

@@ -1,5 +1,5 @@
 """
-How far each partition has come: which batches are in work, and what may be committed.
+The progress in each partition: the batches in work, and the offsets that may be committed.
 
 Pure: no clock, no loop, no broker. The committable offset is the end of the longest prefix of finished batches, so
 it never passes a record whose effect is not durable (P5), whatever order batches finish in.
@@ -20,7 +20,7 @@ TOTAL_BYTES_MAX = 3 * BYTES_MAX  # of all partitions; one that has no batch gets
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlightBounds:
-    """What of one partition may be unfinished when more of it is fetched."""
+    """The bounds on the unfinished batches of one partition; more is fetched only within them."""
 
     batches_max: float = BATCHES_MAX
     records_max: float = inf
@@ -36,12 +36,12 @@ class _Assigned:
 
     @property
     def is_settled(self) -> bool:
-        """Return whether nothing is open and nothing waits to be committed."""
+        """Return True if nothing is open and nothing waits to be committed."""
         return not self.batches and self.pending_commit is None
 
     @property
     def leaves_work(self) -> bool:
-        """Return whether something was begun and is not finished, or is finished and not committed."""
+        """Return True if something was begun and is not finished, or is finished and not committed."""
         return self.pending_commit is not None or any(batch.begun for batch in self.batches)
 
 
@@ -74,7 +74,7 @@ class OffsetTracker:
             self.left_work = any(held.leaves_work for held in dropped)
 
     def has_room(self, partition: Partition) -> bool:
-        """Say whether another batch of *partition* may be fetched."""
+        """Return True if another batch of *partition* may be fetched."""
         held = self._assigned.get(partition)
         if held is None or not held.batches:
             return held is not None
@@ -139,5 +139,5 @@ class OffsetTracker:
             held.pending_commit = None
 
     def settled(self) -> bool:
-        """Say whether nothing is open and nothing waits to be committed."""
+        """Return True if nothing is open and nothing waits to be committed."""
         return all(held.is_settled for held in self._assigned.values())

@@ -45,7 +45,7 @@ class PeriodicTask:
 
 
 class PeriodicTasks:
-    """Runs tasks side by side."""
+    """A runner of tasks side by side."""
 
     def __init__(self, tasks: Sequence[PeriodicTask], *, health: Health, instruments: telemetry.Telemetry) -> None:
         """Prepare; `run` begins."""

@@ -26,7 +26,7 @@ class Positions(Protocol):
     """The port. Its methods raise Transient where Kafka does not answer in time."""
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
-        """Kafka's id of each of *topics* that exists."""
+        """Return Kafka's id of each of *topics* that exists."""
 
     async def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
         """Return what the group has committed."""
@@ -35,7 +35,7 @@ class Positions(Protocol):
         """Return what an operator has accepted as the group's positions."""
 
     async def fault(self, partition: Partition, position: Position) -> PositionFault | None:
-        """Why *position* no longer stands for what the group has handled; None if it does."""
+        """Return the reason why *position* no longer stands for what the group has handled; None if it does."""
 
 
 class KafkaPositions:

@@ -11,7 +11,7 @@ def no_options(_parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """The options of its command line, and its life."""
+    """A process: its command-line options and its life."""
 
     run: Callable[[Mapping[str, str], argparse.Namespace], Coroutine[None, None, int]]
     """Runs by the environment and the options until it is told to stop, or is done; returns the exit code."""

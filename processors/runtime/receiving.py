@@ -1,4 +1,4 @@
-"""When records were received."""
+"""The times at which records were received."""
 
 from datetime import UTC, datetime
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""What a replay needs of a process: its option on the command line, where it ends, and what it has done."""
+"""The parts of a process that a replay needs: its command-line option, its end offsets, and its counts."""
 
 import argparse
 from collections import Counter

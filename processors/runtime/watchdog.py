@@ -1,7 +1,7 @@
 """
-Ends a process whose loop or fetching has stopped turning.
+A watchdog that ends a process whose loop or fetching has stopped.
 
-Why a thread: Faust and its driver can hang in ways that no coroutine of the same loop would see (a blocked call, a
+It is a thread: Faust and its driver can hang in ways that no coroutine of the same loop would see (a blocked call, a
 fetch that never returns, an app that crashed and waits for itself). The committed offsets bring the work back.
 """
 
@@ -13,7 +13,7 @@ CHECK_S = 5.0
 
 
 class Watchdog:
-    """Watches named beats; the first that stays away longer than its patience is fatal."""
+    """A watch on named beats; the first that stays away longer than its patience is fatal."""
 
     def __init__(
         self, patience_s: float, *, fatal: Callable[[str], None], clock: Callable[[], float] = monotonic

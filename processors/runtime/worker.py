@@ -64,7 +64,7 @@ class ConsumerGroup(Protocol):
 
     @property
     def id(self) -> str:
-        """Kafka's group.id."""
+        """Return Kafka's group.id."""
 
     @property
     def sources(self) -> Sequence[Topic]:
@@ -95,7 +95,7 @@ class _GroupObserver(Observer):
 
 
 class Worker:
-    """Runs one group until it is told to stop or cannot go on."""
+    """A worker that runs one group until it is told to stop or cannot go on."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""Who may do what: the credentials file and the secrets in it."""
+"""Access control: the credentials file and the secrets in it."""

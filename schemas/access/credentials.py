@@ -58,7 +58,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]  # one without an offset can
 
 
 class Right(StrEnum):
-    """What a key may do."""
+    """A right of a key."""
 
     INGEST = "ingest"
     READ = "read"
@@ -99,7 +99,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who makes a request, and what it may do."""
+    """The sender of a request, and its rights."""
 
     key_id: str
     tenant: str
@@ -124,7 +124,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def authenticate(self, presented: str, *, now: datetime) -> Principal:
         """
-        Return who *presented* belongs to.
+        Return the principal of the key *presented*.
 
         Raises:
             KeyRefused: malformed, unknown, wrong, expired or revoked; the answer does not say which.
@@ -139,7 +139,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return _principal(key_id, key)
 
     def standing(self, key_id: str, *, now: datetime) -> Principal | None:
-        """Return who has the key of that id, which was presented before; None if it is no longer in force."""
+        """Return the principal of a key that was presented before, by its id; None if it is no longer in force."""
         key = self.keys.get(key_id)
         if key is None or not _in_force(key, now) or key.tenant not in self.tenants:
             return None
@@ -339,7 +339,7 @@ def decide(
 
 def authenticate(presented: str, credentials: CurrentCredentials, *, now: datetime) -> tuple[Principal, Credentials]:
     """
-    Return whose key *presented* is, also if it was made a moment ago, and the credentials that have it.
+    Return the principal of the key *presented*, even of one made a moment ago, and the credentials that have it.
 
     Raises as `Credentials.authenticate`.
     """

@@ -57,7 +57,7 @@ Keys = Sequence[VerificationKey]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a valid token is of."""
+    """The identity that a valid token proves."""
 
     issuer: str  # its name in the credentials file
     tenant: str
@@ -92,7 +92,7 @@ def verify(
     token: str, name: str, issuer: Issuer, keys: Keys, *, now: datetime, denials: Sequence[Denial] = ()
 ) -> Identity:
     """
-    Return whom *token* is of, which names *issuer*.
+    Return the identity in *token*, which names *issuer*.
 
     Raises:
         UnknownKey: none of *keys* fits it.

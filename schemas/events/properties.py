@@ -25,7 +25,7 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 
 class PropertyType(StrEnum):
-    """What a property is coerced to."""
+    """The type to which a property is coerced."""
 
     TEXT = "text"
     NUMBER = "number"

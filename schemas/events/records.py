@@ -17,7 +17,7 @@ PLACEHOLDER_IDS = frozenset(
 
 
 class Authenticated(StrEnum):
-    """How the sender of an event was authenticated."""
+    """The way in which the sender of an event was authenticated."""
 
     TOKEN = "token"  # noqa: S105  of a JWT
     KEY = "key"

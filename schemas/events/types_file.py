@@ -57,7 +57,7 @@ class EventTypes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventTypesSettings:
-    """What is known about types of user events."""
+    """The settings for the file of event types."""
 
     path: Path | None = setting(
         "TIDEGATE_EVENT_TYPES", None, help="File of event types: their properties and processing functions (TOML)"

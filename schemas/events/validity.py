@@ -1,7 +1,7 @@
 """
-What makes a record of `user.events` valid that no gateway of ours has sealed: anyone with access to Kafka can produce.
+The rules for a record of `user.events` that no gateway of ours has sealed: anyone with access to Kafka can produce.
 
-A sealed record was checked at the gateway's door.
+A sealed record was checked by the gateway.
 """
 
 import hashlib

@@ -1,1 +1,1 @@
-"""What all that reads or writes the log agrees on: topics, groups, records as bytes, headers, places."""
+"""The agreements between all readers and writers of the log: topics, groups, records as bytes, headers, positions."""

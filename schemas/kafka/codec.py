@@ -54,7 +54,7 @@ class _Version:
 
 
 class Codec(Generic[R]):
-    """Encodes and decodes the records of given types."""
+    """An encoder and decoder of given record types."""
 
     def __init__(self, types: Iterable[RecordType[R]]) -> None:
         by_name = {each.name: each for each in types}

@@ -1,4 +1,4 @@
-"""May a changed schema be released? BACKWARD, as Schema Registry names it: new readers read old records."""
+"""The compatibility of a changed schema. BACKWARD, as Schema Registry names it: new readers read old records."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,9 @@ from avro.schema import parse
 
 
 def incompatibilities(new: Mapping[str, object], released: Mapping[str, object]) -> list[str]:
-    """Why a reader with the *new* schema cannot read records of the *released* one; empty if it can."""
+    """
+    Return the reasons why a reader with the *new* schema cannot read records of the *released* one; empty if it can.
+    """
     result = ReaderWriterCompatibilityChecker().get_compatibility(
         reader=parse(json.dumps(new)), writer=parse(json.dumps(released))
     )

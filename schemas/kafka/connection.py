@@ -43,7 +43,7 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Where the log is, and how to connect to it."""
+    """The addresses of the brokers, and how to connect to them."""
 
     bootstrap: str = setting("TIDEGATE_KAFKA", help="Kafka bootstrap servers, host:port, comma separated")
     security: Security = setting(

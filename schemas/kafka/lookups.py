@@ -54,7 +54,7 @@ def admin_client(kafka: KafkaSettings) -> AdminClient:
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str], *, timeout_s: float) -> Mapping[str, str]:
-    """Kafka's id of each of the topics that exist, as cursors and marks spell it."""
+    """Return Kafka's id of each of the topics that exist, as cursors and marks spell it."""
     asked = TopicCollection(list(names))
     answers = _answers(
         admin, lambda within_s: admin.describe_topics(asked, request_timeout=within_s), timeout_s=timeout_s

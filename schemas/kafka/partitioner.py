@@ -1,7 +1,7 @@
 """
-Which partition a key belongs to, as every producer of ours decides it (`murmur2_random`, Java's default).
+The partition of a key, as every producer of ours decides it (`murmur2_random`, Java's default).
 
-For those who must find a key's partition without producing to it.
+For code that must find a key's partition without producing to it.
 """
 
 _SEED = 0x9747B28C

@@ -70,7 +70,7 @@ def lost_mark(topic: str, offset: int) -> Mark:
 
 
 class PositionFault(StrEnum):
-    """Why a position no longer stands for what the group has handled."""
+    """The reason why a position no longer stands for what the group has handled."""
 
     BEYOND_END = "beyond_end"
     REWRITTEN = "rewritten"
@@ -103,7 +103,7 @@ def digest(timestamp_ms: int, key: bytes | None, value: bytes | None) -> str:
 
 def fault(position: Position, log: PartitionLog, digest_at: Callable[[int], str | None]) -> PositionFault | None:
     """
-    Tell whether *position* has outlived *log*; None if it has not, as far as its mark can show.
+    Return the reason why *position* has outlived *log*; None if it has not, as far as its mark can show.
 
     *digest_at* is the digest of the record that the log has at an offset now, None where it has none; it is called
     only where the log has come to a later leader epoch than the mark's.

@@ -1,4 +1,4 @@
-"""Why no broker answers, in one line that says what to do."""
+"""The reason why no broker answers, in one line that says what to do."""
 
 import socket
 import ssl

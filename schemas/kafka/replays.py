@@ -11,7 +11,7 @@ import msgspec
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be repeated, as its plan (JSON) says."""
+    """The records to replay, as the plan (JSON) gives them."""
 
     id: str
     group: str  # the name of the live group

@@ -34,7 +34,7 @@ def record_mac(secret: str, *, topic: str, key: bytes, tenant: bytes, value: byt
 def record_mac_holds(
     mac: bytes, secrets: Sequence[str], *, topic: str, key: bytes, tenant: bytes, value: bytes
 ) -> bool:
-    """Say whether *mac* was made with one of the gateway's *secrets*."""
+    """Return True if *mac* was made with one of the gateway's *secrets*."""
     for secret in secrets:
         if hmac.compare_digest(record_mac(secret, topic=topic, key=key, tenant=tenant, value=value), mac):
             return True
@@ -54,7 +54,7 @@ def is_sealed(
 @lru_cache(maxsize=64)  # more than a file's secrets and those that were removed from it a moment ago
 def _keyed(secret: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
     """
-    HMAC's two hashes (RFC 2104), each with its half of the key absorbed.
+    Return HMAC's two hashes (RFC 2104), each with its half of the key absorbed.
 
     One MAC is made for every record of the log: with copies of these it costs half of `hmac.digest`, and two thirds of
     a copied `hmac.HMAC`, which is a Python object around another.

@@ -26,7 +26,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
 class Cleanup(StrEnum):
-    """How the broker drops old records (Kafka's `cleanup.policy`)."""
+    """The broker's policy for dropping old records (Kafka's `cleanup.policy`)."""
 
     DELETE = "delete"
     COMPACT = "compact"
@@ -62,7 +62,7 @@ class Tier:
 
 
 class Start(StrEnum):
-    """Where a group that is new begins."""
+    """The position at which a new group begins."""
 
     OLDEST = "oldest"  # its effect is owed to every record
     NEWEST = "newest"  # what came before it is asked for by a replay
@@ -82,7 +82,7 @@ class Group:
 
     @property
     def id(self) -> str:
-        """Kafka's group.id."""
+        """Return Kafka's group.id."""
         return f"{GROUP_PREFIX}{self.name}" + ("" if self.replay_id is None else f".replay.{self.replay_id}")
 
     def replaying(self, replay_id: str) -> "Group":
@@ -188,7 +188,7 @@ def delay_s(delay: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """What one domain declares: a line in `schemas.catalogue`."""
+    """The declarations of one domain: a line in `schemas.catalogue`."""
 
     name: str
     topics: tuple[Topic, ...]  # those of its groups follow from them

@@ -19,7 +19,7 @@ _KEY = re.compile(r"(?P<tenant>[^/]+)/(?P<run_id>[^/]+)/[0-9a-f]{64}\Z")
 
 
 class PayloadProblem(StrEnum):
-    """Why a payload that was asked for is not shown."""
+    """The reason why a requested payload is not shown."""
 
     MISSING = "missing"
     DAMAGED = "damaged"
@@ -28,7 +28,7 @@ class PayloadProblem(StrEnum):
 
 
 class PayloadRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a payload too large for the log is kept."""
+    """A reference to a payload that is too large for the log: its key in object storage, its size and its digest."""
 
     key: str
     size_bytes: int
@@ -46,7 +46,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_large(payload: str) -> bool:
-    """Return whether a payload of this JSON text is kept in object storage, and not in the log."""
+    """Return True if a payload of this JSON text is kept in object storage, and not in the log."""
     # Only what comes near the bound is encoded to be measured.
     return len(payload) * UTF8_BYTES_MAX > INLINE_BYTES_MAX and len(payload.encode()) > INLINE_BYTES_MAX
 
@@ -64,7 +64,7 @@ def owner_of(key: str) -> tuple[str, str] | None:
 
 
 def is_content_of(reference: PayloadRef, content: bytes) -> bool:
-    """Return whether *content* is the payload that *reference* was made of."""
+    """Return True if *content* is the payload that *reference* was made of."""
     return len(content) == reference.size_bytes and hashlib.sha256(content).digest() == reference.sha256
 
 

@@ -1,9 +1,9 @@
 """
-Where large payloads are kept, as `TIDEGATE_OBJECTS` names it: a folder of this machine, or a bucket that speaks S3.
+The storage of large payloads, as `TIDEGATE_OBJECTS` names it: a folder of this machine, or an S3-compatible bucket.
 
 Endpoint, region and credentials are AWS's usual environment variables, which the library obstore reads by itself
 (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...; AWS_ALLOW_HTTP=true admits an endpoint without TLS). It does so
-only while no client options are given here; waits are bounded by who calls.
+only while no client options are given here; the callers bound the waits.
 """
 
 from datetime import timedelta
@@ -40,7 +40,7 @@ def open_store(
 
 
 def is_no_object(error: FileNotFoundError) -> bool:
-    """Return whether *error* says that there is no such object, and not that the bucket is missing."""
+    """Return True if *error* says that there is no such object, and not that the bucket is missing."""
     return "NoSuchBucket" not in str(error)
 
 

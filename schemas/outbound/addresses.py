@@ -1,5 +1,5 @@
 """
-Which addresses a receiver may have. Pure.
+The addresses that a receiver may have. Pure.
 
 An endpoint's owner may name any host: without this, a webhook would reach what only our own network should (SSRF). The
 check is made on the address that a socket is about to connect to (`connector.py`), so that neither an address written
@@ -31,7 +31,7 @@ _NAT64 = ip_network("64:ff9b::/96")
 
 
 def is_internal(text: str) -> bool:
-    """Return whether an address, as a socket has it, is of any network but the public one; what is no address, too."""
+    """Return True if an address, as a socket has it, is not of the public network, or is no address at all."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

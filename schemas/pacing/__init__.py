@@ -1,1 +1,1 @@
-"""How fast others are sent to, and whether at all."""
+"""Pacing of requests to others: their rate, and circuit breakers."""

@@ -1,11 +1,12 @@
 """
-How fast events are admitted while what was taken before waits to be handled.
+The rate at which events are admitted while earlier ones wait to be handled.
 
-The depth is what waits: records a consumer group is behind, or whatever else piles up. Deep, and the admitted rate
-is halved each second, from what is handled down to a part of it, so that the depth falls; shallow, and the rate
-grows until nobody has to wait; between, it holds. Growing past what is handled is meant: the depth then climbs
-slowly to where the rate is halved again, and clients that wait do not all come back at once. What no controller
-helps: until the first step after it has become deep, everything is admitted; the rest of lag_max has to hold that.
+The depth is the number of waiting records: a consumer group's lag, or any other backlog. While it is deep, the
+admitted rate is halved each second, from the handled rate down to a part of it, so that the depth falls. While it is
+shallow, the rate grows until nobody has to wait. Between, the rate stays. It grows past the handled rate on purpose:
+the depth then climbs slowly to where the rate is halved again, and waiting clients do not all come back at once. No
+controller can prevent one thing: until the first step after the depth became deep, everything is admitted; the rest of
+lag_max must hold that.
 
 Pure: time is given, in seconds of a monotonic clock. One `Admission` belongs to one thread. It knows of one gateway:
 with N replicas give each its share of what is handled, else they admit N times as much.
@@ -91,7 +92,9 @@ class Admission:
         return wait_s
 
     def wait_s(self, count: int, now_s: float) -> float:
-        """As `admit`, but nothing is taken where *count* events would be admitted: who is told 0.0 asks once more."""
+        """
+        Return the same as `admit`, but admit nothing: on 0.0 the caller must ask `admit` once more.
+        """
         if self._rate_per_s is None:
             return 0.0
         self._fill(now_s)

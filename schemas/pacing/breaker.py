@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
-    """Whether a receiver is sent to."""
+    """The state of the circuit breaker of a receiver."""
 
     CLOSED = "closed"  # it is
     OPEN = "open"  # it fails: nothing is attempted for a while

@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, metrics, files that are read again, Postgres's address and tables."""
+"""The basics of every process: settings, logs, metrics, watched files, and Postgres's address and tables."""

@@ -1,7 +1,7 @@
 """
-Write and read small files that other processes watch: credentials, and whatever else may be mounted into a container.
+Readers and writers of small files that other processes watch: credentials, and other files mounted into a container.
 
-Why this is more than write-and-rename: a file that is mounted alone cannot be replaced by rename (EBUSY), and a file
+Write-and-rename does not suffice: a file that is mounted alone cannot be replaced by rename (EBUSY), and a file
 that is replaced must stay readable for the account that reads it.
 """
 

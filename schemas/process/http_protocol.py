@@ -16,7 +16,7 @@ class HttpProtocol(web.RequestHandler):
     __slots__ = ("_last_body",)
 
     def __init__(self, server: web.Server, **options: Any) -> None:
-        """Belong to *server*; *options* are those of aiohttp's protocol."""
+        """Attach the connection to *server*; *options* are those of aiohttp's protocol."""
         super().__init__(server, **options)
         self._last_body: StreamReader = EMPTY_PAYLOAD  # of the last request whose head has come
 

@@ -1,5 +1,5 @@
 """
-How one of our processes starts another: the same interpreter, the same code, whatever the working directory is.
+The way in which one of our processes starts another: same interpreter, same code, any working directory.
 
 `-P` keeps the working directory off the path: a folder called `gateway` there is not ours. The code is then found
 because the package is installed; from a checkout that is not, the new process gets its folder by PYTHONPATH.

@@ -27,7 +27,7 @@ _JSON = structlog.processors.JSONRenderer(ensure_ascii=True)
 
 
 class OncePerInterval(logging.Filter):
-    """Passes one line in `SELDOM_S`."""
+    """A filter that passes one line in `SELDOM_S`."""
 
     def __init__(self) -> None:
         """Pass the first line."""
@@ -35,7 +35,7 @@ class OncePerInterval(logging.Filter):
         self._passed_at_s = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether *record* is written."""
+        """Return True if *record* is written."""
         is_due = record.created - self._passed_at_s >= SELDOM_S
         if is_due:
             self._passed_at_s = record.created

@@ -20,7 +20,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the text: an applied step must never change."""
+        """Return the hex digest of the text: an applied step must never change."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 

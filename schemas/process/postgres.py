@@ -1,7 +1,7 @@
 """
-How a process waits for Postgres: for a bounded time, and never again on a session that has gone bad.
+Bounded waits for Postgres; a session that has failed is never used again.
 
-Why a deadline shuts the socket down instead of cancelling the task: on cancellation psycopg asks the server to cancel
+A deadline shuts the socket down instead of cancelling the task: on cancellation psycopg asks the server to cancel
 the statement and waits up to 10 s for its answer, which a server that is frozen or cut off never gives. A socket that
 is shut down ends the wait at once, with the error of a lost connection, and the pool replaces the connection.
 """
@@ -36,7 +36,7 @@ class NoAnswer(psycopg.OperationalError):
 
 
 class Deadline:
-    """Cuts a connection off when its time is over."""
+    """A deadline that cuts a connection off when its time is over."""
 
     def __init__(self, connection: AsyncConnection[Any], within_s: float) -> None:
         """Start the clock."""
@@ -104,7 +104,7 @@ async def borrowed(
 
 
 async def check_alive(connection: AsyncConnection[Any]) -> None:
-    """Prove that an idle connection is alive, as a pool's `check`; raises an OperationalError after `CHECK_S`."""
+    """Check that an idle connection is alive, as a pool's `check`; raise an OperationalError after `CHECK_S`."""
     deadline = Deadline(connection, CHECK_S)
     try:
         await AsyncConnectionPool.check_connection(connection)

@@ -35,14 +35,14 @@ def setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsSettings:
-    """Who may do what."""
+    """The settings of access control."""
 
     path: Path = setting("TIDEGATE_CREDENTIALS", help="The credentials file (TOML, mode 0600)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectsSettings:
-    """Where payloads too large for the log are kept."""
+    """The settings of the storage for payloads too large for the log."""
 
     location: str = setting(
         "TIDEGATE_OBJECTS", ".tidegate/objects", help="Where large payloads are kept: a folder, or s3://bucket/prefix"
@@ -51,14 +51,14 @@ class ObjectsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What a process logs."""
+    """The settings of a process's logs."""
 
     level: str = setting("TIDEGATE_LOG_LEVEL", "INFO", help="DEBUG, INFO, WARNING or ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagementSettings:
-    """Where a process serves its probes and metrics."""
+    """The address and port of a process's probes and metrics."""
 
     host: str = setting("TIDEGATE_MANAGEMENT_HOST", "127.0.0.1", help="Address of probes and metrics")
     port: int = setting("TIDEGATE_MANAGEMENT_PORT", 9080, help="Port of probes and metrics")
@@ -141,7 +141,7 @@ def effective(section: Any) -> dict[str, str]:
 
 
 def as_environ(section: Any) -> dict[str, str]:
-    """Return the values in force as a process in another folder must be told them: paths are absolute."""
+    """Return the values in force as a process in another folder needs them: paths are absolute."""
     return {
         declared.metadata["env"]: str(value.absolute() if isinstance(value, Path) else value)
         for declared, value in _declared(section)

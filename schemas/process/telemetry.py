@@ -17,7 +17,7 @@ BATCH_BUCKETS = (1, 5, 10, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
 class Kind(Enum):
-    """How a metric moves."""
+    """The type of a metric."""
 
     COUNTER = Counter
     GAUGE = Gauge

@@ -74,7 +74,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointsSettings:
-    """Where events are sent as webhooks: a file of endpoints, or one address for all events."""
+    """The destinations of webhooks: a file of endpoints, or one address for all events."""
 
     file: Path | None = setting("TIDEGATE_ENDPOINTS", None, help="File of webhook endpoints (TOML, mode 0600)")
     url: str = setting("TIDEGATE_EVALUATION_URL", "", help="Instead of a file: the one endpoint, called default")
@@ -131,7 +131,7 @@ def groups(endpoints: Endpoints) -> tuple[Group, ...]:
 
 
 def is_wanted(record: RunRecord, *, tenant: str | None, types: Sequence[str]) -> bool:
-    """Return whether an endpoint of *tenant* (None: of all) that asks for *types* is to be sent *record*."""
+    """Return True if an endpoint of *tenant* (None: of all) that asks for *types* must be sent *record*."""
     if isinstance(record, EnvironmentCaptured) or tenant not in (None, record.tenant):
         return False
     kind = RUN_FINALIZED if isinstance(record, RunFinalized) else record.type

@@ -15,7 +15,7 @@ ENVIRONMENT_PART = "environment"
 
 
 class RunStatus(StrEnum):
-    """How a run ended, as its client says."""
+    """The final status of a run, as its client reports it."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -40,7 +40,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentCaptured(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run ran in; `environment` is the JSON text as it was sent."""
+    """The environment of a run; `environment` is the JSON text as it was sent."""
 
     tenant: str
     run_id: str
@@ -71,7 +71,7 @@ class TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointState(msgspec.Struct, frozen=True, kw_only=True):
-    """How an endpoint of the evaluation engine is doing, told whenever that changes."""
+    """The state of a webhook endpoint of the evaluation engine, written at each change."""
 
     endpoint: str
     tenant: str | None = None

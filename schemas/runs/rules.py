@@ -30,7 +30,7 @@ _FIELD_NAMES = frozenset(_FIELDS)
 
 
 def event_faults(event: object, *, run_id: str) -> list[Fault]:
-    """Return everything that is wrong with a decoded event that is to belong to *run_id*; empty if it is valid."""
+    """Return everything that is wrong with a decoded event that must belong to *run_id*; empty if it is valid."""
     if not isinstance(event, dict):
         return [Fault(pointer="", detail="an event is a JSON object")]
     faults = [] if event.keys() == _FIELD_NAMES else _field_faults(event)

@@ -7,12 +7,12 @@ from schemas.canonical import signed_form
 
 
 def sign_event(event: Mapping[str, object], secret: str) -> str:
-    """Lower-case hex HMAC-SHA256 of the event's canonical form without `meta.signature`."""
+    """Return the lower-case hex HMAC-SHA256 of the event's canonical form without `meta.signature`."""
     return hmac.digest(secret.encode(), signed_form(event), "sha256").hex()
 
 
 def event_signature_holds(event: Mapping[str, object], signature: str, secrets: Sequence[str]) -> bool:
-    """Say whether *signature* was made with one of *secrets*; several are valid while an agent rotates."""
+    """Return True if *signature* was made with one of *secrets*; several are valid while an agent rotates."""
     form = signed_form(event)
     given = signature.encode("utf-8", "replace")
     # No early exit: how long it takes does not tell which secret matched.

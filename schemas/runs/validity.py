@@ -1,8 +1,8 @@
 """
-What makes an event and a record valid. Applied at the gateway's door, and again by every consumer group before
-its effect, since anyone with access to Kafka can produce to a topic.
+The rules for a valid event and a valid record. They are applied by the gateway, and again by every consumer group
+before its effect, since anyone with access to Kafka can produce to a topic.
 
-A record with a `gateway-mac` of ours was checked at the door: schema and signature are not checked again.
+A record with a valid `gateway-mac` was checked by the gateway: schema and signature are not checked again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def _check_direct_event(record: RunEvent, tenant: Tenant) -> Rejection | None:
 
 
 def signature_fault(event: Mapping[str, object], agent: Agent) -> str | None:
-    """Return what is wrong with the signature of a valid *event* that *agent* is to have sent; None if nothing is."""
+    """Return what is wrong with the signature of a valid *event* that *agent* must have sent; None if nothing is."""
     meta: Mapping[str, object] = event["meta"]  # type: ignore[assignment]  # a valid event's meta is an object
     signature = meta.get("signature")
     if not agent.secrets:

@@ -1,4 +1,4 @@
-"""What the API shows of a run. JSON that came from outside is handed on as the text it was."""
+"""The API's views of a run. JSON from outside is passed on as the text that was sent."""
 
 from datetime import datetime
 from typing import Annotated, Literal

@@ -68,7 +68,7 @@ async def show_unprocessed(parts: UserEventParts, call: Call) -> web.Response:
 
 
 async def show_task(parts: UserEventParts, call: Call) -> web.Response:
-    """Return what became of the events of one request."""
+    """Return the outcomes of the events of one request."""
     reader, task_id = _reader(call.principal), call.path["task_id"]
     found(moment_of_uuid7(task_id), _NO_TASK)
     events = await _task_events(parts, reader, task_id)
@@ -97,5 +97,5 @@ async def _task_events(parts: UserEventParts, reader: Reader, task_id: str) -> l
 
 
 def _reader(principal: Principal) -> Reader:
-    """Return whose events *principal* may read."""
+    """Return the owner of the events that *principal* may read."""
     return Reader(tenant=principal.tenant, user_id=principal.user_id)

@@ -1,4 +1,4 @@
-"""What every door does with a request: parse it, bring its events into the log, say what became of each."""
+"""The steps that every endpoint for user events shares: parse the request, publish its events, report each outcome."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def taken_by(parts: UserEventParts, media_types: Sequence[MediaType]) -> Sequenc
 
 
 def origin_of(call: Call) -> UserEventOrigin:
-    """Return where the events of *call* come from."""
+    """Return the origin of the events of *call*."""
     return UserEventOrigin(principal=call.principal, stamp=call.stamp, task_id=str(uuid7(call.stamp.received_at)))
 
 

@@ -33,7 +33,7 @@ class Document:
 
 def read_object(body: bytes, what: str) -> Document:
     """
-    Return the JSON object in *body*, which is to be *what*.
+    Return the JSON object in *body*, which must be *what*.
 
     Raises:
         NotJson: it does not parse.

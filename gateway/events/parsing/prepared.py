@@ -1,7 +1,7 @@
 """
-Prepare events, whatever form they came in: bounds, identity, key, record.
+Preparation of events, whatever form they came in: bounds, identity, key, record.
 
-A translator makes an `Offer` of what was sent; here it becomes a record, or a refusal.
+A translator turns a request's event into an `Offer`; here it becomes a record, or is refused.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ NO_PAYLOAD = "{}"  # of an event that was sent without one
 
 
 class UserEventOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where events come from: who sends them, by which request, and what the gateway adds."""
+    """The origin of events: the sender, the request, and what the gateway adds."""
 
     principal: Principal
     stamp: Stamp

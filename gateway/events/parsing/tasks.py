@@ -1,4 +1,4 @@
-"""What bodies are parsed as: events in our own form, in the plain door's, or CloudEvents."""
+"""Parsing tasks for events in our own form, in the plain form of `POST /events`, and as CloudEvents."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -22,7 +22,7 @@ from schemas.events.rules import BATCH_EVENTS_MAX
 
 
 class Form(StrEnum):
-    """How an event is written."""
+    """The form of an event in a request."""
 
     API = "api"
     PLAIN = "plain"
@@ -37,7 +37,7 @@ _TRANSLATORS: Mapping[Form, Translate] = {
 
 
 class ParseUserEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse one event. Raises as the translator of its form, and as `prepare`."""
+    """A task that parses one event. Raises as the translator of its form, and as `prepare`."""
 
     body: Body
     form: Form
@@ -49,7 +49,7 @@ class ParseUserEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ParseBinaryEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse a CloudEvent in binary mode: its attributes came as headers."""
+    """A task that parses a CloudEvent in binary mode: its attributes came as headers."""
 
     body: Body
     attributes: Mapping[str, str]
@@ -62,7 +62,7 @@ class ParseBinaryEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ParseUserEvents(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse a batch; each event is valid or refused by itself."""
+    """A task that parses a batch; each event is valid or refused by itself."""
 
     body: Body
     form: Form

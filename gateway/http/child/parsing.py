@@ -32,7 +32,7 @@ class BodyTask(Protocol[Result_co]):
 
 
 class BodyParser(Protocol):
-    """Parses without blocking the event loop."""
+    """A parser of bodies that does not block the event loop."""
 
     async def parse(self, task: BodyTask[Any], credentials: Credentials) -> Any:
         """

@@ -1,4 +1,4 @@
-"""Why a body is refused, as a value: it can be kept beside what is not refused, and handed from process to process."""
+"""The reason why a body is refused, as a value that can be stored beside accepted ones and sent between processes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_known(self) -> bool:
-        """Return whether it is an error of the intake: one that tells the client what is wrong."""
+        """Return True if it is an error of the intake: one that tells the client what is wrong."""
         return self.name == Invalid.__name__ or self.name in _TOLD_BY_TEXT
 
     @property

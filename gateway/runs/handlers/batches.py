@@ -29,7 +29,7 @@ BatchStatus = Literal["accepted", "duplicate", "rejected", "skipped", "retry"]
 
 
 class EventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one event of a batch."""
+    """The outcome of one event of a batch."""
 
     status: Annotated[
         BatchStatus,
@@ -48,14 +48,14 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of each event, in the order they were sent; with 207 not all of them are in the log."""
+    """The outcome of each event, in the order they were sent; with 207 not all of them are in the log."""
 
     results: Sequence[EventResult]
     waited: Waited | UnsetType = UNSET
 
 
 class EventOutcome(NamedTuple):
-    """What became of an event that was valid."""
+    """The outcome of a valid event."""
 
     result: EventResult
     place: RecordPlace | None

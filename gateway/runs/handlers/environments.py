@@ -1,4 +1,4 @@
-"""What a run ran in: captured, and shown."""
+"""Handlers that capture and show the environment of a run."""
 
 from aiohttp import web
 

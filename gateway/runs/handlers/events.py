@@ -108,5 +108,5 @@ def _by_agent(events: Sequence[PreparedEvent]) -> dict[str, int]:
 
 
 def origin_of(call: Call, run_id: str) -> Origin:
-    """Return where the events of *call* come from."""
+    """Return the origin of the events of *call*."""
     return Origin(run_id=run_id, principal=call.principal, stamp=call.stamp)

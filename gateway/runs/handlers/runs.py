@@ -48,7 +48,7 @@ async def show_trace(parts: RunParts, call: Call) -> web.Response:
 
 
 async def show_integrity(parts: RunParts, call: Call) -> web.Response:
-    """Return whether a run is complete: what is missing, repeated, rejected and signed."""
+    """Return the completeness of a run: missing, repeated, rejected and signed events."""
     run_id = check_run_id(call.path["run_id"])
     home = _home_partition(parts, run_id)
     shown = await parts.store.integrity(call.principal.tenant, run_id, home_partition=home)

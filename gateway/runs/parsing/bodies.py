@@ -92,7 +92,7 @@ class EventBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class FinalizationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a run ended."""
+    """The end of a run."""
 
     status: RunStatus
     event_count: Annotated[int, Meta(ge=0, le=SEQ_MAX, description="How many events were sent")] | None = None

@@ -1,4 +1,6 @@
-"""Prepare events from bodies: each is valid by itself and has its record; only its place in the run is not decided."""
+"""
+Preparation of events from bodies: each is valid by itself and has its record; only its place in the run is undecided.
+"""
 
 from collections.abc import Sequence
 
@@ -23,7 +25,7 @@ from schemas.strictjson import NotJson
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where events come from: the run named in the path, who sends them, and what the gateway adds."""
+    """The origin of events: the run named in the path, the sender, and what the gateway adds."""
 
     run_id: str
     principal: Principal

@@ -1,4 +1,4 @@
-"""What bodies are parsed as: an event, a batch, a finalization, an environment."""
+"""Parsing tasks for an event, a batch, a finalization and an environment."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from schemas.access.credentials import Credentials
 
 
 class ParseEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse one event. Raises as `prepare`."""
+    """A task that parses one event. Raises as `prepare`."""
 
     body: Body
     origin: Origin
@@ -24,7 +24,7 @@ class ParseEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ParseBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse a batch, up to the first event that is not valid. Raises as `prepare_batch`."""
+    """A task that parses a batch, up to the first invalid event. Raises as `prepare_batch`."""
 
     body: Body
     origin: Origin
@@ -35,7 +35,7 @@ class ParseBatch(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ParseFinalization(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse the end of a run. Raises as `parse_finalization`."""
+    """A task that parses the end of a run. Raises as `parse_finalization`."""
 
     body: Body
 
@@ -52,7 +52,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParseEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Parse a snapshot of the environment. Raises as `parse_environment`."""
+    """A task that parses a snapshot of the environment. Raises as `parse_environment`."""
 
     body: Body
 

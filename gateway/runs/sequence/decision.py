@@ -1,8 +1,8 @@
 """
-What to do with the next event of a run, by what is remembered and read of the run. Pure.
+The decision about the next event of a run, from what is remembered and read of the run. Pure.
 
-Memory may lag behind the log: what follows the head as remembered is submitted at once (persistence decides in any
-case), but nothing is refused, and no seq below the head is submitted, before the log itself was read.
+Memory may lag behind the log. An event that follows the remembered head is submitted at once (persistence decides in
+any case), but nothing is refused, and no seq below the head is submitted, before the log itself was read.
 """
 
 from enum import Enum, auto

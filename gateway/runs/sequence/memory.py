@@ -1,5 +1,5 @@
 """
-What the gateway remembers of one run. Pure.
+The gateway's memory of one run. Pure.
 
 It is a cache of the log. Other gateways and direct producers write as well, so memory may lag behind.
 """
@@ -41,13 +41,13 @@ class KnownEvent(SentRecord, kw_only=True):
 
 
 class RunEnd(SentRecord, kw_only=True):
-    """How the run was closed, and by which record."""
+    """The record that closed the run, and the run's final status."""
 
     status: RunStatus
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log and the store hold of a run, as far as the events that were asked about depend on it."""
+    """The state of a run in the log and the store, as far as the requested events depend on it."""
 
     head: int = 0  # the highest seq
     entries: dict[int, KnownEvent] = {}  # by seq
@@ -57,7 +57,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unread(Enum):
-    """Why the state of a run in the log is not known."""
+    """The reason why the state of a run in the log is not known."""
 
     NOT_YET = auto()
     FAILED = auto()  # the log or the store did not answer in time
@@ -67,7 +67,7 @@ class Run:
     """One run as it is remembered."""
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start without any knowledge of the run."""
         self.closing: RunEnd | None = None
         self.verified = False  # whether the log was read since there last was a reason to doubt
         self.in_flight: dict[int, KnownEvent] = {}
@@ -83,20 +83,20 @@ class Run:
 
     @property
     def at_rest(self) -> bool:
-        """Return whether it can be forgotten: nothing is on its way, and no request decides by it."""
+        """Return True if it can be forgotten: nothing is on its way, and no request depends on it."""
         closing = self.closing is not None and self.closing.place is None
         return not (self.users or self.in_flight or closing)
 
     @property
     def in_doubt(self) -> bool:
-        """Return whether something on its way may be written or not."""
+        """Return True if it is unknown whether something on its way was written."""
         # Patience ends in the order in which records were sent: where the oldest is not overdue, none is.
         oldest = next(iter(self.in_flight.values()), None)
         on_its_way = (oldest, self.closing)
         return any(each is not None and each.delivery is not None and each.delivery.overdue for each in on_its_way)
 
     def may_go_on_with(self, event: EventIdentity) -> bool:
-        """Return whether *event* is the next one, as far as is remembered."""
+        """Return True if *event* is the next one, as far as is remembered."""
         return self.verified and self.closing is None and event.seq == self.head + 1
 
     def find(self, event: EventIdentity, state: RunState | Unread) -> KnownEvent | None:

@@ -58,7 +58,7 @@ class _Request:
 
 
 class Sequencer:
-    """Remembers the runs that go on, and reads the log where memory does not suffice."""
+    """The sequencer of open runs: it remembers them, and reads the log where its memory does not suffice."""
 
     def __init__(
         self, *, publisher: Publisher, states: RunStateReader, uploads: Uploads, runs_max: int = RUNS_MAX

@@ -1,5 +1,5 @@
 """
-Reads the state of runs from the log and the store: together, everything that was written before the read began.
+A reader of runs' state in the log and the store; together they show everything written before the read began.
 
 The committed offset of persistence is read first, then the store, then the partition from that offset to its end.
 What lies below the offset is in the store; what the store does not have yet is in the tail. One read at a time serves
@@ -41,7 +41,7 @@ class _Request(NamedTuple):
 
 
 class RunStateReader:
-    """Serves all requests; an async context manager, to be left before what it reads is closed."""
+    """A reader for all requests; an async context manager, to be left before what it reads is closed."""
 
     def __init__(
         self, *, tails: Tails, store: RunStore, follower: GroupFollower, credentials: CurrentCredentials

@@ -1,4 +1,4 @@
-"""What the end of one partition holds that the store may not have yet, by run. Pure."""
+"""The records at the end of one partition that the store may not have yet, by run. Pure."""
 
 import operator
 from collections import deque
@@ -32,7 +32,7 @@ class PartitionTail:
 
     @property
     def full(self) -> bool:
-        """Return whether it can hold no more."""
+        """Return True if it can hold no more."""
         return len(self._held) >= self._records_max
 
     def begin_at(self, offset: int) -> None:

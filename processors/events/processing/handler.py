@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class CallLimits(NamedTuple):
-    """How many calls are under way at once, and how long each may take."""
+    """Limits on calls: the number that run at once, and the duration of each."""
 
     concurrency: int
     soft_s: float

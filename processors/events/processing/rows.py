@@ -33,7 +33,7 @@ UPDATE = """
 
 
 class EventState(StrEnum):
-    """What the tables say of a record."""
+    """The state of a record in the tables."""
 
     PENDING = "pending"
     PROCESSED = "processed"

@@ -1,4 +1,4 @@
-"""What the store holds that decides about the records of a slice."""
+"""Lookups in the store that decide about the records of a slice."""
 
 from collections.abc import Sequence
 from typing import Any

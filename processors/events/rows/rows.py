@@ -68,7 +68,7 @@ BEHIND_MAX = timedelta(days=7)
 
 
 class Derived(NamedTuple):
-    """What rows have beside what was sent."""
+    """The columns of a row that are derived, beside those that were sent."""
 
     happened_at: datetime
     clock: str
@@ -76,7 +76,7 @@ class Derived(NamedTuple):
 
 
 class Derivation:
-    """Derives what rows have beside what was sent; the same for every row of a process."""
+    """The derivation of columns from what was sent; the same for every row of a process."""
 
     def __init__(self, schemas: Mapping[str, Schema], pending_types: AbstractSet[str]) -> None:
         """Coerce properties by *schemas*, by type of event; events of *pending_types* wait for their processing."""
@@ -107,7 +107,7 @@ def _decoded(payload: str) -> object:
 
 
 def clock_of(happened_at: datetime, received: datetime) -> str:
-    """Return whether the sender's clock is ahead of ours, or its event old."""
+    """Return the state of the sender's clock: ahead of ours, or its event is old."""
     if happened_at - received > AHEAD_MAX:
         return "future"
     return "stale" if received - happened_at > BEHIND_MAX else "ok"

@@ -1,5 +1,5 @@
 """
-What each arriving record of a slice is to the store: new, seen before, or against the rules. Pure.
+The verdict on each record of a slice: new, a duplicate, or against the rules. Pure.
 
 Records are judged in log order, so that the first record of an identity wins.
 """
@@ -39,7 +39,7 @@ class Duplicate(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class StoredUserEvents:
-    """What the store already holds that decides about a slice."""
+    """The stored data that decide about a slice."""
 
     events: dict[bytes, StoredUserEvent] = field(default_factory=dict)  # by uid
     at: dict[Place, bytes] = field(default_factory=dict)  # the uid that is stored from a place

@@ -100,7 +100,7 @@ class Forwarder:
         )
 
     def _runs(self, arrivals: Sequence[Arrival[RunRecord]]) -> Sequence[Sequence[Arrival[RunRecord]]]:
-        """Return what is to be sent, by run."""
+        """Return the records to send, by run."""
         endpoint = self._endpoint()
         runs: dict[Run, list[Arrival[RunRecord]]] = {}
         for arrival in arrivals:

@@ -118,7 +118,7 @@ def _endpoint_in_force(name: str, config: EvaluationSettings) -> Callable[[], En
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let it be told its endpoint, or a replay of one."""
+    """Add the options for its endpoint and for a replay of one."""
     parser.add_argument("--endpoint", metavar="NAME", help="which one of the endpoints file")
     add_replay_option(parser)
 

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class EndpointStates:
-    """Tells the log of one endpoint's breaker; an async context manager."""
+    """The writer of one endpoint's breaker state to the log; an async context manager."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class EndpointStates:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Tell no more: what a stopped worker's endpoint is like, nobody knows."""
+        """Stop writing: nobody knows the state of a stopped worker's endpoint."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

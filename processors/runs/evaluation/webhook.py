@@ -24,7 +24,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
-    """What a webhook says of an event."""
+    """The content of a webhook about an event."""
 
     tenant: str
     wal_id: str
@@ -32,7 +32,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalizedData(msgspec.Struct, frozen=True, kw_only=True):
-    """What a webhook says of the end of a run."""
+    """The content of a webhook about the end of a run."""
 
     tenant: str
     wal_id: str
@@ -56,7 +56,7 @@ class WebhookMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_of(arrival: Arrival[RunRecord], kept: Kept | None = None) -> WebhookMessage:
-    """Return what an endpoint is sent of a valid event or end of a run; see `event_document` for *kept*."""
+    """Return the webhook about a valid event or end of a run; see `event_document` for *kept*."""
     raw, record = arrival.raw, arrival.record
     wal_id = raw.place.wal_id
     if isinstance(record, RunEvent):

@@ -20,7 +20,7 @@ class _Call:
 
 @dataclass(slots=True)
 class ToolCalls:
-    """Takes the events of one run in the order of their seq."""
+    """The tool calls of one run; its events are added in the order of their seq."""
 
     _count: int = 0
     _answered_count: int = 0

@@ -70,7 +70,7 @@ SELECT_TRACE = """
 
 @dataclass(frozen=True, slots=True)
 class Summing:
-    """What runs are summed up with."""
+    """The dependencies for summing up runs."""
 
     connection: AsyncConnection
     goes_on: Callable[[], None]  # called at each step: a run may have more events than can be read in any fixed time

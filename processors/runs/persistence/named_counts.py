@@ -18,7 +18,7 @@ COUNT_MIN, COUNT_MAX = -(2**63), 2**63 - 1
 
 @dataclass(slots=True)
 class NamedCounts:
-    """How much came under each name; what came after `NAMES_MAX` other names stands under `OTHERS`."""
+    """Counts by name; once there are `NAMES_MAX` names, any other name counts under `OTHERS`."""
 
     _counts: Counter[str] = field(default_factory=Counter)
     _others: int = 0

@@ -31,7 +31,7 @@ class Counts(Protocol):
 
 
 class Placement:
-    """Counts the records that are in the wrong partition, and logs the first."""
+    """A count of the records that are in the wrong partition; the first is logged."""
 
     def __init__(self, partition_count: Callable[[], Awaitable[int]], counter: Counts) -> None:
         """Ask *partition_count* how many partitions the source has."""

@@ -1,4 +1,4 @@
-"""What retention removed from a run: which seqs, and the head of the chain that its later events go on from."""
+"""Removals from a run by retention: the seqs, and the head of the chain from which its later events continue."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet

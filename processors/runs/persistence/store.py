@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class Writing(Enum):
-    """What is done about a record that was handled before."""
+    """The handling of a record that was handled before."""
 
     NEW = "new"  # the live group: it was not, but for a redelivery
     MISSING = "missing"  # a replay: what is stored stays, what was rejected and is valid now is stored
@@ -38,7 +38,7 @@ class Writing(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppendResult:
-    """What a slice came to, and the trace records that are to be published before it counts as finished."""
+    """The outcomes of a slice, and the trace records that must be published before it counts as finished."""
 
     tally: Tally
     traces: Sequence[TraceRecord]

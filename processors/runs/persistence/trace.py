@@ -30,7 +30,7 @@ ERROR_TYPE = "error"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """What the trace record needs of a stored event."""
+    """The fields of a stored event that the trace record needs."""
 
     seq: int
     type: str
@@ -64,7 +64,7 @@ class RemovedEvents:
 
 @dataclass(slots=True)
 class Trace:
-    """Takes the events of one run in the order of their seq."""
+    """The trace of one run; its events are added in the order of their seq."""
 
     event_count: int = 0
     chain_head: bytes = CHAIN_START

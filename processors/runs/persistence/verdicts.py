@@ -1,8 +1,8 @@
 """
-What each arriving record of a slice is to the store: new, seen before, or against the rules. Pure.
+The verdict on each record of a slice: new, a duplicate, or against the rules. Pure.
 
-Records are judged in log order against what the store knows and against those before them in the slice, so that the
-first record of a (run, seq) wins and nothing after a finalization is taken.
+Records are judged in log order, against the store and against those before them in the slice, so that the first record
+of a (run, seq) wins and nothing after a finalization is accepted.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Place = tuple[int, int]  # partition, offset; the topic is the group's source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalization:
-    """That a run is closed, how, and by which record."""
+    """The end of a closed run: its status and its record."""
 
     status: RunStatus
     place: Place
@@ -30,7 +30,7 @@ class Finalization:
 
 @dataclass(slots=True, kw_only=True)
 class StoredState:
-    """What the store already holds that decides about a slice."""
+    """The stored data that decide about a slice."""
 
     finalized: dict[RunKey, Finalization] = field(default_factory=dict)
     sha256: dict[tuple[str, str, int], bytes] = field(default_factory=dict)  # by tenant, run_id, seq

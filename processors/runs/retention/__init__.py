@@ -1,1 +1,1 @@
-"""What is done to stored runs as they age: retention of events, rejected records and objects, and giving runs up."""
+"""Retention of stored events, rejected records and objects, and abandonment of idle runs."""

@@ -1,4 +1,4 @@
-"""Giving open runs up to which nothing has come for long; whatever comes for one later opens it again."""
+"""Abandonment of open runs that have received nothing for long; a later record opens such a run again."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +10,7 @@ from processors.runtime.errors import Transient
 
 
 class Abandonment:
-    """What it works with."""
+    """The periodic task that abandons idle runs."""
 
     def __init__(
         self,

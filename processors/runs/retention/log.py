@@ -1,9 +1,9 @@
 """
-How far the consumer groups have come, as Kafka says it at the moment; and what waits beside the source.
+The committed offsets of the consumer groups, as Kafka reports them now, and the records that wait beside the source.
 
-A record that an operator sent back, or that a group put aside for later, waits in a topic of its own under the place
-that it had: that place counts as not passed. Dead letters may be sent back any day: the objects that they refer to are
-held. Whatever cannot be told in time is an error, and nothing is deleted.
+A record that an operator sent back, or that a group deferred, waits in a topic of its own under its original position,
+which counts as not passed. Dead letters may be sent back any day: the objects that they refer to are kept. If an answer
+does not come in time, that is an error, and nothing is deleted.
 """
 
 import asyncio
@@ -54,9 +54,7 @@ class GroupsProgress(Protocol):
 async def everything_passed(
     progress: GroupsProgress, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> bool:
-    """
-    Return whether every group comes past what the log holds now, within `CATCH_UP_S`: what was written is handled.
-    """
+    """Return True if every group passes what the log holds now, within `CATCH_UP_S`: what was written is handled."""
     ends, deadline_s = await progress.ends(), monotonic() + CATCH_UP_S
     for _ in range(round(CATCH_UP_S / POLL_S)):
         if has_passed(await progress.passed(), ends):

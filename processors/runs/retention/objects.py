@@ -19,9 +19,9 @@ RETRY_S = 30.0
 
 class Objects(Protocol):
     """
-    Where large payloads are kept.
+    The storage of large payloads.
 
-    Every method raises Transient when the storage is away or refuses.
+    Every method raises Transient when the storage is unavailable or refuses.
     """
 
     def pages(self) -> AsyncIterator[Sequence[StoredObject]]:

@@ -33,7 +33,7 @@ Age = Days | Literal["never"]
 
 
 class TenantPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What differs for one tenant; None: as for all."""
+    """The settings of one tenant that differ from the general ones; None: no difference."""
 
     events_days: Age | None = None
     rejected_days: Age | None = None
@@ -54,21 +54,19 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return _cutoff(self.events_days if own is None else own, now)
 
     def rejected_cutoff(self, tenant: str, *, now: datetime) -> datetime | None:
-        """Rejected records of *tenant* that were stored before it go; None: none does."""
+        """Return the cutoff: rejected records of *tenant* that were stored before it are deleted; None: none are."""
         own = self._own(tenant).rejected_days
         return _cutoff(self.rejected_days if own is None else own, now)
 
     def collects_objects(self, tenant: str) -> bool:
-        """
-        Return whether objects of *tenant* that nothing refers to go: orphans, and those of events that were removed.
-        """
+        """Return True if unreferenced objects of *tenant* are deleted: orphans, and those of removed events."""
         own = self._own(tenant)
         orphans = self.orphans if own.orphans is None else own.orphans
         return orphans or (self.events_days if own.events_days is None else own.events_days) != "never"
 
     @property
     def is_off(self) -> bool:
-        """Return whether nothing is to be removed of anyone."""
+        """Return True if nothing is removed for any tenant."""
         named = ("", *self.tenants)
         return not any(
             self.collects_objects(each)

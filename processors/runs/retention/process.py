@@ -98,7 +98,7 @@ def _now() -> datetime:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let it carry out one pass only."""
+    """Add the option to carry out one pass only."""
     parser.add_argument("--once", action="store_true", help="one pass of retention; its report on standard output")
     parser.add_argument("--dry-run", action="store_true", help="with --once: remove nothing, only count")
 

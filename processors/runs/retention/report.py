@@ -1,4 +1,4 @@
-"""What a pass removed, or would remove."""
+"""The report of what a pass removed, or would remove."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from processors.runs.retention.rules import Hold
 
 @dataclass(slots=True)
 class TenantCounts:
-    """What went of one tenant."""
+    """Counts of what was removed for one tenant."""
 
     runs: int = 0
     events: int = 0
@@ -34,7 +34,7 @@ Removed = Callable[[str, int], None]  # what (runs, events, rejected, objects, b
 
 @dataclass(slots=True, kw_only=True)
 class Count:
-    """Fills a report, and tells at once what is removed: a pass may break off."""
+    """A counter that fills a report and logs each removal at once, since a pass may break off."""
 
     report: Report
     removed: Removed
@@ -62,7 +62,7 @@ class Count:
         self._tell(objects=1, bytes=size_bytes)
 
     def holds(self, kind: str, hold: Hold | None) -> None:
-        """Something stays."""
+        """Count something that stays."""
         if hold is Hold.UNPASSED and kind == "runs":
             self.report.held_runs += 1
         elif hold is Hold.UNPASSED:

@@ -21,7 +21,7 @@ from schemas.objects.references import owner_of
 
 
 class RetentionPass:
-    """What a pass works with."""
+    """One pass of retention and its dependencies."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """
-What may go. Pure: facts in, a verdict out; every deletion is judged here and nowhere else.
+The rules of deletion. Pure: facts in, a verdict out; every deletion is judged here and nowhere else.
 
-Nothing goes whose place in the log some consumer group has not committed past: a redelivery would store it again, and a
-group that is behind would not find what it is to send. A run goes whole or not at all.
+Nothing is deleted whose position in the log some consumer group has not committed past: a redelivery would store it
+again, and a group that is behind would not find what it must send. A run is deleted whole or not at all.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ RunKey = tuple[str, str]  # tenant, run_id
 
 
 class Hold(StrEnum):
-    """Why something stays that is of an age to be looked at."""
+    """The reason to keep something that is old enough to be judged."""
 
     YOUNG = "young"  # it was updated or stored since
     UNPASSED = "unpassed"  # a group has not committed past its place in the log
@@ -30,7 +30,7 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedFloors:
-    """How far all groups have come: by partition the first offset that one of them has not passed."""
+    """The progress of all groups: by partition, the first offset that some group has not passed."""
 
     floors: Mapping[int, int]
 
@@ -83,7 +83,7 @@ class StoredObject:
 
 
 def judge_run(run: RunFacts, retention: Retention, passed: CommittedFloors, *, now: datetime) -> Hold | None:
-    """Why the events of *run* stay; None: all of them may go."""
+    """Return the reason to keep the events of *run*; None if all of them may be deleted."""
     cutoff = retention.events_cutoff(run.tenant, now=now)
     stored_at = run.last_stored_at or run.updated_at
     # Also by when they were stored: a direct producer says what it likes, and what a replay brought back was wanted.
@@ -97,7 +97,7 @@ def judge_run(run: RunFacts, retention: Retention, passed: CommittedFloors, *, n
 def judge_rejected(
     record: RejectedFacts, retention: Retention, passed: CommittedFloors, *, now: datetime
 ) -> Hold | None:
-    """Why a rejected *record* stays; None: it may go."""
+    """Return the reason to keep a rejected *record*; None if it may be deleted."""
     cutoff = retention.rejected_cutoff(record.tenant, now=now)
     if cutoff is None or record.stored_at >= cutoff:
         return Hold.YOUNG
@@ -105,7 +105,9 @@ def judge_rejected(
 
 
 def judge_object(found: StoredObject, retention: Retention, *, now: datetime) -> Hold | None:
-    """Why an object stays whatever refers to it; None: it goes unless something does."""
+    """
+    Return the reason to keep an object, whatever refers to it; None if it is deleted unless something refers to it.
+    """
     owner = owner_of(found.key)
     if owner is None or not retention.collects_objects(owner[0]):
         return Hold.FOREIGN
@@ -115,10 +117,10 @@ def judge_object(found: StoredObject, retention: Retention, *, now: datetime) ->
 def is_referred(
     key: str, *, runs: Collection[RunKey], rejected: Collection[RejectedFacts], letters: Collection[str]
 ) -> bool:
-    """Return whether something that is kept refers to the object *key*: stored events, rejected records, or letters."""
+    """Return True if something that is kept refers to the object *key*: stored events, rejected records, or letters."""
     return bool(runs or rejected) or key in letters
 
 
 def has_passed(passed: CommittedFloors, ends: Mapping[int, int]) -> bool:
-    """Return whether every group is past *ends*: then no record from before they were read waits for one."""
+    """Return True if every group is past *ends*: then no record from before they were read waits for one."""
     return all(not passed.holds(partition, end - 1) for partition, end in ends.items() if end)

@@ -34,12 +34,14 @@ class RetentionStore:
     @classmethod
     @asynccontextmanager
     async def opened(cls, dsn: str) -> AsyncIterator[Self]:
-        """On a session of its own; see `session` for what it raises."""
+        """Open a store on a session of its own; see `session` for what it raises."""
         async with session(dsn) as connection:
             yield cls(connection)
 
     async def lock(self) -> None:
-        """Be the only pass for as long as the session lasts. Raises RunsElsewhere if another is."""
+        """
+        Take the lock that allows one pass at a time, for the session. Raises RunsElsewhere if another pass holds it.
+        """
         row = await (await self._connection.execute(statements.TRY_LOCK, (LOCK_ID,))).fetchone()
         if row is None or not row["pg_try_advisory_lock"]:
             raise RunsElsewhere("another pass of maintenance is at work")
@@ -98,7 +100,7 @@ class RetentionStore:
         return judged
 
     async def old_rejected(self, retention: Retention, *, now: datetime) -> AsyncIterator[Sequence[RejectedFacts]]:
-        """Rejected records that were stored before their tenant's cutoff, some at a time."""
+        """Yield rejected records that were stored before their tenant's cutoff, some at a time."""
         after = FIRST_PLACE
         while True:
             parameters = {
@@ -124,7 +126,7 @@ class RetentionStore:
         await self._connection.execute(statements.DELETE_REJECTED, places)
 
     async def referring_runs(self, keys: Sequence[str]) -> Mapping[str, set[RunKey]]:
-        """By key, the runs whose stored events refer to that object."""
+        """Return, by key, the runs whose stored events refer to that object."""
         rows = await (await self._connection.execute(statements.REFERRING_EVENTS, {"keys": list(keys)})).fetchall()
         found: dict[str, set[RunKey]] = {}
         for row in rows:
@@ -132,7 +134,9 @@ class RetentionStore:
         return found
 
     async def referring_rejected(self, keys: Sequence[str]) -> Mapping[str, Sequence[RejectedFacts]]:
-        """By key, the rejected records that refer to that object: they may be valid when they are handled once more."""
+        """
+        Return, by key, the rejected records that refer to that object: they may be valid when they are handled again.
+        """
         owners = sorted({owner for key in keys if (owner := owner_of(key)) is not None})
         found: dict[str, list[RejectedFacts]] = {}
         async with self._connection.transaction(), self._connection.cursor(name="referring") as rows:
