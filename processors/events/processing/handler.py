@@ -8,6 +8,8 @@ was called and noted before is not called again, unless it is replayed or was se
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -21,6 +23,12 @@ from processors.runtime.receiving import received_at
 from schemas.errors import Reason
 from schemas.events.records import UserEvent
 from schemas.events.topics import EVENTS
+
+ROW_POLL_S = 0.02
+ROW_PATIENCE_S = 2.0  # the group that stores rows is nearly always a moment ahead or behind
+NOTED_EVERY_S = 0.1  # while calls go on, so that a slow one holds up the status of no other event
+
+Failed = FailedRecord[UserEvent]
 
 log = structlog.get_logger()
 
@@ -45,6 +53,7 @@ class Processing:
         limits: CallLimits,
         tier_count: int,
         repeats: bool = False,
+        row_patience_s: float = ROW_PATIENCE_S,
     ) -> None:
         """
         Call *functions*, by type of event, within *limits*; a record may wait in *tier_count* delay tiers.
@@ -58,6 +67,7 @@ class Processing:
         self._limits = limits
         self._tier_count = tier_count
         self._repeats = repeats
+        self._row_patience_s = row_patience_s
         self._slots = asyncio.Semaphore(limits.concurrency)
 
     async def process(self, arrivals: Sequence[Arrival[UserEvent]]) -> Settled[UserEvent]:
@@ -78,18 +88,28 @@ class Processing:
                 tally[outcome, None] += 1
             else:
                 by_key.setdefault(arrival.raw.key, []).append((arrival, row))
-        failed: list[FailedRecord[UserEvent]] = []
+        failed = sorted(await self._call_all(list(by_key.values())), key=lambda each: each.arrival.raw.offset)
+        tally[Outcome.DONE, None] += sum(map(len, by_key.values())) - len(failed)
+        return Settled(tally, retry_later=failed, dead=dead)
+
+    async def _call_all(self, keys: Sequence[Sequence[tuple[Arrival[UserEvent], RowState]]]) -> Sequence[Failed]:
+        """
+        Call the functions for the events of each key in order, keys side by side; return the failed ones.
+
+        The ends of calls are stored together while calls go on: a transaction for each would cost more than most calls.
+        """
+        calls = _Calls()
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._process_in_order(of_key)) for of_key in by_key.values()]
+                waiting = {group.create_task(self._process_in_order(of_key, calls)) for of_key in keys}
+                while waiting:
+                    _, waiting = await asyncio.wait(waiting, timeout=NOTED_EVERY_S)
+                    if ends := calls.take_ends():
+                        reach(Failpoint.BEFORE_COMMIT)
+                        await self._rows.note(ends)
         except BaseExceptionGroup as errors:  # the others are cancelled, and the slice comes again
             raise errors.exceptions[0] from None
-        for task in tasks:
-            ends = task.result()
-            failed += [end for end in ends if end is not None]
-            tally[Outcome.DONE, None] += sum(end is None for end in ends)
-        failed.sort(key=lambda each: each.arrival.raw.offset)
-        return Settled(tally, retry_later=failed, dead=dead)
+        return calls.failed
 
     async def _with_rows(
         self, wanted: Sequence[Arrival[UserEvent]]
@@ -100,8 +120,14 @@ class Processing:
         Raises:
             Transient: one is not stored yet.
         """
-        found = await self._rows.states([_place(arrival) for arrival in wanted]) if wanted else {}
-        missing = [arrival for arrival in wanted if _place(arrival) not in found]
+        found: dict[Place, RowState] = {}
+        missing, patient_until_s = wanted, monotonic() + self._row_patience_s
+        while missing:
+            found |= await self._rows.states([_place(arrival) for arrival in missing])
+            missing = [arrival for arrival in wanted if _place(arrival) not in found]
+            if not missing or monotonic() >= patient_until_s:
+                break
+            await asyncio.sleep(ROW_POLL_S)
         if missing:
             # Records of a delay tier come from several partitions.
             until = {number: await self._stored_until(number) for number in {each.raw.partition for each in missing}}
@@ -125,12 +151,11 @@ class Processing:
             return Outcome.REDELIVERY
         return None
 
-    async def _process_in_order(
-        self, of_key: Sequence[tuple[Arrival[UserEvent], RowState]]
-    ) -> Sequence[FailedRecord[UserEvent] | None]:
-        return [await self._process(arrival, row) for arrival, row in of_key]
+    async def _process_in_order(self, of_key: Sequence[tuple[Arrival[UserEvent], RowState]], calls: "_Calls") -> None:
+        for arrival, row in of_key:
+            await self._process(arrival, row, calls)
 
-    async def _process(self, arrival: Arrival[UserEvent], row: RowState) -> FailedRecord[UserEvent] | None:
+    async def _process(self, arrival: Arrival[UserEvent], row: RowState, calls: "_Calls") -> None:
         event, place = arrival.record, _place(arrival)
         given = incoming(event, received_at=received_at(arrival), attempt=row.attempts + 1)
         async with self._slots:
@@ -142,12 +167,11 @@ class Processing:
                     hard_limit_s=self._limits.hard_s,
                 )
             except CallFailed as failure:
-                return await self._failed(arrival, failure)
-        reach(Failpoint.BEFORE_COMMIT)
-        await self._rows.note(CallEnd(place, EventState.PROCESSED, result=result))
-        return None
+                self._note_failure(arrival, failure, calls)
+            else:
+                calls.ends.append(CallEnd(place, EventState.PROCESSED, result=result))
 
-    async def _failed(self, arrival: Arrival[UserEvent], failure: CallFailed) -> FailedRecord[UserEvent]:
+    def _note_failure(self, arrival: Arrival[UserEvent], failure: CallFailed, calls: "_Calls") -> None:
         is_last = arrival.raw.tier >= self._tier_count
         log.warning(
             "processing failed",
@@ -156,15 +180,23 @@ class Processing:
             error_class=failure.error_class,
             is_last=is_last,
         )
-        await self._rows.note(
-            CallEnd(
-                _place(arrival),
-                EventState.FAILED if is_last else EventState.PENDING,
-                error_class=failure.error_class,
-                error=failure.text,
-            )
-        )
-        return FailedRecord(arrival, Reason.PROCESSING_FAILED, f"{failure.error_class}: {failure.text}")
+        state = EventState.FAILED if is_last else EventState.PENDING
+        calls.ends.append(CallEnd(_place(arrival), state, error_class=failure.error_class, error=failure.text))
+        detail = f"{failure.error_class}: {failure.text}"
+        calls.failed.append(FailedRecord(arrival, Reason.PROCESSING_FAILED, detail))
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The calls of one slice: their ends that are not stored yet, and the events that failed."""
+
+    ends: list[CallEnd] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+
+    def take_ends(self) -> Sequence[CallEnd]:
+        """Return the ends that are not stored yet, and forget them."""
+        ends, self.ends = self.ends, []
+        return ends
 
 
 def _place(arrival: Arrival[UserEvent]) -> Place:

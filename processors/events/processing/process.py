@@ -29,7 +29,7 @@ from schemas.process.settings import SettingsInvalid
 
 APPLICATION = "tidegate-processing"
 CONNECTIONS_MAX = 4
-FETCH_RECORDS_MAX = 50  # a slice that is given up half-way is processed again
+FETCH_RECORDS_MAX = 200  # of a slice that is given up half-way, what was not noted yet is processed again
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """The rows of the events that are processed: what they wait for, and what came of each call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -25,10 +25,13 @@ STATES = """
 
 UPDATE = """
     UPDATE events
-    SET status = %(status)s, attempts = attempts + 1, error_class = %(error_class)s, error = %(error)s,
-        result = coalesce(%(result)s::jsonb, result),
-        processed_at = CASE %(status)s WHEN 'pending' THEN NULL ELSE now() END
-    WHERE kafka_partition = %(partition)s AND kafka_offset = %(offset)s
+    SET status = ended.status, attempts = attempts + 1, error_class = ended.error_class, error = ended.error,
+        result = coalesce(ended.result::jsonb, events.result),
+        processed_at = CASE ended.status WHEN 'pending' THEN NULL ELSE now() END
+    FROM unnest(%(partitions)s::integer[], %(offsets)s::bigint[], %(statuses)s::text[], %(error_classes)s::text[],
+        %(errors)s::text[], %(results)s::text[])
+        AS ended (kafka_partition, kafka_offset, status, error_class, error, result)
+    WHERE events.kafka_partition = ended.kafka_partition AND events.kafka_offset = ended.kafka_offset
 """
 
 
@@ -80,17 +83,26 @@ class ProcessedRows:
             for partition, offset, state, attempts, was_called in rows
         }
 
-    async def note(self, end: CallEnd) -> None:
-        """Keep the end of a call in its event's row. Raises Transient, Poison."""
+    async def note(self, ends: Sequence[CallEnd]) -> None:
+        """Store the ends of calls in the rows of their events, in one transaction. Raises Transient, Poison."""
         async with self._writes.transaction() as (connection, _):
-            await connection.execute(
-                UPDATE,
-                {
-                    "status": end.status,
-                    "error_class": end.error_class,
-                    "error": end.error,
-                    "result": None if end.result is None else end.result.decode(),
-                    "partition": end.place[0],
-                    "offset": end.place[1],
-                },
-            )
+            for each in _rounds(ends):
+                await connection.execute(
+                    UPDATE,
+                    {
+                        "partitions": [end.place[0] for end in each],
+                        "offsets": [end.place[1] for end in each],
+                        "statuses": [end.status for end in each],
+                        "error_classes": [end.error_class for end in each],
+                        "errors": [end.error for end in each],
+                        "results": [None if end.result is None else end.result.decode() for end in each],
+                    },
+                )
+
+
+def _rounds(ends: Sequence[CallEnd]) -> Iterator[Sequence[CallEnd]]:
+    """Yield *ends* in parts that name each place once, as one statement must; a record may be sent back twice."""
+    while ends:
+        first = {end.place: end for end in reversed(ends)}
+        yield list(first.values())
+        ends = [end for end in ends if first[end.place] is not end]

@@ -9,7 +9,7 @@ import pytest
 
 from processors.events.processing.functions import CallFailed, Function, IncomingEvent, call, find, incoming
 from processors.events.processing.handler import CallLimits, Processing
-from processors.events.processing.rows import CallEnd, EventState, Place, RowState
+from processors.events.processing.rows import CallEnd, EventState, Place, RowState, _rounds
 from processors.runtime.contract import Arrival, Outcome
 from processors.runtime.errors import Transient
 from schemas.errors import Reason
@@ -34,8 +34,9 @@ class MemoryRows:
         pending = RowState(EventState.PENDING, 0, was_called=False)
         return {place: self.states_of.get(place, pending) for place in places if place not in self.missing}
 
-    async def note(self, end: CallEnd) -> None:
-        self.ends.append(end)
+    async def note(self, ends: Sequence[CallEnd]) -> None:
+        assert ends
+        self.ends += ends
 
 
 def arrival(event: UserEvent, offset: int, *, tier: int = 0, attempt: int = 0) -> Arrival[UserEvent]:
@@ -57,6 +58,7 @@ def processing(
         limits=CallLimits(concurrency, 0.2, 0.4),
         tier_count=TIERS,
         repeats=repeats,
+        row_patience_s=0.0,
     )
 
 
@@ -116,6 +118,27 @@ async def test_a_row_comes_first() -> None:
     with pytest.raises(Transient, match=r"user\.events/0/1 is not stored yet"):
         await processing(fine, rows).process([arrival(user_event("e-1"), 0), arrival(user_event("e-2"), 1)])
     assert not rows.ends
+
+
+async def test_the_end_of_a_call_is_stored_while_a_slower_one_goes_on() -> None:
+    rows = MemoryRows()
+
+    async def waiting(event: IncomingEvent) -> None:
+        while event.user_id == "slow" and not rows.ends:  # noqa: ASYNC110  its soft limit ends it
+            await asyncio.sleep(0.01)
+
+    events = [user_event("e-1", user_id="slow"), user_event("e-2", user_id="fast")]
+    settled = await processing(waiting, rows).process([arrival(each, at) for at, each in enumerate(events)])
+    assert settled.tally == {(Outcome.DONE, None): 2}
+    assert [end.place for end in rows.ends] == [(0, 1), (0, 0)]
+
+
+def test_one_statement_names_each_place_once() -> None:
+    ends = [
+        CallEnd((0, offset), EventState.PENDING, error=str(number)) for number, offset in enumerate([1, 2, 1, 1, 3])
+    ]
+    found = [[end.error for end in each] for each in _rounds(ends)]
+    assert [sorted(each) for each in found] == [["0", "1", "4"], ["2"], ["3"]]
 
 
 async def test_an_event_that_will_not_be_stored_is_a_dead_letter_and_holds_up_nothing() -> None:
