@@ -3,7 +3,7 @@
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,9 +22,10 @@ from deploy.local import folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
+from schemas.events.topics import EVENTS
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
-from schemas.runs.telemetry import WRONG_PARTITION
+from schemas.process.telemetry import WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 
 Subject = TypeVar("Subject")
@@ -33,6 +34,7 @@ PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 2 * 1024**3
 OPEN_FILES_MIN = 1024
 WITHIN_S = 8.0
+STORING = (PERSISTENCE.name, EVENTS.name)  # groups that look at the partitions of direct records
 
 
 class CheckState(StrEnum):
@@ -86,7 +88,10 @@ def examine(
             "webhook endpoints": partial(_attempt, "webhook endpoints", kafka, _endpoints),
             "Postgres and its tables": partial(_attempt, "Postgres and its tables", postgres, _tables),
             "direct producers": partial(
-                _attempt, "direct producers", management.get(PERSISTENCE.name), _direct_producers
+                _attempt,
+                "direct producers",
+                [management[name] for name in STORING if name in management] or None,
+                _direct_producers,
             ),
             **{name: partial(_attempt, name, address, _process) for name, address in management.items()},
         }
@@ -183,16 +188,16 @@ def _tables(postgres: str) -> str:
     return "up to date"
 
 
-def _direct_producers(persistence: str) -> str:
-    """Return what *persistence*, at its management URL, says of records that others write to run.events."""
-    count = metrics.total(persistence, WRONG_PARTITION)
+def _direct_producers(storing: Sequence[str]) -> str:
+    """Return what the groups that store rows, at their management URLs, counted of records of direct producers."""
+    count = sum(metrics.total(management, WRONG_PARTITION) for management in storing)
     if count:
         raise CommandFailed(
-            f"{count:.0f} records were in another partition than their key's since persistence started, so that their "
-            "order within their runs is not known: set their producer's partitioner to murmur2 (in librdkafka "
-            "partitioner=murmur2_random; the log of persistence names a record)"
+            f"{count:.0f} records were in another partition than their key's since their group started, so that their "
+            "order within their run or user is not known: set their producer's partitioner to murmur2 (in librdkafka "
+            f"partitioner=murmur2_random; the logs of {' and '.join(STORING)} name a record)"
         )
-    return "every record was in its key's partition since persistence started"
+    return f"every record was in its key's partition since {' and '.join(STORING)} started"
 
 
 def _credentials(path: Path) -> str:

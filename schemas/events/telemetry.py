@@ -1,6 +1,6 @@
 """The metrics of the processes that handle user events."""
 
-from schemas.process.telemetry import OF_PROCESSORS, Kind, Metric
+from schemas.process.telemetry import OF_PROCESSORS, WRONG_PARTITION, Kind, Metric
 
 EVENT_CLOCKS = Metric(
     name="tidegate_user_events_clock_total",
@@ -9,4 +9,4 @@ EVENT_CLOCKS = Metric(
     labels=("clock",),
 )
 
-OF_EVENTS = (*OF_PROCESSORS, EVENT_CLOCKS)
+OF_EVENTS = (*OF_PROCESSORS, EVENT_CLOCKS, WRONG_PARTITION)

@@ -144,6 +144,12 @@ SLICE_RETRIES = Metric(
     help="Attempts at a slice that failed for a transient reason",
     labels=("group", "error"),
 )
+WRONG_PARTITION = Metric(
+    name="tidegate_wrong_partition_records_total",
+    kind=Kind.COUNTER,
+    help="Direct records in another partition than murmur2 gives for their key, each time they are handled",
+    labels=("topic", "group"),
+)
 GROUP_COMMITTED = Metric(
     name="tidegate_group_committed_offset",
     kind=Kind.GAUGE,

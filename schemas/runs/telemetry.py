@@ -1,13 +1,14 @@
 """The metrics of the processes that handle runs."""
 
-from schemas.process.telemetry import MAINTENANCE_DONE, MAINTENANCE_DURATION, OF_PROCESSORS, Kind, Metric
-
-WRONG_PARTITION = Metric(
-    name="tidegate_wrong_partition_records_total",
-    kind=Kind.COUNTER,
-    help="Direct records in another partition than murmur2 gives for their key, each time they are handled",
-    labels=("topic", "group"),
+from schemas.process.telemetry import (
+    MAINTENANCE_DONE,
+    MAINTENANCE_DURATION,
+    OF_PROCESSORS,
+    WRONG_PARTITION,
+    Kind,
+    Metric,
 )
+
 WEBHOOKS = Metric(
     name="tidegate_webhooks_total",
     kind=Kind.COUNTER,

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from schemas.catalogue import CODEC
 from schemas.kafka import headers
 from schemas.kafka.partitioner import partition_of
-from schemas.runs.telemetry import WRONG_PARTITION
+from schemas.process.telemetry import WRONG_PARTITION
 from tests.faults.processes import metric
 from tests.integration.test_integrity import integrity
 from tests.integration.test_persistence import wait_for

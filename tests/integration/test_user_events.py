@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from schemas.events.codec import EVENT_CODEC
 from schemas.events.records import key_of
 from schemas.events.topics import USER_EVENTS
 from schemas.kafka.clients import producer_config
+from schemas.kafka.partitioner import partition_of
+from schemas.process.telemetry import WRONG_PARTITION
 from tests.faults.processes import metric
 from tests.support.builders import direct_user_event
 from tests.support.issuing import bearer, issuing
@@ -173,6 +176,20 @@ def test_a_direct_record_is_rejected_where_its_tenant_takes_none(client: UserEve
     place = f"{USER_EVENTS.name}/{reports[0].partition()}/{reports[0].offset()}"
     effect = client.settled(place)
     assert (effect["outcome"], effect["reason"]) == ("rejected", "unsigned_direct")
+
+
+def test_a_direct_record_in_the_wrong_partition_is_counted(stack: RunningStack) -> None:
+    counted = partial(metric, stack.addresses.management["events"], WRONG_PARTITION.name)
+    before, event = counted(), direct_user_event(new_id(), tenant=TENANT)
+    producer = Producer(producer_config(stack.kafka, client_id="test"))
+    topic = producer.list_topics(USER_EVENTS.name, timeout=STORED_S).topics[USER_EVENTS.name]
+    wrong = (partition_of(key_of(event), len(topic.partitions)) + 1) % len(topic.partitions)
+    producer.produce(USER_EVENTS.name, EVENT_CODEC.encode(event), key_of(event), partition=wrong)
+    assert producer.flush(STORED_S) == 0
+    wait_until(lambda: counted() == before + 1, timeout_s=STORED_S, what="the record to be counted")
+    done = stack.attempt("doctor")
+    assert "in another partition than their key's" in done.stdout
+    stack.command("restart", "events")  # other tests ask the doctor
 
 
 def test_users_send_and_read_their_own_events_by_their_tokens(stack: RunningStack, client: UserEventClient) -> None:

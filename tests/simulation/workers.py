@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.runs.persistence.handler import persistence
-from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.verdicts import judge
 from processors.runtime.batch import Batch, Slice
 from processors.runtime.delivery import Delivery
@@ -14,11 +13,13 @@ from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes
 from processors.runtime.limit import DeadLetterLimit
 from processors.runtime.offset_tracker import BATCHES_MAX, BYTES_MAX, OffsetTracker
+from processors.runtime.placement import Placement
 from processors.runtime.reading import trusting_reader
 from schemas.kafka.places import Partition
 from schemas.process import telemetry
+from schemas.process.telemetry import WRONG_PARTITION
 from schemas.runs.codec import RUN_CODEC
-from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
+from schemas.runs.telemetry import OF_PERSISTENCE
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.validity import check_direct
 from tests.simulation.calls import Calls

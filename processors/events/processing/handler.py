@@ -113,7 +113,7 @@ class Processing:
 
     async def _with_rows(
         self, wanted: Sequence[Arrival[UserEvent]]
-    ) -> tuple[Sequence[tuple[Arrival[UserEvent], RowState]], Sequence[FailedRecord[UserEvent]]]:
+    ) -> tuple[Sequence[tuple[Arrival[UserEvent], RowState]], Sequence[Failed]]:
         """
         Return *wanted* with their rows, and those that have none and will have none.
 

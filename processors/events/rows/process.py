@@ -11,11 +11,12 @@ from processors.events.rows.config import EventsSettings
 from processors.events.rows.rows import Derivation
 from processors.events.rows.store import UserEventStore
 from processors.postgres.writes import PostgresWrites
-from processors.runtime.cluster import check_connection, topic_id
+from processors.runtime.cluster import PartitionCount, check_connection, topic_id
 from processors.runtime.contract import Arrival, Settled
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
+from processors.runtime.placement import Placement
 from processors.runtime.process import Process
 from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
@@ -42,6 +43,10 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     group = EVENTS if replay is None else EVENTS.replaying(replay.id)
     writer = LogWriter(config.kafka, client_id=group.id)
     instruments = telemetry.Telemetry(OF_EVENTS)
+    placement = Placement(
+        PartitionCount(config.kafka, group.source.name),
+        instruments[telemetry.WRONG_PARTITION].labels(group.source.name, group.name),
+    )
     credentials = FileCredentials(CredentialsFile(config.credentials.path))
     async with PostgresWrites(
         config.postgres, connections_max=config.connections_max, application=APPLICATION
@@ -55,6 +60,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         )
 
         async def persist(arrivals: Sequence[Arrival[UserEvent]]) -> Settled[UserEvent]:
+            await placement.check(arrivals)
             return Settled(await store.append(arrivals))
 
         await writes.check_version()

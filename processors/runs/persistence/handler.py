@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.store import EventStore
 from processors.runtime.contract import Arrival, Handler, Settled
 from processors.runtime.dead_letters import LogWriter, OutgoingRecord
 from processors.runtime.errors import RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
+from processors.runtime.placement import Placement
 from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
 from schemas.runs.codec import TRACE_CODEC

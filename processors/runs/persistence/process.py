@@ -9,12 +9,12 @@ import structlog
 from processors.postgres.writes import PostgresWrites
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.persistence.handler import persistence
-from processors.runs.persistence.placement import Placement
 from processors.runs.persistence.store import EventStore, Writing
 from processors.runtime.cluster import PartitionCount, check_connection, topic_id
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
 from processors.runtime.group import run_group
 from processors.runtime.limit import NO_LIMIT, limit_in_force
+from processors.runtime.placement import Placement
 from processors.runtime.process import Process
 from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
@@ -22,7 +22,7 @@ from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.kafka.replays import Replay
 from schemas.process import settings, telemetry
 from schemas.runs.codec import RUN_CODEC
-from schemas.runs.telemetry import OF_PERSISTENCE, WRONG_PARTITION
+from schemas.runs.telemetry import OF_PERSISTENCE
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.validity import check_direct
 
@@ -42,7 +42,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
     instruments = telemetry.Telemetry(OF_PERSISTENCE)
     placement = Placement(
         PartitionCount(config.kafka, group.source.name),
-        instruments[WRONG_PARTITION].labels(group.source.name, group.name),
+        instruments[telemetry.WRONG_PARTITION].labels(group.source.name, group.name),
     )
     async with PostgresWrites(
         config.postgres, connections_max=config.connections_max, application=APPLICATION

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from processors.runs.persistence.placement import Placement
 from processors.runtime.contract import Arrival
 from processors.runtime.errors import Transient
+from processors.runtime.placement import Placement
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.process import telemetry
-from schemas.runs.telemetry import WRONG_PARTITION
+from schemas.process.telemetry import WRONG_PARTITION
 from tests.support.builders import RUN, raw, run_event
 
 PARTITIONS = 8

@@ -1,26 +1,25 @@
 """
 Direct records in another partition than murmur2 gives their key: their producer is set to another partitioner.
 
-Such a record is stored like any other, but its place says nothing about its order against the rest of its run, which
+Such a record is handled like any other, but its place says nothing about its order against others of its key, which
 another worker may handle at the same time. What a gateway of ours wrote needs no check.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from processors.runtime.batch import RawRecord
 from processors.runtime.contract import Arrival
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
-from schemas.runs.records import RunRecord
 
 KEYS_REMEMBERED_MAX = 10_000
 
 log = structlog.get_logger()
 
-_partition_of = lru_cache(maxsize=KEYS_REMEMBERED_MAX)(partition_of)  # it takes 20 us, and a run has many records
+_partition_of = lru_cache(maxsize=KEYS_REMEMBERED_MAX)(partition_of)  # it takes 20 us, and a key has many records
 
 
 class Counts(Protocol):
@@ -39,7 +38,7 @@ class Placement:
         self._counter = counter
         self._logged = False
 
-    async def check(self, arrivals: Sequence[Arrival[RunRecord]]) -> int:
+    async def check(self, arrivals: Sequence[Arrival[Any]]) -> int:
         """
         Look at *arrivals*; return how many partitions their topic has.
 
