@@ -37,7 +37,7 @@ def uuid7(moment: datetime) -> UUID:
 
 
 def moment_of_uuid7(text: str) -> datetime | None:
-    """Return the moment of a UUIDv7, to the millisecond; None if *text* is none, or is of no year that we know."""
+    """Return the moment of a UUIDv7, to the millisecond; None if *text* is not a UUIDv7, or its year is beyond 9999."""
     try:
         found = UUID(text)
         return EPOCH + timedelta(milliseconds=found.int >> 80) if found.version == 7 else None  # noqa: PLR2004

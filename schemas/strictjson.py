@@ -18,6 +18,7 @@ from typing import NoReturn
 from schemas.errors import Fault, Invalid
 
 DEPTH_MAX = 64
+PART_DEPTH_MAX = DEPTH_MAX - 1  # of a part of an event, which is one level inside it
 INT_DIGITS_MAX = 20  # digits and sign of -2**63
 INT_MIN = -(2**63)
 INT_MAX = 2**64 - 1
@@ -69,6 +70,22 @@ def decode(text: str, *, depth_max: int = DEPTH_MAX) -> object:
         if faults:
             raise Invalid(faults)
     return value
+
+
+def decode_part(name: str, text: str) -> object:
+    """
+    Return the part of an event that is called *name*, as deep as it may be in an event sent over HTTP.
+
+    Raises:
+        NotJson, Invalid: see `decode`; pointers begin with the part.
+    """
+    try:
+        return decode(text, depth_max=PART_DEPTH_MAX)
+    except Invalid as error:
+        faults = [Fault(pointer=f"/{name}{fault.pointer}", detail=fault.detail) for fault in error.faults]
+        raise Invalid(faults) from error
+    except NotJson as error:
+        raise NotJson(f"/{name}: {error}") from error
 
 
 def _scan(decoder: json.JSONDecoder, text: str, depth_max: int) -> object:

@@ -18,9 +18,13 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetada
 from deploy.admin.reach import kafka_error
 from deploy.errors import CommandFailed, NotReachable
 from schemas.catalogue import GROUPS, all_topics, groups_among
+from schemas.events import types_file
+from schemas.events.topics import PROCESSING
+from schemas.events.types_file import EventTypesSettings
 from schemas.kafka.connection import KafkaSettings, confluent_options
 from schemas.kafka.lookups import admin_client
 from schemas.kafka.topics import Group, Start, Topic
+from schemas.process.settings import load
 from schemas.runs.topics import RUN_EVENTS
 
 Answer = TypeVar("Answer")
@@ -124,6 +128,16 @@ def _without_leaders(told: Mapping[str, TopicMetadata], names: Iterable[str]) ->
 
 def _copies(topic: TopicMetadata | None) -> int:
     return len(topic.partitions[0].replicas) if topic else BROKERS_DEFAULT
+
+
+def optional_groups(environ: Mapping[str, str]) -> tuple[Group, ...]:
+    """
+    Return the optional groups that a deployment with these settings has.
+
+    Raises:
+        SettingsInvalid: the file of event types cannot be used.
+    """
+    return (PROCESSING,) if types_file.read(load(EventTypesSettings, environ)).functions else ()
 
 
 def groups_of(kafka: KafkaSettings) -> tuple[Group, ...]:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,22 +130,10 @@ class _Load:
         return tally.summary(time.monotonic() - began_s)
 
     async def _work(self, source: EventSource, tally: Tally, budget: Budget, on_settled: Callable[[], None]) -> None:
-        if self.batch == 1:
-            await work(
-                source,
-                delivery=self.delivery,
-                budget=budget,
-                rate_per_s=self.rate_per_s,
-                tally=tally,
-                ledger=self.ledger,
-                on_settled=on_settled,
-            )
-            return
-        await work_in_batches(
+        send = work if self.batch == 1 else partial(work_in_batches, batch=self.batch, bounds=self.bounds)
+        await send(
             source,
-            batch=self.batch,
             delivery=self.delivery,
-            bounds=self.bounds,
             budget=budget,
             rate_per_s=self.rate_per_s,
             tally=tally,

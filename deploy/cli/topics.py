@@ -13,9 +13,6 @@ from deploy.cli.options import DEFAULT_DIR, Dir, Json, Yes
 from deploy.cli.output import console, print_json, print_rows, table
 from deploy.errors import CommandFailed
 from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
-from schemas.events import types_file
-from schemas.events.topics import PROCESSING
-from schemas.events.types_file import EventTypesSettings
 from schemas.kafka.lookups import admin_client
 from schemas.process.settings import load
 from schemas.runs.endpoints import EndpointsSettings, groups, watch
@@ -68,8 +65,7 @@ def create(
     """
     kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
-    has_functions = bool(types_file.read(load(EventTypesSettings, os.environ)).functions)
-    wanted = (*GROUPS, *((PROCESSING,) if has_functions else ()), *groups(endpoints))
+    wanted = (*GROUPS, *topics.optional_groups(os.environ), *groups(endpoints))
     created = topics.create(kafka, wanted, partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(kafka, wanted)
     if as_json:

@@ -33,9 +33,6 @@ from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
 from deploy.local.stack_file import RunningProcess, Stack
 from schemas.catalogue import GROUPS
-from schemas.events import types_file
-from schemas.events.topics import PROCESSING
-from schemas.events.types_file import EventTypesSettings
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
 from schemas.process.specs import ProcessSpec
@@ -80,8 +77,7 @@ class Supervisor:
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
         has_own_engine = not self._endpoints_given.endpoints
-        has_functions = bool(types_file.read(load(EventTypesSettings, environ)).functions)
-        self._optional_groups = (PROCESSING,) if has_functions else ()
+        self._optional_groups = topics.optional_groups(environ)
         declared = services.services(
             [DEFAULT] if has_own_engine else self._endpoints_given.endpoints,
             optional=[group.name for group in self._optional_groups],

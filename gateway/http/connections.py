@@ -173,7 +173,7 @@ class Connection(HttpProtocol):
         return response
 
     def overdue(self, transport: asyncio.Transport, now_s: float) -> Cut | None:
-        """Return the reason to cut the connection; None if there is none."""
+        """Return the reason to close the connection; None if it may stay open."""
         deadlines = self._server.deadlines
         unsent_bytes = transport.get_write_buffer_size()
         answers = self._request_count - len(self._messages)

@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class Readiness:
-    """A flag that is True while this process accepts requests, and False once it is told to stop."""
+    """A flag: True while this process accepts requests, False once it shuts down."""
 
     accepting: bool = True
 

@@ -13,14 +13,12 @@ from typing import Any, Self
 
 import psycopg
 import structlog
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from schemas.process.migrations import APPLIED_VERSION, newest_version
-from schemas.process.postgres import borrowed, check_alive, is_sound_after
-from schemas.process.settings import SettingsInvalid
+from schemas.process.postgres import borrowed, check_alive, check_dsn, is_sound_after
 
 CONNECTIONS_MAX = 8
 CONNECTION_WAIT_S = 2.0
@@ -57,11 +55,7 @@ class PostgresReads:
         Raises:
             SettingsInvalid: *dsn* is not a DSN.
         """
-        try:
-            conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            # Its text quotes the DSN with the password, and the pool would log it at each attempt.
-            raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
+        check_dsn(dsn)
         self._reads = _pool(dsn, name="reads", connections_max=CONNECTIONS_MAX, wait_s=CONNECTION_WAIT_S)
         self._urgent_reads = _pool(dsn, name="urgent", connections_max=URGENT_CONNECTIONS_MAX, wait_s=URGENT_WAIT_S)
         self._migrated = False

@@ -11,14 +11,12 @@ from typing import NamedTuple, Self
 import psycopg
 import structlog
 from psycopg import AsyncConnection, errors
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from processors.runtime.errors import Transient, Unsettled
 from schemas.errors import Poison, Reason
 from schemas.process import migrations
-from schemas.process.postgres import NoAnswer, borrowed
-from schemas.process.settings import SettingsInvalid
+from schemas.process.postgres import NoAnswer, borrowed, check_dsn
 
 log = structlog.get_logger()
 
@@ -64,11 +62,7 @@ class PostgresWrites:
         Raises:
             SettingsInvalid: *dsn* is not a DSN.
         """
-        try:
-            conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            # Its text quotes the DSN with the password, and the pool would log it at each attempt.
-            raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
+        check_dsn(dsn)
         self._application = application
         self._pool = AsyncConnectionPool(
             dsn,

@@ -14,6 +14,6 @@ class Process:
     """A process: its command-line options and its life."""
 
     run: Callable[[Mapping[str, str], argparse.Namespace], Coroutine[None, None, int]]
-    """Runs by the environment and the options until it is told to stop, or is done; returns the exit code."""
+    """Runs by the environment and the options until it is stopped or done; returns the exit code."""
 
     add_options: Callable[[argparse.ArgumentParser], None] = no_options

@@ -95,7 +95,7 @@ class _GroupObserver(Observer):
 
 
 class Worker:
-    """A worker that runs one group until it is told to stop or cannot go on."""
+    """A worker that runs one group until it is stopped or cannot continue."""
 
     def __init__(
         self,

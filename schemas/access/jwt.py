@@ -206,7 +206,7 @@ def _header(token: str, issuer: Issuer) -> tuple[Algorithm, str | None]:
     given = header.get("alg")
     algorithm = next((each for each in issuer.algorithms if each.value == given), None)
     if algorithm is None:
-        raise TokenRefused("alg is none of the issuer's")
+        raise TokenRefused("the issuer does not use this alg")
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise TokenRefused("kid is not a text")

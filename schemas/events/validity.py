@@ -11,11 +11,10 @@ import msgspec
 from schemas import strictjson
 from schemas.access.credentials import Credentials
 from schemas.canonical import canonical
-from schemas.errors import Fault, Invalid, Poison, Reason, Rejection
+from schemas.errors import Invalid, Poison, Reason, Rejection
 from schemas.events.records import Authenticated, UserEvent, content_of, key_of
 from schemas.events.rules import field_faults, text_faults
 
-PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and context are one level inside their event
 _OF_GATEWAYS = ("user_verified", "submitted_by", "task_id")  # what only a gateway can vouch for
 
 
@@ -47,8 +46,8 @@ def _content_rejection(event: UserEvent, fields: dict[str, object]) -> Rejection
     if faults:
         return Rejection(reason=Reason.INVALID_EVENT, detail=str(Invalid(faults)))
     try:
-        payload = _decode("payload", event.payload)
-        context = None if event.context is None else _decode("context", event.context)
+        payload = strictjson.decode_part("payload", event.payload)
+        context = None if event.context is None else strictjson.decode_part("context", event.context)
     except Invalid as error:
         if any(fault.detail == strictjson.NUL_FAULT for fault in error.faults):
             raise Poison(Reason.NUL_CHARACTER, str(error)) from error
@@ -60,13 +59,3 @@ def _content_rejection(event: UserEvent, fields: dict[str, object]) -> Rejection
     if hashlib.sha256(canonical(content_of(event, payload=payload, context=context))).digest() != event.event_sha256:
         return Rejection(reason=Reason.DIGEST_MISMATCH, detail="event_sha256 is not the digest of the event's content")
     return None
-
-
-def _decode(name: str, text: str) -> object:
-    """Decode a part of an event, so that the event is as deep as one sent over HTTP may be."""
-    try:
-        return strictjson.decode(text, depth_max=PART_DEPTH_MAX)
-    except Invalid as error:
-        raise Invalid([Fault(pointer=f"/{name}{each.pointer}", detail=each.detail) for each in error.faults]) from error
-    except strictjson.NotJson as error:
-        raise strictjson.NotJson(f"/{name}: {error}") from error

@@ -26,7 +26,7 @@ Cursor = Mapping[str, Mapping[int, int]]
 
 
 class CursorInvalid(ValueError):
-    """A cursor that is none of ours. Answer 400."""
+    """A cursor that we did not issue. Answer 400."""
 
 
 _DECODER = msgspec.msgpack.Decoder(dict[str, dict[_Partition, _Offset]])

@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import Row
 from psycopg_pool import AsyncConnectionPool
+
+from schemas.process.settings import SettingsInvalid
 
 CHECK_S = 1.0  # for an idle connection to prove that it is alive
 
@@ -29,6 +32,15 @@ _SOUND_STATES = frozenset({"55P03", "57014"})
 
 Connection = TypeVar("Connection", bound=AsyncConnection[Any])
 Result = TypeVar("Result")
+
+
+def check_dsn(dsn: str) -> None:
+    """Raise SettingsInvalid unless *dsn*, the value of TIDEGATE_POSTGRES, is a connection string."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # Its text quotes the DSN with the password, and the pool would log it at each attempt.
+        raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
 
 
 class NoAnswer(psycopg.OperationalError):

@@ -18,9 +18,6 @@ from schemas.runs.rules import ENVIRONMENT_BYTES_MAX, agent_id_of, event_faults,
 from schemas.runs.signature import event_signature_holds
 from schemas.texts import exceeds
 
-PART_DEPTH_MAX = strictjson.DEPTH_MAX - 1  # payload and meta are one level inside their event
-
-
 _UNSIGNED_DIRECT = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="the tenant takes no unsigned direct records")
 
 
@@ -136,8 +133,8 @@ def _event_of(record: RunEvent) -> dict[str, object]:
         "t": record.t,
         "actor": record.actor,
         "type": record.type,
-        "payload": _decode_part("payload", record.payload),
-        "meta": _decode_part("meta", record.meta),
+        "payload": strictjson.decode_part("payload", record.payload),
+        "meta": strictjson.decode_part("meta", record.meta),
     }
     faults = event_faults(event, run_id=record.run_id)
     if not faults:
@@ -149,17 +146,6 @@ def _event_of(record: RunEvent) -> dict[str, object]:
     if faults:
         raise Invalid(faults)
     return event
-
-
-def _decode_part(name: str, text: str) -> object:
-    """Decode payload or meta as a part of its event, so that the event is as deep as one sent over HTTP may be."""
-    try:
-        return strictjson.decode(text, depth_max=PART_DEPTH_MAX)
-    except Invalid as error:
-        faults = [Fault(pointer=f"/{name}{fault.pointer}", detail=fault.detail) for fault in error.faults]
-        raise Invalid(faults) from error
-    except strictjson.NotJson as error:
-        raise strictjson.NotJson(f"/{name}: {error}") from error
 
 
 def _finalization_rejection(record: RunFinalized) -> Rejection | None:

@@ -1,4 +1,4 @@
-"""What the groups store that write rows: a record as a gateway makes it, and its row as the bare loop writes it."""
+"""Records and rows of the groups that store rows: the record as a gateway writes it, the row as the bare loop does."""
 
 import hashlib
 from collections.abc import Callable, Mapping

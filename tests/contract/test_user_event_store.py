@@ -1,4 +1,4 @@
-"""What is stored of user events: the fake that unit tests read from answers as Postgres does."""
+"""Contract of the user event store: the fake that unit tests use answers as Postgres does."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

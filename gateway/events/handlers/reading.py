@@ -3,6 +3,7 @@
 from collections import Counter
 
 from aiohttp import web
+from msgspec import UNSET
 
 from gateway.errors import Forbidden, StoreUnavailable
 from gateway.events.parameters import event_cursor, read_cursor, read_filter, read_page
@@ -30,15 +31,13 @@ async def list_user_events(parts: UserEventParts, call: Call) -> web.Response:
     else:
         after, limit, skip = None, numbered.size, numbered.skip
     events, last = await parts.store.events(reader, admitted, after=after, skip=skip, limit=limit)
-    document = UserEventPage(events=events, next_cursor=None if last is None else event_cursor(last))
-    if numbered is not None:
-        document = UserEventPage(
-            events=events,
-            next_cursor=document.next_cursor,
-            page=numbered.number,
-            size=numbered.size,
-            total=await parts.store.count(reader, admitted),
-        )
+    document = UserEventPage(
+        events=events,
+        next_cursor=None if last is None else event_cursor(last),
+        page=UNSET if numbered is None else numbered.number,
+        size=UNSET if numbered is None else numbered.size,
+        total=UNSET if numbered is None else await parts.store.count(reader, admitted),
+    )
     return page(call.request, document)
 
 
@@ -60,11 +59,11 @@ async def show_user_event(parts: UserEventParts, call: Call) -> web.Response:
 async def show_unprocessed(parts: UserEventParts, call: Call) -> web.Response:
     """Return counts by status, the oldest event that waits, and errors: a user's own, or with `admin` the tenant's."""
     principal = call.principal
-    if Right.ADMIN in principal.rights:
-        return answer(await parts.store.unprocessed(Reader(tenant=principal.tenant, user_id=None)))
-    if principal.user_id is None:
+    is_admin = Right.ADMIN in principal.rights
+    if principal.user_id is None and not is_admin:
         raise Forbidden("the counts of a tenant need the right 'admin'")
-    return answer(await parts.store.unprocessed(_reader(principal)))
+    reader = Reader(tenant=principal.tenant, user_id=None if is_admin else principal.user_id)
+    return answer(await parts.store.unprocessed(reader))
 
 
 async def show_task(parts: UserEventParts, call: Call) -> web.Response:

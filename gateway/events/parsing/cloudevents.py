@@ -120,7 +120,7 @@ def _payload(body: bytes, media_type: str) -> tuple[object, str, bool]:
         return {}, NO_PAYLOAD, True
     if media_type in ("", "application/json") or media_type.endswith("+json"):
         text = _utf8(body).strip()
-        return strictjson.decode(text, depth_max=strictjson.DEPTH_MAX - 1), text, False
+        return strictjson.decode(text, depth_max=strictjson.PART_DEPTH_MAX), text, False
     if media_type.startswith("text/"):
         value: object = _utf8(body)
         if "\0" in str(value):

@@ -14,6 +14,7 @@ from psycopg import AsyncCursor
 
 from processors.events.rows.verdicts import NewEvent, UserEventVerdicts, place_of
 from processors.postgres.copying import copy_rows
+from processors.postgres.rejections import rejection_columns
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
 from schemas.events.properties import Schema, normalised
@@ -148,15 +149,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: UserEventVerdicts, derivatio
         )
     if verdicts.rejected:
         rejections = [
-            (
-                *_identity(arrival),
-                rejection.reason,
-                rejection.detail.replace("\0", ""),
-                arrival.raw.key,
-                arrival.raw.value,
-                received_at(arrival),
-            )
-            for arrival, rejection in verdicts.rejected
+            (*_identity(arrival), *rejection_columns(arrival, rejection)) for arrival, rejection in verdicts.rejected
         ]
         await cursor.executemany(INSERT_REJECTION, rejections)
     return Counter(each.clock for each in derived)

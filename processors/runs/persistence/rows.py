@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import AsyncCursor
 
 from processors.postgres.copying import copy_rows
+from processors.postgres.rejections import rejection_columns
 from processors.runs.persistence.verdicts import RunKey, Verdicts, place_of
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
@@ -96,15 +97,7 @@ async def write(cursor: AsyncCursor[Any], verdicts: Verdicts) -> None:
         await cursor.executemany(INSERT_DUPLICATE, [_identity(each) for each in verdicts.duplicates])
     if verdicts.rejected:
         rejections = [
-            (
-                *_identity(arrival),
-                rejection.reason,
-                rejection.detail.replace("\0", ""),
-                arrival.raw.key,
-                arrival.raw.value,
-                received_at(arrival),
-            )
-            for arrival, rejection in verdicts.rejected
+            (*_identity(arrival), *rejection_columns(arrival, rejection)) for arrival, rejection in verdicts.rejected
         ]
         await cursor.executemany(INSERT_REJECTED, rejections)
 

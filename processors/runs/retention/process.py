@@ -16,12 +16,12 @@ from processors.runs.retention.objects import ObstoreObjects
 from processors.runs.retention.policy import watched_retention
 from processors.runs.retention.report import Removed, Report
 from processors.runs.retention.retention import RetentionPass
-from processors.runs.retention.session import check_dsn
 from processors.runs.retention.store import RetentionStore
 from processors.runtime.health import Health
 from processors.runtime.periodic import PeriodicTask, PeriodicTasks
 from processors.runtime.process import Process
 from schemas.process import settings, telemetry
+from schemas.process.postgres import check_dsn
 from schemas.process.settings import SettingsInvalid
 from schemas.runs.telemetry import (
     OF_MAINTENANCE,
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
-    """Run maintenance until it is told to stop, or once; return its exit code."""
+    """Run maintenance until it is stopped, or once; return its exit code."""
     config = settings.load(MaintenanceSettings, environ)
     if options.dry_run and not options.once:
         raise SettingsInvalid("--dry-run goes with --once")

@@ -6,13 +6,11 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from processors.runtime.errors import Transient, Unsettled
 from schemas.process import migrations
 from schemas.process.postgres import BoundedConnection
-from schemas.process.settings import SettingsInvalid
 
 CONNECT_S = 5
 # Of each statement; the largest run is deleted by one.
@@ -53,14 +51,6 @@ async def session(dsn: str) -> AsyncIterator[Connection]:
             yield connection
     except psycopg.Error as error:
         raise Transient(f"Postgres: {error}".strip()) from error
-
-
-def check_dsn(dsn: str) -> None:
-    """See that *dsn* can be read. Raises SettingsInvalid, which does not quote it."""
-    try:
-        conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise SettingsInvalid("TIDEGATE_POSTGRES is not a valid PostgreSQL connection string") from None
 
 
 async def _check_version(connection: Connection) -> None:

@@ -101,7 +101,7 @@ async def test_numbers_that_jsonb_cannot_hold_are_refused(served: Served, number
     status, answer = await post(served, "/api/v1/events", f'{{"type":"a","payload":{{"n":{number}}}}}')
     assert (status, answer["errors"][0]["pointer"]) == (422, "/payload")
     said = f'{{"type":"a","payload":{{"text":"{number}"}}}}'
-    assert (await post(served, "/api/v1/events", said))[0] == 202, "in a text it is none"
+    assert (await post(served, "/api/v1/events", said))[0] == 202, "within a string it is not a number"
 
 
 async def test_a_batch_with_one_bad_event_takes_the_others_in_order(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""What an arriving user event is to the store."""
+"""Verdicts on arriving user events: new, duplicate, rejected, or stored before."""
 
 import pytest
 
