@@ -239,16 +239,13 @@ def test_a_topic_that_was_deleted_and_created_again_is_started_over(stack: Runni
 
 def _redrive(stack: RunningStack, place: str, group: Group) -> None:
     """Send the dead letter of *group* back that comes from *place*."""
-    found: list[str] = []
     of_group = ("--group", group.name)
 
-    def is_there() -> bool:
-        letters = json.loads(stack.command("dlq", "list", "--json"))["letters"]
-        found[:] = [each["dead_letter"] for each in letters if (each["origin"], each["group"]) == (place, group.name)]
-        return bool(found)
+    def waits() -> bool:
+        return bool(json.loads(stack.command("dlq", "list", place, *of_group, "--json"))["waiting"])
 
-    wait_until(is_there, timeout_s=SETTLED_S, what=f"the dead letter of {group.name} from {place}")
-    assert json.loads(stack.command("dlq", "redrive", *found, *of_group, "--yes", "--json"))["redriven"] == 1
+    wait_until(waits, timeout_s=SETTLED_S, what=f"the dead letter of {group.name} from {place}")
+    assert json.loads(stack.command("dlq", "redrive", place, *of_group, "--yes", "--json"))["redriven"] == 1
 
 
 def _action(event_id: str, number: int) -> dict[str, Any]:
