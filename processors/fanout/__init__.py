@@ -10,4 +10,7 @@ until the hub can go on. A client whose outbox is full falls behind, and comes b
 
 `Places` are the hub's own positions, `Tail` keeps the records that the hub passes while `CatchUp` reads, `SeqRanges`
 the seqs that a subscriber has had. `Tallies` count for the dashboard; `SystemStatus` is how far the groups are.
+
+`streams/` has what differs by domain: topics, the keys that a socket follows, messages, and what is sent once.
+`streams/table.py` lists it.
 """

@@ -8,6 +8,8 @@ from aiohttp import web
 
 from processors.fanout.messages import Key
 from processors.fanout.refusals import HttpError
+from processors.fanout.streams.runs import AGENT
+from processors.fanout.streams.table import STREAMS
 from processors.fanout.tickets import Tickets
 from schemas.access.credentials import (
     Credentials,
@@ -68,9 +70,12 @@ class Access:
     def check_key(self, key: Key, principal: Principal) -> None:
         """Raise HttpError unless *principal* may follow what *key* names."""
         kind, tenant, name = key
-        if not is_id(name):
+        stream = STREAMS[kind]
+        if stream.is_named and not is_id(name):
             raise HttpError(400, ErrorCode.BAD_REQUEST, f"{kind} is [A-Za-z0-9._:-]{{1,128}}")
-        if kind == "agent" and not decide(
+        if stream.spans_agents and principal.agents is not None:
+            raise HttpError(403, ErrorCode.FORBIDDEN, "the stream shows more than the agents that the key is bound to")
+        if kind == AGENT and not decide(
             lambda by: _may_follow_agent(name, tenant, principal, by), self._credentials, refuses=operator.not_
         ):
             bound = principal.agents is not None  # such a key is not told which other agents there are

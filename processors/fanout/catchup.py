@@ -22,12 +22,12 @@ from processors.fanout.log import Expired, Log, LogSlice
 from processors.fanout.messages import Key, Message, StreamRecord
 from processors.fanout.reading import StreamReader
 from processors.fanout.resolving import Resolver
+from processors.fanout.streams.table import SOURCES
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.runtime.errors import Transient
 from schemas.kafka.places import Partition
 from schemas.process import telemetry
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 RESOLVED_MAX = 4  # events in a turn whose payloads are fetched
 RESOLVED_BYTES_MAX = 64 * 1024 * 1024  # unsent by all sockets that ask for payloads
@@ -35,8 +35,6 @@ PAUSE_S = 0.02  # when nobody can be served: clients have to read, or the hub ha
 RETRY_DELAY_S = 1.0  # after Kafka did not answer
 
 log = structlog.get_logger()
-
-_Topics = {topic.name: topic for topic in (RUN_EVENTS, RUN_TRACES)}
 
 
 class CatchUp:
@@ -118,7 +116,7 @@ class CatchUp:
     async def _wait_for_the_hub(self, subscriber: Subscriber, partition: Partition, start: int) -> None:
         # A page's cursor, or one of another fanout that has been told earlier: the hub comes there, unless it cannot.
         try:
-            end = (await self._source.ends(_Topics[partition.topic]))[partition.partition]
+            end = (await self._source.ends(SOURCES[partition.topic].topic))[partition.partition]
         except Transient:
             end = start
         if subscriber.behind.get(partition) != start:
@@ -196,7 +194,8 @@ class _Turn:
 
 
 def _may_be_served(subscriber: Subscriber, partition: Partition) -> bool:
-    if partition.topic == RUN_TRACES.name and subscriber.is_behind_on_events():
+    after = SOURCES[partition.topic].after
+    if after is not None and subscriber.is_behind_on(after):
         return False
     if subscriber.resolves:
         return subscriber.outbox.unsent_bytes() == 0

@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from processors.fanout.hub import Hub
 from processors.fanout.log import Log
 from processors.fanout.reading import StreamReader
+from processors.fanout.streams.table import SOURCES
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Transient
 from schemas.kafka.places import Partition
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
+from schemas.kafka.topics import Topic
 
 PIECE_RECORDS_MAX = 200
 PIECE_BYTES = 32 * 1024  # and the record that passes it: no more, as messages, than an outbox writes at once
 PIECE_MESSAGES = 10_000  # some 20 ms
-EVENTS_WAIT_S = 2.0
+WAIT_S = 2.0  # of a topic for the one that comes before it
 POLL_S = 0.005
 
 
@@ -38,8 +39,9 @@ class Dispatch:
     async def deliver(self, batch: Batch) -> None:
         """Broadcast *batch* from the hub's position on; if cancelled, all records up to the position were sent."""
         partition = batch.partition
-        if partition.topic == RUN_TRACES.name and self._hub.wanted(partition, batch.records):
-            await self._after_the_events()
+        after = SOURCES[partition.topic].after
+        if after is not None and self._hub.wanted(partition, batch.records):
+            await self._wait_for(after)
         begin = 0
         while begin < len(batch.records):
             # Nothing is awaited from choosing what is wanted to telling it: who joins is told from the position on.
@@ -63,16 +65,16 @@ class Dispatch:
             end += 1
         return records[begin:end]
 
-    async def _after_the_events(self) -> None:
-        """Wait until the hub has told of the events that stand in the log now: the end of each traced run is there."""
+    async def _wait_for(self, topic: Topic) -> None:
+        """Wait until the hub has broadcast what *topic* holds now: among events, the end of each traced run."""
         try:
-            ends = await self._source.ends(RUN_EVENTS)
+            ends = await self._source.ends(topic)
         except Transient:
             return
         waited_s = 0.0
         # Bounded: markers of transactions at the end are records to nobody, and the position stays before them.
-        while waited_s < EVENTS_WAIT_S and any(
-            self._hub.places.position(Partition(RUN_EVENTS.name, each)) < end for each, end in ends.items()
+        while waited_s < WAIT_S and any(
+            self._hub.places.position(Partition(topic.name, each)) < end for each, end in ends.items()
         ):
             await self._sleep(POLL_S)
             waited_s += POLL_S

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from processors.fanout.streams.table import SOURCES
 from schemas.kafka.topics import Topic
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 START_ID_BYTES = 6
 
@@ -15,7 +15,7 @@ class FanoutGroup:
     """A group that commits nothing, and that Kafka drops when it has ended; `schemas.catalogue` does not list it."""
 
     name: str = "fanout"
-    sources: Sequence[Topic] = (RUN_EVENTS, RUN_TRACES)
+    sources: Sequence[Topic] = tuple(source.topic for source in SOURCES.values())
     start_id: str = field(default_factory=lambda: secrets.token_hex(START_ID_BYTES))
 
     @property

@@ -6,13 +6,14 @@ place; the others are behind, each at a place of its own, until `CatchUp` has br
 runs between two awaits, so that a position and who has come to it cannot disagree. Consuming begins at the position
 again after a rebalance (`Worker`'s *starts*).
 
-A run's socket follows the run's partition, so a program that writes runs with another partitioner is not seen.
+A socket on one run or one job follows its partition, so a program that writes with another partitioner is not seen.
 """
 
 from collections.abc import Callable, Sequence
 
 from processors.fanout.messages import Key, Kind, Message, StreamRecord, plain
 from processors.fanout.places import Places
+from processors.fanout.streams.table import SOURCES, STREAMS
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tails import Tail
 from processors.fanout.tallies import Tallies
@@ -20,7 +21,6 @@ from processors.runtime.batch import RawRecord
 from schemas.kafka.cursors import Cursor
 from schemas.kafka.places import Partition
 from schemas.process import telemetry
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 class Hub:
@@ -40,8 +40,8 @@ class Hub:
         self._clock_ms = clock_ms
         self._subscribers: dict[Key, dict[Subscriber, None]] = {}
         self._resolving: set[Subscriber] = set()
-        self._of_agents = 0
-        self._keys: dict[str, dict[bytes, int]] = {RUN_EVENTS.name: {}, RUN_TRACES.name: {}}  # that runs' sockets want
+        # How many sockets want the records of a key, by topic; None: all of the topic.
+        self._keys: dict[str, dict[bytes | None, int]] = {topic: {} for topic in SOURCES}
         self._waiting: dict[Partition, dict[Subscriber, None]] = {partition: {} for partition in places.partitions()}
         self._tails: dict[Partition, list[Tail]] = {partition: [] for partition in places.partitions()}
         self.wake: Callable[[Partition], None] = lambda _partition: None  # somebody waits for the log to be read
@@ -105,11 +105,8 @@ class Hub:
         return self.places.cursor(subscriber.covers, subscriber.behind)
 
     def _want(self, subscriber: Subscriber, more: int) -> None:
-        kind, tenant, name = subscriber.key
-        if kind == "agent":
-            self._of_agents += more
-            return
-        for topic, key in ((RUN_EVENTS.name, name.encode()), (RUN_TRACES.name, trace_key(tenant, name))):
+        stream, tenant, name = subscriber.key
+        for topic, key in STREAMS[stream].record_keys(tenant, name).items():
             wanted = self._keys[topic].get(key, 0) + more
             self._keys[topic][key] = wanted
             if not wanted:
@@ -119,9 +116,9 @@ class Hub:
 
     def wanted(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Return those of *records* that somebody may be told of, so that the others need not be decoded."""
-        if partition.topic == RUN_EVENTS.name and (self._of_agents or self._tallies.active):
-            return records
         keys = self._keys[partition.topic]
+        if None in keys or self._tallies.counts(partition.topic):
+            return records
         return [record for record in records if record.key in keys] if keys else ()
 
     def widest(self) -> int:
@@ -167,8 +164,9 @@ class Hub:
     def _hand_to_one_behind(self, subscriber: Subscriber, record: StreamRecord) -> bool:
         if record.partition in subscriber.behind:
             return False
-        if record.kind is Kind.TRACE_RECORD and subscriber.is_behind_on_events():
-            # It comes after the events: let it be found again once they are there.
+        after = SOURCES[record.partition.topic].after
+        if after is not None and subscriber.is_behind_on(after):
+            # Let it be found again once what comes before it is there.
             self._fall_behind(subscriber, record.partition, record.offset)
             return False
         return self.send_catch_up(subscriber, record, {})
@@ -204,9 +202,9 @@ class Hub:
             subscriber.behind[record.partition] = record.offset + 1
         if not subscriber.takes(record):
             return False
-        kind = subscriber.key[0]  # with the record it says what is covered
+        stream = subscriber.key[0]  # with the record it says what is covered
         places = (
-            kind,
+            stream,
             record.kept is None,
             record.partition,
             *(subscriber.behind.get(each, self.places.position(each)) for each in subscriber.covers),

@@ -11,6 +11,7 @@ from typing import ParamSpec, Protocol, Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.fanout.places import TopicEnds
+from processors.fanout.streams.table import SOURCES
 from processors.runtime.batch import RawRecord
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
@@ -19,7 +20,6 @@ from schemas.kafka.clients import headers_of, is_unreadable, looking_config
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.topics import Topic
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES
 
 READ_TIMEOUT_S = 2.0
 SLICE_RECORDS_MAX = 1000
@@ -77,7 +77,7 @@ class KafkaLog:
 
     async def topics(self) -> dict[str, TopicEnds]:
         """Return what the hub begins with."""
-        topics = (RUN_EVENTS, RUN_TRACES)
+        topics = [source.topic for source in SOURCES.values()]
         admin, names = lookups.admin_client(self._kafka), {topic.name for topic in topics}
         ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=REQUEST_S)
         if missing := names - ids.keys():

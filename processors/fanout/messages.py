@@ -1,6 +1,7 @@
 """Messages to websockets: JSON, each in a websocket frame that is built once for all sockets."""
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -10,8 +11,6 @@ import msgspec
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.objects.references import Kept, PayloadRef
 from schemas.runs import pushed as documents
-from schemas.runs.pushed import EventDocument, FinalizedDocument, event_document, finalized_document
-from schemas.runs.records import RunEvent, RunFinalized, TraceRecord, reference_of
 
 _TEXT = 0x81  # RFC 6455, 5.2: a whole message, of text
 _CLOSE = 0x88
@@ -30,7 +29,7 @@ class Kind(StrEnum):
     TRACE_RECORD = "trace_record"
 
 
-# Whose messages: ("run", tenant, run_id) or ("agent", tenant, agent_id).
+# Whose messages: the name of a stream, the tenant, and what is followed, such as ("run", tenant, run_id).
 Key = tuple[str, str, str]
 
 
@@ -45,84 +44,71 @@ class Message:
         self.cursor = cursor
 
 
-class StreamRecord:
-    """A valid record that sockets may be sent."""
+class StreamRecord(ABC):
+    """A valid record that sockets may be sent; each domain has a class of its own (`streams/`)."""
 
-    __slots__ = (
-        "_rest",
-        "agent_id",
-        "kept",
-        "keys",
-        "kind",
-        "offset",
-        "partition",
-        "run_id",
-        "seq",
-        "timestamp_ms",
-        "value",
-    )
+    __slots__ = ("_rest", "kept", "keys", "kind", "offset", "partition", "seq", "timestamp_ms")
 
     def __init__(
         self,
-        value: RunEvent | RunFinalized | TraceRecord,
+        kind: Kind,
+        keys: tuple[Key, ...],
         *,
+        seq: int,
         partition: Partition,
         offset: int,
         timestamp_ms: int,
         kept: Kept | None = None,
     ) -> None:
-        """Hold *value*, found at *offset* of *partition*; *kept* is what its payload's reference stands for."""
+        """
+        Describe what was found at *offset* of *partition* for the sockets of *keys*.
+
+        *seq* numbers the records of one kind and one subject; 0 where they have no numbers. *kept* is what its
+        payload's reference stands for.
+        """
+        self.kind = kind
+        self.keys = keys
+        self.seq = seq
         self.partition = partition
         self.offset = offset
         self.timestamp_ms = timestamp_ms
-        self.run_id = value.run_id
-        self.agent_id: str | None = None
-        self.seq = 0
-        self.keys: tuple[Key, ...] = (("run", value.tenant, value.run_id),)
-        if isinstance(value, RunEvent):
-            self.kind = Kind.TRACE_EVENT
-            self.agent_id, self.seq = value.agent_id, value.seq
-            self.keys = (*self.keys, ("agent", value.tenant, value.agent_id))
-        else:
-            self.kind = Kind.RUN_FINALIZED if isinstance(value, RunFinalized) else Kind.TRACE_RECORD
         self.kept = kept
-        self.value = value
         self._rest: bytes | None = None
+
+    @abstractmethod
+    def members(self) -> Mapping[str, Any]:
+        """Return the members of its message, but for `type` and `cursor`."""
 
     @property
     def reference(self) -> PayloadRef | None:
         """Return what stands for the record's payload, if that is kept in object storage."""
-        return reference_of(self.value)
+        return None
+
+    @property
+    def held_characters(self) -> int:
+        """Return the length of its largest text: most of the memory that it takes."""
+        return 0
+
+    def resolved(self, kept: Kept) -> "StreamRecord":
+        """Return the same record, for who asked for what its reference stands for, which is *kept*."""
+        raise NotImplementedError  # of a domain without references
+
+    @property
+    def wal_id(self) -> str:
+        """Return its position in the log as users see it."""
+        return RecordPlace(*self.partition, self.offset).wal_id
 
     @property
     def size_bytes(self) -> int:
         """Return the approximate size of its message."""
         return ORDINARY_BYTES_MAX + (len(self.kept) if isinstance(self.kept, bytes) else 0)
 
-    def resolved(self, kept: Kept) -> "StreamRecord":
-        """Return the same record, for who asked for what its reference stands for."""
-        return StreamRecord(
-            self.value, partition=self.partition, offset=self.offset, timestamp_ms=self.timestamp_ms, kept=kept
-        )
-
     def message(self, cursor: str) -> Message:
         """Return the message for who gets to *cursor* by it; what all have in common is encoded once."""
         if self._rest is None:
-            self._rest = _ENCODER.encode(self._members())[1:]
+            self._rest = _ENCODER.encode(self.members())[1:]
         head = b'{"type":"%b","cursor":"%b",' % (self.kind.encode(), cursor.encode())
         return Message(head + self._rest, cursor)
-
-    def _members(self) -> Mapping[str, Any]:
-        record = self.value
-        if isinstance(record, TraceRecord):
-            return {"run_id": record.run_id, "trace": msgspec.Raw(record.document.encode())}
-        wal_id = RecordPlace(*self.partition, self.offset).wal_id
-        document: EventDocument | FinalizedDocument
-        if isinstance(record, RunFinalized):
-            document = finalized_document(record)
-            return {**msgspec.structs.asdict(document), "wal_id": wal_id}
-        document = event_document(record, self.kept)
-        return {"event": document, "wal_id": wal_id}
 
 
 def plain(kind: str, *, cursor: str | None = None, **members: Any) -> Message:

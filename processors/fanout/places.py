@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.fanout.messages import Key
+from processors.fanout.streams.table import STREAMS
 from schemas.kafka import cursors
 from schemas.kafka.cursors import Cursor, CursorInvalid
 from schemas.kafka.partitioner import partition_of
 from schemas.kafka.places import Partition
-from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +43,14 @@ class Places:
         self._positions[partition] = max(self._positions[partition], offset)
 
     def covered(self, key: Key) -> Sequence[Partition]:
-        """Return the partitions that a subscriber of *key* must cover."""
-        kind, tenant, name = key
-        if kind == "agent":
-            return [Partition(RUN_EVENTS.name, each) for each in sorted(self._topics[RUN_EVENTS.name].ends)]
-        keys = {RUN_EVENTS.name: name.encode(), RUN_TRACES.name: trace_key(tenant, name)}
-        return [
-            Partition(topic, partition_of(record_key, len(self._topics[topic].ends)))
-            for topic, record_key in keys.items()
-        ]
+        """Return the partitions that a subscriber of *key* must cover; those of its stream's first topic come first."""
+        stream, tenant, name = key
+        covers: list[Partition] = []
+        for topic, record_key in STREAMS[stream].record_keys(tenant, name).items():
+            ends = self._topics[topic].ends
+            numbers = sorted(ends) if record_key is None else [partition_of(record_key, len(ends))]
+            covers += [Partition(topic, each) for each in numbers]
+        return covers
 
     def cursor(self, covers: Iterable[Partition], behind: Mapping[Partition, int]) -> str:
         """Return where one is who covers that much, and is *behind* on some of it."""
@@ -61,19 +60,19 @@ class Places:
             places.setdefault(self._topics[partition.topic].id, {})[partition.partition] = offset
         return cursors.encode(places)
 
-    def behind(self, covers: Iterable[Partition], cursor: Cursor) -> dict[Partition, int] | None:
+    def behind(self, covers: Sequence[Partition], cursor: Cursor) -> dict[Partition, int] | None:
         """
         Return where one who comes with *cursor* is not where the hub is; None if it is of topics that are no more.
 
         Raises:
-            CursorInvalid: it says nothing of some events that are covered.
+            CursorInvalid: it says nothing of some partition of the first topic that is covered.
         """
         if not self._ids.issuperset(cursor):
             return None
         places: dict[Partition, int] = {}
         for partition in covers:
             offset = cursor.get(self._topics[partition.topic].id, {}).get(partition.partition)
-            if offset is None and partition.topic == RUN_EVENTS.name:
+            if offset is None and partition.topic == covers[0].topic:
                 raise CursorInvalid("it is of another stream")
             if offset is not None and offset != self._positions[partition]:
                 places[partition] = offset

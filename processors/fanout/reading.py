@@ -3,15 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from processors.fanout.messages import StreamRecord
+from processors.fanout.streams.table import SOURCES
 from processors.runtime.batch import RawRecord
 from processors.runtime.reading import trusting_reader
-from schemas.access.credentials import Credentials, CurrentCredentials
-from schemas.errors import Reason, Rejection
+from schemas.access.credentials import CurrentCredentials
 from schemas.kafka.places import Partition
-from schemas.runs.codec import RUN_CODEC, TRACE_CODEC
-from schemas.runs.records import EnvironmentCaptured, TraceRecord
-from schemas.runs.topics import RUN_TRACES, trace_key
-from schemas.runs.validity import check_direct
 
 StreamReader = Callable[[Partition, Sequence[RawRecord]], Sequence[StreamRecord]]
 
@@ -20,30 +16,23 @@ def stream_reader(credentials: CurrentCredentials) -> StreamReader:
     """
     Return what finds, among the records of a partition, those that may be sent, in their order.
 
-    Poison and what breaks a rule is sent to nobody: persistence keeps it. A trace record counts if a process of ours
-    has sealed it. What only the tables can tell (an idempotency key that was used before) is not judged here.
+    Poison and what breaks a rule is sent to nobody: the group that stores it keeps it. Trace records, and all records
+    of jobs that are sent, count if a process of ours has sealed them. What only the tables can tell (an idempotency key
+    that was used before) is not judged here.
     """
-    read_runs = trusting_reader(check_direct, codec=RUN_CODEC, credentials=credentials)
-    read_traces = trusting_reader(_check_unsealed_trace, codec=TRACE_CODEC, credentials=credentials)
+    readers = {
+        name: trusting_reader(source.check, codec=source.codec, credentials=credentials)
+        for name, source in SOURCES.items()
+    }
 
     def read(partition: Partition, records: Sequence[RawRecord]) -> Sequence[StreamRecord]:
-        found = (read_traces if partition.topic == RUN_TRACES.name else read_runs)(records)
+        source = SOURCES[partition.topic]
         return [
-            StreamRecord(
+            source.record(
                 arrival.record, partition=partition, offset=arrival.raw.offset, timestamp_ms=arrival.raw.timestamp
             )
-            for arrival in found.arrivals
-            if arrival.rejection is None and _is_sent(arrival.record, arrival.raw)
+            for arrival in readers[partition.topic](records).arrivals
+            if arrival.rejection is None and source.is_sent(arrival.record, arrival.raw.key)
         ]
 
     return read
-
-
-def _is_sent(record: object, raw: RawRecord) -> bool:
-    if isinstance(record, TraceRecord):
-        return raw.key == trace_key(record.tenant, record.run_id)
-    return not isinstance(record, EnvironmentCaptured)
-
-
-def _check_unsealed_trace(_record: TraceRecord, /, *, key: bytes | None, credentials: Credentials) -> Rejection | None:  # noqa: ARG001  # as `Check` has it
-    return Rejection(reason=Reason.UNSIGNED_DIRECT, detail="no process of ours has sealed it")

@@ -1,4 +1,4 @@
-"""The fanout's own address: three streams, and tickets for web pages."""
+"""The fanout's own address: the streams, and tickets for web pages."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,8 @@ from processors.fanout.messages import Key, plain
 from processors.fanout.refusals import HttpError, problem_response
 from processors.fanout.socket import CLOSE_S, MESSAGE_BYTES_MAX, Socket
 from processors.fanout.sockets import Sockets
+from processors.fanout.streams.contract import Stream
+from processors.fanout.streams.table import STREAMS
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tickets import VALID_S, Tickets, TooManyTickets
 from processors.runtime.errors import Unsettled
@@ -36,7 +38,8 @@ RETRY_AFTER_S = 30
 CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.PAYLOAD_TOO_LARGE}
 
 CREDENTIAL_PARAMETERS = ("ticket", "api_key")
-STREAM_PARAMETERS = ("cursor", "resolve", *CREDENTIAL_PARAMETERS)
+STREAM_PARAMETERS = ("cursor", *CREDENTIAL_PARAMETERS)
+RESOLVING_PARAMETERS = ("cursor", "resolve", *CREDENTIAL_PARAMETERS)
 NAME_SHOWN_MAX = 100  # characters of a parameter's name, in an error message
 
 SWITCH = {"true": True, "false": False}
@@ -75,11 +78,8 @@ class Server:
         )
         web_response.SERVER_SOFTWARE = "tidegate"  # type: ignore[attr-defined]  # it names no other way
         app = web.Application(middlewares=[self._answer], client_max_size=BODY_BYTES_MAX)
-        for path, handler in (
-            ("/ws/runs/{name}", partial(self._follow, "run")),
-            ("/ws/agents/{name}", partial(self._follow, "agent")),
-            ("/ws/dashboard", self._watch),
-        ):
+        streams: dict[str, Handler] = {each.path: partial(self._follow, each) for each in STREAMS.values()}
+        for path, handler in {**streams, "/ws/dashboard": self._watch}.items():
             app.router.add_get(path, handler, allow_head=False)
             app.router.add_get(f"{path}/", handler, allow_head=False)
         for path in ("/ws-tickets", "/ws-tickets/"):
@@ -119,9 +119,9 @@ class Server:
             await asyncio.sleep(POLL_INTERVAL_S)
             self.connections.check()
 
-    async def _follow(self, kind: str, request: web.Request) -> web.StreamResponse:
-        principal = self._admit(request, STREAM_PARAMETERS)
-        key: Key = (kind, principal.tenant, request.match_info["name"])
+    async def _follow(self, stream: Stream, request: web.Request) -> web.StreamResponse:
+        principal = self._admit(request, RESOLVING_PARAMETERS if stream.resolves else STREAM_PARAMETERS)
+        key: Key = (stream.name, principal.tenant, request.match_info.get("name", ""))
         self._access.check_key(key, principal)
         cursor, resolves = _read_cursor(request), _read_resolve(request)
         covers = self._hub.places.covered(key)
@@ -134,7 +134,7 @@ class Server:
             self._hub.join(subscriber, cursor)
             return partial(self._hub.leave, subscriber)
 
-        return await self._serve(request, principal, kind, subscribe)
+        return await self._serve(request, principal, stream.name, subscribe)
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         principal = self._admit(request, CREDENTIAL_PARAMETERS)  # what is now has no cursor, and no payloads

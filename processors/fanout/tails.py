@@ -3,10 +3,9 @@ The records broadcast while the log was being read; a socket that catches up nee
 """
 
 from processors.fanout.messages import StreamRecord
-from schemas.runs.records import RunEvent
 
 RECORDS_MAX = 5000
-CHARACTERS_MAX = 16 * 1024 * 1024  # of their payloads
+CHARACTERS_MAX = 16 * 1024 * 1024  # of their payloads, or other texts
 
 
 class Tail:
@@ -23,8 +22,7 @@ class Tail:
 
     def add(self, record: StreamRecord) -> None:
         """Keep a record that was told."""
-        if isinstance(record.value, RunEvent):
-            self._characters += len(record.value.payload or "")
+        self._characters += record.held_characters
         if not self.overrun and len(self.records) < RECORDS_MAX and self._characters < CHARACTERS_MAX:
             self.records.append(record)
         else:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from processors.fanout.messages import StreamRecord
+from processors.fanout.streams.runs import RunStreamRecord
 from schemas.runs.pushed import FinalizedDocument, finalized_document
 from schemas.runs.records import RunEvent, RunFinalized
+from schemas.runs.topics import RUN_EVENTS
 
 FINALIZED_MAX = 100  # shown of one second; the count is exact
 TYPES_MAX = 1000  # counted apart in one second; the rest together
@@ -35,6 +37,10 @@ class Tallies:
         """Return True if anybody watches."""
         return bool(self._tallies)
 
+    def counts(self, topic: str) -> bool:
+        """Return True if all records of *topic* must be noted now."""
+        return self.active and topic == RUN_EVENTS.name
+
     def watch(self, tenant: str) -> None:
         """Count for one more who looks at *tenant*."""
         self._watchers[tenant] += 1
@@ -48,6 +54,8 @@ class Tallies:
 
     def note(self, streamed: StreamRecord) -> None:
         """Count a record that is sent."""
+        if not isinstance(streamed, RunStreamRecord):
+            return
         record = streamed.value
         tally = self._tallies.get(record.tenant)
         if tally is None:

@@ -7,7 +7,7 @@ are not. Everything runs on one loop in an order that a seed decides.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -22,10 +22,14 @@ from processors.fanout.messages import Kind, StreamRecord
 from processors.fanout.outbox import Outbox
 from processors.fanout.places import Places, TopicEnds
 from processors.fanout.resolving import Resolver
+from processors.fanout.streams.table import SOURCES
 from processors.fanout.subscriber import Subscriber
 from processors.fanout.tallies import Tallies
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.errors import Transient
+from schemas.jobs.records import JobChanged, JobOutput, JobProgress
+from schemas.jobs.states import JobStatus
+from schemas.jobs.topics import JOB_EVENTS, JOB_REPORTS
 from schemas.kafka import cursors
 from schemas.kafka.partitioner import partition_of
 from schemas.kafka.places import Partition
@@ -36,16 +40,18 @@ from schemas.runs.records import RunEvent, RunFinalized, RunStatus, TraceRecord
 from schemas.runs.topics import RUN_EVENTS, RUN_TRACES, trace_key
 from tests.support.builders import TENANT, event, run_event
 
-IDS = {RUN_EVENTS.name: "E" * 22, RUN_TRACES.name: "T" * 22}
+IDS = {RUN_EVENTS.name: "E" * 22, RUN_TRACES.name: "T" * 22, JOB_EVENTS.name: "J" * 22, JOB_REPORTS.name: "R" * 22}
 PARTITIONS = {RUN_EVENTS.name: 2, RUN_TRACES.name: 2}
+JOB_PARTITIONS = {JOB_EVENTS.name: 2, JOB_REPORTS.name: 2}
 RUNS = [f"run-{number}" for number in (1, 2, 6, 9)]  # two in each partition
 AGENTS = ["agent-0", "agent-1"]
+JOBS = [f"job-{number}" for number in range(6)]
 SLICE_MAX = 4
 MESSAGES_MAX = 8  # of an outbox
 INSTRUMENTS = telemetry.Telemetry(telemetry.OF_FANOUT)
 FINALIZED_AT = "2026-01-01T00:00:00Z"
 
-Record = RunEvent | RunFinalized | TraceRecord
+Record = RunEvent | RunFinalized | TraceRecord | JobChanged | JobProgress | JobOutput
 KEPT = b'"kept in object storage"'
 
 
@@ -69,11 +75,11 @@ class KeptPayloads:
 class MemoryLog:
     """The log: what was written, by partition."""
 
-    def __init__(self, dice: random.Random) -> None:
-        """Hold nothing; some offsets stay empty, as markers of transactions leave them."""
+    def __init__(self, dice: random.Random, partitions: Mapping[str, int] = PARTITIONS) -> None:
+        """Hold nothing; some offsets stay empty, as markers of transactions and compaction leave them."""
         self._dice = dice
         self.records: dict[Partition, dict[int, Record]] = {
-            Partition(topic, each): {} for topic, many in PARTITIONS.items() for each in range(many)
+            Partition(topic, each): {} for topic, many in partitions.items() for each in range(many)
         }
         self.ends_of: dict[Partition, int] = dict.fromkeys(self.records, 0)
         self.first: dict[Partition, int] = dict.fromkeys(self.records, 0)
@@ -103,19 +109,33 @@ class MemoryLog:
 
     async def ends(self, topic: Topic) -> dict[int, int]:
         """See `processors.fanout.log.Log.ends`."""
-        return {each: self.ends_of[Partition(topic.name, each)] for each in range(PARTITIONS[topic.name])}
+        return {each.partition: end for each, end in self.ends_of.items() if each.topic == topic.name}
 
     def read_records(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[StreamRecord]:
         """Take every record for valid."""
-        return [
-            StreamRecord(self.records[partition][raw.offset], partition=partition, offset=raw.offset, timestamp_ms=0)
-            for raw in records
-        ]
+        return [_streamed(partition, raw.offset, self.records[partition][raw.offset]) for raw in records]
+
+
+def _streamed(partition: Partition, offset: int, record: Record) -> StreamRecord:
+    return SOURCES[partition.topic].record(record, partition=partition, offset=offset, timestamp_ms=0)
+
+
+def place_for(record: Record, partitions: Mapping[str, int]) -> tuple[Partition, bytes]:
+    """Return the partition and the key that *record* has in the log."""
+    match record:
+        case JobChanged():
+            topic, key = JOB_EVENTS, record.job_id.encode()
+        case JobProgress() | JobOutput():
+            topic, key = JOB_REPORTS, record.job_id.encode()
+        case TraceRecord():
+            topic, key = RUN_TRACES, trace_key(record.tenant, record.run_id)
+        case _:
+            topic, key = RUN_EVENTS, record.run_id.encode()
+    return Partition(topic.name, partition_of(key, partitions[topic.name])), key
 
 
 def _raw(partition: Partition, offset: int, record: Record) -> RawRecord:
-    trace = partition.topic == RUN_TRACES.name
-    key = trace_key(record.tenant, record.run_id) if trace else record.run_id.encode()
+    _, key = place_for(record, {partition.topic: 1})
     # Nothing is decoded, but the size counts.
     value = record.payload.encode() if isinstance(record, RunEvent) and record.payload else b""
     return RawRecord(*partition, offset, 0, key, value, ())
@@ -212,10 +232,12 @@ def unframed(data: bytes) -> list[bytes]:
 class World:
     """The log, one fanout, and its clients."""
 
+    partitions: Mapping[str, int] = PARTITIONS
+
     def __init__(self, seed: int, hub_type: type[Hub] = Hub) -> None:
         """Everything that happens follows from *seed*."""
         self.dice = random.Random(seed)
-        self.log = MemoryLog(self.dice)
+        self.log = MemoryLog(self.dice, self.partitions)
         self.seqs = {run: count(1) for run in RUNS}
         self.finalized: set[str] = set()
         for _ in range(self.dice.randrange(40)):
@@ -230,7 +252,7 @@ class World:
         """Start the fanout, as after a crash: whoever is connected is not any more."""
         topics = {
             name: TopicEnds(id=IDS[name], ends={each: self.log.ends_of[Partition(name, each)] for each in range(many)})
-            for name, many in PARTITIONS.items()
+            for name, many in self.partitions.items()
         }
         self.hub = self._hub_type(Places(topics), tallies=Tallies(), instruments=INSTRUMENTS, clock_ms=lambda: 0.0)
         self.catch_up = CatchUp(
@@ -305,8 +327,7 @@ class World:
         elif chance < 0.75:
             self._tell_some(self.dice.choice(list(self.log.records)))
         elif chance < 0.80 and len(self.clients) < 12:
-            kind = self.dice.choice(["run", "agent"])
-            self.clients.append(Client(self, kind, self.dice.choice(RUNS if kind == "run" else AGENTS)))
+            self.clients.append(self._new_client())
         elif chance < 0.88 and self.clients:
             client = self.dice.choice(self.clients)
             if self.dice.random() < 0.7:
@@ -321,6 +342,10 @@ class World:
         self._flush()
         for _ in range(self.dice.randrange(4)):
             await asyncio.sleep(0)
+
+    def _new_client(self) -> Client:
+        kind = self.dice.choice(["run", "agent"])
+        return Client(self, kind, self.dice.choice(RUNS if kind == "run" else AGENTS))
 
     async def settle(self) -> None:
         """Let everybody read until nothing happens any more."""
@@ -353,8 +378,7 @@ class World:
             expected[partition] = [
                 _name_of(partition, offset, record)
                 for offset, record in sorted(self.log.records[partition].items())
-                if offset >= begin
-                and client.key in StreamRecord(record, partition=partition, offset=offset, timestamp_ms=0).keys
+                if offset >= begin and client.key in _streamed(partition, offset, record).keys
             ]
         return expected
 
@@ -416,9 +440,52 @@ def _check_payload(message: dict[str, Any], client: Client) -> None:
         assert shown == (None, None), shown
 
 
-async def play(seed: int, hub_type: type[Hub] = Hub, *, steps: int = 400) -> None:
+class JobWorld(World):
+    """A world of jobs: clients follow one or all of a tenant."""
+
+    partitions = JOB_PARTITIONS
+
+    def __init__(self, seed: int, hub_type: type[Hub] = Hub) -> None:
+        """Everything that happens follows from *seed*."""
+        self.versions = {job: count(1) for job in JOBS}
+        super().__init__(seed, hub_type)
+
+    def append(self) -> None:
+        """Write the next state of some job, or what an attempt reports."""
+        job = self.dice.choice(JOBS)
+        kind = self.dice.choice(["state", "progress", "output"])
+        record: Record
+        if kind == "state":
+            record = job_changed(next(self.versions[job]), job_id=job)
+        elif kind == "progress":
+            record = JobProgress(tenant=TENANT, job_id=job, attempt_id="a", fraction=0.5, at_ms=0)
+        else:
+            record = JobOutput(tenant=TENANT, job_id=job, attempt_id="a", text="line\n", at_ms=0)
+        partition, _ = place_for(record, self.partitions)
+        self.log.append(partition, record)
+
+    def _new_client(self) -> Client:
+        if self.dice.random() < 0.5:
+            return Client(self, "tasks", "")
+        return Client(self, "task", self.dice.choice(JOBS))
+
+
+def job_changed(version: int, *, job_id: str = "job-0", tenant: str = TENANT, **changes: Any) -> JobChanged:
+    """Return the state of a job."""
+    fields: dict[str, Any] = {
+        "type": "echo",
+        "queue": "default",
+        "status": JobStatus.PENDING,
+        "priority": 5,
+        "attempts": 0,
+        "at_ms": 1_767_225_600_000,
+    }
+    return JobChanged(tenant=tenant, job_id=job_id, version=version, **(fields | changes))
+
+
+async def play(seed: int, hub_type: type[Hub] = Hub, *, steps: int = 400, world_type: type[World] = World) -> None:
     """Let a world live, come to rest, and be checked."""
-    world = World(seed, hub_type)
+    world = world_type(seed, hub_type)
     for _ in range(steps):
         await world.step()
     await world.settle()

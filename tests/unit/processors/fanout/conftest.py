@@ -23,14 +23,11 @@ from processors.fanout.tallies import Tallies
 from processors.fanout.tickets import Tickets
 from processors.runtime.batch import Batch
 from schemas.access.credentials import Agent, Credentials, Gateway, Right, Tenant, new_key
-from schemas.kafka.partitioner import partition_of
-from schemas.kafka.places import Partition
 from schemas.pacing.breaker import BreakerState
 from schemas.process import telemetry
 from schemas.runs.records import EndpointState
-from schemas.runs.topics import RUN_EVENTS
 from tests.faults.processes import free_port
-from tests.simulation.streams import IDS, PARTITIONS, MemoryLog, Record
+from tests.simulation.streams import IDS, JOB_PARTITIONS, PARTITIONS, MemoryLog, Record, place_for
 from tests.support.builders import MAC_SECRET, TENANT, event, run_event
 from tests.support.fakes import InForce, MemoryPayloads
 
@@ -39,6 +36,7 @@ PAGE = "https://console.example"
 OTHER = "other"
 CLOSE_S = 1.0
 CONNECTIONS_MAX = 10
+TOPICS = {**PARTITIONS, **JOB_PARTITIONS}
 
 
 @pytest.fixture
@@ -130,8 +128,8 @@ class Streams:
             await self.happen_at_once(record)
 
     async def happen_at_once(self, *records: Record) -> None:
-        """Write *records*, of one run, to the log, and tell of them as one slice."""
-        partition = Partition(RUN_EVENTS.name, partition_of(records[0].run_id.encode(), PARTITIONS[RUN_EVENTS.name]))
+        """Write *records*, of one run or of one job and topic, to the log, and tell of them as one slice."""
+        partition, _ = place_for(records[0], TOPICS)
         for record in records:
             self.log.append(partition, record)
         position = self.hub.places.position(partition)
@@ -155,7 +153,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
         keys={},
     )
     in_force = InForce(credentials)
-    tickets, tallies, log = Tickets(clock=clock), Tallies(), MemoryLog(random.Random(0))
+    tickets, tallies, log = Tickets(clock=clock), Tallies(), MemoryLog(random.Random(0), TOPICS)
     access = Access(
         credentials=in_force,
         tickets=tickets,
@@ -163,7 +161,7 @@ async def streams(unused_port: int) -> AsyncIterator[Streams]:
         query_keys=True,
         now=clock.now,
     )
-    topics = {name: TopicEnds(id=IDS[name], ends=dict.fromkeys(range(many), 0)) for name, many in PARTITIONS.items()}
+    topics = {name: TopicEnds(id=IDS[name], ends=dict.fromkeys(range(many), 0)) for name, many in TOPICS.items()}
     hub = Hub(Places(topics), tallies=tallies, instruments=instruments, clock_ms=lambda: 0.0)
     sockets = Sockets(
         is_key_valid=access.is_key_valid, sockets_max=5, tenant_sockets_max=3, instruments=instruments, clock=clock

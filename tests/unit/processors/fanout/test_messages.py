@@ -5,7 +5,8 @@ import json
 import pytest
 from aiohttp import ClientSession, web
 
-from processors.fanout.messages import StreamRecord, framed, plain
+from processors.fanout.messages import framed, plain
+from processors.fanout.streams.runs import RunStreamRecord
 from schemas.kafka.places import Partition
 from schemas.objects.references import PayloadRef
 from tests.support.builders import event, run_event
@@ -37,9 +38,9 @@ async def test_a_client_reads_frames_of_every_length(unused_port: int) -> None:
         await runner.cleanup()
 
 
-def told(**changes: object) -> StreamRecord:
+def told(**changes: object) -> RunStreamRecord:
     record = run_event(event(7, payload={"n": 1}), **changes)
-    return StreamRecord(record, partition=PLACE, offset=42, timestamp_ms=0)
+    return RunStreamRecord(record, partition=PLACE, offset=42, timestamp_ms=0)
 
 
 def payload_of(frame: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.fanout.messages import StreamRecord
+from processors.fanout.streams.runs import RunStreamRecord
 from processors.fanout.tallies import FINALIZED_MAX, OTHER, TYPES_MAX, Tallies
 from schemas.kafka.places import Partition
 from schemas.runs.records import RunFinalized, RunStatus
@@ -10,14 +10,14 @@ from tests.support.builders import event, run_event
 from tests.unit.gateway.conftest import NOW
 
 
-def told(kind: str, tenant: str = "demo") -> StreamRecord:
+def told(kind: str, tenant: str = "demo") -> RunStreamRecord:
     record = run_event(event(type=kind), tenant=tenant)
-    return StreamRecord(record, partition=Partition("run.events", 0), offset=0, timestamp_ms=0)
+    return RunStreamRecord(record, partition=Partition("run.events", 0), offset=0, timestamp_ms=0)
 
 
-def finalized(run_id: str) -> StreamRecord:
+def finalized(run_id: str) -> RunStreamRecord:
     record = RunFinalized(tenant="demo", run_id=run_id, status=RunStatus.FAILED, finalized_at=NOW)
-    return StreamRecord(record, partition=Partition("run.events", 0), offset=0, timestamp_ms=0)
+    return RunStreamRecord(record, partition=Partition("run.events", 0), offset=0, timestamp_ms=0)
 
 
 @pytest.fixture
