@@ -77,7 +77,7 @@ lock: install ## Pin every dependency again (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 		--python-version 3.11 --extra local --extra dev pyproject.toml --output-file requirements.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
-		--python-version 3.11 pyproject.toml --output-file deploy/docker/requirements.txt
+		--python-version 3.11 --constraint requirements.txt pyproject.toml --output-file deploy/docker/requirements.txt
 	@echo 'setuptools>=80' | uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 		--no-annotate --python-version 3.11 - --output-file deploy/docker/build-requirements.txt
 

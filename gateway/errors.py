@@ -17,6 +17,7 @@ RETRY_AFTER_S = 1
 
 STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BAD_REQUEST: (400, "Bad request"),
+    ErrorCode.BAD_PARAMETERS: (400, "The task type does not take this"),
     ErrorCode.UNAUTHENTICATED: (401, "No valid API key or token"),
     ErrorCode.FORBIDDEN: (403, "Not allowed for this key"),
     ErrorCode.SIGNATURE_INVALID: (403, "The event's signature is missing, wrong or not allowed"),
@@ -26,6 +27,7 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.SEQUENCE_ERROR: (409, "Not the next event of the run"),
     ErrorCode.IDEMPOTENCY_CONFLICT: (409, "The same key or number was used for other content"),
     ErrorCode.RUN_FINALIZED: (409, "The run is finalized"),
+    ErrorCode.JOB_STATE: (409, "The state does not allow this"),
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
     ErrorCode.VALIDATION_ERROR: (422, "The request is not valid"),
@@ -110,6 +112,12 @@ class RunClosed(HttpError):
     code = ErrorCode.RUN_FINALIZED
 
 
+class StateForbids(HttpError):
+    """The job, queue or schedule is in a state that does not allow the change. Look at it first."""
+
+    code = ErrorCode.JOB_STATE
+
+
 class NotFound(HttpError):
     """The tenant has nothing of that name (yet)."""
 
@@ -145,6 +153,10 @@ class EventTooLarge(HttpError):
     """A body or record over the limit of the route or of the topic. Never retry."""
 
     code = ErrorCode.PAYLOAD_TOO_LARGE
+
+
+class BadParameters(Invalid):
+    """A job of an unknown type or queue, or with parameters that its type does not take. Correct it."""
 
 
 class InvalidPath(Invalid):
@@ -194,6 +206,13 @@ class SlowedDown(HttpError):
         self.retry_after_s = retry_after_s
 
 
+class BacklogFull(HttpError):
+    """The tenant has as many unfinished jobs as it may have. Nothing was written; retry later."""
+
+    code = ErrorCode.BACKPRESSURE
+    retry_after_s = RETRY_AFTER_S
+
+
 class LogUnavailable(HttpError):
     """No acknowledgement: the record may or may not have been written. Retry the same event later."""
 
@@ -223,7 +242,7 @@ class ObjectsUnavailable(HttpError):
 
 
 # Nothing is wrong with the request: the same may be taken later.
-RETRYABLE = (QueueFull, SlowedDown, LogUnavailable, StoreUnavailable, ObjectsUnavailable)
+RETRYABLE = (QueueFull, SlowedDown, BacklogFull, LogUnavailable, StoreUnavailable, ObjectsUnavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +271,8 @@ def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:
             )
         case InvalidPath():
             problem = _problem(ErrorCode.VALIDATION_ERROR, _count(error.faults), faults=error.faults)
+        case BadParameters():
+            problem = _problem(ErrorCode.BAD_PARAMETERS, _count(error.faults), faults=error.faults)
         case Invalid():
             problem = _problem(invalid, _count(error.faults), faults=error.faults)
         case NotJson() | NotToon():

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from schemas.events import topics as events
+from schemas.jobs import topics as jobs
 from schemas.kafka.codec import Codec
 from schemas.kafka.topics import Domain, Group, Topic
 from schemas.runs import topics as runs
 
-DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, jobs.DOMAIN)
 
 CODEC: Codec[msgspec.Struct] = Codec(
     record for domain in DOMAINS for topic in domain.topics for record in topic.records

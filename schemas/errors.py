@@ -1,5 +1,6 @@
 """The faults of input: the codes that clients see, and the reasons kept with a record."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,10 +18,12 @@ class ErrorCode(StrEnum):
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     VALIDATION_ERROR = "VALIDATION_ERROR"  # of a JSON body or of a parameter
     TOON_VALIDATION_ERROR = "TOON_VALIDATION_ERROR"
+    BAD_PARAMETERS = "BAD_PARAMETERS"  # of a job: its type or queue is unknown, or the type does not take these
     SEQUENCE_ERROR = "SEQUENCE_ERROR"
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     RUN_FINALIZED = "RUN_FINALIZED"
+    JOB_STATE = "JOB_STATE"
     RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
     BACKPRESSURE = "BACKPRESSURE"
     LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
@@ -63,6 +66,24 @@ class Fault:
     pointer: str
     detail: str
     parameter: str | UnsetType = UNSET  # the query parameter that is wrong, where it is not the body
+
+
+Check = Callable[[object], str | None]
+"""Returns what is wrong with a value; None if nothing is."""
+
+
+def faults_among(
+    fields: Mapping[str, object], *, required: Iterable[tuple[str, Check]], optional: Iterable[tuple[str, Check]]
+) -> list[Fault]:
+    """Return everything that is wrong with *fields*, by name and check; *optional* ones are missing or None too."""
+    faults = [
+        Fault(pointer=f"/{name}", detail=detail) for name, check in required if (detail := check(fields.get(name)))
+    ]
+    for name, check in optional:
+        value = fields.get(name)
+        if value is not None and (detail := check(value)):
+            faults.append(Fault(pointer=f"/{name}", detail=detail))
+    return faults
 
 
 class Invalid(ValueError):

@@ -6,6 +6,7 @@ LABEL_CHARACTERS_MAX = 255
 LABEL_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]{1,255}$"
 """Of a label, as the API's description has it."""
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it, and not behind a backslash of the text
 _LABEL = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{LABEL_CHARACTERS_MAX}}}\Z")
 
 
@@ -20,3 +21,8 @@ def exceeds(text: str, bytes_max: int) -> bool:
     """Return True if *text* has more than *bytes_max* bytes as UTF-8."""
     # Encoded only where it matters: a character has 1 to 4 bytes.
     return len(text) > bytes_max or (4 * len(text) > bytes_max and len(text.encode()) > bytes_max)
+
+
+def holds_nul(encoded: bytes) -> bool:
+    """Return True if a text in encoded JSON holds a NUL character, which Postgres keeps in no text."""
+    return _NUL.search(encoded) is not None

@@ -26,26 +26,29 @@ ALLOWED = {
 # A module may import from its own entry and from the lines above it; entries of one line never know each other.
 LAYERS = (
     ("schemas.errors",),
-    ("schemas.strictjson", "schemas.canonical", "schemas.ids", "schemas.texts", "schemas.times"),
-    ("schemas.process", "schemas.outbound"),
+    ("schemas.strictjson", "schemas.canonical", "schemas.jsonb", "schemas.ids", "schemas.texts", "schemas.times"),
+    ("schemas.process", "schemas.outbound", "schemas.structs"),
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
-    ("schemas.runs", "schemas.events"),
+    ("schemas.runs", "schemas.events", "schemas.jobs"),
     ("schemas.catalogue",),
     ("gateway.errors",),
     ("gateway.onethread",),
     ("gateway.limits", "gateway.objects", "gateway.postgres", "gateway.tokens"),
     ("gateway.kafka",),
     ("gateway.http",),
-    ("gateway.runs", "gateway.events", "gateway.status", "gateway.registry", "gateway.operations"),
+    ("gateway.runs", "gateway.events", "gateway.jobs", "gateway.status", "gateway.registry", "gateway.operations"),
     ("gateway.body_worker",),
     ("gateway.app",),
     ("gateway.config", "gateway.startup"),
     ("gateway.__main__",),
     ("processors.runtime",),
     ("processors.outbound", "processors.postgres"),
+    ("processors.jobs.context",),
+    ("processors.jobs.tasks", "processors.jobs.children", "processors.jobs.moves"),
     (
         *("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention"),
         *("processors.fanout", "processors.events.rows", "processors.events.processing"),
+        *("processors.jobs.intake", "processors.jobs.executor"),
     ),
     ("processors.app",),
     ("processors.__main__",),
@@ -57,7 +60,7 @@ KIT = {
     *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects", "gateway.postgres"),
     "gateway.tokens",
 }
-DOMAINS = ("runs", "events")
+DOMAINS = ("runs", "events", "jobs")
 # How no docstring begins: it starts with a noun phrase, or with a verb where it documents a function.
 QUESTIONING = re.compile(r"(What|Whether|Who|Whose|Whom|How|Where|When|Why|Say|Says)\b")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
@@ -157,6 +160,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
                 for name in ("store", "lookup", "rows", "forgetting", "finalization", "removals")
             ),
             "processors/runs/retention/session.py",
+            "processors/jobs/",
             "schemas/process/postgres.py",
             "deploy/",
         ),

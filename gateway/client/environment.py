@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.client.redaction import redacted, without_secrets
+from schemas.process.redaction import redacted, without_secrets
 from schemas.runs.rules import ENVIRONMENT_BYTES_MAX
 
 GIT_TIMEOUT_S = 2.0

@@ -4,7 +4,7 @@ import os
 import traceback
 from collections.abc import Iterable, Mapping
 
-from gateway.client.redaction import CUT, HIDDEN, is_secret_name, without_secrets
+from schemas.process.redaction import CUT, HIDDEN, is_secret_name, without_secrets
 
 FRAMES_MAX = 50  # of each traceback in a chain; the innermost are kept
 TRACEBACK_CHARACTERS_MAX = 7 * 1024  # the end is kept: it names what failed

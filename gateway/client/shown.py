@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from gateway.client.redaction import HIDDEN, is_secret_name, without_secrets
+from schemas.process.redaction import HIDDEN, is_secret_name, without_secrets
 
 DEPTH_MAX = 8
 VALUES_MAX = 1_000  # of one argument or result, all levels together

@@ -1,11 +1,10 @@
 """The form of a user event: names, bounds and fields. It needs no credentials and no record."""
 
-import json
-import re
 from collections.abc import Mapping
 
-from schemas.errors import Fault
+from schemas.errors import Fault, faults_among
 from schemas.ids import is_id, type_fault
+from schemas.jsonb import NUMBER_FAULT, is_numeric
 from schemas.texts import exceeds, label_fault
 from schemas.times import time_fault
 
@@ -13,20 +12,6 @@ EVENT_BYTES_MAX = 100 * 1024  # of the JSON texts of payload and context togethe
 BATCH_EVENTS_MAX = 100
 REQUEST_BYTES_MAX = 1024 * 1024
 DEFAULT_SOURCE = "api"  # of events whose sender names none
-
-# A number beyond these is JSON, and no `numeric` of Postgres, which jsonb keeps numbers as.
-EXPONENT_MIN = -10_000
-FRACTION_DIGITS_MAX = 10_000
-NUMBER_FAULT = (
-    f"a number with an exponent below {EXPONENT_MIN} or more than {FRACTION_DIGITS_MAX} digits behind the point"
-)
-
-_LARGE_EXPONENT = re.compile(r"[eE]-0*[1-9][0-9]{3,}")
-_LONG_FRACTION = re.compile(rf"\.[0-9]{{{FRACTION_DIGITS_MAX},}}")
-
-
-class _NotNumeric(Exception):
-    """A number that jsonb cannot hold."""
 
 
 def _run_id_fault(value: object) -> str | None:
@@ -51,14 +36,7 @@ def field_faults(fields: Mapping[str, object]) -> list[Fault]:
 
     Those that may be missing are missing or None.
     """
-    faults = [
-        Fault(pointer=f"/{name}", detail=detail) for name, check in _REQUIRED if (detail := check(fields.get(name)))
-    ]
-    for name, check in _OPTIONAL:
-        value = fields.get(name)
-        if value is not None and (detail := check(value)):
-            faults.append(Fault(pointer=f"/{name}", detail=detail))
-    return faults
+    return faults_among(fields, required=_REQUIRED, optional=_OPTIONAL)
 
 
 def text_faults(*, payload: str, context: str | None) -> list[Fault]:
@@ -68,28 +46,5 @@ def text_faults(*, payload: str, context: str | None) -> list[Fault]:
     return [
         Fault(pointer=f"/{name}", detail=NUMBER_FAULT)
         for name, text in (("payload", payload), ("context", context))
-        # A string may hold what looks like such a number: only then is the text read once more.
-        if text is not None and (_LARGE_EXPONENT.search(text) or _LONG_FRACTION.search(text)) and not _is_numeric(text)
+        if text is not None and not is_numeric(text)
     ]
-
-
-def _is_numeric(text: str) -> bool:
-    try:
-        json.loads(text, parse_float=_check_number)
-    except _NotNumeric:
-        return False
-    return True
-
-
-def _check_number(text: str) -> None:
-    mantissa, _, exponent = text.lower().partition("e")
-    digits = len(mantissa.partition(".")[2])
-    if digits > FRACTION_DIGITS_MAX or _exponent(exponent) - digits < EXPONENT_MIN:
-        raise _NotNumeric
-
-
-def _exponent(text: str) -> int:
-    digits = text.lstrip("+-0")
-    if len(digits) > len(str(-EXPONENT_MIN)):
-        return EXPONENT_MIN - 1 if text.startswith("-") else 0  # strictjson refuses a large positive one
-    return int(text or "0")

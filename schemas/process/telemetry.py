@@ -219,7 +219,7 @@ MAINTENANCE_DONE = Metric(
 FANOUT_SOCKETS = Metric(
     name="tidegate_fanout_sockets",
     kind=Kind.GAUGE,
-    help="Open websockets, by stream: run, agent or dashboard",
+    help="Open websockets, by stream: run, agent, task, tasks or dashboard",
     labels=("stream",),
 )
 FANOUT_MESSAGES = Metric(

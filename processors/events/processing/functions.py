@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ import msgspec
 
 from schemas.events.records import UserEvent
 from schemas.process.settings import SettingsInvalid
+from schemas.texts import holds_nul
 
 RESULT_BYTES_MAX = 64 * 1024
 ERROR_CHARACTERS_MAX = 4000
@@ -42,8 +42,6 @@ class IncomingEvent:
     context: Any
     attempt: int  # from 1
 
-
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it, and not behind a backslash of the text
 
 Function = Callable[[IncomingEvent], Awaitable[Mapping[str, Any] | None]]
 
@@ -145,7 +143,7 @@ def _result(task: "asyncio.Future[Any]") -> bytes | None:
         raise CallFailed(error_class="TypeError", text=f"returned what is no JSON: {error}") from error
     if len(encoded) > RESULT_BYTES_MAX:
         raise CallFailed(error_class="ValueError", text=f"returned more than {RESULT_BYTES_MAX} bytes of JSON")
-    if _NUL.search(encoded):
+    if holds_nul(encoded):
         raise CallFailed(error_class="ValueError", text="returned a text with a NUL character")
     return encoded
 

@@ -7,6 +7,7 @@ import pytest
 
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
 from schemas.events.topics import EVENTS, PROCESSING
+from schemas.jobs.topics import INTAKE
 from schemas.kafka.connection import KafkaSettings
 from schemas.process import migrations, settings, telemetry
 from schemas.process.settings import SettingsInvalid, setting
@@ -23,12 +24,18 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
         "run.traces",
         "evaluation.endpoints",
         "user.events",
+        "jobs.commands",
+        "jobs.events",
+        "jobs.reports",
         "run.events.persistence.dlq",
         "run.events.persistence.redrive",
         "run.events.persistence.dlq.settled",
         "user.events.events.dlq",
         "user.events.events.redrive",
         "user.events.events.dlq.settled",
+        "jobs.commands.jobs.intake.dlq",
+        "jobs.commands.jobs.intake.redrive",
+        "jobs.commands.jobs.intake.dlq.settled",
     ]
 
 
@@ -45,7 +52,8 @@ def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
 
 
 def test_a_clusters_topics_say_which_endpoints_it_has() -> None:
-    declared = (PERSISTENCE, EVENTS, PROCESSING, EVALUATION.group("a"), EVALUATION.group("b-2", delays=["1s", "10s"]))
+    endpoints = EVALUATION.group("a"), EVALUATION.group("b-2", delays=["1s", "10s"])
+    declared = (PERSISTENCE, EVENTS, INTAKE, PROCESSING, *endpoints)
     names = [topic.name for topic in all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
     assert groups_among(names) == declared
 

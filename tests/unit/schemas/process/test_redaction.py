@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.redaction import CHARACTERS_MAX, CUT, HIDDEN, redacted, without_secrets, without_secrets_within
+from schemas.process.redaction import CHARACTERS_MAX, CUT, HIDDEN, redacted, without_secrets, without_secrets_within
 
 
 @pytest.mark.parametrize(
