@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.faults.processes import free_port
+from tests.support.jobs import JobServer, Tables
 from tests.support.stack import RunningStack, TidegateFailed, running, tidegate
 
 # On a busy machine an example that takes long says nothing.
@@ -33,3 +35,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         pytest.fail(f"{failure}\n--- {folder / 'up.log'}\n{(folder / 'up.log').read_text()}", pytrace=False)
     finally:
         tidegate("down", "--purge", "--dir", str(folder))
+
+
+@pytest.fixture(scope="session")
+def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
+    """Yield a Postgres with the tables and nothing beside it, for tests of executors."""
+    server = JobServer(tmp_path_factory.mktemp("jobs"), free_port())
+    server.start()
+    try:
+        server.set_up()
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def tables(job_server: JobServer) -> Tables:
+    """Return the tables of jobs, empty."""
+    found = Tables(job_server)
+    found.clear()
+    return found

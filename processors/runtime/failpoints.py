@@ -13,7 +13,7 @@ EXIT_KILLED = 137  # what a shell reports after SIGKILL
 
 
 class Failpoint(StrEnum):
-    """The steps between fetch and commit, in their order."""
+    """The steps between fetch and commit, and those of an executor, in their order."""
 
     AFTER_POLL = "after_poll"
     AFTER_GATHER = "after_gather"
@@ -26,6 +26,9 @@ class Failpoint(StrEnum):
     BEFORE_DLQ_ACK = "before_dlq_ack"
     AFTER_COMMIT_BEFORE_OFFSET = "after_commit_before_offset"
     AFTER_OFFSET = "after_offset"
+    AFTER_CLAIM = "after_claim"
+    BEFORE_FINISH = "before_finish"
+    AFTER_FINISH = "after_finish"
 
 
 _hits_left: dict[Failpoint, int] = {}
