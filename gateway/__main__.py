@@ -21,6 +21,8 @@ from gateway.http.child.process import ParserProcess
 from gateway.http.connections import DEADLINES, raise_open_file_limit
 from gateway.http.feature import Readiness, Shared
 from gateway.http.listening import Listener
+from gateway.jobs.parsing.types import types_of
+from gateway.jobs.postgres import PostgresJobStore
 from gateway.kafka.groups import Groups
 from gateway.kafka.identity import LogIdentity
 from gateway.kafka.lag import LagMonitor
@@ -44,6 +46,7 @@ from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import Credentials, CredentialsFile, CredentialsInvalid, FileCredentials
 from schemas.catalogue import GROUPS, groups_among
 from schemas.events.topics import EVENTS
+from schemas.jobs.topics import INTAKE
 from schemas.pacing.admission import Admission
 from schemas.process.logs import log_as_json
 from schemas.process.settings import SettingsInvalid, effective, entries_of, load
@@ -76,7 +79,7 @@ async def serve(settings: Settings) -> None:
     Serve until told to stop; then end readiness, finish what is in flight, and flush.
 
     Raises:
-        CredentialsInvalid, CannotStart: the text says what to do.
+        SettingsInvalid, CredentialsInvalid, CannotStart: the text says what to do.
     """
     log.info("starting", **effective(settings))
     told_to_stop = asyncio.Event()
@@ -93,6 +96,7 @@ async def serve(settings: Settings) -> None:
     reads = PostgresReads(settings.postgres)
     store = PostgresRunStore(reads)
     objects = MeasuredStorage(open_objects(settings.objects.location), telemetry)
+    types_of(settings.jobs.types.declared)  # imports modules of users: what is wrong with them stops the start
     # Blocks, so on a thread.
     await asyncio.to_thread(check_topics, settings.kafka)
     async with AsyncExitStack() as stack:
@@ -112,15 +116,19 @@ async def serve(settings: Settings) -> None:
         )
         sequencer = Sequencer(publisher=publisher, states=states, uploads=Uploads(objects))
         limits = Limits()
-        throttle, user_event_throttle = (
+        throttle, user_event_throttle, job_throttle = (
             Throttle(settings.limits, admission=Admission(settings.limits.admission_lag_max), limits=limits)
-            for _ in range(2)
+            for _ in range(3)
         )
         await stack.enter_async_context(
             LagMonitor(
                 log=log_reader,
                 followers=followers,
-                paced={PERSISTENCE: throttle.admission, EVENTS: user_event_throttle.admission},
+                paced={
+                    PERSISTENCE: throttle.admission,
+                    EVENTS: user_event_throttle.admission,
+                    INTAKE: job_throttle.admission,
+                },
                 telemetry=telemetry,
             )
         )
@@ -153,6 +161,9 @@ async def serve(settings: Settings) -> None:
             endpoints=endpoints,
             user_events=PostgresUserEventStore(reads),
             user_event_throttle=user_event_throttle,
+            jobs_store=PostgresJobStore(reads),
+            job_throttle=job_throttle,
+            job_settings=settings.jobs,
         )
         for served, place, bound in (
             (management(shared, store=store, identity=identity), settings.management, MANAGEMENT_CONNECTIONS_MAX),

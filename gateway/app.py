@@ -19,6 +19,12 @@ from gateway.http.feature import Feature, Shared
 from gateway.http.openapi import openapi_document
 from gateway.http.routes import Chapter, Route
 from gateway.http.waiting import Waiting
+from gateway.jobs import routes as jobs
+from gateway.jobs.effects import effect_finders as effects_of_jobs
+from gateway.jobs.facts import FACT_READERS as FACTS_OF_JOBS
+from gateway.jobs.parts import job_parts
+from gateway.jobs.settings import JobSettings
+from gateway.jobs.store import JobStore
 from gateway.kafka.identity import LogIdentity
 from gateway.limits.throttle import Throttle
 from gateway.operations import routes as operations
@@ -44,6 +50,7 @@ from schemas.runs.topics import endpoint_of
 CHAPTERS: tuple[Chapter[Any], ...] = (
     runs.CHAPTER,
     events.CHAPTER,
+    jobs.CHAPTER,
     status.CHAPTER,
     registry.CHAPTER,
     operations.CHAPTER,
@@ -63,6 +70,9 @@ def features(
     endpoints: Mapping[str, EndpointState],
     user_events: UserEventStore,
     user_event_throttle: Throttle,
+    jobs_store: JobStore,
+    job_throttle: Throttle,
+    job_settings: JobSettings,
 ) -> tuple[Feature[Any], ...]:
     """Return the features of the API."""
     views = EndpointViews(endpoints)
@@ -71,12 +81,16 @@ def features(
         log=shared.log,
         is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal),
     )
-    facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS}
+    facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS, **FACTS_OF_JOBS}
     receipts = Receipts(
         log=shared.log,
         effects=Effects(
             log=shared.log,
-            finders={**effect_finders(store, views, shared.credentials), **effects_of_user_events(user_events)},
+            finders={
+                **effect_finders(store, views, shared.credentials),
+                **effects_of_user_events(user_events),
+                **effects_of_jobs(jobs_store),
+            },
             facts=facts,
         ),
         facts=facts,
@@ -107,6 +121,10 @@ def features(
                 store=user_events,
                 waiting=waiting,
             ),
+        ),
+        Feature(
+            routes=jobs.ROUTES,
+            parts=job_parts(shared, store=jobs_store, throttle=job_throttle, waiting=waiting, settings=job_settings),
         ),
         Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, monitor=monitor)),
         Feature(routes=registry.ROUTES, parts=None),

@@ -21,6 +21,7 @@ from gateway.events.parsing import tasks as events
 from gateway.http.child.frames import Frame, FrameKind, frame, read_frame
 from gateway.http.child.parsing import ThreadParser, parse_body
 from gateway.http.child.refusals import Refusal
+from gateway.jobs.parsing import tasks as jobs
 from gateway.runs.parsing import tasks as runs
 from schemas.access.credentials import Credentials
 from schemas.process.logs import log_as_json
@@ -35,7 +36,7 @@ THREADS = 2
 
 log = structlog.get_logger()
 
-BODY_TASKS: Mapping[type[Any], type[Any]] = {**runs.BODY_TASKS, **events.BODY_TASKS}
+BODY_TASKS: Mapping[type[Any], type[Any]] = {**runs.BODY_TASKS, **events.BODY_TASKS, **jobs.BODY_TASKS}
 """The tasks of every feature, and the type of each result."""
 
 _CREDENTIALS = msgspec.msgpack.Decoder(Credentials)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES
+from gateway.jobs.settings import JobSettings
 from gateway.limits.throttle import LimitSettings
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, ObjectsSettings, setting
@@ -69,5 +70,6 @@ class Settings:
     tokens: TokenSettings
     pages: PageSettings
     plain_door: PlainDoorSettings
+    jobs: JobSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log: LogSettings

@@ -4,18 +4,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-import msgspec
-
 from gateway.events.store import EventPlace, UserEventFilter
 from gateway.events.views import Status
 from gateway.http import paging
-from gateway.http.paging import LIMIT_MAX, Query, bad, bad_cursor, read_time, read_word
-from schemas.texts import label_fault
+from gateway.http.paging import (
+    LIMIT_MAX,
+    Query,
+    bad,
+    bad_cursor,
+    read_label,
+    read_member,
+    read_number,
+    read_time,
+    read_word,
+)
 
 STORED_STATUSES = tuple(status for status in get_args(Status) if status != "accepted")
 PAGES_MAX = 10_000  # by number: what lies behind is read by the cursor
 PAGE_SIZE_DEFAULT = 50
-PROPERTY_CHARACTERS_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,9 @@ class NumberedPage:
 def read_filter(query: Query) -> UserEventFilter:
     """Return the filter of the requested events. Raises BadQuery."""
     return UserEventFilter(
-        user_id=_label(query, "user_id"),
+        user_id=read_label(query, "user_id"),
         type=read_word(query, "type"),
-        name=_label(query, "name"),
+        name=read_label(query, "name"),
         status=_status(query),
         received_from=read_time(query, "from"),
         received_before=read_time(query, "to"),
@@ -50,7 +56,10 @@ def read_page(query: Query) -> NumberedPage | None:
         return None
     if "cursor" in query or "limit" in query:
         raise bad("page", "and size number the pages, cursor and limit go from one to the next: send one pair")
-    return NumberedPage(_number(query, "page", 1, PAGES_MAX), _number(query, "size", PAGE_SIZE_DEFAULT, LIMIT_MAX))
+    return NumberedPage(
+        read_number(query, "page", default=1, largest=PAGES_MAX),
+        read_number(query, "size", default=PAGE_SIZE_DEFAULT, largest=LIMIT_MAX),
+    )
 
 
 def event_cursor(last: EventPlace) -> str:
@@ -68,13 +77,6 @@ def read_cursor(query: Query) -> EventPlace | None:
     return EventPlace(received_at, partition, offset)
 
 
-def _label(query: Query, name: str) -> str | None:
-    value = query.get(name)
-    if value is not None and (fault := label_fault(value)):
-        raise bad(name, f"must be {fault}")
-    return value
-
-
 def _status(query: Query) -> str | None:
     status = query.get("status")
     if status is not None and status not in STORED_STATUSES:
@@ -83,22 +85,6 @@ def _status(query: Query) -> str | None:
 
 
 def _properties(query: Query) -> dict[str, object]:
-    """Return the property that events are to have: `path=value`, the value as JSON, or else a text."""
-    text = query.get("property")
-    if text is None:
-        return {}
-    path, separator, value = text.partition("=")
-    if not (path and separator) or len(text) > PROPERTY_CHARACTERS_MAX or "\0" in text:
-        raise bad("property", f"must be path=value, of at most {PROPERTY_CHARACTERS_MAX} characters")
-    try:
-        decoded: object = msgspec.json.decode(value, type=str | int | float | bool | None)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        decoded = value
-    return {path: decoded}
-
-
-def _number(query: Query, name: str, default: int, largest: int) -> int:
-    text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(largest)) and 1 <= int(text) <= largest):
-        raise bad(name, f"must be an integer between 1 and {largest}")
-    return int(text)
+    """Return the property that events are to have."""
+    member = read_member(query, "property")
+    return {} if member is None else {member[0]: member[1]}

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from gateway.events.handlers import api, plain, reading
-from gateway.events.parameters import PAGE_SIZE_DEFAULT, PAGES_MAX, PROPERTY_CHARACTERS_MAX
+from gateway.events.parameters import PAGE_SIZE_DEFAULT, PAGES_MAX
 from gateway.events.parsing.api import Label, UserEventBody
 from gateway.events.parsing.plain import PlainEventBody
 from gateway.events.parts import UserEventParts
@@ -19,10 +19,10 @@ from gateway.events.views import (
     UserEventView,
 )
 from gateway.http.bodies import BATCHES
-from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
+from gateway.http.paging import BY_CURSOR, LIMIT_MAX, MEMBER_CHARACTERS_MAX, WORD_PATTERN
 from gateway.http.refusals import READS, WRITES
 from gateway.http.routes import BodySpec, Chapter, Parameter, Route
-from gateway.http.waiting import WAIT_MAX_S
+from gateway.http.waiting import wait_parameter
 from schemas.access.credentials import Right
 from schemas.errors import ErrorCode
 from schemas.events.rules import EVENT_BYTES_MAX, REQUEST_BYTES_MAX
@@ -34,14 +34,7 @@ ONE_BYTES_MAX = EVENT_BYTES_MAX + 16 * 1024
 _NAMES = tuple(group.name for group in DOMAIN.groups)
 _WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
 _TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-_WAIT = (
-    Parameter(
-        name="wait",
-        type=Annotated[str, Meta(extra_json_schema={"enum": _NAMES})],
-        description=f"Hold the response until this group ({', '.join(_NAMES)}) has committed past the record, "
-        f"{WAIT_MAX_S:g} s at most; `waited` in the answer says whether it has",
-    ),
-)
+_WAIT = (wait_parameter(_NAMES),)
 
 ROUTES: tuple[Route[UserEventParts], ...] = (
     Route(
@@ -89,15 +82,10 @@ ROUTES: tuple[Route[UserEventParts], ...] = (
             Parameter(name="to", type=_TIME, description="Only events received before this time (RFC 3339)"),
             Parameter(
                 name="property",
-                type=Annotated[str, Meta(max_length=PROPERTY_CHARACTERS_MAX, examples=["cart.total=12.5"])],
+                type=Annotated[str, Meta(max_length=MEMBER_CHARACTERS_MAX, examples=["cart.total=12.5"])],
                 description="Only events with this property: path=value, the value as JSON, or else a text",
             ),
-            Parameter(
-                name="limit",
-                type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
-                description=f"Entries a page; {LIMIT_DEFAULT} by default",
-            ),
-            Parameter(name="cursor", type=str, description="next_cursor of the page before"),
+            *BY_CURSOR,
             Parameter(
                 name="page",
                 type=Annotated[int, Meta(ge=1, le=PAGES_MAX)],

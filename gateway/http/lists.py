@@ -42,7 +42,7 @@ def split_list(body: bytes, *, count_max: int) -> Sequence[bytes]:
     try:
         elements = _LIST.decode(body)
     except msgspec.ValidationError:
-        raise Invalid([Fault(pointer="", detail="a batch is a list of events")]) from None
+        raise Invalid([Fault(pointer="", detail="a batch is a list")]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJson(str(error)) from None
     return _bounded([bytes(element) for element in elements], count_max)
@@ -52,7 +52,7 @@ def _split_long_list(text: str, count_max: int) -> Sequence[bytes]:
     """Split as `split_list` does, an element at a time, up to one more than a batch may hold."""
     at = _after_blanks(text, 0)
     if text[at : at + 1] != "[":
-        raise Invalid([Fault(pointer="", detail="a batch is a list of events")])
+        raise Invalid([Fault(pointer="", detail="a batch is a list")])
     elements: list[bytes] = []
     while len(elements) <= count_max:
         start = _after_blanks(text, at + 1)
@@ -85,5 +85,5 @@ def split_lines(body: bytes, *, count_max: int) -> Sequence[bytes]:
 
 def _bounded(events: Sequence[bytes], count_max: int) -> Sequence[bytes]:
     if not 1 <= len(events) <= count_max:
-        raise Invalid([Fault(pointer="", detail=f"a batch holds 1 to {count_max} events")])
+        raise Invalid([Fault(pointer="", detail=f"a batch holds 1 to {count_max} elements")])
     return events

@@ -36,7 +36,7 @@ def openapi_document(chapters: Sequence[Chapter[Any]], *, version: str) -> bytes
     """Return the document as JSON."""
     routes = [route for chapter in chapters for route in chapter.routes]
     mistakes = {route.mistake for route in routes if route.mistake is not None}
-    answers = [*(route.answer for route in routes), ProblemDocument, *mistakes]
+    answers = [*(each for route in routes for each in route.answers), ProblemDocument, *mistakes]
     bodies = [route.body.type for route in routes if route.body]
     types = [*answers, *bodies]
     shown, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -150,7 +150,9 @@ def _answers(route: Route[Any], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(route: Route[Any], schemas: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"description": description, "content": {route.media_type: {"schema": schemas[repr(route.answer)]}}}
+    shown = [schemas[repr(each)] for each in route.answers]
+    schema = shown[0] if len(shown) == 1 else {"anyOf": shown}
+    return {"description": description, "content": {route.media_type: {"schema": schema}}}
 
 
 def _mistakes(route: Route[Any]) -> dict[str, Any]:

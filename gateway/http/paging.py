@@ -5,31 +5,86 @@ import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeVar
+from enum import StrEnum
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from gateway.errors import BadQuery
+from gateway.http.routes import Parameter
 from schemas.errors import Fault
+from schemas.texts import label_fault
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 500
+MEMBER_CHARACTERS_MAX = 1024
 
 Query = Mapping[str, str]
 
 Place = TypeVar("Place")
+Choice = TypeVar("Choice", bound=StrEnum)
 
 WORD_PATTERN = "^[a-z][a-z0-9._-]{0,127}$"  # as the API's description has it
+
+BY_CURSOR = (
+    Parameter(
+        name="limit",
+        type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+        description=f"Entries a page; {LIMIT_DEFAULT} by default",
+    ),
+    Parameter(name="cursor", type=str, description="next_cursor of the page before"),
+)
+"""The query parameters of a list whose pages go on by a cursor."""
 
 _WORD = re.compile(WORD_PATTERN[1:-1] + r"\Z")
 
 
-def read_limit(query: Query) -> int:
+def read_limit(query: Query, *, largest: int = LIMIT_MAX) -> int:
     """Return the number of entries of a page."""
-    text = query.get("limit", str(LIMIT_DEFAULT))
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MAX)) and 1 <= int(text) <= LIMIT_MAX):
-        raise bad("limit", f"must be an integer between 1 and {LIMIT_MAX}")
+    return read_number(query, "limit", default=min(LIMIT_DEFAULT, largest), largest=largest)
+
+
+def read_number(query: Query, name: str, *, default: int, largest: int, smallest: int = 1) -> int:
+    """Return an integer between *smallest* and *largest*; *default* where nothing is asked."""
+    text = query.get(name, str(default))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(largest))
+    if not (is_number and smallest <= int(text) <= largest):
+        raise bad(name, f"must be an integer between {smallest} and {largest}")
     return int(text)
+
+
+def read_label(query: Query, name: str) -> str | None:
+    """Return a filter by a label; None asks for all."""
+    value = query.get(name)
+    if value is not None and (fault := label_fault(value)):
+        raise bad(name, f"must be {fault}")
+    return value
+
+
+def read_choice(query: Query, name: str, choices: type[Choice]) -> Choice | None:
+    """Return a filter by one of a closed set; None asks for all."""
+    text = query.get(name)
+    if text is not None and text not in tuple(choices):
+        raise bad(name, f"must be one of {', '.join(choices)}")
+    return None if text is None else choices(text)
+
+
+def read_member(query: Query, name: str) -> tuple[str, object] | None:
+    """Return a filter by a member of a document: `path=value`, the value as JSON, or else a text; None asks for all."""
+    text = query.get(name)
+    if text is None:
+        return None
+    path, separator, value = text.partition("=")
+    if not (path and separator) or len(text) > MEMBER_CHARACTERS_MAX or "\0" in text:
+        raise bad(name, f"must be path=value, of at most {MEMBER_CHARACTERS_MAX} characters")
+    try:
+        decoded: object = msgspec.json.decode(value, type=str | int | float | bool | None)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        decoded = value
+    if isinstance(decoded, str) and "\0" in decoded:
+        raise bad(name, "must hold no NUL character")
+    return path, decoded
 
 
 def read_word(query: Query, name: str) -> str | None:

@@ -44,7 +44,7 @@ class Route(Generic[P]):
     method: str
     path: str  # without the trailing slash, which is always optional
     handler: Handler[P]
-    answer: Any  # type of the answer's body
+    answer: Any  # type of the answer's body; a tuple where it is one of several
     status: int = 200
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
@@ -63,6 +63,11 @@ class Route(Generic[P]):
     def is_for_users(self) -> bool:
         """Return True if users call it themselves, from web pages too; other routes are for servers."""
         return self.takes_tokens or self.takes_anyone
+
+    @property
+    def answers(self) -> tuple[Any, ...]:
+        """Return the types that the answer's body may have."""
+        return self.answer if isinstance(self.answer, tuple) else (self.answer,)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class LimitSettings:
     )
 
 
-USER_EVENTS = "user events"  # what they are charged under, where events of runs are under their agents
+UNNAMED = ""  # what records are charged under that no agent speaks for
 
 
 class Throttle:
@@ -92,9 +92,9 @@ class Throttle:
             raise
         return charge
 
-    def charge_user_events(self, count: int, principal: Principal, credentials: Credentials) -> "Charge":
+    def charge_records(self, count: int, principal: Principal, credentials: Credentials) -> "Charge":
         """
-        Charge user events to the tenant, and those that a token brought to its user: all or none.
+        Charge records that no agent speaks for to the tenant, and those that a token brought to its user: all or none.
 
         Raises:
             SlowedDown: their rows lag, and the rate is held down.
@@ -107,11 +107,11 @@ class Throttle:
         bounds += _tenant_bounds(principal.tenant, credentials)
         charge = Charge(self._limits)
         if bounds:
-            charge.add(USER_EVENTS, self._limits.charge(bounds, count, now_s))
+            charge.add(UNNAMED, self._limits.charge(bounds, count, now_s))
         try:
             _slow_down(self.admission.admit(count, now_s))
         except SlowedDown:
-            charge.give_back({USER_EVENTS: count})
+            charge.give_back({UNNAMED: count})
             raise
         return charge
 
@@ -154,7 +154,7 @@ class Throttle:
 
 
 class Charge:
-    """The charges for the events of a request, by agent; for user events under one name."""
+    """The charges for the events of a request, by agent; of other records under no name."""
 
     __slots__ = ("_limits", "_quotas")
 

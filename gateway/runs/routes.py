@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from gateway.http.bodies import BATCHES
-from gateway.http.paging import LIMIT_DEFAULT, LIMIT_MAX, WORD_PATTERN
+from gateway.http.paging import BY_CURSOR, WORD_PATTERN
 from gateway.http.refusals import FOLLOWS, READS, WRITES
 from gateway.http.routes import BodySpec, Chapter, Parameter, Route
-from gateway.http.waiting import WAIT_MAX_S
+from gateway.http.waiting import wait_parameter
 from gateway.runs.handlers import batches, environments, events, runs
 from gateway.runs.handlers.answers import Accepted, EventAccepted, EventPage, RunPage
 from gateway.runs.integrity import IntegrityView
@@ -30,24 +30,7 @@ NAMES = tuple(group.name for group in DOMAIN.groups)
 
 _WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
 _TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-_PAGE = (
-    Parameter(
-        name="limit",
-        type=Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
-        description=f"Entries a page; {LIMIT_DEFAULT} by default",
-    ),
-    Parameter(name="cursor", type=str, description="next_cursor of the page before"),
-)
-
-_WAIT = (
-    Parameter(
-        name="wait",
-        type=Annotated[str, Meta(extra_json_schema={"enum": NAMES})],
-        description=f"Hold the response until this group ({', '.join(NAMES)}, or evaluation.NAME of a webhook "
-        f"endpoint) has committed past the record, {WAIT_MAX_S:g} s at most; `waited` in the answer says "
-        "whether it has",
-    ),
-)
+_WAIT = (wait_parameter(NAMES, others=", or evaluation.NAME of a webhook endpoint"),)
 
 ROUTES: tuple[Route[RunParts], ...] = (
     Route(
@@ -76,7 +59,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
                 description="true: show payloads that are kept in object storage too; `payload_problem` says where "
                 "one cannot be shown. By default payload is null there, and payload_ref names it",
             ),
-            *_PAGE,
+            *BY_CURSOR,
         ),
         refusals=(*READS, ErrorCode.NOT_FOUND),
     ),
@@ -159,7 +142,7 @@ ROUTES: tuple[Route[RunParts], ...] = (
             Parameter(name="status", type=Status, description="Only runs of this status"),
             Parameter(name="from", type=_TIME, description="Only runs started at this time (RFC 3339) or later"),
             Parameter(name="to", type=_TIME, description="Only runs started before this time (RFC 3339)"),
-            *_PAGE,
+            *BY_CURSOR,
         ),
         refusals=READS,
     ),

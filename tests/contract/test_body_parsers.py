@@ -16,11 +16,13 @@ import pytest
 import uvloop
 
 from gateway.body_worker import BODY_TASKS
-from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
+from gateway.errors import BadBody, BadParameters, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
 from gateway.http.bodies import Body, MediaType
 from gateway.http.child.parsing import BodyParser, BodyTask, ThreadParser
 from gateway.http.child.process import RESTART_AFTER_S, ParserProcess
 from gateway.http.codings import Coding
+from gateway.jobs.parsing.prepared import JobOrigin, PreparedJobs
+from gateway.jobs.parsing.tasks import ParseJobs
 from gateway.kafka.records import Stamp
 from gateway.runs.parsing.bodies import FinalizationBody
 from gateway.runs.parsing.prepared import Origin
@@ -33,11 +35,13 @@ from gateway.runs.parsing.tasks import (
 from schemas.access.credentials import Credentials, Principal
 from schemas.canonical import canonical, event_digest
 from schemas.errors import Invalid
+from schemas.jobs.types import QUEUES
 from schemas.process.telemetry import JUDGE_ENDED, JUDGE_WAITING, OF_GATEWAY, Telemetry
 from schemas.runs.records import RunStatus
 from schemas.runs.rules import EVENT_BYTES_MAX
 from schemas.strictjson import NotJson
 from tests.support import builders
+from tests.support.job_views import GREETING
 from tests.support.packing import MIB, PACK, bomb
 
 KNOWN = builders.credentials()
@@ -97,6 +101,28 @@ async def test_a_batch_ends_with_the_first_event_that_is_refused(parser: BodyPar
     error = batch.refusal.error()
     assert isinstance(error, Invalid)
     assert [fault.pointer for fault in error.faults] == ["/actor"]
+
+
+async def test_jobs_are_checked_against_the_types_of_the_installation(parser: BodyParser) -> None:
+    jobs = [
+        {"type": "shop/greet", "parameters": {"name": "Ada"}, "delay_s": 5},
+        {"type": "shop/greet", "parameters": {"name": 1}},
+        {"type": None},
+    ]
+    origin_of_jobs = JobOrigin(
+        principal=origin().principal, stamp=origin().stamp, declared=GREETING, queues=frozenset(QUEUES)
+    )
+    task = ParseJobs(body=body(json.dumps(jobs).encode()), origin=origin_of_jobs)
+    prepared: PreparedJobs = await within(parser.parse(task, KNOWN))
+    valid, bad_parameters, invalid = prepared.jobs
+    assert valid.job is None, "the key has no rights"
+    assert valid.refusal is not None
+    assert isinstance(valid.refusal.error(), Forbidden)
+    for verdict, kind, pointer in ((bad_parameters, BadParameters, "/parameters/name"), (invalid, Invalid, "/type")):
+        assert verdict.refusal is not None
+        error = verdict.refusal.error()
+        assert isinstance(error, kind)
+        assert [fault.pointer for fault in error.faults] == [pointer]
 
 
 async def test_a_finalization_and_an_environment_come_as_values(parser: BodyParser) -> None:

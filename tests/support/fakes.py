@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,16 @@ import msgspec
 
 from gateway.events.store import EventPlace, Reader, UserEventFilter
 from gateway.events.views import ErrorCount, TaskEvent, UnprocessedView, UserEventView
+from gateway.jobs.store import LOOKED_AT_MAX, JobBrief, JobListing, JobPlace, Total
+from gateway.jobs.views import (
+    ExecutorView,
+    JobLogView,
+    JobSummary,
+    JobView,
+    OperationView,
+    QueueView,
+    ScheduleView,
+)
 from gateway.kafka.effect import Effect
 from gateway.kafka.publisher import Reported
 from gateway.kafka.reader import Edges, LogEntry, LogRecord, Membership, Search
@@ -23,6 +33,9 @@ from gateway.runs.store import EventFilter, RecordIdentity, RunFilter, RunPlace
 from gateway.tokens.jwks import FetchFailed
 from processors.runtime.errors import Transient
 from schemas.access.credentials import Credentials
+from schemas.jobs.filters import JobFilter
+from schemas.jobs.states import UNFINISHED, JobStatus
+from schemas.jobs.types import QUEUES
 from schemas.kafka.places import Partition, RecordPlace
 from schemas.kafka.positions import Position, PositionFault
 from schemas.kafka.topics import Group
@@ -205,6 +218,180 @@ class MemoryUserEventStore:
             for view in self.stored
             if reader.user_id is None or (view.user_verified and view.user_id == reader.user_id)
         ]
+
+
+@dataclass
+class MemoryJobStore:
+    """Jobs in memory, by tenant; the newest first, as they are held."""
+
+    stored: dict[str, list[JobView]] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)  # by job id
+    logs: dict[tuple[str, int], str] = field(default_factory=dict)  # by job id and number of the attempt
+    unfinished_count: int | None = None  # as the test says; None: of those that are held
+    queue_views: list[QueueView] = field(default_factory=list)
+    executor_views: list[ExecutorView] = field(default_factory=list)
+    schedule_views: dict[str, list[ScheduleView]] = field(default_factory=dict)
+    operation_views: dict[str, list[OperationView]] = field(default_factory=dict)
+    effects: dict[RecordPlace, Effect] = field(default_factory=dict)
+    failure: Exception | None = None  # raised instead of looking
+    counted_for: list[str | None] = field(default_factory=list)  # the tenants whose jobs were counted
+    applied: Callable[[], None] | None = None  # called before each look: intake, as the test plays it
+
+    async def job(self, tenant: str, job_id: str) -> JobView | None:
+        """Return the job of that id."""
+        return next((view for view in self._of(tenant) if view.task_id == job_id), None)
+
+    async def brief(self, tenant: str, job_id: str) -> JobBrief | None:
+        """Return the same in brief."""
+        view = await self.job(tenant, job_id)
+        return None if view is None else self._brief(view)
+
+    async def holders(self, tenant: str, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], JobBrief]:
+        """Return the unfinished jobs with those keys."""
+        return {
+            (view.type, view.dedupe_key): self._brief(view)
+            for view in self._of(tenant)
+            if view.dedupe_key is not None and (view.type, view.dedupe_key) in keys and view.status in UNFINISHED
+        }
+
+    async def log(self, tenant: str, job_id: str, number: int | None) -> JobLogView | None:
+        """Return what the test says that an attempt wrote."""
+        if await self.job(tenant, job_id) is None:
+            return None
+        numbers = [each for known, each in self.logs if known == job_id and number in (None, each)]
+        if not numbers:
+            return None
+        return JobLogView(task_id=job_id, attempt=max(numbers), log=self.logs[job_id, max(numbers)])
+
+    async def jobs(
+        self, tenant: str, listing: JobListing, admitted: JobFilter, *, after: JobPlace | None, skip: int, limit: int
+    ) -> tuple[Sequence[JobSummary], JobPlace | None]:
+        """Return the jobs in the order in which they are held."""
+        mine = [view for view in self._of(tenant) if _is_listed(listing, admitted, view)]
+        ids = [view.task_id for view in mine]
+        start = ids.index(after.job_id) + 1 if after is not None else skip
+        page = [_summary(view) for view in mine[start : start + limit]]
+        if len(mine) <= start + limit:
+            return page, None
+        return page, JobPlace(page[-1].created_at, page[-1].task_id)
+
+    async def count(
+        self, tenant: str, listing: JobListing, admitted: JobFilter, *, looked_at_max: int = LOOKED_AT_MAX
+    ) -> Total:
+        """Count them."""
+        count = sum(_is_listed(listing, admitted, view) for view in self._of(tenant))
+        return Total(min(count, looked_at_max), is_estimate=count > looked_at_max)
+
+    async def unfinished(self, tenant: str, *, count_max: int) -> int:
+        """Count those that are not finished."""
+        held = sum(view.status in UNFINISHED for view in self._of(tenant))
+        return min(held if self.unfinished_count is None else self.unfinished_count, count_max)
+
+    async def queues(self, tenant: str | None) -> Sequence[QueueView]:
+        """Return what the test says."""
+        self._look()
+        self.counted_for.append(tenant)
+        return self.queue_views
+
+    async def queue_names(self) -> frozenset[str]:
+        """Return the standard ones, and those of the test."""
+        self._look()
+        return frozenset(QUEUES) | {view.queue for view in self.queue_views}
+
+    async def executors(self) -> Sequence[ExecutorView]:
+        """Return what the test says."""
+        self._look()
+        return self.executor_views
+
+    async def oldest_snapshot_s(self) -> float | None:
+        """Return that it may not be seen."""
+        self._look()
+        return None
+
+    async def schedules(self, tenant: str, *, after: str | None, limit: int) -> tuple[Sequence[ScheduleView], bool]:
+        """Return the schedules in the order in which they are held."""
+        self._look()
+        mine = [view for view in self.schedule_views.get(tenant, []) if after is None or view.name > after]
+        return mine[:limit], len(mine) > limit
+
+    async def schedule(self, tenant: str, schedule_id: str) -> ScheduleView | None:
+        """Return the schedule of that id."""
+        self._look()
+        mine = self.schedule_views.get(tenant, [])
+        return next((view for view in mine if view.schedule_id == schedule_id), None)
+
+    async def operations(
+        self, tenant: str, *, after: JobPlace | None, limit: int
+    ) -> tuple[Sequence[OperationView], bool]:
+        """Return the operations in the order in which they are held."""
+        self._look()
+        mine = self.operation_views.get(tenant, [])
+        ids = [view.operation_id for view in mine]
+        rest = mine[ids.index(after.job_id) + 1 if after is not None else 0 :]
+        return rest[:limit], len(rest) > limit
+
+    async def operation(self, tenant: str, operation_id: str) -> OperationView | None:
+        """Return the operation of that id."""
+        self._look()
+        mine = self.operation_views.get(tenant, [])
+        return next((view for view in mine if view.operation_id == operation_id), None)
+
+    async def effect(self, tenant: str, place: RecordPlace, _command_id: str | None) -> Effect | None:
+        """Return what the test says."""
+        self._look()
+        return self.effects.get(place)
+
+    def _of(self, tenant: str) -> list[JobView]:
+        self._look()
+        return self.stored.get(tenant, [])
+
+    def _look(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self.applied is not None:
+            self.applied()
+
+    def _brief(self, view: JobView) -> JobBrief:
+        return JobBrief(
+            job_id=view.task_id,
+            type=view.type,
+            queue=view.queue,
+            status=view.status,
+            priority=view.priority,
+            duplicate_of=view.duplicate_of,
+            content_sha256=self.digests.get(view.task_id, b""),
+            created_at=view.created_at,
+        )
+
+
+def _summary(view: JobView) -> JobSummary:
+    return JobSummary(**{name: getattr(view, name) for name in JobSummary.__struct_fields__})
+
+
+def _is_listed(listing: JobListing, admitted: JobFilter, view: JobView) -> bool:
+    statuses = {JobListing.PENDING: JobStatus.PENDING, JobListing.FAILED: JobStatus.FAILED}
+    wanted = (
+        (statuses.get(listing), view.status),
+        (admitted.status, view.status),
+        (admitted.type, view.type),
+        (admitted.queue, view.queue),
+        (admitted.user_id, view.user_id),
+        (admitted.reason, view.reason),
+        (admitted.dedupe_key, view.dedupe_key),
+    )
+    return (
+        all(asked in (None, found) for asked, found in wanted)
+        and (admitted.tag is None or admitted.tag in view.tags)
+        and (admitted.created_from is None or view.created_at >= admitted.created_from)
+        and (admitted.created_to is None or view.created_at < admitted.created_to)
+        and _contains(msgspec.json.decode(view.metadata or b"{}"), admitted.metadata)
+    )
+
+
+def _contains(document: object, part: object) -> bool:
+    if not isinstance(document, Mapping) or not isinstance(part, Mapping):
+        return document == part
+    return all(name in document and _contains(document[name], value) for name, value in part.items())
 
 
 def _event_place(view: UserEventView) -> EventPlace:
@@ -451,19 +638,20 @@ class MemoryTails:
 
 @dataclass
 class MemoryCommitted:
-    """What a group has committed on run.events, as the test says."""
+    """What a group has committed on one topic, as the test says."""
 
     offsets: dict[int, int | None] = field(default_factory=dict)
     others: dict[Partition, int | None] = field(default_factory=dict)  # on its other topics
     failure: Exception | None = None  # raised instead of reading
     reads: int = 0
+    topic: str = "run.events"
 
     def read(self) -> Mapping[Partition, Position]:
         """Return what the test has set."""
         if self.failure is not None:
             raise self.failure
         self.reads += 1
-        offsets = {Partition("run.events", each): offset for each, offset in self.offsets.items()} | self.others
+        offsets = {Partition(self.topic, each): offset for each, offset in self.offsets.items()} | self.others
         return {partition: Position(offset=offset) for partition, offset in offsets.items()}
 
     def close(self) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.events.parsing.documents import read_object
 from gateway.events.parsing.prepared import NO_PAYLOAD, Offer
+from gateway.http.documents import read_object, unknown_fault
 from schemas import strictjson
 from schemas.errors import Fault, Invalid
 from schemas.ids import ID_PATTERN, TYPE_CHARACTERS_MAX, TYPE_PATTERN
@@ -105,7 +105,7 @@ def _fields(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         name = _RECORD_NAMES.get(given)
         if name is None:
             if given not in _TEXTS:
-                faults.append(Fault(pointer=f"/{strictjson.escape_pointer(given)}", detail="unknown field"))
+                faults.append(unknown_fault(given))
         elif name in fields:
             faults.append(Fault(pointer=f"/{given}", detail=f"the same as /{names[name]}: send one of the two"))
         else:

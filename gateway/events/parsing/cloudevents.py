@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from gateway.events.parsing.documents import read_object
 from gateway.events.parsing.prepared import NO_PAYLOAD, Offer
+from gateway.http.documents import read_object
 from schemas import strictjson
 from schemas.errors import Fault, Invalid
 from schemas.ids import type_fault

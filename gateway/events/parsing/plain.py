@@ -7,8 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.events.parsing.api import Label
-from gateway.events.parsing.documents import read_object
 from gateway.events.parsing.prepared import NO_PAYLOAD, Offer
+from gateway.http.documents import read_object, unknown_fault
 from schemas import strictjson
 from schemas.errors import Fault, Invalid
 from schemas.ids import TYPE_CHARACTERS_MAX, TYPE_PATTERN
@@ -40,12 +40,7 @@ def translate(body: bytes) -> Offer:
     document = read_object(body, "an event")
     members = document.members
     if unknown := [name for name in members if name not in _FIELDS]:
-        raise Invalid(
-            [
-                Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field")
-                for name in unknown[: strictjson.FAULTS_MAX]
-            ]
-        )
+        raise Invalid([unknown_fault(name) for name in unknown[: strictjson.FAULTS_MAX]])
     data = members.get("data", {})
     user_id = data.get("user_id") if isinstance(data, dict) else None
     return Offer(

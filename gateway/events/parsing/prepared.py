@@ -13,9 +13,9 @@ import msgspec
 
 from gateway.errors import Forbidden, HttpError
 from gateway.http.child.refusals import Refusal
+from gateway.http.documents import renamed
 from gateway.http.plain_json import encode_plain
 from gateway.kafka.records import OutgoingRecord, Stamp, sealed
-from schemas import strictjson
 from schemas.access.credentials import Principal, Right
 from schemas.canonical import canonical
 from schemas.errors import Fault, Invalid
@@ -102,7 +102,7 @@ def prepare(offer: Offer, origin: UserEventOrigin) -> PreparedUserEvent:
     if not isinstance(offer.context, dict | None):
         faults.append(Fault(pointer="/context", detail="a JSON object"))
     if faults:
-        raise Invalid([_renamed(fault, offer.names) for fault in faults])
+        raise Invalid([renamed(fault, offer.names) for fault in faults])
     event = UserEvent(
         tenant=principal.tenant,
         payload=offer.payload_text,
@@ -150,10 +150,3 @@ def _sealed(event: UserEvent, stamp: Stamp) -> OutgoingRecord:
         event_id=record_id(event),
         stamp=stamp,
     )
-
-
-def _renamed(fault: Fault, names: Mapping[str, str]) -> Fault:
-    first, _, rest = fault.pointer.removeprefix("/").partition("/")
-    if (shown := names.get(first)) is None:
-        return fault
-    return Fault(pointer=f"/{strictjson.escape_pointer(shown)}" + (f"/{rest}" if rest else ""), detail=fault.detail)

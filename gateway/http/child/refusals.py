@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.errors import BadBody, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
+from gateway.errors import BadBody, BadParameters, EventTooLarge, Forbidden, NotToon, QueueFull, SignatureInvalid
 from schemas.errors import Fault, Invalid
 from schemas.strictjson import NotJson
 
 _TOLD_BY_TEXT: Mapping[str, type[Exception]] = {
     each.__name__: each for each in (NotJson, NotToon, BadBody, EventTooLarge, Forbidden, SignatureInvalid, QueueFull)
 }
+_WITH_FAULTS: Mapping[str, type[Invalid]] = {each.__name__: each for each in (Invalid, BadParameters)}
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_known(self) -> bool:
         """Return True if it is an error of the intake: one that tells the client what is wrong."""
-        return self.name == Invalid.__name__ or self.name in _TOLD_BY_TEXT
+        return self.name in _WITH_FAULTS or self.name in _TOLD_BY_TEXT
 
     @property
     def is_by_credentials(self) -> bool:
@@ -38,7 +39,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
     def error(self) -> Exception:
         """Return the error that it stands for; one that no client causes is an internal error without its text."""
-        if self.name == Invalid.__name__:
-            return Invalid(list(self.faults))
+        if (with_faults := _WITH_FAULTS.get(self.name)) is not None:
+            return with_faults(list(self.faults))
         known = _TOLD_BY_TEXT.get(self.name)
         return known(self.detail) if known is not None else RuntimeError(f"{self.name}: {self.detail}")

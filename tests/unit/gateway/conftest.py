@@ -16,6 +16,7 @@ from gateway.http.bodies import Body
 from gateway.http.child.parsing import BodyParser, ThreadParser, parse_body
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
 from gateway.http.feature import Readiness, Shared
+from gateway.jobs.settings import JobSettings
 from gateway.kafka.followers import GroupFollower
 from gateway.kafka.identity import LogIdentity
 from gateway.kafka.reader import Edges
@@ -28,6 +29,7 @@ from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.jobs.topics import INTAKE, JOB_COMMANDS
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
@@ -36,6 +38,7 @@ from tests.support import builders
 from tests.support.fakes import (
     InForce,
     MemoryCommitted,
+    MemoryJobStore,
     MemoryJwks,
     MemoryLog,
     MemoryObjects,
@@ -67,6 +70,9 @@ class Served:
     readiness: Readiness
     keys: dict[str, str]
     user_events: MemoryUserEventStore
+    jobs: MemoryJobStore
+    stored_commands: MemoryCommitted  # by jobs.intake
+    job_throttle: Throttle
     jwks: MemoryJwks
 
     def headers(self, key: str = "all", **more: str) -> dict[str, str]:
@@ -80,6 +86,7 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
         ("all", builders.TENANT, list(Right), None),
         ("writer", builders.TENANT, [Right.INGEST], None),
         ("reader", builders.TENANT, [Right.READ], None),
+        ("worker", builders.TENANT, [Right.INGEST, Right.READ], None),
         ("plain-only", builders.TENANT, list(Right), ["plain-agent"]),
         ("stranger", "other", list(Right), None),
     ):
@@ -166,7 +173,15 @@ def origins() -> Sequence[str]:
 
 
 @pytest.fixture
-async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[str]) -> AsyncIterator[Served]:
+def job_settings() -> JobSettings:
+    """Return the settings of jobs; a test may have its own."""
+    return JobSettings()
+
+
+@pytest.fixture
+async def served(
+    deadlines: Deadlines, connections_max: int, origins: Sequence[str], job_settings: JobSettings
+) -> AsyncIterator[Served]:
     """Yield a gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
@@ -175,6 +190,9 @@ async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[s
     user_events, fetch = MemoryUserEventStore(builders.TENANT), MemoryJwks()
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(PERSISTENCE, committed, clock=lambda: NOW)
+    jobs, stored_commands = MemoryJobStore(), MemoryCommitted({0: 0}, topic=JOB_COMMANDS.name)
+    intake = GroupFollower(INTAKE, stored_commands, clock=lambda: NOW)
+    job_throttle = Throttle(LimitSettings(), admission=Admission())
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
     storage = MeasuredStorage(objects, telemetry)
     states = RunStateReader(tails=tails, store=store, follower=follower, credentials=credentials)
@@ -186,7 +204,7 @@ async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[s
         parser=ThreadParser(),
         throttle=throttle,
         log=log,
-        followers={"persistence": follower},
+        followers={"persistence": follower, INTAKE.name: intake},
         credentials=credentials,
         tokens=TokenVerifier(fetch, telemetry),
         clock=lambda: NOW,
@@ -205,6 +223,9 @@ async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[s
         endpoints={},
         user_events=user_events,
         user_event_throttle=Throttle(LimitSettings(), admission=Admission()),
+        jobs_store=jobs,
+        job_throttle=job_throttle,
+        job_settings=job_settings,
     )
     server = create_server(api, shared, connections_max=connections_max)
     runner = web.ServerRunner(server, shutdown_timeout=1)
@@ -212,7 +233,7 @@ async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[s
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with follower, live, shared.tokens, ClientSession(f"http://127.0.0.1:{port}") as client:
+    async with follower, intake, live, shared.tokens, ClientSession(f"http://127.0.0.1:{port}") as client:
         yield Served(
             client=client,
             port=port,
@@ -229,6 +250,9 @@ async def served(deadlines: Deadlines, connections_max: int, origins: Sequence[s
             readiness=readiness,
             keys=shown,
             user_events=user_events,
+            jobs=jobs,
+            stored_commands=stored_commands,
+            job_throttle=job_throttle,
             jwks=fetch,
         )
     await runner.cleanup()

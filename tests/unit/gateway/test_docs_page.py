@@ -129,6 +129,7 @@ def test_every_operation_is_shown_under_its_tag(shown: Shown) -> None:
     assert [text(each) for each in elements(page, "h2")] == [
         "runs",
         "events",
+        "jobs",
         "log",
         "registry",
         "operations",

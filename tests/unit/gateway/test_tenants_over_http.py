@@ -19,13 +19,14 @@ from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from schemas.runs.views import EnvironmentView, EventView, RunView
 from tests.support import builders
+from tests.support.job_views import job_view, operation_view, schedule_view
 from tests.unit.gateway.conftest import NOW, Served
 from tests.unit.gateway.events.test_reading_over_http import view
 
 KEYED = [route for route in ROUTES if route.right is not None]
 NAMED = [route for route in KEYED if "{" in route.path]
 READS = [route for route in NAMED if route.method == "GET"]
-WRITES = [route for route in NAMED if route.method != "GET"]
+WRITES = [route for route in NAMED if route.method != "GET" and "{run_id}" in route.path]  # others have tests of theirs
 TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 NOBODYS = "run-of-nobody"
 TASKS = (str(uuid7(NOW)), str(uuid7(NOW)))  # nobody's, and one with an event
@@ -38,7 +39,8 @@ def name(route: Route) -> str:
 
 def url(route: Route, run_id: str = builders.RUN, offset: int = 0) -> str:
     path = route.path.replace("{run_id}", run_id).replace("{event_id}", run_id)
-    path = path.replace("{task_id}", TASKS[run_id == builders.RUN])
+    for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}"):
+        path = path.replace(name_of_id, TASKS[run_id == builders.RUN])
     return path.replace("{topic}/{partition}/{offset}", f"run.events/0/{offset}")
 
 
@@ -62,6 +64,11 @@ async def stocked(served: Served) -> Served:
     served.store.stored_events = {run_id: [EventView(**event, **stored, **free_parts)]}
     served.user_events.stored = [view(1, event_id=run_id, task_id=TASKS[True])]
     served.store.traces = {run_id: '{"canary":1}'}
+    served.jobs.stored = {builders.TENANT: [job_view(TASKS[True])]}
+    served.jobs.logs = {(TASKS[True], 1): "canary"}
+    served.jobs.schedule_views = {builders.TENANT: [schedule_view(schedule_id=TASKS[True])]}
+    served.jobs.operation_views = {builders.TENANT: [operation_view(TASKS[True])]}
+    served.stored_commands.offsets = {0: 10}
     tenants = served.credentials.current.tenants | {"other": Tenant(agents={"plain-agent": Agent()})}
     served.credentials.current = msgspec.structs.replace(served.credentials.current, tenants=tenants)
     served.store.environments = {

@@ -166,7 +166,8 @@ async def test_a_users_token_opens_what_is_meant_for_users(served: Served, route
     """Over the whole route table: what needs a right is closed to tokens, or serves their own user alone."""
     path = route.path.format(
         run_id="run-1", event_id="e-1", task_id=TASK, topic="user.events", partition="0", offset="0",
-        subject="x", version="1", id="1",
+        subject="x", version="1", id="1", family="a", name="b", queue="default", schedule_id=TASK,
+        operation_id=TASK,
     )  # fmt: skip
     headers = bearer(served) | {"Content-Type": "application/json"}
     body = None if route.body is None else b"{}"

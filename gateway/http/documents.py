@@ -5,6 +5,7 @@ Why two decoders: the strict one judges the whole; msgspec then cuts the verbati
 same bytes, which is safe because only what was judged valid gets there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,3 +46,16 @@ def read_object(body: bytes, what: str) -> Document:
     if not isinstance(members, dict):
         raise Invalid([Fault(pointer="", detail=f"{what} is a JSON object")])
     return Document(body, members, is_plain=False)
+
+
+def renamed(fault: Fault, names: Mapping[str, str]) -> Fault:
+    """Return *fault* under the name that the sender gave the field, where *names* has another than the record's."""
+    first, _, rest = fault.pointer.removeprefix("/").partition("/")
+    if (shown := names.get(first)) is None:
+        return fault
+    return Fault(pointer=f"/{strictjson.escape_pointer(shown)}" + (f"/{rest}" if rest else ""), detail=fault.detail)
+
+
+def unknown_fault(name: str) -> Fault:
+    """Return the fault of a member that no field has."""
+    return Fault(pointer=f"/{strictjson.escape_pointer(name)}", detail="unknown field")
