@@ -27,6 +27,9 @@ class Kind(StrEnum):
     TRACE_EVENT = documents.TRACE_EVENT
     RUN_FINALIZED = documents.RUN_FINALIZED
     TRACE_RECORD = "trace_record"
+    TASK_STATE = "task_state"
+    TASK_PROGRESS = "task_progress"
+    TASK_OUTPUT = "task_output"
 
 
 # Whose messages: the name of a stream, the tenant, and what is followed, such as ("run", tenant, run_id).

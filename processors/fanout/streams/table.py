@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from processors.fanout.streams import runs
+from processors.fanout.streams import jobs, runs
 from processors.fanout.streams.contract import Source, Stream
 
-SOURCES: Mapping[str, Source] = {source.topic.name: source for source in runs.SOURCES}
-STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in runs.STREAMS}
+SOURCES: Mapping[str, Source] = {source.topic.name: source for source in (*runs.SOURCES, *jobs.SOURCES)}
+STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in (*runs.STREAMS, *jobs.STREAMS)}
