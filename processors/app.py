@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from processors.events.processing import process as processing
 from processors.events.rows import process as events
 from processors.fanout import process as fanout
+from processors.jobs.executor import process as executor
+from processors.jobs.intake import process as jobs_intake
 from processors.runs.evaluation import process as evaluation
 from processors.runs.persistence import process as persistence
 from processors.runs.retention import process as retention
@@ -17,4 +19,6 @@ PROCESSES: Mapping[str, Process] = {
     "fanout": fanout.PROCESS,
     "evaluation": evaluation.PROCESS,
     "maintenance": retention.PROCESS,
+    "jobs-intake": jobs_intake.PROCESS,
+    "executor": executor.PROCESS,
 }

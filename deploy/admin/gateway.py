@@ -1,10 +1,12 @@
-"""Reads of a gateway, over HTTP with an API key; what is busy or away for a moment is asked again."""
+"""Calls of a gateway, over HTTP with an API key; what is busy or away for a moment is asked again."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,12 +18,33 @@ ATTEMPTS_MAX = 5
 PAUSE_S = 1.0
 PAUSE_MAX_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024  # a page of the largest events has some 20 MiB
+NOT_FOUND = "NOT_FOUND"
 AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY)
+
+
+class Refused(CommandFailed):
+    """The gateway does not take a request as it is; the text has every fault."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Carry the problem document's `code`, and what it says."""
+        super().__init__(f"the gateway refuses: {code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class _Fault(msgspec.Struct):
+    pointer: str = ""
+    detail: str = ""
 
 
 class _Problem(msgspec.Struct):
     code: str
     detail: str = ""
+    errors: Sequence[_Fault] = ()
+
+    def explanation(self) -> str:
+        faults = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in self.errors]
+        return "; ".join(([self.detail] if self.detail else []) + faults)
 
 
 class GatewayReads:
@@ -45,26 +68,45 @@ class GatewayReads:
             NotReachable: no gateway answers, or it stays busy.
             CommandFailed: it refuses; says why.
         """
-        why = ""
+        try:
+            return self._exchange("GET", path)
+        except Refused as refused:
+            if refused.code == NOT_FOUND:
+                return None
+            raise
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        again: Sequence[int] = AGAIN,
+    ) -> bytes:
+        """Return the body of a good answer; a status of *again* is answered by another attempt."""
+        problem = _Problem(code="")
         for attempt in range(ATTEMPTS_MAX):
             try:
-                status, retry_after_s, body = self._ask(self._prefix + path)
+                status, retry_after_s, answer = self._ask(method, self._prefix + path, body, headers)
             except (OSError, HTTPException) as error:
                 raise NotReachable(f"no gateway answers at {self._host}: {error}") from error
-            if status == HTTPStatus.OK:
-                return body
+            if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                return answer
+            problem = _problem(status, answer)
             if status == HTTPStatus.NOT_FOUND:
-                return None
-            why = _why(status, body)
+                raise Refused(NOT_FOUND, problem.explanation())
             if status not in AGAIN:
-                raise CommandFailed(f"the gateway refuses: {why}")
+                raise Refused(problem.code, problem.explanation())
+            if status not in again:
+                raise NotReachable(f"{problem.code}: {problem.explanation()}; it may have been done all the same")
             if attempt < ATTEMPTS_MAX - 1:
                 self._sleep(min(retry_after_s, PAUSE_MAX_S))
-        raise NotReachable(f"the gateway cannot answer now: {why}")
+        raise NotReachable(f"the gateway cannot answer now: {problem.code}: {problem.explanation()}")
 
-    def _ask(self, path: str) -> tuple[int, float, bytes]:
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, float, bytes]:
         with closing(self._connect(self._host, self._port, timeout=TIMEOUT_S)) as connection:
-            connection.request("GET", path, headers={"X-API-Key": self._api_key})
+            connection.request(method, path, body=body, headers={"X-API-Key": self._api_key, **headers})
             answer = connection.getresponse()
             body = answer.read(ANSWER_BYTES_MAX + 1)
             if len(body) > ANSWER_BYTES_MAX:
@@ -73,9 +115,35 @@ class GatewayReads:
             return answer.status, float(text) if text.isdecimal() else PAUSE_S, body
 
 
-def _why(status: int, body: bytes) -> str:
+class GatewayCalls(GatewayReads):
+    """Reads and changes of what one API key may see and do."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        is_repeatable: bool = True,
+    ) -> Any:
+        """
+        Send *document* as JSON, if there is one; return the decoded answer.
+
+        What *is_repeatable* is sent again where it is not known whether it was done.
+
+        Raises:
+            NotReachable: no gateway answers, or it stays busy.
+            Refused: it does not take the request as it is, or has nothing at *path*.
+        """
+        body = None if document is None else msgspec.json.encode(document)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        again = AGAIN if is_repeatable else (HTTPStatus.TOO_MANY_REQUESTS,)
+        return msgspec.json.decode(self._exchange(method, path, body, {**kind, **headers}, again=again) or b"null")
+
+
+def _problem(status: int, body: bytes) -> _Problem:
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        return msgspec.json.decode(body, type=_Problem)
     except msgspec.MsgspecError:
-        return f"HTTP {status}"
-    return f"{problem.code}: {problem.detail}"
+        return _Problem(code=f"HTTP_{status}")

@@ -23,8 +23,19 @@ COMMANDS: Mapping[str, str] = {
     **{
         name: name
         for name in (
-            *("status", "doctor", "env", "send", "sign", "tail", "run", "events", "lag", "dlq", "replay", "endpoints"),
-            *("retention", "topics", "schemas", "tenants", "agents", "keys", "issuers", "migrate", "config"),
+            *("status", "doctor", "env", "send", "sign", "tail", "run", "events", "jobs", "lag", "dlq", "replay"),
+            *(
+                "endpoints",
+                "retention",
+                "topics",
+                "schemas",
+                "tenants",
+                "agents",
+                "keys",
+                "issuers",
+                "migrate",
+                "config",
+            ),
         )
     },
 }

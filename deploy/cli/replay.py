@@ -170,7 +170,8 @@ def _parsed(text: str, *, of: str) -> Start:
 
 
 def _processor(wanted: Replay) -> str:
-    return wanted.group.partition(".")[0]
+    endpoint = endpoint_of(known_group(wanted.group))
+    return wanted.group.replace(".", "-") if endpoint is None else wanted.group.partition(".")[0]
 
 
 def _settings(folder: Path, wanted: Replay) -> Mapping[str, str]:

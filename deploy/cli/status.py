@@ -1,14 +1,16 @@
 """`tidegate status`: each process and what it waits for, the addresses, and how far the groups are behind."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import typer
 
-from deploy.admin import lag, problems, readiness, topics
+from deploy.admin import job_health, lag, problems, readiness, topics
+from deploy.admin.job_health import ExecutorState
 from deploy.admin.lag import PartitionLag
-from deploy.admin.reach import kafka_answers
+from deploy.admin.reach import kafka_answers, postgres_answers
 from deploy.admin.readiness import Readiness, State
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, masked, print_json, table
@@ -20,6 +22,8 @@ from deploy.local.settings_file import kafka_of
 from deploy.local.stack_file import RunningProcess, Stack
 from deploy.log.endpoints import endpoint_states
 from schemas.kafka.connection import KafkaSettings
+
+EXECUTOR_COLUMNS = ("executor", "slots", "busy", "state", "silent for", "queues")
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +49,14 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             found += _of_log(kafka, lags)
         except CommandFailed as error:
             found.append(str(error))
+    executors = list[ExecutorState]()
+    if postgres_answers(stack.postgres):
+        try:
+            executors = job_health.executors(stack.postgres)
+            found += job_health.of_executors(executors)
+            found += job_health.of_queues(job_health.unserved_queues(stack.postgres))
+        except CommandFailed as error:
+            found.append(str(error))
     processes: list[dict[str, object]] = [
         {
             "name": process.name,
@@ -64,6 +76,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
                 "lag_records": {name: of_group["records"] for name, of_group in groups.items()},
                 "lag_seconds": {name: of_group["seconds"] for name, of_group in groups.items()},
                 "undecided_records": {name: of_group["undecided"] for name, of_group in groups.items()},
+                "executors": [dataclasses.asdict(each) for each in executors],
                 "problems": found,
             }
         )
@@ -73,6 +86,8 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         console.print(table(("address of", ""), _addresses(stack).items()))
         rows = ((name, *of_group.values()) for name, of_group in groups.items())
         console.print(table(("group", "lag in records", "lag in seconds", "undecided"), rows))
+        if executors:
+            console.print(table(EXECUTOR_COLUMNS, (_executor_row(each) for each in executors)))
         for problem in found:
             console.print(problem, style="red", markup=False, soft_wrap=True)
     if found:
@@ -103,6 +118,18 @@ def _of_log(kafka: KafkaSettings, lags: Sequence[PartitionLag]) -> Sequence[str]
         *problems.of_dead_letters(kafka, topics.groups_of(kafka)),
         *problems.of_endpoints(endpoint_states(kafka)),
     ]
+
+
+def _executor_row(executor: ExecutorState) -> tuple[object, ...]:
+    state = "draining" if executor.is_draining else "live"
+    return (
+        f"{executor.host}/{executor.pid}",
+        executor.slots,
+        executor.busy,
+        state if executor.is_live else "silent",
+        f"{executor.silent_s:.0f} s",
+        list(executor.queues),
+    )
 
 
 def _addresses(stack: Stack) -> Mapping[str, str]:

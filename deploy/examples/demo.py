@@ -23,7 +23,7 @@ import aiohttp
 from rich.console import Console
 
 from deploy.errors import CommandFailed
-from deploy.examples import orders, scenes
+from deploy.examples import orders, scenes, tasks
 from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from deploy.local import lock, stack_file
@@ -63,7 +63,7 @@ def main() -> None:
                 with suppress(KeyboardInterrupt):
                     scenes.stay(console, kafka)
     except (CommandFailed, Undelivered, TimeoutError) as error:
-        sys.exit(f"the demonstration failed: {error or 'not every event was stored in time'}")
+        sys.exit(f"the demonstration failed: {error or 'not everything was done in time'}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
     sys.exit(1 if faults else 0)
@@ -115,7 +115,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
         read = [await _read_back(session, diary) for diary in diaries]
         waited_s = time.monotonic() - began_s
         trace = await _until_found(session, f"/api/runs/{diaries[0].run.id}/trace")
-        visited = await _visit(session)
+        visited, worked = await asyncio.gather(_visit(session), tasks.work(session))
         evaluated = await _until_evaluated(session, stack.management.get(ENGINE), diaries)
     rows = await asyncio.to_thread(read_rows, stack.postgres, [diary.run.id for diary in diaries])
     faults = []
@@ -130,6 +130,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
     if evaluated is not None:
         scenes.evaluated(console, evaluated)
     scenes.visited(console, visited)
+    scenes.worked(console, worked)
     await asyncio.to_thread(scenes.lag, console, kafka)
     return faults
 

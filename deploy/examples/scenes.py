@@ -4,8 +4,10 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -99,6 +101,30 @@ def visited(console: Console, events: Sequence[Mapping[str, object]]) -> None:
         for event in events
     ]
     console.print(table(("user", "type", "name", "status", "result"), rows))
+
+
+def worked(console: Console, jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Print what became of background jobs."""
+    _title(console, "Background jobs: submitted in a batch, run by an executor in processes of their own")
+    rows = [
+        (
+            job["metadata"]["what"],
+            job["priority"],
+            job["status"],
+            job["runs"],
+            _seconds(job["created_at"], job["attempt_history"][-1]["started_at"]),
+            _seconds(job["attempt_history"][-1]["started_at"], job["finished_at"]),
+            _cut(json.dumps(job["result"]) if "result" in job else job["error"] or f"{job['status']} while it ran"),
+        )
+        for job in jobs
+    ]
+    console.print(table(("job", "priority", "status", "attempts", "waited", "took", "result"), rows))
+
+
+def _seconds(start: str | None, end: str | None) -> str | None:
+    if start is None or end is None:
+        return None
+    return f"{(datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds():.2f} s"
 
 
 def _types(counts: object) -> str:

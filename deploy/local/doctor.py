@@ -14,7 +14,7 @@ from threading import Thread
 from time import monotonic
 from typing import TypeVar
 
-from deploy.admin import lag, metrics, migrate, problems, readiness, topics
+from deploy.admin import job_health, lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.credentials import read as read_credentials
 from deploy.admin.reach import need_kafka
 from deploy.errors import CommandFailed
@@ -23,6 +23,7 @@ from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
 from schemas.events.topics import EVENTS
+from schemas.jobs.topics import INTAKE
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
 from schemas.process.telemetry import WRONG_PARTITION
@@ -34,6 +35,7 @@ PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 2 * 1024**3
 OPEN_FILES_MIN = 1024
 WITHIN_S = 8.0
+INTAKE_LAG_S_MAX = 60.0
 STORING = (PERSISTENCE.name, EVENTS.name)  # groups that look at the partitions of direct records
 
 
@@ -87,6 +89,10 @@ def examine(
             "dead letters": partial(_attempt, "dead letters", kafka, _dead_letters),
             "webhook endpoints": partial(_attempt, "webhook endpoints", kafka, _endpoints),
             "Postgres and its tables": partial(_attempt, "Postgres and its tables", postgres, _tables),
+            "intake of jobs": partial(_attempt, "intake of jobs", kafka, _intake),
+            "executors": partial(_attempt, "executors", postgres, _executors),
+            "job queues": partial(_attempt, "job queues", postgres, _queues),
+            "oldest snapshot": partial(_attempt, "oldest snapshot", postgres, _snapshot),
             "direct producers": partial(
                 _attempt,
                 "direct producers",
@@ -186,6 +192,30 @@ def _tables(postgres: str) -> str:
     if missing := migrate.missing(postgres):
         raise CommandFailed(f"{len(missing)} migrations are missing; run `tidegate migrate`")
     return "up to date"
+
+
+def _intake(kafka: KafkaSettings) -> str:
+    lags = [each for each in lag.measure(kafka) if each.group == INTAKE.name]
+    records, seconds = sum(each.records or 0 for each in lags), max((each.seconds or 0.0 for each in lags), default=0.0)
+    text = f"{records} commands wait, the first for {seconds:.0f} s"
+    if seconds > INTAKE_LAG_S_MAX:
+        raise CommandFailed(f"{text}: see `tidegate logs jobs-intake`")
+    return text
+
+
+def _executors(postgres: str) -> str:
+    found = job_health.executors(postgres)
+    return problems.demand_none(job_health.of_executors(found), job_health.summary(found))
+
+
+def _queues(postgres: str) -> str:
+    found = job_health.unserved_queues(postgres)
+    return problems.demand_none(job_health.of_queues(found), job_health.queues_text(found))
+
+
+def _snapshot(postgres: str) -> str:
+    found = job_health.oldest_snapshot(postgres)
+    return problems.demand_none(job_health.of_snapshot(found), job_health.snapshot_text(found))
 
 
 def _direct_producers(storing: Sequence[str]) -> str:

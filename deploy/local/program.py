@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
+STOP_TIMEOUT_S = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
@@ -26,4 +28,4 @@ class Program:
     account: Account | None = None  # None: the supervisor's
     stop_signal: Signals = SIGTERM
     death_signal: Signals = SIGKILL  # what it gets when the supervisor dies
-    stop_timeout_s: float = 30.0
+    stop_timeout_s: float = STOP_TIMEOUT_S

@@ -6,19 +6,24 @@ from pathlib import Path
 from deploy.admin.reach import is_ready
 from deploy.local import development, folders
 from deploy.local.ports import HOST
-from deploy.local.program import Program
+from deploy.local.program import STOP_TIMEOUT_S, Program
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.interpreter import module_command, module_environment
-from schemas.process.settings import as_environ
+from schemas.process.settings import as_environ, declarations
 from schemas.process.specs import PROCESSES, ProcessSpec
 
 ENGINE = "engine"
 EVALUATION = "evaluation"
+EXECUTOR = "executor"
 
 GATEWAY_PORT = 8080
 FANOUT_PORT = 8081
 ENGINE_PORT = 8090
 MANAGEMENT_PORT_FIRST = 9080
+
+EXECUTOR_DRAIN = "TIDEGATE_EXECUTOR_DRAIN_S"
+EXECUTOR_DRAIN_S = "5"  # who stops a stack on a developer's machine waits for it
+EXECUTOR_MARGIN_S = 15.0  # after the drain, for tasks that do not stop by themselves
 
 
 def services(endpoints: Iterable[str], *, optional: Container[str] = ()) -> tuple[ProcessSpec, ...]:
@@ -43,6 +48,8 @@ def management(service: ProcessSpec) -> str:
     return f"{service.name} management"
 
 
+KAFKA_SETTINGS = tuple(each.metadata["env"] for each in declarations(KafkaSettings))
+
 # Files and folders: a process may be started with another working directory.
 PATHS = ("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS")
 
@@ -51,9 +58,9 @@ def settings(
     environ: Mapping[str, str],
     *,
     folder: Path,
-    kafka: KafkaSettings,
+    kafka: KafkaSettings | None,
     postgres: str | None,
-    credentials: Path,
+    credentials: Path | None,
     gateway_port: int,
     fanout_port: int,
     management_port: int,
@@ -62,7 +69,8 @@ def settings(
     """
     Return the settings of one service of the stack in *folder*: what *environ* says, else the stack's own.
 
-    What is passed by name has been decided already, by *environ* too; *evaluation* says where webhooks go.
+    What is passed by name has been decided already, by *environ* too; *evaluation* says where webhooks go. A service
+    without *kafka* and *credentials* is not given what *environ* says of them either.
     """
     # Pages that the gateway serves, under each of its names.
     names = dict.fromkeys([HOST, "localhost", environ.get("TIDEGATE_GATEWAY_HOST") or HOST])
@@ -78,6 +86,8 @@ def settings(
         "TIDEGATE_EVALUATION_INTERNAL": "true",
         "TIDEGATE_JWKS_INTERNAL": "true",
         "TIDEGATE_PLAIN_DOOR_TENANT": development.TENANT,
+        "TIDEGATE_PROBE_TARGETS": f"gateway={url(HOST, gateway_port)}/openapi.json",
+        EXECUTOR_DRAIN: EXECUTOR_DRAIN_S,
         # Who tries the stack under load has one agent.
         "TIDEGATE_LIMIT_RUN_PER_MIN": "0",
         "TIDEGATE_LIMIT_AGENT_PER_MIN": "0",
@@ -86,8 +96,8 @@ def settings(
     chosen = {name: _chosen(name, environ.get(name)) or default for name, default in defaults.items()}
     return ({} if postgres is None else {"TIDEGATE_POSTGRES": postgres}) | {
         **chosen,
-        **as_environ(kafka),
-        "TIDEGATE_CREDENTIALS": str(credentials),
+        **(dict.fromkeys(KAFKA_SETTINGS, "") if kafka is None else as_environ(kafka)),
+        "TIDEGATE_CREDENTIALS": "" if credentials is None else str(credentials),
         "TIDEGATE_GATEWAY_PORT": str(gateway_port),
         "TIDEGATE_FANOUT_PORT": str(fanout_port),
         "TIDEGATE_MANAGEMENT_PORT": str(management_port),
@@ -115,7 +125,17 @@ def program(service: ProcessSpec, settings: dict[str, str]) -> Program:
         command=module_command(*service.command),
         environment=module_environment() | settings,
         is_ready=lambda: is_ready(management),
+        stop_timeout_s=_stop_timeout_s(service, settings),
     )
+
+
+def _stop_timeout_s(service: ProcessSpec, settings: Mapping[str, str]) -> float:
+    if service.name != EXECUTOR:
+        return STOP_TIMEOUT_S
+    try:
+        return float(settings[EXECUTOR_DRAIN]) + EXECUTOR_MARGIN_S
+    except ValueError:  # it does not start, and says why
+        return STOP_TIMEOUT_S
 
 
 def engine_program(*, port: int, secret: str) -> Program:

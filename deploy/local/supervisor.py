@@ -222,13 +222,13 @@ class Supervisor:
             return services.settings(
                 self._environ,
                 folder=self._folder,
-                kafka=kafka,
+                kafka=kafka if service.has_log else None,
                 postgres=database(service),
-                credentials=tenant.credentials,
+                credentials=tenant.credentials if service.has_log else None,
                 gateway_port=chosen["gateway"],
                 fanout_port=chosen["fanout"],
                 management_port=chosen[services.management(service)],
-                evaluation=engine,
+                evaluation=engine if service.has_log else {},
             )
 
         engine: dict[str, str] = {}

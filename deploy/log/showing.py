@@ -10,9 +10,20 @@ import msgspec
 from deploy.log.reading import Raw
 from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.catalogue import CODEC
-from schemas.errors import Poison, Rejection
+from schemas.errors import Poison, Reason, Rejection
 from schemas.events.records import UserEvent
 from schemas.events.validity import check_direct as check_user_event
+from schemas.jobs.records import (
+    ChangeJob,
+    ChangeQueue,
+    ChangeSchedule,
+    JobChanged,
+    JobOutput,
+    JobProgress,
+    StartOperation,
+    SubmitJob,
+)
+from schemas.jobs.validity import check_direct as check_command
 from schemas.kafka import headers as header_names
 from schemas.kafka.seal import is_sealed
 from schemas.objects.references import to_json
@@ -20,11 +31,17 @@ from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
 from schemas.runs.validity import check_direct as check_run_record
 
 HEX_HEAD_BYTES = 32
+NAMES = ("run_id", "endpoint", "job_id", "queue", "schedule_id", "operation_id")  # what a record is about, first found
+
+# The group that turns commands into rows is the only one that writes of them.
+_UNSEALED = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="no process of ours wrote it")
 
 # The rules for records that no gateway of ours has sealed; records of other types have no proof.
 _CHECKS: Mapping[type[object], Callable[..., Rejection | None]] = {
     **dict.fromkeys((RunEvent, RunFinalized, EnvironmentCaptured), check_run_record),
     UserEvent: check_user_event,
+    **dict.fromkeys((SubmitJob, ChangeJob, ChangeQueue, ChangeSchedule, StartOperation), check_command),
+    **dict.fromkeys((JobChanged, JobProgress, JobOutput), lambda *_, **__: _UNSEALED),
 }
 
 
@@ -108,7 +125,7 @@ def _summary(shown: DecodedRecord) -> str:
     if isinstance(record, UserEvent):
         return f"{record.user_id or '-'} {record.event_id} {record.type} {record.payload}"
     fields = _fields(record)
-    named = next((name for name in ("run_id", "endpoint") if name in fields), None)
+    named = next((name for name in NAMES if name in fields), None)
     rest = {name: value for name, value in fields.items() if name not in ("tenant", named)}
     of = "" if named is None else f"{fields[named]} "
     return f"{of}{type(record).__name__} {msgspec.json.encode(rest).decode()}"

@@ -12,11 +12,12 @@ class ProcessSpec:
     database_role: str | None  # None: it has no business in Postgres, and is not told where it is
     is_per_endpoint: bool = False  # there is one for each webhook endpoint
     is_optional: bool = False  # it runs where a deployment has work for it
+    has_log: bool = True  # False: it has no business in Kafka, and is given neither its address nor credentials
 
     @property
     def login(self) -> str:
         """Return its login role in Postgres."""
-        return f"tidegate_{self.name}"
+        return f"tidegate_{self.name.replace('-', '_')}"
 
     def of_endpoint(self, endpoint: str, *, is_only: bool) -> "ProcessSpec":
         """Return the process of one webhook *endpoint*; it has the endpoint's name unless it *is_only*."""
@@ -34,5 +35,7 @@ PROCESSES = (
     ProcessSpec(
         name="processing", command=("processors", "processing"), database_role="tidegate_write", is_optional=True
     ),
+    ProcessSpec(name="jobs-intake", command=("processors", "jobs-intake"), database_role="tidegate_jobs"),
+    ProcessSpec(name="executor", command=("processors", "executor"), database_role="tidegate_jobs", has_log=False),
 )
 """In the order in which they start."""

@@ -1,5 +1,6 @@
 """`make demo DEMO_EXIT=1`, as its user runs it."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,5 +33,11 @@ def test_the_demonstration_finds_every_event_again_twice_in_a_row(folder: Path) 
     for _ in range(2):
         shown = demo(folder)
         assert "Verified: the 130 events of 5 runs are in Postgres" in " ".join(shown.split())
+        for what, status, attempts in (
+            ("invoice", "completed", 1),
+            ("import", "completed", 2),
+            ("export", "cancelled", 1),
+        ):
+            assert re.search(rf"{what} .* {status} +{attempts} ", shown), f"the job {what!r} in:\n{shown}"
         assert "kcat -C -b 127.0.0.1:" in shown
         assert lock.supervisor(folder) is None, "the stack that it started is stopped"

@@ -31,7 +31,7 @@ from tests.support.stack import wait_until
 
 pytestmark = needs_root
 
-PROCESSES = ("gateway", "persistence", "events", "fanout", "maintenance", "evaluation")
+PROCESSES = ("gateway", "persistence", "events", "fanout", "maintenance", "evaluation", "jobs-intake", "executor")
 USER = 10001
 FILE = "credentials.toml"
 FOLDER = "/var/lib/tidegate/credentials"

@@ -17,8 +17,9 @@ from processors.runs.evaluation.webhook import Body, EventData
 from processors.runs.retention.policy import parse_retention
 from schemas.runs import endpoints
 from schemas.runs.pushed import RUN_FINALIZED
+from tests.faults.processes import own_process
 from tests.golden.surface import settings_table
-from tests.support.stack import RunningStack
+from tests.support.stack import RunningStack, TidegateFailed, tidegate
 from tests.support.tools import need
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +27,7 @@ README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "deploy" / "docs").glob("*.md"))
 PAGES = {path: path.read_text() for path in (README, *GUIDES)}
 README_BYTES_MAX = 10_000
+TASK_TYPE_LINES_MAX = 15
 # What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
 ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
@@ -50,7 +52,7 @@ def commands() -> Iterator[str]:
 
 def test_there_are_commands_to_check() -> None:
     assert len(list(commands())) > 10
-    assert len(blocks("python")) == 1
+    assert len(blocks("python")) == 2
 
 
 @pytest.fixture
@@ -78,6 +80,7 @@ def kcat_knows_avro() -> bool:
     return "Avro" in version
 
 
+@pytest.mark.timeout(1200)  # some hundred commands, a second each where the machine has nothing else to do
 def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
     for command in commands():
         if command.startswith(ELSEWHERE):
@@ -111,6 +114,26 @@ def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
         f"import asyncio\n{imports}\n{given}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
     )
     subprocess.run([sys.executable, "-c", program], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_the_example_of_a_task_type_works(stack: RunningStack, tmp_path: Path) -> None:
+    """Processes that know its module take its jobs and run them; the stack's own do not."""
+    program = blocks("python")[1]
+    assert len([line for line in program.splitlines() if line.strip()]) <= TASK_TYPE_LINES_MAX
+    (tmp_path / "shop_tasks.py").write_text(program)
+    environ = {"TIDEGATE_JOB_TYPES": "shop_tasks:DISCOUNT", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    with (
+        own_process(stack, tmp_path, "gateway", environ=environ) as gateway,
+        own_process(stack, tmp_path, "executor", environ=environ) as executor,
+    ):
+        for process in (gateway, executor):
+            process.wait_ready()
+        known = {**os.environ, "TIDEGATE_GATEWAY": gateway.url, "TIDEGATE_API_KEY": stack.addresses.api_key}
+        given = '{"prices": [10.0, 20.0], "percent": 50}'
+        said = tidegate("jobs", "submit", "shop/discount", "-p", given, "--wait", "--json", environ=known)
+        assert json.loads(said)["result"] == {"prices": [5.0, 10.0]}
+        with pytest.raises(TidegateFailed, match="/parameters/percent"):
+            tidegate("jobs", "submit", "shop/discount", "-p", '{"prices": [], "percent": "x"}', environ=known)
 
 
 def test_the_example_of_an_endpoint_is_one() -> None:

@@ -29,6 +29,8 @@ PROGRAMS = {
     "maintenance": ("processors", "maintenance"),
     "events": ("processors", "events"),
     "processing": ("processors", "processing"),
+    "jobs-intake": ("processors", "jobs-intake"),
+    "executor": ("processors", "executor"),
 }
 END_S = 30.0
 LOG_SHOWN_CHARACTERS = 5000

@@ -21,11 +21,15 @@ from gateway.http.openapi import openapi_document
 from processors.events.processing.config import ProcessingSettings
 from processors.events.rows.config import EventsSettings
 from processors.fanout.config import FanoutSettings
+from processors.jobs.executor.config import ExecutorSettings
+from processors.jobs.intake.config import IntakeSettings
+from processors.jobs.tasks.http_probe import ProbeSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
 from schemas.catalogue import GROUPS, all_topics
 from schemas.events.telemetry import OF_EVENTS
+from schemas.jobs.telemetry import OF_EXECUTORS, OF_INTAKE
 from schemas.process import telemetry
 from schemas.process.settings import declarations
 from schemas.runs.telemetry import OF_EVALUATION, OF_MAINTENANCE, OF_PERSISTENCE
@@ -41,6 +45,9 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("fanout", FanoutSettings),
     ("evaluation", EvaluationSettings),
     ("maintenance", MaintenanceSettings),
+    ("jobs-intake", IntakeSettings),
+    ("executor", ExecutorSettings),
+    ("executor", ProbeSettings),
 )
 METRICS = {
     "gateway": telemetry.OF_GATEWAY,
@@ -50,6 +57,8 @@ METRICS = {
     "fanout": telemetry.OF_FANOUT,
     "evaluation": OF_EVALUATION,
     "maintenance": OF_MAINTENANCE,
+    "jobs-intake": OF_INTAKE,
+    "executor": OF_EXECUTORS,
 }
 
 

@@ -28,7 +28,10 @@ from tests.faults.processes import free_port
 from tests.support.builders import event
 from tests.support.stack import RunningStack, TidegateFailed, running, tidegate, wait_until
 
-NAMES = {"kafka", "postgres", "engine", "gateway", "persistence", "events", "fanout", "maintenance", "evaluation"}
+NAMES = {
+    *("kafka", "postgres", "engine", "gateway", "persistence", "events", "fanout", "maintenance", "evaluation"),
+    *("jobs-intake", "executor"),
+}
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     assert {process["name"] for process in status["processes"] if process["ready"]} == NAMES
     lag = json.loads(stack.command("lag", "--json"))
     assert {(partition["group"], partition["records"]) for partition in lag} == {
-        (group, 0) for group in ("persistence", "events", "evaluation.default")
+        (group, 0) for group in ("persistence", "events", "evaluation.default", "jobs.intake")
     }
     assert json.loads(stack.command("topics", "create", "--json")) == {"created": [], "first_offsets": {}}
     assert json.loads(stack.command("migrate", "--json")) == {"applied": []}

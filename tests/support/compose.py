@@ -11,6 +11,7 @@ import yaml
 KNOWN = {
     *("build", "image", "read_only", "cap_drop", "security_opt", "restart", "stop_grace_period", "depends_on"),
     *("command", "entrypoint", "environment", "ports", "volumes", "profiles", "healthcheck"),
+    *("init", "tmpfs"),
 }
 COMPLETED = "service_completed_successfully"
 STARTED = "service_started"
@@ -44,6 +45,7 @@ class Service:
     profiles: Sequence[str]
     read_only: bool
     has_healthcheck: bool
+    tmpfs: Sequence[str]  # folders that are writable, and empty at each start
 
 
 def services(path: Path, environ: Mapping[str, str]) -> dict[str, Service]:
@@ -92,6 +94,7 @@ def _service(name: str, given: Mapping[str, Any], environ: Mapping[str, str]) ->
         profiles=given.get("profiles", []),
         read_only=given.get("read_only", False),
         has_healthcheck=not given.get("healthcheck", {}).get("disable", False),
+        tmpfs=given.get("tmpfs", []),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psycopg
 import pytest
@@ -25,7 +26,8 @@ COMPOSE = ROOT / "docker-compose.yml"
 PORTS = {"kafka": (19092,), "postgres": (5432,), "gateway": (8080, 9080), "fanout": (8081, 9080)}
 WITHIN_S = 90.0
 LOCALHOST = "127.0.0.1"
-LOGINS = ("gateway", "persistence", "events", "processing", "maintenance")  # each with its name as its password
+# Each with its name as its password.
+LOGINS = ("gateway", "persistence", "events", "processing", "maintenance", "jobs_intake", "executor")
 PASSWORD = "tidegate"  # of the owner, as the Compose file has it where nothing is set
 
 
@@ -110,10 +112,16 @@ class Deployment:
             [*first, *(command or service.command or self.image.command)],
             environment={**everywhere, **service.environment},
             log=log,
-            mounts=[self._bind(mount) for mount in service.mounts],
+            mounts=[*(self._bind(mount) for mount in service.mounts), *self._temporary(service)],
             read_only=service.read_only,
         ) as process:
             yield process
+
+    def _temporary(self, service: Service) -> Iterator[Bind]:
+        for target in service.tmpfs:
+            folder = Path(mkdtemp(dir=self.folder))
+            folder.chmod(0o1777)
+            yield Bind(source=str(folder), target=target, read_only=False)
 
     def _bind(self, mount: Mount) -> Bind:
         if not mount.is_volume:

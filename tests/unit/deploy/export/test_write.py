@@ -87,17 +87,17 @@ def test_a_busy_gateway_is_asked_again_for_as_long_as_it_says(monkeypatch: pytes
     reads = GatewayReads("http://127.0.0.1:1/prefix/", api_key="key", sleep=waited.append)
     gateway = Gateway(reads)
     answers: Iterator[tuple[int, float, bytes]] = iter([(503, 3.0, b"{}"), (429, 99.0, b""), (200, 1.0, b"[]")])
-    monkeypatch.setattr(reads, "_ask", lambda _path: next(answers))
+    monkeypatch.setattr(reads, "_ask", lambda *_: next(answers))
     assert gateway.read("a", "") == b"[]"
     assert waited == [3.0, 10.0]
     busy = (503, 1.0, b'{"code":"STORE_UNAVAILABLE","detail":"away"}')
-    monkeypatch.setattr(reads, "_ask", lambda _path: busy)
+    monkeypatch.setattr(reads, "_ask", lambda *_: busy)
     with pytest.raises(NotReachable, match="STORE_UNAVAILABLE: away"):
         gateway.read("a", "")
     assert len(waited) == 2 + ATTEMPTS_MAX - 1
-    monkeypatch.setattr(reads, "_ask", lambda _path: (404, 1.0, b""))
+    monkeypatch.setattr(reads, "_ask", lambda *_: (404, 1.0, b""))
     assert gateway.read("a", "") is None
-    monkeypatch.setattr(reads, "_ask", lambda _path: (403, 1.0, b'{"code":"FORBIDDEN"}'))
+    monkeypatch.setattr(reads, "_ask", lambda *_: (403, 1.0, b'{"code":"FORBIDDEN"}'))
     with pytest.raises(CommandFailed, match="FORBIDDEN"):
         gateway.read("a", "")
 
@@ -108,7 +108,7 @@ def test_a_gateway_that_is_not_there_is_not_reachable(monkeypatch: pytest.Monkey
     with pytest.raises(NotReachable):
         gateway.read("a", "")
 
-    def broken(_path: str) -> tuple[int, float, bytes]:
+    def broken(*_: object) -> tuple[int, float, bytes]:
         raise HTTPException("no HTTP")
 
     monkeypatch.setattr(reads, "_ask", broken)

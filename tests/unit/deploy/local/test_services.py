@@ -13,6 +13,9 @@ from deploy.errors import CommandFailed
 from deploy.local import development, given, services
 from gateway.config import Settings
 from processors.fanout.config import FanoutSettings
+from processors.jobs.executor.config import ExecutorSettings
+from processors.jobs.intake.config import IntakeSettings
+from processors.jobs.tasks.http_probe import ProbeSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
@@ -20,7 +23,10 @@ from schemas.access import credentials
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import SettingsInvalid
 
-SECTIONS = (Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings)
+SECTIONS = (
+    *(Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings, IntakeSettings),
+    *(ExecutorSettings, ProbeSettings),
+)
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.
 DECIDED = {
     *(each.metadata["env"] for each in dataclasses.fields(KafkaSettings)),
@@ -71,6 +77,30 @@ def test_what_the_environment_says_is_what_a_process_is_told(name: str, kind: ty
     assert settings({name: value})[name] == value
 
 
+def test_a_service_without_the_log_is_given_neither_its_address_nor_credentials() -> None:
+    given = {"TIDEGATE_KAFKA": "kafka:1", "TIDEGATE_KAFKA_USERNAME": "x", "TIDEGATE_CREDENTIALS": "/c.toml"}
+    told = given | services.settings(
+        given,
+        folder=Path("/stack"),
+        kafka=None,
+        postgres="postgresql://x",
+        credentials=None,
+        gateway_port=1,
+        fanout_port=2,
+        management_port=3,
+        evaluation={},
+    )
+    assert {told[name] for name in given} == {""}
+    assert told["TIDEGATE_POSTGRES"] == "postgresql://x"
+
+
+@pytest.mark.parametrize(("drain", "stop_timeout_s"), [("40", 55.0), ("", 20.0), ("soon", 30.0)])
+def test_an_executor_is_waited_for_longer_than_its_drain(drain: str, stop_timeout_s: float) -> None:
+    [executor] = [each for each in services.services(["default"]) if each.name == "executor"]
+    told = settings({"TIDEGATE_EXECUTOR_DRAIN_S": drain})
+    assert services.program(executor, told).stop_timeout_s == stop_timeout_s
+
+
 def test_a_relative_path_means_the_same_whatever_the_working_directory_is() -> None:
     assert settings({"TIDEGATE_RETENTION": "mine.toml"})["TIDEGATE_RETENTION"] == str(Path.cwd() / "mine.toml")
     assert settings({"TIDEGATE_OBJECTS": "s3://bucket/x"})["TIDEGATE_OBJECTS"] == "s3://bucket/x"
@@ -96,7 +126,7 @@ def test_ports_that_are_named_are_fixed_and_management_counts_up() -> None:
     running = services.services(["default"])
     environ = {"TIDEGATE_GATEWAY_PORT": "81", "TIDEGATE_FANOUT_PORT": "82", "TIDEGATE_MANAGEMENT_PORT": "83"}
     assert given.fixed_ports(environ, running) == {"gateway": 81, "fanout": 82, "gateway management": 83}
-    assert list(services.management_ports(running, 83).values()) == [83, 84, 85, 86, 87, 88]
+    assert list(services.management_ports(running, 83).values()) == list(range(83, 91))
     assert given.fixed_ports({}, running) == {}
 
 

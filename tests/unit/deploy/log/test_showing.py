@@ -10,6 +10,8 @@ from deploy.log.showing import show
 from schemas.access.credentials import Credentials, Gateway
 from schemas.catalogue import CODEC
 from schemas.events.records import UserEvent
+from schemas.jobs.records import ChangeJob, JobChanged
+from schemas.jobs.states import JobAction, JobStatus
 from schemas.kafka import headers
 from schemas.kafka.seal import record_mac
 from schemas.objects.references import reference_to, to_json
@@ -128,3 +130,30 @@ def test_from_takes_an_edge_an_offset_or_a_time(text: str, start: Start) -> None
 def test_from_takes_nothing_else(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_start(text)
+
+
+def test_a_record_of_a_job_is_verified_if_one_of_our_processes_wrote_it() -> None:
+    record = JobChanged(
+        tenant="demo",
+        job_id="0192f3a0-0000-7000-8000-000000000001",
+        version=2,
+        type="echo",
+        queue="default",
+        status=JobStatus.RUNNING,
+        priority=5,
+        attempts=0,
+        at_ms=0,
+    )
+    value = CODEC.encode(record)
+    mac = record_mac(SECRET, topic="jobs.events", key=b"r-1", tenant=b"demo", value=value)
+    shown = show(raw(value, topic="jobs.events", tenant=b"demo", gateway_mac=mac), CREDENTIALS)
+    assert shown.verified is True
+    assert f"{record.job_id} JobChanged" in shown.line()
+    assert "no process of ours wrote it" in (show(raw(value, topic="jobs.events"), CREDENTIALS).problem or "")
+
+
+def test_a_command_is_verified_as_intake_does_it() -> None:
+    command = ChangeJob(tenant="demo", job_id="x", command_id="y", action=JobAction.CANCEL, by="who")
+    shown = show(raw(CODEC.encode(command), topic="jobs.commands"), CREDENTIALS)
+    assert shown.verified is False
+    assert "key_mismatch" in (shown.problem or "")

@@ -1,0 +1,135 @@
+"""Background jobs as the API has them: the paths that commands call, with an API key."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+from deploy.admin.gateway import NOT_FOUND, GatewayCalls, Refused
+from deploy.errors import CommandFailed
+
+TASKS = "/api/tasks"
+PAGE_MAX = 500
+IDEMPOTENCY_KEY = "Idempotency-Key"
+FINISHED = ("completed", "failed", "cancelled")
+
+Document = dict[str, Any]
+
+
+class Tasks:
+    """The jobs of one API key's tenant."""
+
+    def __init__(self, calls: GatewayCalls) -> None:
+        """Ask by *calls*."""
+        self._calls = calls
+
+    def submit(self, submission: Mapping[str, object], *, key: str | None = None) -> Document:
+        """Submit a job under an idempotency key, its own or one made here: a repeated attempt doubles nothing."""
+        headers = {IDEMPOTENCY_KEY: key or f"cli-{uuid4()}"}
+        accepted: Document = self._calls.call("POST", TASKS, submission, headers=headers)
+        return accepted
+
+    def job(self, job_id: str) -> Document:
+        """Return one job. Raises CommandFailed: there is none."""
+        return self._found("status", job_id)
+
+    def log(self, job_id: str, attempt: int | None) -> Document:
+        """Return the output of an attempt, the newest by default. Raises CommandFailed: there is none."""
+        query = "" if attempt is None else f"?attempt={attempt}"
+        try:
+            found: Document = self._calls.call("GET", f"{TASKS}/logs/{quote(job_id, safe='')}{query}")
+        except Refused as refused:
+            if refused.code != NOT_FOUND:
+                raise
+            raise CommandFailed(f"no log: {refused.detail}") from refused
+        return found
+
+    def listed(self, query: Mapping[str, str], *, count: int) -> list[Document]:
+        """Return up to *count* jobs that *query* admits, the newest first."""
+        return self._pages(f"{TASKS}/list", "tasks", query, count)
+
+    def change(self, method: str, job_id: str, path: str = "", document: object = None) -> Document:
+        """Change a job. Raises Refused: its state does not allow it, or there is none."""
+        changed: Document = self._calls.call(method, f"{TASKS}/{quote(job_id, safe='')}{path}", document)
+        return changed
+
+    def types(self) -> list[Document]:
+        """Return the task types."""
+        found: list[Document] = self._calls.call("GET", f"{TASKS}/types")["types"]
+        return found
+
+    def queues(self) -> list[Document]:
+        """Return the queues."""
+        found: list[Document] = self._calls.call("GET", f"{TASKS}/queues")["queues"]
+        return found
+
+    def change_queue(self, method: str, queue: str, path: str = "", document: object = None) -> Document:
+        """Pause or resume a queue, or set its limits."""
+        changed: Document = self._calls.call(method, f"{TASKS}/queues/{quote(queue, safe='')}{path}", document)
+        return changed
+
+    def schedules(self) -> list[Document]:
+        """Return every schedule."""
+        return self._pages(f"{TASKS}/schedules", "schedules", {}, None)
+
+    def schedule(self, name: str) -> Document:
+        """Return the schedule of that name or id. Raises CommandFailed: there is none."""
+        found = self.schedules()
+        for each in found:
+            if name in (each["name"], each["schedule_id"]):
+                return each
+        known = ", ".join(each["name"] for each in found) or "none"
+        raise CommandFailed(f"there is no schedule {name}; there are: {known}")
+
+    def add_schedule(self, definition: Mapping[str, object]) -> Document:
+        """Create a schedule."""
+        made: Document = self._calls.call("POST", f"{TASKS}/schedules", definition, is_repeatable=False)
+        return made
+
+    def change_schedule(self, method: str, schedule_id: str, path: str = "") -> Document:
+        """Delete, pause, resume or run a schedule."""
+        is_run = path == "/run"  # a second time it is a second job
+        changed: Document = self._calls.call(
+            method, f"{TASKS}/schedules/{quote(schedule_id, safe='')}{path}", is_repeatable=not is_run
+        )
+        return changed
+
+    def operations(self, *, count: int) -> list[Document]:
+        """Return up to *count* operations, the newest first."""
+        return self._pages(f"{TASKS}/operations", "operations", {}, count)
+
+    def operation(self, operation_id: str) -> Document:
+        """Return one operation. Raises CommandFailed: there is none."""
+        return self._found("operations", operation_id)
+
+    def start_operation(self, asked: Mapping[str, object]) -> Document:
+        """Start an operation, or count what it would change."""
+        started: Document = self._calls.call("POST", f"{TASKS}/operations", asked)
+        return started
+
+    def _found(self, kind: str, name: str) -> Document:
+        try:
+            found: Document = self._calls.call("GET", f"{TASKS}/{kind}/{quote(name, safe='')}")
+        except Refused as refused:
+            if refused.code != NOT_FOUND:
+                raise
+            what = "job" if kind == "status" else "operation"
+            raise CommandFailed(f"the tenant of this key has no {what} {name}") from refused
+        return found
+
+    def _pages(self, path: str, name: str, query: Mapping[str, str], count: int | None) -> list[Document]:
+        found: list[Document] = []
+        asked = dict(query) | {"limit": str(PAGE_MAX if count is None else min(count, PAGE_MAX))}
+        for page in self._each_page(path, asked):
+            found += page[name]
+            if count is not None and len(found) >= count:
+                return found[:count]
+        return found
+
+    def _each_page(self, path: str, query: Mapping[str, str]) -> Iterator[Document]:
+        cursor: str | None = ""
+        while cursor is not None:
+            asked = dict(query) | ({"cursor": cursor} if cursor else {})
+            page: Document = self._calls.call("GET", f"{path}?{urlencode(asked)}")
+            yield page
+            cursor = page.get("next_cursor")
