@@ -22,7 +22,7 @@ from typing import Any
 from joserfc import jwk
 
 from schemas.events.topics import EVENTS
-from tests.bench import celery_peer, replay, rows, slow_agent, streams
+from tests.bench import celery_peer, jobs, replay, rows, slow_agent, streams
 from tests.bench.stored import RUN_EVENT_ROWS, USER_EVENT_ROWS, StoredRows
 from tests.faults.checker import wait_for_no_lag
 from tests.support.issuing import bearer, issuing
@@ -277,9 +277,14 @@ BENCHES: dict[str, Callable[[RunningStack], dict[str, Any]]] = {
 }
 
 
-# Each with a stack of its own, and only where it is asked for: they need programs that nothing else does.
+# Each with a stack or a Postgres of its own, and only where it is asked for: they take long, or need programs that
+# nothing else does.
 PEERS: dict[str, Callable[[], dict[str, Any]]] = {
     "celery_peer": lambda: celery_peer.measure(load, alternate),
+    "job_claims": lambda: jobs.claims(alternate),
+    "job_backlog": jobs.backlog,
+    "job_pinned": lambda: jobs.pinned(alternate),
+    "jobs_peer": lambda: jobs.beside_celery(load, alternate),
 }
 
 

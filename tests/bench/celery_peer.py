@@ -37,6 +37,12 @@ TABLE = """
     );
     CREATE INDEX IF NOT EXISTS peer_events_of_user ON peer_events (user_id, received_at);
     CREATE INDEX IF NOT EXISTS peer_events_pending ON peer_events (received_at) WHERE status = 'pending'
+;
+    CREATE TABLE IF NOT EXISTS peer_jobs (
+        id uuid PRIMARY KEY, type text NOT NULL, parameters jsonb NOT NULL, status text NOT NULL DEFAULT 'pending',
+        created_at timestamptz NOT NULL DEFAULT now(), started_at timestamptz, finished_at timestamptz, result jsonb
+    );
+    CREATE INDEX IF NOT EXISTS peer_jobs_by_status ON peer_jobs (status, created_at)
 """
 PEER_PROCESSED: LiteralString = "SELECT count(*) FROM peer_events WHERE status = 'processed'"
 PROCESSED: LiteralString = "SELECT count(*) FROM events WHERE status = 'processed'"
@@ -110,7 +116,7 @@ def measure(load: Load, alternate: Alternate) -> dict[str, Any]:
             known = stack.addresses
 
             def take(url: str, key: str, count: LiteralString, batch: int) -> dict[str, float]:
-                return _round(stack, lambda: load(url, key, "--user-events", **SIZES[batch]), count, max(1, batch))
+                return round_of(stack, lambda: load(url, key, "--user-events", **SIZES[batch]), count, max(1, batch))
 
             rounds = alternate(
                 peer=lambda: take(address, KEY, PEER_PROCESSED, 0),
@@ -135,7 +141,7 @@ def measure(load: Load, alternate: Alternate) -> dict[str, Any]:
     }
 
 
-def _round(
+def round_of(
     stack: RunningStack, load: Callable[[], dict[str, Any]], count: LiteralString, batch: int
 ) -> dict[str, float]:
     """Return what one load came to: accepted while it lasted, and processed until the last of it was."""

@@ -93,13 +93,29 @@ class UserBodies:
         self._number -= max(1, self._batch)
 
 
+class JobBodies:
+    """Jobs that do nothing, all alike: each is one of its own."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._body = json.dumps({"type": "echo", "parameters": {"value": "x" * arguments.size}}).encode()
+        self._batch = arguments.batch
+        self.path = f"/api/tasks{'/batch' if self._batch else ''}"
+
+    def next(self) -> bytes:
+        return b"[%s]" % b",".join([self._body] * self._batch) if self._batch else self._body
+
+    def repeat(self) -> None:
+        """Do nothing: the next one is the same."""
+
+
 class Connection(asyncio.Protocol):
     """Sends events over one connection, as long as `running`."""
 
     running = True
 
     def __init__(self, host: str, arguments: argparse.Namespace, result: Result) -> None:
-        self._bodies = UserBodies(arguments) if arguments.user_events else RunBodies(arguments)
+        bodies = JobBodies if arguments.jobs else UserBodies if arguments.user_events else RunBodies
+        self._bodies = bodies(arguments)
         length = len(self._bodies.next())
         self._bodies.repeat()
         who = f"Authorization: Bearer {arguments.token}" if arguments.token else f"X-API-Key: {arguments.api_key}"
@@ -173,6 +189,7 @@ def main() -> None:
     parser.add_argument("--api-key", default="none")
     parser.add_argument("--token", help="of a user, instead of the API key")
     parser.add_argument("--user-events", action="store_true", help="events of users instead of runs")
+    parser.add_argument("--jobs", action="store_true", help="jobs instead of events")
     parser.add_argument("--user", help="whose events; without it, each connection has a user of its own")
     parser.add_argument("--agent", default="plain-agent")
     parser.add_argument("--connections", type=int, default=64)

@@ -21,7 +21,10 @@ MAY_READ = {
     "gateway/__main__.py",
     "gateway/client/run.py",
     *(f"processors/{each}/process.py" for each in ("runs/persistence", "runs/evaluation", "runs/retention", "fanout")),
-    *(f"processors/{each}/process.py" for each in ("events/rows", "events/processing")),
+    *(f"processors/{each}/process.py" for each in ("events/rows", "events/processing", "jobs/intake")),
+    # What is shown, or bounds a request: whatever decides about a job goes by Postgres's clock.
+    *(f"processors/jobs/{each}.py" for each in ("executor/attempts", "executor/executor", "children/output")),
+    *("processors/jobs/intake/store.py", "gateway/jobs/postgres.py"),
 }
 
 

@@ -19,6 +19,7 @@ from gateway import __main__ as gateway_main
 from gateway.kafka import publisher
 from gateway.runs.parsing import prepared
 from processors import __main__ as processors_main
+from processors.jobs.executor import executor
 from processors.postgres import writes
 from processors.runs.persistence import finalization, handler, process
 from processors.runs.persistence.trace import StoredEvent, Trace
@@ -266,6 +267,17 @@ def change(owner: object, name: str, changed: object) -> None:
     setattr(owner, name, changed)
 
 
+def no_beats_in_drain() -> None:
+    """Renew no lease once an executor drains."""
+    beat = executor.Executor._beat
+
+    async def beat_before(self: executor.Executor) -> None:
+        if not self._is_draining:
+            await beat(self)
+
+    change(executor.Executor, "_beat", beat_before)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -286,6 +298,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
         accepted_before_the_ack,
         retention_without_offsets,
         retention_without_references,
+        no_beats_in_drain,
     )
 }
 MAINS = {"gateway": gateway_main.main, "processors": processors_main.main}

@@ -19,10 +19,11 @@ from schemas.kafka.clients import producer_config
 from schemas.kafka.partitioner import partition_of
 from schemas.process.telemetry import WRONG_PARTITION
 from tests.faults.processes import metric
+from tests.support.api import STORED_S
 from tests.support.builders import direct_user_event
 from tests.support.issuing import bearer, issuing
 from tests.support.stack import RunningStack, wait_until
-from tests.support.user_events import STORED_S, UserEventClient
+from tests.support.user_events import UserEventClient
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """
-The peer of user events: FastAPI, Celery, Redis and Postgres, put together as their guides say.
+The peer of user events and of jobs: FastAPI, Celery, Redis and Postgres, put together as their guides say.
 
 `app` is the API: it stores a row, queues a task and answers 202. `celery_app` is the worker's: a task marks the rows of
 its request as processed. Run in an environment of its own; see `celery_peer`.
@@ -26,6 +26,10 @@ INSERT = """
 """
 PROCESSED = "UPDATE peer_events SET status = 'processed', processed_at = now(), result = %s WHERE id = ANY(%s)"
 
+INSERT_JOB = "INSERT INTO peer_jobs (id, type, parameters) VALUES (%s, %s, %s)"
+STARTED = "UPDATE peer_jobs SET status = 'running', started_at = now() WHERE id = %s"
+COMPLETED = "UPDATE peer_jobs SET status = 'completed', finished_at = now(), result = %s WHERE id = %s"
+
 celery_app = Celery("shop", broker=REDIS, backend=None)
 celery_app.conf.update(task_acks_late=True, worker_prefetch_multiplier=4, task_ignore_result=True)
 _session: psycopg.Connection[Any] | None = None
@@ -43,6 +47,14 @@ def process(ids: list[str]) -> None:
     """Mark events as processed."""
     assert _session is not None
     _session.execute(PROCESSED, (Jsonb({"ok": True}), ids))
+
+
+@celery_app.task(name="job", autoretry_for=(psycopg.Error,), max_retries=3, retry_backoff=2)
+def run_job(job_id: str, value: Any) -> None:
+    """Run a job that returns its value, and keep its state as it goes."""
+    assert _session is not None
+    _session.execute(STARTED, (job_id,))
+    _session.execute(COMPLETED, (Jsonb({"value": value}), job_id))
 
 
 class Event(BaseModel):
@@ -90,3 +102,20 @@ async def accept(event: Event) -> dict[str, str]:
 async def accept_all(events: list[Event]) -> dict[str, str]:
     """Accept events, with one task for all."""
     return {"task_id": await _store(events), "status": "accepted"}
+
+
+class Job(BaseModel):
+    """A job as it is sent."""
+
+    type: str
+    parameters: dict[str, Any]
+
+
+@app.post("/api/tasks", status_code=202)
+async def submit(job: Job) -> dict[str, str]:
+    """Accept one job."""
+    job_id = str(uuid.uuid4())
+    async with app.state.pool.connection() as session:
+        await session.execute(INSERT_JOB, (job_id, job.type, Jsonb(job.parameters)))
+    run_job.delay(job_id, job.parameters["value"])
+    return {"task_id": job_id, "status": "pending"}
