@@ -22,14 +22,16 @@ DEADLINE_MARGIN_S = 60.0  # behind the hard limit: the executor's own timer has 
 UNKNOWN_DEADLINE_S = 60.0
 CLAIMED_MAX = 64  # at once
 
-# Which queues have work for us; a pause that is over is none.
+# Which queues have work for us; a pause that is over is none. Each index has a part of job_ready: both are asked, or a
+# paused backlog would be read through.
 OPEN_QUEUES = """
     SELECT queue, max_running, max_running_per_tenant, EXISTS (
         SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost > 0
     )
     FROM job_queues
     WHERE queue = ANY(%(queues)s) AND (paused_at IS NULL OR paused_until <= clock_timestamp())
-        AND EXISTS (SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue)
+        AND (EXISTS (SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost = 0)
+            OR EXISTS (SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost > 0))
 """
 # One look into the index for each tenant, however many jobs it has.
 TENANTS = """

@@ -15,8 +15,9 @@ HOT_TABLES = ("job_ready", "job_delayed", "job_running", "job_changes", "job_rep
 
 DEPTHS = """
     SELECT queue,
-        (SELECT count(*) FROM (SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue LIMIT %(limit)s)
-            AS counted),
+        (SELECT count(*) FROM (SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost = 0
+            LIMIT %(limit)s) AS counted)
+            + (SELECT count(*) FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost > 0),
         (SELECT count(*) FROM (SELECT FROM job_delayed WHERE job_delayed.queue = job_queues.queue LIMIT %(limit)s)
             AS counted),
         (SELECT count(*) FROM job_running WHERE job_running.queue = job_queues.queue),
