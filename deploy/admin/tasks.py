@@ -30,11 +30,11 @@ class Tasks:
         return accepted
 
     def job(self, job_id: str) -> Document:
-        """Return one job. Raises CommandFailed: there is none."""
+        """Return one job. Raises CommandFailed: no such job."""
         return self._found("status", job_id)
 
     def log(self, job_id: str, attempt: int | None) -> Document:
-        """Return the output of an attempt, the newest by default. Raises CommandFailed: there is none."""
+        """Return the output of an attempt, the newest by default. Raises CommandFailed: no such attempt."""
         query = "" if attempt is None else f"?attempt={attempt}"
         try:
             found: Document = self._calls.call("GET", f"{TASKS}/logs/{quote(job_id, safe='')}{query}")
@@ -49,7 +49,7 @@ class Tasks:
         return self._pages(f"{TASKS}/list", "tasks", query, count)
 
     def change(self, method: str, job_id: str, path: str = "", document: object = None) -> Document:
-        """Change a job. Raises Refused: its state does not allow it, or there is none."""
+        """Change a job. Raises Refused: its state does not allow it, or no such job exists."""
         changed: Document = self._calls.call(method, f"{TASKS}/{quote(job_id, safe='')}{path}", document)
         return changed
 
@@ -73,7 +73,7 @@ class Tasks:
         return self._pages(f"{TASKS}/schedules", "schedules", {}, None)
 
     def schedule(self, name: str) -> Document:
-        """Return the schedule of that name or id. Raises CommandFailed: there is none."""
+        """Return the schedule of that name or id. Raises CommandFailed: no such schedule."""
         found = self.schedules()
         for each in found:
             if name in (each["name"], each["schedule_id"]):
@@ -99,7 +99,7 @@ class Tasks:
         return self._pages(f"{TASKS}/operations", "operations", {}, count)
 
     def operation(self, operation_id: str) -> Document:
-        """Return one operation. Raises CommandFailed: there is none."""
+        """Return one operation. Raises CommandFailed: no such operation."""
         return self._found("operations", operation_id)
 
     def start_operation(self, asked: Mapping[str, object]) -> Document:

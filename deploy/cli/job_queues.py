@@ -88,7 +88,7 @@ def limits(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set the limits of a queue, and make the queue if there is none; what is not named stays."""
+    """Set the limits of a queue, and create a missing queue; what is not named stays."""
     if (max_running, max_running_per_tenant, step) == (None, None, None):
         raise typer.BadParameter("give --max-running, --max-running-per-tenant or --step")
     jobs = tasks(folder)

@@ -21,7 +21,7 @@ TEXT = "string"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """One record of a file: a submission, or why it is none."""
+    """One record of a file: a submission, or its fault."""
 
     number: int  # from 1, without a CSV's head and empty lines
     line: int

@@ -69,7 +69,7 @@ async def reprioritise_task(parts: JobParts, call: Call) -> web.Response:
 
 
 async def _brief(parts: JobParts, tenant: str, job_id: str) -> JobBrief | None:
-    """Return a job; None if it may be in the log. Raises NotFound: there is none."""
+    """Return a job; None if it may be in the log. Raises NotFound: no such job."""
     job = await parts.store.brief(tenant, job_id)
     if job is None:
         has_come = await parts.changes.has_come_to(job_id)

@@ -50,7 +50,7 @@ async def resume_queue(parts: JobParts, call: Call) -> web.Response:
 
 
 async def configure_queue(parts: JobParts, call: Call) -> web.Response:
-    """Set the limits of a queue; make it where there is none of that name."""
+    """Set the limits of a queue; create it where it is missing."""
     queue = call.path["queue"]
     if fault := queue_fault(queue):
         raise InvalidPath([Fault(pointer="", detail=f"the queue in the path must be {fault}")])

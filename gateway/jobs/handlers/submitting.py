@@ -31,7 +31,7 @@ def links_of(job_id: str) -> JobLinks:
 
 
 async def origin_of(parts: JobParts, call: Call, *, path_type: str | None = None) -> JobOrigin:
-    """Return the origin of the jobs of *call*. Raises Invalid: its Idempotency-Key is none."""
+    """Return the origin of the jobs of *call*. Raises Invalid: its Idempotency-Key is not valid."""
     key = call.request.headers.get(IDEMPOTENCY_KEY)
     if key is not None and (fault := label_fault(key) or _utf8_fault(key)):
         raise Invalid([Fault(pointer="", detail=f"{IDEMPOTENCY_KEY} must be {fault}")])
