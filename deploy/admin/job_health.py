@@ -32,8 +32,9 @@ EXECUTORS: LiteralString = """
 UNSERVED: LiteralString = f"""
     {HEADS}
     SELECT queue, extract(epoch FROM clock_timestamp() - min(ready_at))::float8 AS oldest_s,
-        (SELECT count(*) FROM (SELECT FROM job_ready WHERE job_ready.queue = heads.queue LIMIT %(counted)s) AS ready)
-            AS ready
+        (SELECT count(*) FROM (SELECT FROM job_ready WHERE job_ready.queue = heads.queue AND lost = 0
+            LIMIT %(counted)s) AS ready)
+            + (SELECT count(*) FROM job_ready WHERE job_ready.queue = heads.queue AND lost > 0) AS ready
     FROM heads
     WHERE NOT EXISTS (SELECT FROM job_queues WHERE job_queues.queue = heads.queue AND paused_at IS NOT NULL)
         AND NOT EXISTS (

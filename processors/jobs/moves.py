@@ -131,7 +131,7 @@ async def _cancel(cursor: AsyncCursor[Any], asked: dict[str, Any]) -> Verdict:
         if await _changes(cursor, CANCEL_WAITING, asked):
             return Verdict(is_done=True, detail="cancelled")
         if await _changes(cursor, CANCEL_RUNNING, asked):
-            return Verdict(is_done=True, detail="the running attempt is told to stop")
+            return Verdict(is_done=True, detail="the running attempt is being stopped")
         status = await _status(cursor, asked)
         if status not in ("pending", "running"):
             return Verdict(is_done=False, detail=f"the job is {status}")

@@ -70,7 +70,7 @@ def times(definition: ScheduleDefinition, *, after: datetime) -> Iterator[dateti
     Yield the times of a schedule after a moment, in UTC.
 
     Raises:
-        CronSimError: the expression is none.
+        CronSimError: the expression is not valid.
     """
     zone = ZoneInfo(definition.timezone)
     last = after

@@ -1,4 +1,4 @@
-"""The baseline of executors: claim 64 rows and complete them, until there are none. Prints the seconds that it took."""
+"""The baseline of executors: claim 64 rows and complete them until no row waits. Prints the seconds that it took."""
 
 import sys
 from time import perf_counter

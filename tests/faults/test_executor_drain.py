@@ -1,4 +1,4 @@
-"""Executors that are told to stop: what runs ends, what waits goes back, and nothing counts as lost that was not."""
+"""Executors after SIGTERM: what runs ends, what waits goes back, and nothing counts as lost that was not."""
 
 import signal
 from pathlib import Path

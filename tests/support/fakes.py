@@ -638,7 +638,7 @@ class MemoryTails:
 
 @dataclass
 class MemoryCommitted:
-    """What a group has committed on one topic, as the test says."""
+    """The committed offsets of a group on one topic, set by the test."""
 
     offsets: dict[int, int | None] = field(default_factory=dict)
     others: dict[Partition, int | None] = field(default_factory=dict)  # on its other topics

@@ -85,7 +85,7 @@ def read_operation(members: Mapping[str, Any]) -> OperationBody:
     Return the operation that is asked for. Its filter may call `created_to` `created_to`, as a list's does.
 
     Raises:
-        Invalid: it is none, or its parts do not fit each other.
+        Invalid: it is not valid, or its parts do not fit each other.
     """
     given = members.get("filter")
     if isinstance(given, dict) and "created_to" in given and "created_to" not in given:

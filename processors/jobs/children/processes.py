@@ -1,7 +1,7 @@
 """
 The executor's side of its zygotes and children.
 
-A child is told apart from every other by its sockets, and its process by a pidfd that its zygote opened before anyone
+A child is identified by its sockets, and its process by a pidfd that its zygote opened before anyone
 could reap it: a signal never meets another process. What has ended is known when the zygote says that nothing of it is
 left, or when the zygote itself is gone, and all its children with it.
 """

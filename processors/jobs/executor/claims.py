@@ -22,8 +22,8 @@ DEADLINE_MARGIN_S = 60.0  # behind the hard limit: the executor's own timer has 
 UNKNOWN_DEADLINE_S = 60.0
 CLAIMED_MAX = 64  # at once
 
-# Which queues have work for us; a pause that is over is none. Each index has a part of job_ready: both are asked, or a
-# paused backlog would be read through.
+# Queues with work for this executor; a pause that has ended does not count. Each index covers a part of job_ready: the
+# statement looks into both, since without an index it would scan a paused backlog.
 OPEN_QUEUES = """
     SELECT queue, max_running, max_running_per_tenant, EXISTS (
         SELECT FROM job_ready WHERE job_ready.queue = job_queues.queue AND lost > 0

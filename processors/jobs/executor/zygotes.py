@@ -23,7 +23,7 @@ class Zygotes:
     """The zygotes that an executor's types need."""
 
     def __init__(self, types: TaskTypes, *, dsn: str, ended: Callable[[str], None]) -> None:
-        """Start a zygote for each class of *types*; *ended* is told why a child is gone."""
+        """Start a zygote for each class of *types*; *ended* is called with the cause when children end."""
         classes: dict[str, list[str]] = {}
         for declared in types.values():
             modules = classes.setdefault(NUMERIC if declared.is_numeric else LIGHT, [])

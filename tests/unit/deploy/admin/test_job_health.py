@@ -1,4 +1,4 @@
-"""What doctor and status say of executors, queues and snapshots."""
+"""Reports of doctor and status on executors, queues and snapshots."""
 
 import pytest
 

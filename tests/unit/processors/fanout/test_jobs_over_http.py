@@ -1,4 +1,4 @@
-"""What sockets on jobs are told, and who gets one."""
+"""Messages on websockets of jobs, and access to them."""
 
 import json
 from typing import Any
