@@ -75,9 +75,9 @@ soak: install ## Long faults, mutations, random faults (SOAK_MINUTES=30 SOAK_SEE
 
 lock: install ## Pin every dependency again (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
-		--python-version 3.11 --extra local --extra dev pyproject.toml --output-file requirements.txt
+		--python-version 3.11 --extra documents --extra local --extra dev pyproject.toml --output-file requirements.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
-		--python-version 3.11 --constraint requirements.txt pyproject.toml --output-file deploy/docker/requirements.txt
+		--python-version 3.11 --extra documents --constraint requirements.txt pyproject.toml --output-file deploy/docker/requirements.txt
 	@echo 'setuptools>=80' | uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
 		--no-annotate --python-version 3.11 - --output-file deploy/docker/build-requirements.txt
 
