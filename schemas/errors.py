@@ -24,6 +24,8 @@ class ErrorCode(StrEnum):
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     RUN_FINALIZED = "RUN_FINALIZED"
     JOB_STATE = "JOB_STATE"
+    PRECONDITION_FAILED = "PRECONDITION_FAILED"
+    NOT_YET_STORED = "NOT_YET_STORED"  # a search asks for a revision that is not live yet
     RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
     BACKPRESSURE = "BACKPRESSURE"
     LOG_UNAVAILABLE = "LOG_UNAVAILABLE"
@@ -57,6 +59,8 @@ class Reason(StrEnum):
     ROW_MISSING = "row_missing"  # its event was not stored, and the group that stores events is past it
     PROCESSING_FAILED = "processing_failed"  # its function raised, or was too slow
     DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
+    EMBEDDER_AWAY = "embedder_away"  # an embedder did not answer, this time
+    CRASHED = "crashed"  # each process that began it died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,10 +30,16 @@ def type_fault(value: object) -> str | None:
     return None
 
 
+def milliseconds_of(moment: datetime) -> int:
+    """Return the milliseconds from 1970 to *moment*."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
 def uuid7(moment: datetime) -> UUID:
     """Return a UUIDv7 (RFC 9562) of *moment*: its first 48 bits are the milliseconds, the rest is random."""
-    moment_ms = (moment - EPOCH) // timedelta(milliseconds=1)
-    return UUID(int=moment_ms << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62))
+    return UUID(
+        int=milliseconds_of(moment) << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    )
 
 
 def moment_of_uuid7(text: str) -> datetime | None:

@@ -29,26 +29,31 @@ LAYERS = (
     ("schemas.strictjson", "schemas.canonical", "schemas.jsonb", "schemas.ids", "schemas.texts", "schemas.times"),
     ("schemas.process", "schemas.outbound", "schemas.structs"),
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
-    ("schemas.runs", "schemas.events", "schemas.jobs"),
+    ("schemas.runs", "schemas.events", "schemas.documents", "schemas.jobs"),
     ("schemas.catalogue",),
     ("gateway.errors",),
     ("gateway.onethread",),
     ("gateway.limits", "gateway.objects", "gateway.postgres", "gateway.tokens"),
     ("gateway.kafka",),
     ("gateway.http",),
-    ("gateway.runs", "gateway.events", "gateway.jobs", "gateway.status", "gateway.registry", "gateway.operations"),
+    (
+        *("gateway.runs", "gateway.events", "gateway.jobs", "gateway.documents"),
+        *("gateway.status", "gateway.registry", "gateway.operations"),
+    ),
     ("gateway.body_worker",),
     ("gateway.app",),
     ("gateway.config", "gateway.startup"),
     ("gateway.__main__",),
     ("processors.runtime",),
-    ("processors.outbound", "processors.postgres"),
+    ("processors.outbound", "processors.postgres", "processors.children"),
     ("processors.jobs.context",),
-    ("processors.jobs.tasks", "processors.jobs.children", "processors.jobs.moves"),
+    ("processors.jobs.tasks", "processors.jobs.children", "processors.jobs.moves", "processors.documents"),
     (
         *("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention"),
         *("processors.fanout", "processors.events.rows", "processors.events.processing"),
         *("processors.jobs.intake", "processors.jobs.executor"),
+        *("processors.documents.intake", "processors.documents.work", "processors.documents.store"),
+        "processors.documents",
     ),
     ("processors.app",),
     ("processors.__main__",),
@@ -56,11 +61,11 @@ LAYERS = (
 # What every domain is built on, and so may know none of them.
 KIT = {
     *("schemas.outbound", "schemas.process", "schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
-    *("processors.runtime", "processors.outbound", "processors.postgres"),
+    *("processors.runtime", "processors.outbound", "processors.postgres", "processors.children"),
     *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects", "gateway.postgres"),
     "gateway.tokens",
 }
-DOMAINS = ("runs", "events", "jobs")
+DOMAINS = ("runs", "events", "documents", "jobs")
 # How no docstring begins: it starts with a noun phrase, or with a verb where it documents a function.
 QUESTIONING = re.compile(r"(What|Whether|Who|Whose|Whom|How|Where|When|Why|Say|Says)\b")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
@@ -153,6 +158,8 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         "psycopg": (
             "gateway/postgres/",
             "gateway/runs/stored_run_states.py",
+            "gateway/documents/postgres.py",
+            "gateway/documents/search/",
             "processors/postgres/",
             *(f"processors/events/rows/{name}.py" for name in ("store", "lookup", "rows")),
             *(
@@ -161,6 +168,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             ),
             "processors/runs/retention/session.py",
             "processors/jobs/",
+            *(f"processors/documents/{name}" for name in ("chunk_tables.py", "moves.py", "intake/", "work/", "store/")),
             "schemas/process/postgres.py",
             "deploy/",
         ),
@@ -175,6 +183,12 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
         "fastavro": ("schemas/kafka/codec.py", "deploy/examples/direct_producer.py"),
         "joserfc": ("schemas/access/jwt.py",),
         "obstore": ("schemas/objects/stores.py",),
+        "onnxruntime": ("schemas/documents/embedding/minilm.py",),
+        "tokenizers": ("schemas/documents/embedding/minilm.py",),
+        "zipfile": ("processors/documents/parsing/", "schemas/documents/embedding/minilm.py"),
+        **dict.fromkeys(
+            ("selectolax", "pypdf", "defusedxml", "charset_normalizer"), ("processors/documents/parsing/",)
+        ),
     }
     for path in MODULES:
         name = str(path.relative_to(ROOT))

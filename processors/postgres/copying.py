@@ -4,10 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString
 
 from psycopg import AsyncCursor
+from psycopg.sql import Composed
 
 
 async def copy_rows(
-    cursor: AsyncCursor[Any], statement: LiteralString, types: Sequence[str], rows: Iterable[Sequence[object]]
+    cursor: AsyncCursor[Any],
+    statement: LiteralString | Composed,
+    types: Sequence[str],
+    rows: Iterable[Sequence[object]],
 ) -> None:
     """Copy *rows*, whose columns are of *types*, by *statement*, within the caller's transaction."""
     async with cursor.copy(statement) as copy:

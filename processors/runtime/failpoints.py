@@ -13,7 +13,7 @@ EXIT_KILLED = 137  # what a shell reports after SIGKILL
 
 
 class Failpoint(StrEnum):
-    """The steps between fetch and commit, and those of an executor, in their order."""
+    """The steps between fetch and commit, those of an executor, and those of documents, in their order."""
 
     AFTER_POLL = "after_poll"
     AFTER_GATHER = "after_gather"
@@ -29,6 +29,9 @@ class Failpoint(StrEnum):
     AFTER_CLAIM = "after_claim"
     BEFORE_FINISH = "before_finish"
     AFTER_FINISH = "after_finish"
+    AFTER_ROWS = "after_rows"
+    AFTER_CACHED = "after_cached"
+    AFTER_PARTS = "after_parts"
 
 
 _hits_left: dict[Failpoint, int] = {}

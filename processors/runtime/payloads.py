@@ -5,7 +5,7 @@ from typing import Protocol
 
 from processors.runtime.errors import Transient
 from schemas.objects.references import Kept, PayloadProblem, PayloadRef, is_content_of
-from schemas.objects.stores import ERRORS, is_no_object, open_store
+from schemas.objects.stores import ERRORS, is_away, is_no_object, open_store
 
 FETCH_S = 5.0
 RETRIES_MAX = 2
@@ -44,9 +44,9 @@ class ObstorePayloads:
                     return PayloadProblem.DAMAGED
                 content = bytes(await found.bytes_async())
         except FileNotFoundError as error:
-            if is_no_object(error):
+            if is_no_object(error) and not await asyncio.to_thread(is_away, self._store):
                 return PayloadProblem.MISSING
-            raise Transient(f"object storage: {error}") from error
+            raise Transient(f"object storage is away: {error}") from error
         except TimeoutError as error:
             raise Transient(f"object storage does not answer within {FETCH_S:g} s") from error
         except ERRORS as error:

@@ -74,6 +74,7 @@ class Group:
 
     name: str  # what operators type, and topics have in their names: persistence
     source: Topic
+    beside: tuple[Topic, ...] = ()  # further sources of the same records, such as lanes of other priorities
     delays: tuple[str, ...] = ()  # of its tiers, the shortest first: 30s, 5m, 1h
     start: Start = Start.OLDEST
     replay_id: str | None = None  # of a group that repeats part of the source beside the live one
@@ -94,7 +95,7 @@ class Group:
         """Return what the group consumes: a live one also what waited, and what an operator sends back to it."""
         if self.replay_id is not None:
             return (self.source,)
-        return (self.source, self.redrive, *(tier.topic for tier in self.tiers))
+        return (self.source, *self.beside, self.redrive, *(tier.topic for tier in self.tiers))
 
     @property
     def tiers(self) -> tuple[Tier, ...]:

@@ -44,6 +44,11 @@ def is_no_object(error: FileNotFoundError) -> bool:
     return "NoSuchBucket" not in str(error)
 
 
+def is_away(store: LocalStore | S3Store) -> bool:
+    """Return True if *store* is a folder that is not there, such as one that is not mounted: it misses every object."""
+    return isinstance(store, LocalStore) and store.prefix is not None and not Path(store.prefix).is_dir()
+
+
 def _bucket(location: str, *, retries_max: int, retry_s: float) -> S3Store:
     try:
         return S3Store.from_url(

@@ -86,3 +86,14 @@ async def test_a_storage_that_is_away_is_waited_for_a_bounded_time(
     monkeypatch.setattr(payloads, "FETCH_S", 0.5)
     with pytest.raises(Transient):
         await ObstorePayloads(f"s3://{BUCKET}/prefix").fetch(reference(b"1234"))
+
+
+async def test_a_folder_that_is_away_is_not_one_without_the_object(tmp_path: Path) -> None:
+    folder = tmp_path / "objects"
+    found = ObstorePayloads(str(folder))
+    await ObstoreStorage(str(folder)).put(reference(b"1").key, b"1")
+    folder.rename(tmp_path / "away")
+    with pytest.raises(Transient, match="away"):
+        await found.fetch(reference(b"1"))
+    (tmp_path / "away").rename(folder)
+    assert await found.fetch(reference(b"1")) == b"1"

@@ -75,7 +75,7 @@ class Ledger:
 
 @contextmanager
 def submitting(stack: RunningStack, folder: Path, *, seconds: float = 0.02) -> Iterator[Ledger]:
-    """Submit jobs that take *seconds* each, the same again until it is accepted."""
+    """Submit jobs that take *seconds* each, the same again until it is accepted; one executor can keep up with them."""
     ledger, stopped = Ledger(folder), threading.Event()
     body = {"type": "tally", "parameters": {"path": str(ledger.runs), "seconds": seconds}, "max_attempts": 100}
 
@@ -93,7 +93,7 @@ def submitting(stack: RunningStack, folder: Path, *, seconds: float = 0.02) -> I
                     break
                 assert status in (0, 429, 503), answer
                 sleep(0.1)
-            sleep(0.02)
+            sleep(2 * seconds)
 
     threads = [threading.Thread(target=submit) for _ in range(SUBMITTERS)]
     for thread in threads:

@@ -10,9 +10,10 @@ from msgspec import Meta
 from gateway.errors import BadParameters
 from gateway.http.documents import read_object
 from gateway.jobs.parsing.prepared import JobOrigin, check_right, parameter_faults
-from gateway.jobs.parsing.submission import Label, Priority, Time, milliseconds_of
+from gateway.jobs.parsing.submission import Label, Priority, Time
 from gateway.jobs.parsing.types import find_type, queue_fault, types_of
 from schemas.errors import Fault, Invalid
+from schemas.ids import milliseconds_of
 from schemas.jobs.cron import ScheduleDefinition, definition_faults
 from schemas.jobs.filters import JobFilter
 from schemas.jobs.rules import PARAMETERS_BYTES_MAX, RUNNING_MAX, STEP_S_DEFAULT, STEP_S_MAX, text_faults

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gateway.http.documents import unknown_fault
 from schemas.errors import Fault
-from schemas.ids import EPOCH
+from schemas.ids import milliseconds_of
 from schemas.jobs.rules import (
     ATTEMPTS_MAX,
     PRIORITY_DEFAULT,
@@ -158,8 +158,3 @@ def _delay_fault(value: object) -> str | None:
     if not math.isfinite(value) or not 0 <= value <= DELAY_S_MAX:
         return f"seconds from 0 to {DELAY_S_MAX:.0f}"
     return None
-
-
-def milliseconds_of(moment: datetime) -> int:
-    """Return a moment in milliseconds since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)

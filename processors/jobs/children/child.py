@@ -25,8 +25,9 @@ from typing import Any
 
 import msgspec
 
-from processors.jobs.children import linux
-from processors.jobs.children.frames import OF_EXECUTOR, Ended, Frames, Interrupt, Progress, Run
+from processors.children import linux
+from processors.children.frames import Frames
+from processors.jobs.children.messages import OF_EXECUTOR, Ended, Interrupt, Progress, Run
 from processors.jobs.context import (
     BadInput,
     Completed,

@@ -1,16 +1,9 @@
-"""
-The executor's side of its zygotes and children.
-
-A child is identified by its sockets, and its process by a pidfd that its zygote opened before anyone
-could reap it: a signal never meets another process. What has ended is known when the zygote says that nothing of it is
-left, or when the zygote itself is gone, and all its children with it.
-"""
+"""The executor's side of its zygotes and children."""
 
 import asyncio
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
@@ -18,23 +11,16 @@ from typing import NamedTuple, Self
 import msgspec
 import structlog
 
+from processors.children.frames import FrameBuffer, framed
+from processors.children.processes import ZygoteGone, ZygoteProcess, cause_of
 from processors.jobs.children.child import STOP
-from processors.jobs.children.frames import OF_CHILD, Ended, FrameBuffer, Interrupt, Progress, Run, framed
+from processors.jobs.children.messages import OF_CHILD, Ended, Interrupt, Progress, Run
 from processors.jobs.children.output import Output
-from processors.jobs.children.zygote import FORK, FORK_FDS, MESSAGE_BYTES_MAX, REPORTS, ChildEnded, Forked
-from schemas.process.interpreter import module_command, module_environment
 
 READ_BYTES = 64 * 1024
 DRAINED_BYTES_MAX = 2 * 1024 * 1024  # after the end of a task: what its pipes hold, and more than they can
-STARTS_WITHIN_S = 120.0  # of a zygote, which may import much
-GONE_WITHIN_S = 5.0
-FORKS_AT_ONCE = 16  # requests that a zygote has before it; its socket holds some hundred
 
 log = structlog.get_logger()
-
-
-class ZygoteGone(Exception):
-    """The zygote ended, and its children with it. Start another one."""
 
 
 class ChildDied(Exception):
@@ -46,18 +32,6 @@ class ChildDied(Exception):
         super().__init__(cause_of(status))
 
 
-def cause_of(status: int | None) -> str:
-    """Return the cause of a process's end, for people."""
-    if status is None:
-        return "ended with its zygote"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(number).name}"
-        return f"killed by signal {number}"
-    return f"exited with code {os.waitstatus_to_exitcode(status)}"
-
-
 class _Pipes(NamedTuple):
     work: socket.socket
     control: socket.socket
@@ -65,48 +39,20 @@ class _Pipes(NamedTuple):
     errors: int
 
 
-class ZygoteProcess:
-    """A zygote, as the executor sees it."""
-
-    def __init__(self, name: str, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-        """Talk to *process* by *connection*; `started` makes one."""
-        self.name = name
-        self._process = process
-        self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._forking: list[asyncio.Future[tuple[int, int]]] = []  # the oldest first, as the zygote answers
-        self._children: dict[int, ChildProcess] = {}
-        self._forks = asyncio.Semaphore(FORKS_AT_ONCE)
-        self.gone = asyncio.Event()
-        self._loop.add_reader(connection, self._readable)
+class TaskZygote(ZygoteProcess["ChildProcess"]):
+    """A zygote of tasks, as the executor sees it."""
 
     @classmethod
-    def started(cls, name: str, modules: Sequence[str], *, dsn: str) -> Self:
+    def started(cls, modules: Sequence[str], *, dsn: str) -> Self:
         """Start a zygote that loads *modules*; call it from the main thread, whose end would end the zygote."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        command = module_command("processors.jobs.children.zygote")
         # Numeric libraries in one child must not take the processors of the others.
-        environment = module_environment() | {
+        environment = {
             "TIDEGATE_TASKS_POSTGRES": dsn,
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
         }
-        process = subprocess.Popen(  # noqa: S603  our own interpreter
-            [*command, str(theirs.fileno()), str(os.getpid()), *modules],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-        theirs.close()
-        return cls(name, process, ours)
-
-    @property
-    def pid(self) -> int:
-        """Return its pid."""
-        return self._process.pid
+        return cls.start("processors.jobs.children.zygote", modules, environment=environment)
 
     async def fork(self) -> "ChildProcess":
         """
@@ -115,88 +61,24 @@ class ZygoteProcess:
         Raises:
             ZygoteGone: it ended meanwhile, or does not answer and was ended.
         """
-        async with self._forks:
-            return await self._fork()
-
-    async def _fork(self) -> "ChildProcess":
-        if self.gone.is_set():
-            raise ZygoteGone
         work, their_work = socket.socketpair()
         control, their_control = socket.socketpair()
         output, their_output = os.pipe()
         errors, their_errors = os.pipe()
-        forked: asyncio.Future[tuple[int, int]] = self._loop.create_future()
-        self._forking.append(forked)
-        theirs = [their_work.fileno(), their_control.fileno(), their_output, their_errors]
-        assert len(theirs) == FORK_FDS
         pipes = _Pipes(work, control, output, errors)
         try:
-            socket.send_fds(self._connection, [FORK], theirs)
-            async with asyncio.timeout(STARTS_WITHIN_S):
-                pid, pidfd = await forked
-        except (OSError, TimeoutError, ZygoteGone) as error:
+            return await self.fork_with(
+                [their_work.fileno(), their_control.fileno(), their_output, their_errors],
+                lambda pid, pidfd: ChildProcess(pid, pidfd, pipes),
+            )
+        except ZygoteGone:
             _close(pipes)
-            self.kill()
-            raise ZygoteGone from error
+            raise
         finally:
             their_work.close()
             their_control.close()
             os.close(their_output)
             os.close(their_errors)
-        child = self._children[pid] = ChildProcess(pid, pidfd, pipes)
-        return child
-
-    def kill(self) -> None:
-        """End the zygote and, by it, its children."""
-        self._process.kill()
-
-    async def close(self) -> None:
-        """End the zygote with all its children, and wait until they are gone, for a bounded time."""
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_WR)  # it kills them one by one before it ends
-        try:
-            async with asyncio.timeout(GONE_WITHIN_S):
-                await self.gone.wait()
-        except TimeoutError:
-            self.kill()
-            self._end()
-
-    def _readable(self) -> None:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._connection, MESSAGE_BYTES_MAX, 1)
-        except BlockingIOError:
-            return
-        except OSError:
-            message, descriptors = b"", []
-        if not message:
-            self._end()
-            return
-        match REPORTS.decode(message):
-            case Forked(pid=pid):
-                forked = self._forking.pop(0)
-                if forked.done():  # nobody waits for it any more
-                    os.close(descriptors[0])
-                else:
-                    forked.set_result((pid, descriptors[0]))
-            case ChildEnded(pid=pid, status=status):
-                if (child := self._children.pop(pid, None)) is not None:
-                    child.ended(status)
-
-    def _end(self) -> None:
-        if self.gone.is_set():
-            return
-        self.gone.set()
-        self._loop.remove_reader(self._connection)
-        self._connection.close()
-        self._process.kill()
-        self._loop.run_in_executor(None, self._process.wait)
-        for forked in self._forking:
-            if not forked.done():
-                forked.set_exception(ZygoteGone())
-        for child in self._children.values():
-            child.kill()  # they die with their zygote; this one may only have closed its socket
-            child.ended(None)
-        self._children.clear()
 
 
 class ChildProcess:
@@ -343,7 +225,9 @@ class ChildProcess:
         return len(written)
 
     def _drain(self) -> None:
-        """Read what a task wrote before its end."""
+        """Read what a task wrote before its end, unless the process has ended as well: then that was read before."""
+        if self.died.is_set():
+            return  # the descriptors are closed, and their numbers may be another pipe's by now
         for descriptor, stream in ((self._pipes.output, "stdout"), (self._pipes.errors, "stderr")):
             drained = 0
             while drained < DRAINED_BYTES_MAX and (count := self._read_output(descriptor, stream)):

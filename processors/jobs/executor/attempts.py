@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from processors.jobs.children.frames import Ended, Interrupt, Progress, Run
+from processors.jobs.children.messages import Ended, Interrupt, Progress, Run
 from processors.jobs.children.output import Output
 from processors.jobs.children.processes import ChildDied, ChildProcess
 from processors.jobs.context import Ending as ChildEnding

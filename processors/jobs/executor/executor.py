@@ -19,7 +19,8 @@ from uuid import UUID
 
 import structlog
 
-from processors.jobs.children.processes import ChildProcess, ZygoteGone
+from processors.children.processes import ZygoteGone
+from processors.jobs.children.processes import ChildProcess
 from processors.jobs.context import application_name
 from processors.jobs.executor.attempts import Attempt
 from processors.jobs.executor.claims import CLAIMED_MAX, Claimed, Claims

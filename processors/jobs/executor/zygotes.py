@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import structlog
 
-from processors.jobs.children import linux
-from processors.jobs.children.processes import ChildProcess, ZygoteGone, ZygoteProcess
+from processors.children import linux
+from processors.children.processes import ZygoteGone
+from processors.jobs.children.processes import ChildProcess, TaskZygote
 from schemas.jobs.types import TaskTypes
 
 LIGHT, NUMERIC = "light", "numeric"
@@ -70,5 +71,5 @@ class Zygotes:
         await asyncio.gather(*(zygote.close() for zygote in self._zygotes.values()))
         self.kill_orphans()
 
-    def _start(self, name: str) -> ZygoteProcess:
-        return ZygoteProcess.started(name, self._modules[name], dsn=self._dsn)
+    def _start(self, name: str) -> TaskZygote:
+        return TaskZygote.started(self._modules[name], dsn=self._dsn)

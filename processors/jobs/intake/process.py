@@ -7,21 +7,15 @@ from time import time
 
 import structlog
 
-from processors.jobs.intake.beside import Loop, running
 from processors.jobs.intake.config import IntakeSettings
 from processors.jobs.intake.measures import Measures
 from processors.jobs.intake.operations import Operations
-from processors.jobs.intake.relay import (
-    TAKE_CHANGES,
-    TAKE_REPORTS,
-    Relay,
-    change_record,
-    report_record,
-    sealed_record,
-)
+from processors.jobs.intake.outbox import TAKE_CHANGES, TAKE_REPORTS, change_record, report_record
 from processors.jobs.intake.schedules import Scheduler
 from processors.jobs.intake.store import CommandStore
+from processors.postgres.relay import Relay
 from processors.postgres.writes import PostgresWrites
+from processors.runtime.beside import Loop, running
 from processors.runtime.cluster import PartitionCount, check_connection, topic_id
 from processors.runtime.contract import Arrival, Settled
 from processors.runtime.dead_letters import LogWriter, NoDeadLetters
@@ -31,6 +25,7 @@ from processors.runtime.placement import Placement
 from processors.runtime.process import Process
 from processors.runtime.reading import trusting_reader
 from processors.runtime.replaying import add_replay_option, replay_of
+from processors.runtime.sealing import sealed_record
 from schemas.access.credentials import CredentialsFile, FileCredentials
 from schemas.jobs.builtin import BUILTIN_TYPES
 from schemas.jobs.codec import COMMAND_CODEC

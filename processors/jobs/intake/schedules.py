@@ -16,7 +16,7 @@ from psycopg import AsyncCursor
 
 from processors.jobs.moves import AUDIT, Verdict
 from processors.postgres.writes import PostgresWrites
-from schemas.ids import EPOCH
+from schemas.ids import milliseconds_of
 from schemas.jobs.cron import CATCH_UP_MAX, ScheduleDefinition, definition_faults, next_times, passed_times
 from schemas.jobs.records import ChangeSchedule, SubmitJob, content_sha256, scheduled_job_id
 from schemas.jobs.states import Missed, Overlap, ScheduleAction
@@ -191,7 +191,7 @@ class Scheduler:
     def _job(self, due: _Due, moment: datetime) -> SubmitJob:
         definition, declared = due.definition, self._types.get(due.definition.type)
         queue = definition.queue or (DEFAULT_QUEUE if declared is None else declared.queue)
-        nominal_ms = (moment - EPOCH) // timedelta(milliseconds=1)
+        nominal_ms = milliseconds_of(moment)
         parameters = msgspec.json.encode(definition.parameters).decode()
         content = {"type": definition.type, "queue": queue, "parameters": definition.parameters, "at": nominal_ms}
         return SubmitJob(

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from processors.jobs.children.frames import OF_EXECUTOR, Ended, Frames, Run, framed
+from processors.children.frames import Frames, framed
+from processors.children.processes import cause_of
+from processors.jobs.children.messages import OF_EXECUTOR, Ended, Run
 from processors.jobs.children.output import Output
-from processors.jobs.children.processes import ChildDied, ChildProcess, _Pipes, cause_of
+from processors.jobs.children.processes import ChildDied, ChildProcess, _Pipes
 
 WITHIN_S = 20.0
 

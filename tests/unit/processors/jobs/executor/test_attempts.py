@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
-from processors.jobs.children.frames import Ended, Interrupt
+from processors.jobs.children.messages import Ended, Interrupt
 from processors.jobs.children.processes import ChildDied, ChildProcess
 from processors.jobs.executor.attempts import Attempt
 from processors.jobs.executor.claims import Claimed

@@ -1,4 +1,4 @@
-"""The frames between an executor and its children: a length of four bytes, and a message in MessagePack."""
+"""The frames between a process and its children: a length of four bytes, and a message in MessagePack."""
 
 import socket
 import struct
@@ -7,65 +7,11 @@ from typing import Any
 
 import msgspec
 
-from processors.jobs.context import Ending
-
 LENGTH = struct.Struct("!I")
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 READ_BYTES = 256 * 1024
 
-
-class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="frame", array_like=True):
-    """Executor to child: run a task."""
-
-    attempt_id: str
-    job_id: str
-    number: int
-    failed_attempts: int
-    type: str
-    function: str
-    parameters: bytes  # JSON
-    tenant: str
-    user_id: str | None
-    soft_limit_s: float
-    folder: str
-
-
-class Interrupt(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="frame", array_like=True):
-    """Executor to child: stop the task of this attempt, and of no other."""
-
-    attempt_id: str
-    kind: Ending  # soft_limit, cancelled or interrupted
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="frame", array_like=True):
-    """Child to executor: how far the task is."""
-
-    attempt_id: str
-    fraction: float | None
-    message: str | None
-
-
-class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="frame", array_like=True):
-    """Child to executor: the end of a task."""
-
-    attempt_id: str
-    ending: Ending
-    result: bytes | None = None  # JSON
-    summary: bytes | None = None  # JSON
-    is_partial: bool = False
-    reason: str | None = None  # beside a failure, where it is not an error of the task's own
-    error_type: str | None = None
-    error: str | None = None
-    traceback: str | None = None
-    after_s: float | None = None  # until the next attempt
-    is_final: bool = False  # no attempt follows
-    cpu_s: float = 0.0
-    is_retiring: bool = False  # the child takes no more tasks
-
-
 _ENCODE = msgspec.msgpack.Encoder().encode
-OF_EXECUTOR: msgspec.msgpack.Decoder[Run | Interrupt] = msgspec.msgpack.Decoder(Run | Interrupt)
-OF_CHILD: msgspec.msgpack.Decoder[Progress | Ended] = msgspec.msgpack.Decoder(Progress | Ended)
 
 
 def framed(message: msgspec.Struct) -> bytes:
@@ -77,10 +23,12 @@ def framed(message: msgspec.Struct) -> bytes:
 class FrameBuffer:
     """Bytes as they arrive, cut into the bodies of frames."""
 
-    __slots__ = ("_bytes",)
+    __slots__ = ("_bytes", "_bytes_max")
 
-    def __init__(self) -> None:
+    def __init__(self, *, bytes_max: int = FRAME_BYTES_MAX) -> None:
+        """Refuse a body of more than *bytes_max*."""
         self._bytes = bytearray()
+        self._bytes_max = bytes_max
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the bodies of the frames that *received* completes. Raises ValueError: a length beyond the bound."""
@@ -89,7 +37,7 @@ class FrameBuffer:
         at = 0
         while len(self._bytes) - at >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._bytes, at)
-            if length > FRAME_BYTES_MAX:
+            if length > self._bytes_max:
                 raise ValueError(f"a frame of {length} bytes")
             end = at + LENGTH.size + length
             if len(self._bytes) < end:
@@ -103,11 +51,17 @@ class FrameBuffer:
 class Frames:
     """The frames of a blocking socket, as a child reads and writes them."""
 
-    def __init__(self, connection: socket.socket, decoder: msgspec.msgpack.Decoder[Any]) -> None:
-        """Read with *decoder*."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        decoder: msgspec.msgpack.Decoder[Any],
+        *,
+        bytes_max: int = FRAME_BYTES_MAX,
+    ) -> None:
+        """Read bodies of up to *bytes_max* with *decoder*."""
         self._connection = connection
         self._decoder = decoder
-        self._buffer = FrameBuffer()
+        self._buffer = FrameBuffer(bytes_max=bytes_max)
         self._bodies: list[bytes] = []
         self._writing = threading.Lock()  # a thread that a task left behind may report while the task's end is written
 

@@ -1,22 +1,12 @@
-"""Frames between an executor and its children."""
+"""Frames between a process and its children, with the messages of an executor in them."""
 
 import socket
 import threading
 
 import pytest
 
-from processors.jobs.children.frames import (
-    FRAME_BYTES_MAX,
-    LENGTH,
-    OF_CHILD,
-    OF_EXECUTOR,
-    Ended,
-    FrameBuffer,
-    Frames,
-    Interrupt,
-    Progress,
-    framed,
-)
+from processors.children.frames import FRAME_BYTES_MAX, LENGTH, FrameBuffer, Frames, framed
+from processors.jobs.children.messages import OF_CHILD, OF_EXECUTOR, Ended, Interrupt, Progress
 
 PROGRESS = Progress(attempt_id="a", fraction=0.5, message="half")
 ENDED = Ended(attempt_id="a", ending="completed", result=b"1")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
 OOM_SCORE_CHILD = 500  # a child goes before its executor
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -29,6 +32,29 @@ def prefer_for_oom() -> None:
     """Ask the kernel to kill this process first where memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_CHILD))
+
+
+def drop_new_privileges() -> None:
+    """Give up, for this process and all it starts, whatever a program could gain by its file's owner or bits."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def leave_network() -> bool:
+    """
+    Move into a network of one's own, which has no way out; return False where the system does not allow that.
+
+    Call it while the process has one thread: what it forks later is in there as well. Unix sockets go on.
+    """
+    if _LIBC.unshare(_CLONE_NEWNET) == 0:
+        return True
+    user, group = os.geteuid(), os.getegid()
+    if _LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNET):
+        return False
+    with suppress(OSError):  # without a mapping it owns no file, and so makes none
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    return True
 
 
 def children_of(pid: int) -> list[int]:
