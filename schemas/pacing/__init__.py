@@ -1,1 +1,1 @@
-"""Pacing of requests to others: their rate, and circuit breakers."""
+"""Pacing: of what the gateway admits, of work that takes permits, and of requests to others."""

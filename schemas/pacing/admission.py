@@ -12,6 +12,9 @@ Pure: time is given, in seconds of a monotonic clock. One `Admission` belongs to
 with N replicas give each its share of what is handled, else they admit N times as much.
 """
 
+from schemas.pacing.bucket import TokenBucket
+from schemas.pacing.rates import AverageRate, Demand, step_s
+
 LAG_MAX = 1_000_000  # records
 DEEP = 0.8  # of lag_max: above it the rate is halved
 SHALLOW = 0.3  # of lag_max: below it the rate grows
@@ -21,12 +24,6 @@ GROWTH = 1.2  # a second
 # Admitted though nothing is persisted: 0.2 of nothing is nothing, and no growth leads away from it. A few agents can
 # still end their runs, and the last fifth of a million records takes five hours to fill.
 FLOOR_PER_S = 10.0
-BURST_S = 1.0  # of the rate: what may come at once after a pause
-# Groups commit in bursts: what is persisted is averaged over about so long, or a second between two commits would
-# pass for a standstill.
-PERSISTED_OVER_S = 5.0
-ELAPSED_MIN_S = 0.5  # a step that comes sooner is ignored
-ELAPSED_MAX_S = 2.0  # whoever was held up has not watched the whole pause
 WAIT_MAX_S = 10.0  # the rate is decided again each second: a longer forecast would be wrong
 
 
@@ -36,27 +33,25 @@ class Admission:
     def __init__(self, lag_max: int = LAG_MAX) -> None:
         """Start without a limit; *lag_max* is in records."""
         self._lag_max = lag_max
-        self._rate_per_s: float | None = None
-        self._persisted_per_s: float | None = None  # averaged; None: never told
+        self._bucket = TokenBucket()  # a token is an event
+        self._persisted = AverageRate()
+        self._demand = Demand()
         self._stepped_at_s: float | None = None
-        self._asked_count = 0  # since the last step, admitted or not
-        self._demand_per_s = 0.0  # the most that was asked for of late
-        self._tokens = 0.0  # events that may come at once; below 0 a large batch is being paid for
-        self._filled_at_s = 0.0
 
     @property
     def rate_per_s(self) -> float | None:
         """Return the admitted rate in events a second; None: no limit."""
-        return self._rate_per_s
+        return self._bucket.rate_per_s
 
     @property
     def multiplier(self) -> float:
         """Return the rate as a part of what is persisted, 0.2 to 1.0: 1.0 without a limit, or with one above that."""
-        if self._rate_per_s is None:
+        rate_per_s, persisted_per_s = self.rate_per_s, self._persisted.per_s
+        if rate_per_s is None:
             return 1.0
-        if self._rate_per_s <= self._least_per_s():
+        if rate_per_s <= self._least_per_s():
             return LEAST
-        return min(1.0, self._rate_per_s / self._persisted_per_s) if self._persisted_per_s else 1.0
+        return min(1.0, rate_per_s / persisted_per_s) if persisted_per_s else 1.0
 
     def step(self, depth: int | None, persisted_per_s: float, now_s: float) -> None:
         """
@@ -65,18 +60,13 @@ class Admission:
         *depth* is in records. None: not known; the rate stays as it is, because not knowing is no reason to block.
         *persisted_per_s* is measured since the last step, and of no account where the depth is not known.
         """
-        elapsed_s = 1.0 if self._stepped_at_s is None else now_s - self._stepped_at_s
-        if elapsed_s < ELAPSED_MIN_S:
+        if (elapsed_s := step_s(self._stepped_at_s, now_s)) is None:
             return
-        elapsed_s = min(elapsed_s, ELAPSED_MAX_S)
         self._stepped_at_s = now_s
-        # It fades by half a second: clients that were told to wait are quiet for a while, and will be back.
-        self._demand_per_s = max(self._asked_count / elapsed_s, self._demand_per_s * HALVING**elapsed_s)
-        self._asked_count = 0
+        self._demand.step(elapsed_s)
         if depth is not None:
-            self._fill(now_s)  # the time until now was at the old rate
-            self._average(max(0.0, persisted_per_s), elapsed_s)
-            self._decide(depth, elapsed_s, now_s)
+            self._persisted.add(persisted_per_s, elapsed_s)
+            self._bucket.set_rate(self._next_rate_per_s(depth, elapsed_s), now_s)
 
     def admit(self, count: int, now_s: float) -> float:
         """
@@ -87,49 +77,33 @@ class Admission:
         """
         wait_s = self.wait_s(count, now_s)
         if wait_s == 0:
-            self._asked_count += count
-            self._tokens -= count
+            self._demand.ask(count)
+            self._bucket.take(count)
         return wait_s
 
     def wait_s(self, count: int, now_s: float) -> float:
         """
         Return the same as `admit`, but admit nothing: on 0.0 the caller must ask `admit` once more.
         """
-        if self._rate_per_s is None:
-            return 0.0
-        self._fill(now_s)
-        if self._tokens >= 1:
-            return 0.0
-        self._asked_count += count
-        return min(WAIT_MAX_S, (1 - self._tokens) / self._rate_per_s)
+        wait_s = min(WAIT_MAX_S, self._bucket.wait_s(now_s))
+        if wait_s > 0:
+            self._demand.ask(count)
+        return wait_s
 
-    def _decide(self, depth: int, elapsed_s: float, now_s: float) -> None:
-        if self._rate_per_s is None:
+    def _next_rate_per_s(self, depth: int, elapsed_s: float) -> float | None:
+        rate_per_s, persisted_per_s = self.rate_per_s, self._persisted.per_s or 0.0
+        if rate_per_s is None:
             if depth <= DEEP * self._lag_max:
-                return
+                return None
             # From what is persisted, not from what was admitted: that may be many times as much.
-            self._rate_per_s = self._persisted_per_s or 0.0
-            self._tokens, self._filled_at_s = 0.0, now_s
-        rate_per_s = self._rate_per_s
+            rate_per_s = persisted_per_s
         if depth > DEEP * self._lag_max:
             rate_per_s *= HALVING**elapsed_s
         elif depth < SHALLOW * self._lag_max:
             rate_per_s *= GROWTH**elapsed_s
-            if rate_per_s >= max(self._demand_per_s, self._persisted_per_s or 0.0):
-                self._rate_per_s = None
-                return
-        self._rate_per_s = max(rate_per_s, self._least_per_s())
+            if rate_per_s >= max(self._demand.per_s, persisted_per_s):
+                return None
+        return max(rate_per_s, self._least_per_s())
 
     def _least_per_s(self) -> float:
-        return max(FLOOR_PER_S, LEAST * (self._persisted_per_s or 0.0))
-
-    def _average(self, persisted_per_s: float, elapsed_s: float) -> None:
-        before_per_s = persisted_per_s if self._persisted_per_s is None else self._persisted_per_s
-        part = min(1.0, elapsed_s / PERSISTED_OVER_S)
-        self._persisted_per_s = before_per_s + part * (persisted_per_s - before_per_s)
-
-    def _fill(self, now_s: float) -> None:
-        if self._rate_per_s is not None and now_s > self._filled_at_s:
-            filled = self._tokens + (now_s - self._filled_at_s) * self._rate_per_s
-            self._tokens = min(filled, BURST_S * self._rate_per_s)
-            self._filled_at_s = now_s
+        return max(FLOOR_PER_S, LEAST * (self._persisted.per_s or 0.0))
