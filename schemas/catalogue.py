@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from schemas.documents import topics as documents
 from schemas.events import topics as events
 from schemas.jobs import topics as jobs
 from schemas.kafka.codec import Codec
 from schemas.kafka.topics import Domain, Group, Topic
 from schemas.runs import topics as runs
 
-DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, jobs.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, documents.DOMAIN, jobs.DOMAIN)
 
 CODEC: Codec[msgspec.Struct] = Codec(
     record for domain in DOMAINS for topic in domain.topics for record in topic.records

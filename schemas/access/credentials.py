@@ -64,6 +64,9 @@ class Right(StrEnum):
     READ = "read"
     ADMIN = "admin"
     USERS = "users"  # speak for users: what it sends in their names is shown to them
+    DOCUMENTS_WRITE = "documents:write"
+    DOCUMENTS_READ = "documents:read"
+    SEARCH = "search"
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -30,7 +30,10 @@ def setting(
 ) -> Any:
     """Declare one setting of a section; without a default the start stops when it is missing."""
     metadata = {"env": env, "help": help, "unit": unit, "secret": secret, "minimum": minimum}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+    # A secret is in no text that is made of a section, such as that of an error.
+    if default is MISSING:
+        return field(metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

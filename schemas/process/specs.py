@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+DOCUMENTS = "documents"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
@@ -13,6 +15,7 @@ class ProcessSpec:
     is_per_endpoint: bool = False  # there is one for each webhook endpoint
     is_optional: bool = False  # it runs where a deployment has work for it
     has_log: bool = True  # False: it has no business in Kafka, and is given neither its address nor credentials
+    extra: str | None = None  # of our package: without its modules the process cannot run
 
     @property
     def login(self) -> str:
@@ -37,5 +40,14 @@ PROCESSES = (
     ),
     ProcessSpec(name="jobs-intake", command=("processors", "jobs-intake"), database_role="tidegate_jobs"),
     ProcessSpec(name="executor", command=("processors", "executor"), database_role="tidegate_jobs", has_log=False),
+    *(
+        ProcessSpec(
+            name=f"{DOCUMENTS}-{stage}",
+            command=("processors", f"{DOCUMENTS}-{stage}"),
+            database_role="tidegate_documents",
+            extra=DOCUMENTS,
+        )
+        for stage in ("intake", "embed", "store")
+    ),
 )
 """In the order in which they start."""

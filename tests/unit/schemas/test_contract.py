@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
+from schemas.documents.topics import EMBED, STORE
+from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.events.topics import EVENTS, PROCESSING
 from schemas.jobs.topics import INTAKE
 from schemas.kafka.connection import KafkaSettings
@@ -24,6 +26,12 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
         "run.traces",
         "evaluation.endpoints",
         "user.events",
+        "document.commands",
+        "document.work.high",
+        "document.work.normal",
+        "document.work.low",
+        "document.embedded",
+        "document.events",
         "jobs.commands",
         "jobs.events",
         "jobs.reports",
@@ -33,6 +41,18 @@ def test_topics_are_named_once_and_within_kafkas_rules() -> None:
         "user.events.events.dlq",
         "user.events.events.redrive",
         "user.events.events.dlq.settled",
+        "document.commands.documents.intake.dlq",
+        "document.commands.documents.intake.redrive",
+        "document.commands.documents.intake.dlq.settled",
+        "document.work.normal.documents.embed.dlq",
+        "document.work.normal.documents.embed.redrive",
+        "document.work.normal.documents.embed.dlq.settled",
+        "document.work.normal.documents.embed.retry.30s",
+        "document.work.normal.documents.embed.retry.5m",
+        "document.work.normal.documents.embed.retry.1h",
+        "document.embedded.documents.store.dlq",
+        "document.embedded.documents.store.redrive",
+        "document.embedded.documents.store.dlq.settled",
         "jobs.commands.jobs.intake.dlq",
         "jobs.commands.jobs.intake.redrive",
         "jobs.commands.jobs.intake.dlq.settled",
@@ -51,9 +71,23 @@ def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
     assert [tier.delay_s for tier in group.tiers] == [30, 300]
 
 
+def test_the_lanes_of_documents_are_consumed_by_one_group() -> None:
+    assert EMBED.id == "tidegate.documents.embed"
+    assert [topic.name for topic in EMBED.sources] == [
+        "document.work.normal",
+        "document.work.high",
+        "document.work.low",
+        "document.work.normal.documents.embed.redrive",
+        "document.work.normal.documents.embed.retry.30s",
+        "document.work.normal.documents.embed.retry.5m",
+        "document.work.normal.documents.embed.retry.1h",
+    ]
+    assert [tier.delay_s for tier in EMBED.tiers] == [30, 300, 3600]
+
+
 def test_a_clusters_topics_say_which_endpoints_it_has() -> None:
     endpoints = EVALUATION.group("a"), EVALUATION.group("b-2", delays=["1s", "10s"])
-    declared = (PERSISTENCE, EVENTS, INTAKE, PROCESSING, *endpoints)
+    declared = (PERSISTENCE, EVENTS, DOCUMENTS_INTAKE, EMBED, STORE, INTAKE, PROCESSING, *endpoints)
     names = [topic.name for topic in all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
     assert groups_among(names) == declared
 

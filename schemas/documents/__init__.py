@@ -1,0 +1,1 @@
+"""Documents: commands, work and events, their rules, and the embedders of texts and questions."""

@@ -1,0 +1,1 @@
+"""Embedders of documents and of queries, which the gateway and processors share."""
