@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from processors.documents.intake import process as documents_intake
+from processors.documents.store import process as documents_store
+from processors.documents.work import process as documents_embed
 from processors.events.processing import process as processing
 from processors.events.rows import process as events
 from processors.fanout import process as fanout
@@ -19,6 +22,9 @@ PROCESSES: Mapping[str, Process] = {
     "fanout": fanout.PROCESS,
     "evaluation": evaluation.PROCESS,
     "maintenance": retention.PROCESS,
+    "documents-intake": documents_intake.PROCESS,
+    "documents-embed": documents_embed.PROCESS,
+    "documents-store": documents_store.PROCESS,
     "jobs-intake": jobs_intake.PROCESS,
     "executor": executor.PROCESS,
 }

@@ -269,7 +269,21 @@ def _move_places(session: psycopg.Connection, accepted: Acceptances) -> None:
                 session.execute(
                     sql.SQL(statement).format(sql.Identifier(name)), {"by": acceptance * LOST_PARTITIONS, **parameters}
                 )
+        _renumber(session, stored, accepted)
     session.execute(NOTE_ACCEPTANCE, (acceptance, Json([_noted(each) for each in accepted.positions])))
+
+
+def _renumber(session: psycopg.Connection, stored: StoredTopic, accepted: Acceptances) -> None:
+    partitions: set[int | None] = {
+        each.found.place.partition
+        for each in accepted.positions
+        if (each.found.group, each.found.place.topic) == (stored.group, stored.topic)
+    }
+    if stored.topic in accepted.recreated:
+        partitions = {None}
+    for partition in partitions:
+        for statement in stored.renumber:
+            session.execute(statement, {"partition": partition})
 
 
 def _order(kafka: KafkaSettings, accepted: Sequence[Acceptance]) -> None:

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 
 import aiohttp
 import msgspec
 
 from schemas.outbound.addresses import url_fault
+from schemas.outbound.retry_after import retry_after_s
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200
-RETRY_AFTER_CHARACTERS_MAX = 64  # an HTTP date has 29
 
 # Says "later", though it is a 4xx (RFC 9110, RFC 8470, RFC 6585).
 _LATER = frozenset({408, 409, 425, 429})
@@ -95,18 +94,6 @@ def failed_attempt(error: Exception) -> Answer:
     text = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX]
     printable = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
     return Answer(verdict=AttemptResult.FAILED, detail=printable[:DETAIL_CHARACTERS_MAX])
-
-
-def retry_after_s(text: str, *, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or as a date; None if it is neither."""
-    if text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004  three centuries are enough
-        return float(text)
-    if len(text) > RETRY_AFTER_CHARACTERS_MAX:
-        return None
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-    except (TypeError, ValueError, OverflowError):  # no date, a date without its zone, a year of eleven digits
-        return None
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> None:

@@ -36,7 +36,7 @@ ACCOUNTS = {
     "/etc/shadow": "root:*:20000::::::\n",
     "/etc/gshadow": "root:*::\n",
 }
-PASSED_ON = re.compile(r"PIP_|SSL_|\w+_proxy$", re.IGNORECASE)  # how the machine reaches its package index
+PASSED_ON = re.compile(r"PIP_|SSL_|REQUESTS_|\w+_proxy$", re.IGNORECASE)  # how the machine reaches packages
 PR_SET_NO_NEW_PRIVS = 38
 LAYER_KEPT_S = 14 * 86_400  # without being used
 RUN_TIMEOUT_S = 280.0

@@ -27,7 +27,10 @@ PORTS = {"kafka": (19092,), "postgres": (5432,), "gateway": (8080, 9080), "fanou
 WITHIN_S = 90.0
 LOCALHOST = "127.0.0.1"
 # Each with its name as its password.
-LOGINS = ("gateway", "persistence", "events", "processing", "maintenance", "jobs_intake", "executor")
+LOGINS = (
+    *("gateway", "persistence", "events", "processing", "maintenance", "jobs_intake", "executor"),
+    *("documents_intake", "documents_embed", "documents_store"),
+)
 PASSWORD = "tidegate"  # of the owner, as the Compose file has it where nothing is set
 
 

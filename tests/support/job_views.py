@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any, Protocol
 
 import msgspec
@@ -57,7 +58,9 @@ async def ask(
     """Return the status and the decoded body of an answer; *body* is sent as JSON, or as it is."""
     text = body if isinstance(body, (str, bytes)) or body is None else json.dumps(body)
     sent = ({} if text is None else {"Content-Type": "application/json"}) | headers
-    async with served.client.request(method, path, data=text, headers=served.headers(key, **sent)) as answer:
+    encoded = text.encode() if isinstance(text, str) else text
+    data = None if encoded is None else BytesIO(encoded)  # aiohttp warns of a large body that is no file
+    async with served.client.request(method, path, data=data, headers=served.headers(key, **sent)) as answer:
         return answer.status, await answer.json(content_type=None)
 
 

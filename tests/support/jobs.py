@@ -62,6 +62,7 @@ class JobServer:
         self._log = folder / "postgres.log"
         self.owner = postgres.dsn(port=port, user=postgres.OWNER, password=PASSWORD)
         self.dsn = postgres.dsn(port=port, user="tidegate_executor", password=PASSWORD)
+        self.documents = postgres.dsn(port=port, user="tidegate_documents_store", password=PASSWORD)
         self.reader = postgres.dsn(port=port, user="tidegate_gateway", password=PASSWORD)
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
@@ -83,7 +84,11 @@ class JobServer:
         """Make the database, its tables and the logins."""
         postgres.create_database(port=self.port, password=PASSWORD)
         migrate.apply(self.owner)
-        for user, role in (("tidegate_executor", "tidegate_jobs"), ("tidegate_gateway", "tidegate_read")):
+        for user, role in (
+            ("tidegate_executor", "tidegate_jobs"),
+            ("tidegate_documents_store", "tidegate_documents"),
+            ("tidegate_gateway", "tidegate_read"),
+        ):
             postgres.create_login(self.owner, user=user, password=PASSWORD, member_of=role)
 
     def text(self) -> str:

@@ -5,8 +5,7 @@ import gzip
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -21,7 +20,6 @@ from processors.outbound.sending import (
     Answer,
     AttemptResult,
     Poster,
-    retry_after_s,
 )
 from processors.runs.evaluation.sending import Sender
 from processors.runs.evaluation.webhook import WebhookMessage
@@ -186,35 +184,6 @@ async def test_a_url_that_may_not_be_sent_to_is_a_failure_that_says_so() -> None
     answer = await poster.post("http://example.org/", b"", {}, timeout_s=1.0)
     await poster.close()
     assert "not https" in answer.detail
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0", 0.0),
-        ("120", 120.0),
-        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
-        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("9" * 400, None),
-        ("\u0665", None),
-        ("Mon, 20 Nov 99999999999 19:12:08 GMT", None),
-        ("Mon, 20 Nov 99999999999999999999999 19:12:08 GMT", None),
-        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
-        ("Mon, 20 Nov 2026 19:12:08 +99999999999999", None),
-        ("Mon, 20 Nov 2026 19:12:08", None),
-        ("Mon, 99 Nov 2026 99:99:99 GMT", None),
-        ("1" * 9 + "." * 9, None),
-        ("(" * 10_000, None),
-        ("NaN", None),
-        ("1e999", None),
-        ("\udcff", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_moment(text: str, seconds: float | None) -> None:
-    assert retry_after_s(text, now=NOW) == seconds
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -1,0 +1,1 @@
+"""Documents: commands become rows and work, work becomes chunks with vectors, and those become the live version."""

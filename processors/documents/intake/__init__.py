@@ -1,0 +1,1 @@
+"""Commands for documents as rows, and as work for the embedders."""

@@ -1,0 +1,48 @@
+"""Changes of jobs that people ask for: cancel one that is in flight, or run again one that failed or was cancelled."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg import AsyncCursor
+
+from processors.documents.intake.puts import lock_document
+from processors.documents.moves import JobEnding, end_jobs, is_newest, retried
+from schemas.documents.records import ChangeDocumentJob, DocumentWork
+from schemas.documents.states import DocumentAction, JobKind, Phase
+
+JOB = """
+    SELECT phase, kind, revision FROM document_jobs
+    WHERE job_id = %s AND tenant_id = %s AND collection = %s AND document = %s FOR UPDATE
+"""
+HAS_TEXT = "SELECT EXISTS (SELECT FROM document_texts WHERE job_id = %s)"
+
+
+class Changed(NamedTuple):
+    """The outcome of a change; `refusal` says why it was not made."""
+
+    refusal: str | None = None
+    work: DocumentWork | None = None
+    end: JobEnding | None = None
+
+
+async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Changed:
+    """Change a job, within the caller's transaction."""
+    document = await lock_document(cursor, command.tenant, command.collection, command.document)
+    job = UUID(command.job_id)
+    await cursor.execute(JOB, (job, command.tenant, command.collection, command.document))
+    row = await cursor.fetchone()
+    if row is None:
+        return Changed("there is no such job")
+    phase, kind, revision = row
+    if command.action is DocumentAction.CANCEL:
+        is_cancelled = await end_jobs(cursor, [job], Phase.CANCELLED)
+        return Changed(end=JobEnding(Phase.CANCELLED)) if is_cancelled else Changed(f"it is {phase}")
+    if phase not in (Phase.FAILED, Phase.CANCELLED):
+        return Changed(f"it is {phase}; only what failed or was cancelled can be tried again")
+    others = () if document is None else (document.live_revision, document.deleted_revision)
+    if kind != JobKind.PUT or not is_newest(revision, *others):
+        return Changed("a newer command has taken its place: put the document again")
+    await cursor.execute(HAS_TEXT, (job,))
+    if (found := await cursor.fetchone()) is None or not found[0]:
+        return Changed("its text is no longer kept: put the document again")
+    return Changed(work=await retried(cursor, job))

@@ -1,0 +1,1 @@
+"""Embedded versions made live, one transaction a document."""

@@ -1,0 +1,50 @@
+"""The kind of an upload, by its declaration and its bytes."""
+
+import pytest
+
+from processors.documents.parsing.kinds import UploadKind, kind_of
+from processors.documents.parsing.results import CONTENT_BYTES_MAX, Reason, UnreadableUpload
+
+ZIP = b"PK\x03\x04rest"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "filename", "kind"),
+    [
+        (b"text", "text/plain; charset=utf-8", None, UploadKind.TEXT),
+        (b"text", "text/plain", "notes.md", UploadKind.MARKDOWN),
+        (b"text", "TEXT/HTML", "a.htm", UploadKind.HTML),
+        (b"text", None, "A.TXT", UploadKind.TEXT),
+        (b"%PDF-1.7", "application/octet-stream", "a.pdf", UploadKind.PDF),
+        (b"\n\n%PDF-1.7", "application/pdf", None, UploadKind.PDF),
+        (ZIP, "application/epub+zip", "book.epub", UploadKind.EPUB),
+        (ZIP, "", "letter.docx", UploadKind.DOCX),
+        (b"text", "text/plain", "name.without.known", UploadKind.TEXT),
+    ],
+)
+def test_a_kind_is_what_is_declared(
+    content: bytes, content_type: str | None, filename: str | None, kind: UploadKind
+) -> None:
+    assert kind_of(content, content_type=content_type, filename=filename) is kind
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "filename", "reason"),
+    [
+        (b"text", None, None, Reason.UNSUPPORTED_TYPE),
+        (b"text", "image/png", "a.txt", Reason.UNSUPPORTED_TYPE),
+        (b"text", "application/pdf", None, Reason.TYPE_MISMATCH),
+        (b"%PDF-1.7", "text/plain", None, Reason.TYPE_MISMATCH),
+        (ZIP, "text/html", None, Reason.TYPE_MISMATCH),
+        (b"%PDF-1.7", "application/epub+zip", None, Reason.TYPE_MISMATCH),
+        (b"%PDF-1.7", "application/pdf", "a.docx", Reason.TYPE_MISMATCH),
+        (b"\x89PNG\r\n", None, "a.md", Reason.TYPE_MISMATCH),
+        (b"x" * (CONTENT_BYTES_MAX + 1), "text/plain", None, Reason.TOO_LARGE),
+    ],
+)
+def test_what_does_not_agree_is_refused(
+    content: bytes, content_type: str | None, filename: str | None, reason: Reason
+) -> None:
+    with pytest.raises(UnreadableUpload) as raised:
+        kind_of(content, content_type=content_type, filename=filename)
+    assert raised.value.reason is reason
