@@ -16,6 +16,9 @@ from aiohttp import web
 from gateway.app import create_server, features, management
 from gateway.body_worker import BODY_TASKS
 from gateway.config import Settings
+from gateway.documents.postgres import PostgresDocumentStore
+from gateway.documents.search.postgres import PostgresSearchStore
+from gateway.documents.search.query_vectors import QueryVectors
 from gateway.events.postgres import PostgresUserEventStore
 from gateway.http.child.process import ParserProcess
 from gateway.http.connections import DEADLINES, raise_open_file_limit
@@ -45,6 +48,9 @@ from gateway.tokens.jwks import HttpFetch
 from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import Credentials, CredentialsFile, CredentialsInvalid, FileCredentials
 from schemas.catalogue import GROUPS, groups_among
+from schemas.documents.embedding.loading import open_embedders
+from schemas.documents.telemetry import OF_SEARCH
+from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.events.topics import EVENTS
 from schemas.jobs.topics import INTAKE
 from schemas.pacing.admission import Admission
@@ -91,7 +97,7 @@ async def serve(settings: Settings) -> None:
             "fewer connections: the limit on open files is too low (ulimit -Hn)", connections_max=connections_max
         )
     credentials = FileCredentials(CredentialsFile(settings.credentials.path))
-    telemetry, readiness = Telemetry(OF_GATEWAY), Readiness()
+    telemetry, readiness = Telemetry((*OF_GATEWAY, *OF_SEARCH)), Readiness()
     publisher = ConfluentPublisher(settings.kafka, topic=RUN_EVENTS.name, telemetry=telemetry)
     reads = PostgresReads(settings.postgres)
     store = PostgresRunStore(reads)
@@ -114,11 +120,12 @@ async def serve(settings: Settings) -> None:
         states = await stack.enter_async_context(
             RunStateReader(tails=tails, store=store, follower=followers[PERSISTENCE.name], credentials=credentials)
         )
-        sequencer = Sequencer(publisher=publisher, states=states, uploads=Uploads(objects))
+        uploads = Uploads(objects)
+        sequencer = Sequencer(publisher=publisher, states=states, uploads=uploads)
         limits = Limits()
-        throttle, user_event_throttle, job_throttle = (
+        throttle, user_event_throttle, job_throttle, document_throttle = (
             Throttle(settings.limits, admission=Admission(settings.limits.admission_lag_max), limits=limits)
-            for _ in range(3)
+            for _ in range(4)
         )
         await stack.enter_async_context(
             LagMonitor(
@@ -128,6 +135,7 @@ async def serve(settings: Settings) -> None:
                     PERSISTENCE: throttle.admission,
                     EVENTS: user_event_throttle.admission,
                     INTAKE: job_throttle.admission,
+                    DOCUMENTS_INTAKE: document_throttle.admission,
                 },
                 telemetry=telemetry,
             )
@@ -136,6 +144,7 @@ async def serve(settings: Settings) -> None:
             TokenVerifier(HttpFetch(internal_allowed=settings.tokens.internal_allowed), telemetry)
         )
         tokens.use(credentials())
+        query_vectors = await stack.enter_async_context(QueryVectors(lambda: open_embedders(settings.embedding)))
         shared = Shared(
             publisher=publisher,
             parser=parser,
@@ -164,6 +173,12 @@ async def serve(settings: Settings) -> None:
             jobs_store=PostgresJobStore(reads),
             job_throttle=job_throttle,
             job_settings=settings.jobs,
+            documents_store=PostgresDocumentStore(reads),
+            document_throttle=document_throttle,
+            document_settings=settings.documents,
+            uploads=uploads,
+            search_store=PostgresSearchStore(reads),
+            query_vectors=query_vectors,
         )
         for served, place, bound in (
             (management(shared, store=store, identity=identity), settings.management, MANAGEMENT_CONNECTIONS_MAX),

@@ -6,6 +6,14 @@ from typing import Any
 
 from aiohttp import web, web_response
 
+from gateway.documents import routes as documents
+from gateway.documents.effects import effect_finders as effects_of_documents
+from gateway.documents.facts import FACT_READERS as FACTS_OF_DOCUMENTS
+from gateway.documents.parts import document_parts
+from gateway.documents.search.legs import SearchStore
+from gateway.documents.search.search import Searches, Vectors
+from gateway.documents.settings import DocumentSettings
+from gateway.documents.store import DocumentStore
 from gateway.events import routes as events
 from gateway.events.effects import effect_finders as effects_of_user_events
 from gateway.events.facts import FACT_READERS as FACTS_OF_USER_EVENTS
@@ -27,6 +35,7 @@ from gateway.jobs.settings import JobSettings
 from gateway.jobs.store import JobStore
 from gateway.kafka.identity import LogIdentity
 from gateway.limits.throttle import Throttle
+from gateway.objects.uploads import Uploads
 from gateway.operations import routes as operations
 from gateway.operations.handlers import OperationsParts
 from gateway.registry import routes as registry
@@ -51,6 +60,7 @@ CHAPTERS: tuple[Chapter[Any], ...] = (
     runs.CHAPTER,
     events.CHAPTER,
     jobs.CHAPTER,
+    documents.CHAPTER,
     status.CHAPTER,
     registry.CHAPTER,
     operations.CHAPTER,
@@ -73,6 +83,12 @@ def features(
     jobs_store: JobStore,
     job_throttle: Throttle,
     job_settings: JobSettings,
+    documents_store: DocumentStore,
+    document_throttle: Throttle,
+    document_settings: DocumentSettings,
+    uploads: Uploads,
+    search_store: SearchStore,
+    query_vectors: Vectors,
 ) -> tuple[Feature[Any], ...]:
     """Return the features of the API."""
     views = EndpointViews(endpoints)
@@ -81,7 +97,7 @@ def features(
         log=shared.log,
         is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal),
     )
-    facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS, **FACTS_OF_JOBS}
+    facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS, **FACTS_OF_JOBS, **FACTS_OF_DOCUMENTS}
     receipts = Receipts(
         log=shared.log,
         effects=Effects(
@@ -90,6 +106,7 @@ def features(
                 **effect_finders(store, views, shared.credentials),
                 **effects_of_user_events(user_events),
                 **effects_of_jobs(jobs_store),
+                **effects_of_documents(documents_store),
             },
             facts=facts,
         ),
@@ -125,6 +142,19 @@ def features(
         Feature(
             routes=jobs.ROUTES,
             parts=job_parts(shared, store=jobs_store, throttle=job_throttle, waiting=waiting, settings=job_settings),
+        ),
+        Feature(
+            routes=documents.ROUTES,
+            parts=document_parts(
+                shared,
+                store=documents_store,
+                throttle=document_throttle,
+                uploads=uploads,
+                searches=Searches(
+                    search_store, query_vectors, shared.telemetry, searches_max=document_settings.searches_max
+                ),
+                settings=document_settings,
+            ),
         ),
         Feature(routes=status.ROUTES, parts=StatusParts(receipts=receipts, monitor=monitor)),
         Feature(routes=registry.ROUTES, parts=None),

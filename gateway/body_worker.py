@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from gateway.documents.parsing import tasks as documents
 from gateway.events.parsing import tasks as events
 from gateway.http.child.frames import Frame, FrameKind, frame, read_frame
 from gateway.http.child.parsing import ThreadParser, parse_body
@@ -36,7 +37,12 @@ THREADS = 2
 
 log = structlog.get_logger()
 
-BODY_TASKS: Mapping[type[Any], type[Any]] = {**runs.BODY_TASKS, **events.BODY_TASKS, **jobs.BODY_TASKS}
+BODY_TASKS: Mapping[type[Any], type[Any]] = {
+    **runs.BODY_TASKS,
+    **events.BODY_TASKS,
+    **jobs.BODY_TASKS,
+    **documents.BODY_TASKS,
+}
 """The tasks of every feature, and the type of each result."""
 
 _CREDENTIALS = msgspec.msgpack.Decoder(Credentials)

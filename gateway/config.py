@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from gateway.documents.settings import DocumentSettings
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES
 from gateway.jobs.settings import JobSettings
 from gateway.limits.throttle import LimitSettings
+from schemas.documents.embedding.config import EmbeddingSettings
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import CredentialsSettings, LogSettings, ManagementSettings, ObjectsSettings, setting
 
@@ -71,5 +73,7 @@ class Settings:
     pages: PageSettings
     plain_door: PlainDoorSettings
     jobs: JobSettings
+    documents: DocumentSettings
+    embedding: EmbeddingSettings
     postgres: str = setting("TIDEGATE_POSTGRES", help="DSN of a role with tidegate_read", secret=True)
     log: LogSettings

@@ -28,6 +28,8 @@ STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.IDEMPOTENCY_CONFLICT: (409, "The same key or number was used for other content"),
     ErrorCode.RUN_FINALIZED: (409, "The run is finalized"),
     ErrorCode.JOB_STATE: (409, "The state does not allow this"),
+    ErrorCode.NOT_YET_STORED: (409, "The revision is not stored yet"),
+    ErrorCode.PRECONDITION_FAILED: (412, "The document has another revision"),
     ErrorCode.PAYLOAD_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
     ErrorCode.VALIDATION_ERROR: (422, "The request is not valid"),
@@ -116,6 +118,19 @@ class StateForbids(HttpError):
     """The job, queue or schedule is in a state that does not allow the change. Look at it first."""
 
     code = ErrorCode.JOB_STATE
+
+
+class PreconditionFailed(HttpError):
+    """The document has another revision than the one that If-Match names, or there is one. Read it first."""
+
+    code = ErrorCode.PRECONDITION_FAILED
+
+
+class NotYetStored(HttpError):
+    """The revision that a search must see was not live in time. Search again later."""
+
+    code = ErrorCode.NOT_YET_STORED
+    retry_after_s = RETRY_AFTER_S
 
 
 class NotFound(HttpError):

@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import ObstoreStorage
 from gateway.postgres.pool import PostgresReads, TablesNotMigrated
+from schemas.documents.topics import DOCUMENT_COMMANDS
 from schemas.events.topics import USER_EVENTS
 from schemas.jobs.topics import JOB_COMMANDS
 from schemas.kafka import lookups
@@ -15,7 +16,7 @@ from schemas.process.settings import SettingsInvalid
 from schemas.runs.topics import RUN_EVENTS
 
 KAFKA_WAIT_S = 10.0
-TOPICS = (RUN_EVENTS.name, USER_EVENTS.name, JOB_COMMANDS.name)  # that requests write to
+TOPICS = (RUN_EVENTS.name, USER_EVENTS.name, JOB_COMMANDS.name, DOCUMENT_COMMANDS.name)  # that requests write to
 
 log = structlog.get_logger()
 

@@ -6,29 +6,24 @@ first run starts another one, and events of runs that the parent has open are dr
 them.
 """
 
-import asyncio
 import atexit
 import logging
-import os
-import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Token
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from gateway.client.bounds import Bounds
 from gateway.client.client import TidegateClient
 from gateway.client.current import CURRENT_RUN
 from gateway.client.errors import Dropped
+from gateway.client.loop_thread import MARGIN_S, LoopThread
 from gateway.client.run import Accepted, Run
 
-MARGIN_S = 5.0  # that a call may take beyond the bound of what it waits for
 START_TIMEOUT_S = 10.0
-
-Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +72,7 @@ class SyncClient:
             trust_env=trust_env,
         )
         self._make()  # a wrong parameter is reported here
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
         self._client: TidegateClient
         self._runs: set[SyncRun] = set()
 
@@ -96,7 +91,7 @@ class SyncClient:
         """Start the thread and connect; `close` or the interpreter's exit ends it."""
         if self._thread is not None and self._thread.is_of_this_process:
             return
-        self._thread = _LoopThread()
+        self._thread = LoopThread()
         self._runs = set()
         self._client = self._make()
         self._thread.wait(self._client.__aenter__(), START_TIMEOUT_S)
@@ -135,7 +130,7 @@ class SyncRun:
             run.event("message", {"text": "high water at 14:02"})
     """
 
-    def __init__(self, run: Run, thread: "_LoopThread", bounds: Bounds) -> None:
+    def __init__(self, run: Run, thread: "LoopThread", bounds: Bounds) -> None:
         """Wrap *run*, which *thread* serves."""
         self.on_end: Callable[[SyncRun], None] = _ignore
         self._run = run
@@ -244,56 +239,6 @@ class SyncRun:
             self._thread.wait(self._run.end(error), self._bounds.close_max_s + MARGIN_S)
         except TimeoutError:
             logger.warning("run %s did not end in time", self.id)
-
-
-class _LoopThread:
-    """A thread with an event loop of its own."""
-
-    def __init__(self) -> None:
-        """Start."""
-        self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="tidegate-client", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """Return True if it was not left behind by a fork."""
-        return self._pid == os.getpid()
-
-    @property
-    def serves(self) -> bool:
-        """Return True if its loop can be waited for."""
-        return self.is_of_this_process and self._thread.is_alive() and threading.current_thread() is not self._thread
-
-    def wait(self, coroutine: Coroutine[Any, Any, Result], timeout_s: float) -> Result:
-        """
-        Run *coroutine* in the thread and return what it returns.
-
-        Raises:
-            TimeoutError: it goes on, and nobody waits for it any more.
-            RuntimeError: the thread has stopped, or is the caller itself.
-        """
-        if not self.serves:
-            coroutine.close()
-            raise RuntimeError("the client's thread does not run: the client is closed, or was opened before a fork")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(MARGIN_S)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
 
 
 def _ignore(_run: SyncRun) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
@@ -35,6 +35,7 @@ class Request:
     method: str
     path: str
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)  # instead of the connection's own, by their names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +92,20 @@ class Delivery:
             SendAgainLater: patience is over; the last answer.
             Both are `in_doubt` if any attempt was.
         """
+        return await self._until_answered(lambda: self.attempt(request), on_retry)
+
+    async def ask(self, request: Request, read: Callable[[Answer], Result]) -> Result:
+        """Send *request* until its answer can be *read*. Raises as `deliver`."""
+        return await self._until_answered(lambda: self._ask(request, read))
+
+    async def _until_answered(
+        self, attempt_once: Callable[[], Awaitable[Result]], on_retry: Callable[[SendAgainLater], None] | None = None
+    ) -> Result:
         in_doubt = False
         deadline_s = time.monotonic() + self._bounds.give_up_after_s
         for attempt in count():
             try:
-                return await self.attempt(request)
+                return await attempt_once()
             except Refused as refused:
                 refused.in_doubt = in_doubt
                 raise
@@ -139,7 +149,11 @@ class Delivery:
     async def _exchange(self, request: Request) -> Answer:
         try:
             async with self._session.request(
-                request.method, self._url + request.path, data=_in_parts(request.body), allow_redirects=False
+                request.method,
+                self._url + request.path,
+                data=_in_parts(request.body),
+                headers=request.headers,
+                allow_redirects=False,
             ) as response:
                 return await _read_whole(response)
         except TimeoutError as error:

@@ -24,7 +24,8 @@ class MediaType(StrEnum):
     NDJSON = "application/x-ndjson"
     APPLICATION_NDJSON = "application/ndjson"
     JSONL = "application/jsonl"
-    TEXT = "text/plain"  # JSON of a web page's sendBeacon, which can send no other type to another origin
+    TEXT = "text/plain"  # a text; or JSON of a web page's sendBeacon, which can send no other type to another origin
+    MARKDOWN = "text/markdown"
     CLOUDEVENT = "application/cloudevents+json"
     CLOUDEVENTS = "application/cloudevents-batch+json"
 
@@ -33,6 +34,7 @@ TOONS = (MediaType.TOON, MediaType.APPLICATION_TOON)
 LINES = (MediaType.NDJSON, MediaType.APPLICATION_NDJSON, MediaType.JSONL)  # a JSON document a line
 DOCUMENTS = (MediaType.JSON, *TOONS)  # the forms of one document
 BATCHES = (*DOCUMENTS, *LINES)  # the forms of a list of documents
+TEXTS = (MediaType.TEXT, MediaType.MARKDOWN)
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, generated from the route table and the types; nothing of it is written by hand."""
 
 import inspect
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +78,7 @@ def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str
         "operationId": getattr(route.handler, "__name__", route.path),
         "summary": summary,
         "tags": [tag],
-        "parameters": [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
+        "parameters": [_path_parameter(name, route.patterns.get(name, ID_PATTERN)) for name in route.names]
         + [_query_parameter(parameter) for parameter in route.query],
         "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
     }
@@ -94,7 +93,10 @@ def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str
         operation["requestBody"] = {
             "required": True,
             "description": f"At most {route.body.bytes_max} bytes, as it is sent and once it is inflated and as JSON.",
-            "content": {str(name): {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
+            "content": {
+                **{str(name): {"schema": schemas[repr(route.body.type)]} for name in route.body.media_types},
+                **{str(name): {"schema": {"type": "string"}} for name in route.body.plain_types},
+            },
         }
     return operation
 
@@ -210,8 +212,8 @@ def _example(code: ErrorCode) -> dict[str, Any]:
     return example
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "pattern": ID_PATTERN}
+def _path_parameter(name: str, pattern: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "pattern": pattern}
     if name in ("partition", "offset", "id"):
         schema = {"type": "integer", "minimum": 0}
     return {"name": name, "in": "path", "required": True, "schema": schema}

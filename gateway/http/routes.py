@@ -26,6 +26,7 @@ class BodySpec:
     bytes_max: int
     media_types: tuple[str, ...] = DOCUMENTS
     packed: bool = True  # whether it may be, by Content-Encoding
+    plain_types: tuple[str, ...] = ()  # of a body that is no document, but the text or the file itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Route(Generic[P]):
     takes_tokens: bool = False  # whether a user's token opens it; if not, only keys do
     takes_anyone: bool = False  # whether it is open without a key where the deployment names a tenant for that
     body: BodySpec | None = None
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of the names in the path that are no ids
     query: tuple[Parameter, ...] = ()
     ignores_query: bool = False  # whether parameters are let pass that it does not have; else they are refused
     refusals: tuple[ErrorCode, ...] = ()

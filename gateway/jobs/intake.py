@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.errors import HttpError, IdempotencyConflict, StoreUnavailable
-from gateway.jobs.backlog import Backlog
 from gateway.jobs.parsing.prepared import JobOrigin, PreparedJob
 from gateway.jobs.store import JobBrief, JobStore
+from gateway.kafka.backlog import Backlog
 from gateway.kafka.bursts import publish_all
 from gateway.kafka.publisher import Publisher
 from gateway.limits.throttle import UNNAMED, Charge, Throttle

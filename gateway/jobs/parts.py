@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from gateway.http.feature import Shared
 from gateway.http.waiting import Waiting
-from gateway.jobs.backlog import Backlog
 from gateway.jobs.changes import Changes
 from gateway.jobs.intake import JobIntake
 from gateway.jobs.known_queues import KnownQueues
 from gateway.jobs.parsing.types import types_of
 from gateway.jobs.settings import JobSettings
 from gateway.jobs.store import JobStore
+from gateway.kafka.backlog import Backlog
 from gateway.kafka.followers import GroupFollower
 from gateway.limits.throttle import Throttle
 from schemas.jobs.topics import INTAKE
@@ -60,7 +60,7 @@ def job_parts(
             publisher=shared.publisher,
             throttle=throttle,
             store=store,
-            backlog=Backlog(store, follower, unfinished_max=settings.unfinished_max),
+            backlog=Backlog(store.unfinished, follower, nouns="jobs", unfinished_max=settings.unfinished_max),
         ),
         changes=Changes(publisher=shared.publisher, store=store, log=shared.log, follower=follower),
         queues=KnownQueues(store),

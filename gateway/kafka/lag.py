@@ -100,11 +100,23 @@ class LagMonitor:
             if each.committed is not None and partition in edges
         }
         lag = sum(max(0, edges[each].end - max(offset, edges[each].first)) for each, offset in committed.items())
+        try:
+            lag += sum([await self._lag_of(follower, topic.name) for topic in group.beside])
+        except (LogUnavailable, QueueFull):
+            return None
         self._lag.labels(group.name).set(lag)
         self._expired.labels(group.name).set(_expired(committed, edges))
         self._displaced.labels(group.name).set(len(follower.faults))
         self._undecided.labels(group.source.name).set(sum(each.undecided for each in edges.values()))
         return lag
+
+    async def _lag_of(self, follower: GroupFollower, topic: str) -> int:
+        edges, progress = await self._log.edges(topic), follower.progress(topic)
+        return sum(
+            max(0, edges[partition].end - max(each.committed, edges[partition].first))
+            for partition, each in progress.items()
+            if each.committed is not None and partition in edges
+        )
 
     def _passed_per_s(self, follower: GroupFollower) -> float:
         name = follower.group.name

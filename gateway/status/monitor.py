@@ -130,7 +130,8 @@ class StatusMonitor:
             topic=group.source.name,
             state=None if membership is None else membership.state,
             members=None if membership is None else membership.members,
-            lag_records=sum(each.lag_records or 0 for each in partitions),
+            lag_records=sum(each.lag_records or 0 for each in partitions)
+            + sum(_lag(follower, topic.name, edges) for topic in group.beside),
             lag_s=max(ages_s, default=None),
             dead_letters=sum(each.end - each.first for each in edges[group.dead_letters.name].values()),
             deferred=sum(_lag(follower, tier.topic.name, edges) for tier in group.tiers),
@@ -142,7 +143,7 @@ class StatusMonitor:
 
 def _without(status: WalStatus, hidden: Sequence[Group]) -> WalStatus:
     topics = {topic.name for group in hidden for topic in (*group.sources, group.dead_letters, group.settled)}
-    topics -= {group.source.name for group in hidden}
+    topics -= {topic.name for group in hidden for topic in (group.source, *group.beside)}
     names = {group.name for group in hidden}
     return msgspec.structs.replace(
         status,

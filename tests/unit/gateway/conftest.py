@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_server, features
+from gateway.documents.settings import DocumentSettings
 from gateway.http.bodies import Body
 from gateway.http.child.parsing import BodyParser, ThreadParser, parse_body
 from gateway.http.connections import CONNECTIONS_MAX, DEADLINES, Deadlines
@@ -29,12 +30,16 @@ from gateway.runs.sequence.sequencer import Sequencer
 from gateway.runs.sequence.state_reader import RunStateReader
 from gateway.tokens.verifier import TokenVerifier
 from schemas.access.credentials import ApiKey, Credentials, Right, Tenant, new_key
+from schemas.documents.telemetry import OF_SEARCH
+from schemas.documents.topics import DOCUMENT_COMMANDS
+from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.jobs.topics import INTAKE, JOB_COMMANDS
 from schemas.pacing.admission import Admission
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.views import EventView, RunView
 from tests.support import builders
+from tests.support.document_fakes import MemoryDocumentStore, MemorySearchStore, MemoryVectors
 from tests.support.fakes import (
     InForce,
     MemoryCommitted,
@@ -74,6 +79,11 @@ class Served:
     stored_commands: MemoryCommitted  # by jobs.intake
     job_throttle: Throttle
     jwks: MemoryJwks
+    documents: MemoryDocumentStore
+    document_commands: MemoryCommitted  # by documents.intake
+    document_throttle: Throttle
+    searched: MemorySearchStore
+    vectors: MemoryVectors
 
     def headers(self, key: str = "all", **more: str) -> dict[str, str]:
         """Headers that show the key called *key*."""
@@ -87,6 +97,7 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
         ("writer", builders.TENANT, [Right.INGEST], None),
         ("reader", builders.TENANT, [Right.READ], None),
         ("worker", builders.TENANT, [Right.INGEST, Right.READ], None),
+        ("documents", builders.TENANT, [Right.DOCUMENTS_READ], None),
         ("plain-only", builders.TENANT, list(Right), ["plain-agent"]),
         ("stranger", "other", list(Right), None),
     ):
@@ -179,20 +190,38 @@ def job_settings() -> JobSettings:
 
 
 @pytest.fixture
+def document_settings() -> DocumentSettings:
+    """Return the settings of documents; a test may have its own."""
+    return DocumentSettings()
+
+
+@pytest.fixture
 async def served(
-    deadlines: Deadlines, connections_max: int, origins: Sequence[str], job_settings: JobSettings
+    deadlines: Deadlines,
+    connections_max: int,
+    origins: Sequence[str],
+    job_settings: JobSettings,
+    document_settings: DocumentSettings,
 ) -> AsyncIterator[Served]:
     """Yield a gateway that answers on a free port."""
     shown, kept = _keys()
     base = builders.credentials()
     credentials = InForce(msgspec.structs.replace(base, keys=kept, tenants={**base.tenants, "other": Tenant()}))
-    publisher, store, telemetry = RecordingPublisher(), MemoryRunStore(builders.TENANT), Telemetry(OF_GATEWAY)
+    publisher, store, telemetry = (
+        RecordingPublisher(),
+        MemoryRunStore(builders.TENANT),
+        Telemetry((*OF_GATEWAY, *OF_SEARCH)),
+    )
     user_events, fetch = MemoryUserEventStore(builders.TENANT), MemoryJwks()
     readiness, log, committed = Readiness(), MemoryLog(), MemoryCommitted({0: 0})
     follower = GroupFollower(PERSISTENCE, committed, clock=lambda: NOW)
     jobs, stored_commands = MemoryJobStore(), MemoryCommitted({0: 0}, topic=JOB_COMMANDS.name)
     intake = GroupFollower(INTAKE, stored_commands, clock=lambda: NOW)
     job_throttle = Throttle(LimitSettings(), admission=Admission())
+    documents, document_commands = MemoryDocumentStore(), MemoryCommitted({0: 0}, topic=DOCUMENT_COMMANDS.name)
+    documents_intake = GroupFollower(DOCUMENTS_INTAKE, document_commands, clock=lambda: NOW)
+    document_throttle = Throttle(LimitSettings(), admission=Admission())
+    searched, vectors = MemorySearchStore(), MemoryVectors()
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
     storage = MeasuredStorage(objects, telemetry)
     states = RunStateReader(tails=tails, store=store, follower=follower, credentials=credentials)
@@ -204,7 +233,7 @@ async def served(
         parser=ThreadParser(),
         throttle=throttle,
         log=log,
-        followers={"persistence": follower, INTAKE.name: intake},
+        followers={"persistence": follower, INTAKE.name: intake, DOCUMENTS_INTAKE.name: documents_intake},
         credentials=credentials,
         tokens=TokenVerifier(fetch, telemetry),
         clock=lambda: NOW,
@@ -226,6 +255,12 @@ async def served(
         jobs_store=jobs,
         job_throttle=job_throttle,
         job_settings=job_settings,
+        documents_store=documents,
+        document_throttle=document_throttle,
+        document_settings=document_settings,
+        uploads=Uploads(storage),
+        search_store=searched,
+        query_vectors=vectors,
     )
     server = create_server(api, shared, connections_max=connections_max)
     runner = web.ServerRunner(server, shutdown_timeout=1)
@@ -233,7 +268,8 @@ async def served(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with follower, intake, live, shared.tokens, ClientSession(f"http://127.0.0.1:{port}") as client:
+    session = ClientSession(f"http://127.0.0.1:{port}")
+    async with follower, intake, documents_intake, live, shared.tokens, session as client:
         yield Served(
             client=client,
             port=port,
@@ -254,5 +290,10 @@ async def served(
             stored_commands=stored_commands,
             job_throttle=job_throttle,
             jwks=fetch,
+            documents=documents,
+            document_commands=document_commands,
+            document_throttle=document_throttle,
+            searched=searched,
+            vectors=vectors,
         )
     await runner.cleanup()

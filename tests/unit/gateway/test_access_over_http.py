@@ -21,7 +21,8 @@ def name(route: Route) -> str:
 
 def url(route: Route) -> str:
     path = route.path.replace("{run_id}", builders.RUN).replace("{event_id}", "e-1")
-    for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}"):
+    path = path.replace("{book}", "emma").replace("{chapter}", "7")
+    for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}", "{job_id}"):
         path = path.replace(name_of_id, TASK)
     return path.replace("{topic}/{partition}/{offset}", "run.events/0/0")
 
@@ -55,7 +56,8 @@ async def test_another_tenants_run_is_404(served: Served, route: Route) -> None:
     ids=name,
 )
 async def test_a_store_that_is_away_is_503_and_ingestion_goes_on(served: Served, route: Route) -> None:
-    served.store.failure = served.user_events.failure = served.jobs.failure = StoreUnavailable("away")
+    served.store.failure = served.user_events.failure = StoreUnavailable("away")
+    served.jobs.failure = served.documents.failure = StoreUnavailable("away")
     async with served.client.request(route.method, url(route), headers=served.headers()) as answer:
         assert (answer.status, (await answer.json())["code"]) == (503, "STORE_UNAVAILABLE")
         assert answer.headers["Retry-After"] == "1"

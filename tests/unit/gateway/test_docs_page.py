@@ -130,6 +130,7 @@ def test_every_operation_is_shown_under_its_tag(shown: Shown) -> None:
         "runs",
         "events",
         "jobs",
+        "documents",
         "log",
         "registry",
         "operations",

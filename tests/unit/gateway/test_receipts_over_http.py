@@ -84,5 +84,6 @@ async def test_an_unknown_group_is_422_before_anything_is_written(
     served: Served, method: str, path: str, body: object
 ) -> None:
     async with served.client.request(method, f"{path}?wait=nobody", json=body, headers=served.headers()) as answer:
-        assert (answer.status, (await answer.json())["detail"]) == (422, "wait must be one of persistence, jobs.intake")
+        detail = "wait must be one of persistence, jobs.intake, documents.intake"
+        assert (answer.status, (await answer.json())["detail"]) == (422, detail)
     assert served.publisher.published == []

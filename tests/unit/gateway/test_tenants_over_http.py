@@ -18,11 +18,12 @@ from schemas.ids import uuid7
 from schemas.kafka.places import RecordPlace
 from schemas.process.telemetry import GROUP_LAG, HTTP_CONNECTIONS
 from schemas.runs.views import EnvironmentView, EventView, RunView
-from tests.support import builders
+from tests.support import builders, document_fakes
 from tests.support.job_views import job_view, operation_view, schedule_view
 from tests.unit.gateway.conftest import NOW, Served
 from tests.unit.gateway.events.test_reading_over_http import view
 
+READERS = {Right.DOCUMENTS_READ: "documents"}  # the key that reads, where it is not the one of runs
 KEYED = [route for route in ROUTES if route.right is not None]
 NAMED = [route for route in KEYED if "{" in route.path]
 READS = [route for route in NAMED if route.method == "GET"]
@@ -39,7 +40,8 @@ def name(route: Route) -> str:
 
 def url(route: Route, run_id: str = builders.RUN, offset: int = 0) -> str:
     path = route.path.replace("{run_id}", run_id).replace("{event_id}", run_id)
-    for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}"):
+    path = path.replace("{book}", "emma").replace("{chapter}", "7" if run_id == builders.RUN else "8")
+    for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}", "{job_id}"):
         path = path.replace(name_of_id, TASKS[run_id == builders.RUN])
     return path.replace("{topic}/{partition}/{offset}", f"run.events/0/{offset}")
 
@@ -68,7 +70,10 @@ async def stocked(served: Served) -> Served:
     served.jobs.logs = {(TASKS[True], 1): "canary"}
     served.jobs.schedule_views = {builders.TENANT: [schedule_view(schedule_id=TASKS[True])]}
     served.jobs.operation_views = {builders.TENANT: [operation_view(TASKS[True])]}
-    served.stored_commands.offsets = {0: 10}
+    served.stored_commands.offsets = served.document_commands.offsets = {0: 10}
+    served.documents.stored = {builders.TENANT: [document_fakes.job_view(TASKS[True])]}
+    served.documents.document_views = {builders.TENANT: [document_fakes.document_view(7)]}
+    served.documents.chunk_pages = {(builders.TENANT, "emma", "7"): document_fakes.chunk_page()}
     tenants = served.credentials.current.tenants | {"other": Tenant(agents={"plain-agent": Agent()})}
     served.credentials.current = msgspec.structs.replace(served.credentials.current, tenants=tenants)
     served.store.environments = {
@@ -106,7 +111,8 @@ async def ask(served: Served, route: Route, path: str, headers: dict[str, str]) 
 @pytest.mark.parametrize("route", READS, ids=name)
 async def test_what_is_anothers_looks_as_what_is_nobodys(stocked: Served, route: Route) -> None:
     """The answers differ in nothing but the name that was asked for; its owner is shown it."""
-    assert (await ask(stocked, route, url(route), stocked.headers("reader")))[0] == 200
+    reader = READERS.get(route.right, "reader")
+    assert (await ask(stocked, route, url(route), stocked.headers(reader)))[0] == 200
     status, anothers = await ask(stocked, route, url(route), stocked.headers("stranger"))
     _, nobodys = await ask(stocked, route, url(route, NOBODYS, 7), stocked.headers("stranger"))
     assert status == 404

@@ -1,0 +1,1 @@
+"""Bodies to commands for documents, and to searches."""

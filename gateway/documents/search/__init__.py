@@ -1,0 +1,1 @@
+"""Searches: two legs in Postgres, fused by rank."""
