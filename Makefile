@@ -12,7 +12,7 @@ STACKS ?= 2
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit golden client bench soak lock clean tools
+.PHONY: help install demo test check unit golden client bench soak lock clean tools model
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,7 +33,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: install ## Start everything and run a real agent through it (DEMO_EXIT=1 stops afterwards)
 	@$(BIN)/python -m deploy.examples.demo $(if $(DEMO_EXIT),--exit)
 
-test: install tools ## Run what CI runs: check, then every test on real stacks, STACKS of them side by side
+test: install tools model ## Run what CI runs: check, then every test on real stacks, STACKS of them side by side
 	@$(MAKE) --no-print-directory check
 	@if [ "$(CI)" = true ] && [ -n "$(OTHER_PYTHON)" ] && [ "$$($(OTHER_PYTHON) -V)" != "$$($(BIN)/python -V)" ]; then \
 		$(MAKE) --no-print-directory unit VENV=.venv-other PYTHON=$(OTHER_PYTHON); fi
@@ -49,6 +49,10 @@ tools:
 	root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	$$root apt-get update -qq && $$root apt-get install -y -qq $$missing >/dev/null \
 		|| { echo "apt-get could not install:$$missing"; exit 1; }
+
+# The embedding model, without which its tests are skipped.
+model: install
+	@$(BIN)/python -c 'from deploy.local import folders, jars; jars.model(folders.cache(), print)'
 
 check: install ## Lint, format, types and unit tests: before every commit
 	@echo "--- lint, format, types"
@@ -78,8 +82,9 @@ lock: install ## Pin every dependency again (needs uv)
 		--python-version 3.11 --extra documents --extra local --extra dev pyproject.toml --output-file requirements.txt
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 		--python-version 3.11 --extra documents --constraint requirements.txt pyproject.toml --output-file deploy/docker/requirements.txt
-	@echo 'setuptools>=80' | uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
-		--no-annotate --python-version 3.11 - --output-file deploy/docker/build-requirements.txt
+	@printf 'jgo>=3.2\nsetuptools>=80\n' | uv pip compile --quiet --universal --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate --python-version 3.11 --constraint requirements.txt - \
+		--output-file deploy/docker/build-requirements.txt
 
 clean: ## Remove the virtual environment and caches (the stack's data stays: tidegate down --purge)
 	@rm -rf $(VENV) .venv-other .mypy_cache .ruff_cache .pytest_cache

@@ -141,6 +141,10 @@ class GatewayCalls(GatewayReads):
         again = AGAIN if is_repeatable else (HTTPStatus.TOO_MANY_REQUESTS,)
         return msgspec.json.decode(self._exchange(method, path, body, {**kind, **headers}, again=again) or b"null")
 
+    def send(self, path: str, body: bytes, *, headers: Mapping[str, str]) -> Any:
+        """Post *body* as it is; *headers* have its type, and a key under which it may be repeated. Raises as `call`."""
+        return msgspec.json.decode(self._exchange("POST", path, body, headers))
+
 
 def _problem(status: int, body: bytes) -> _Problem:
     try:

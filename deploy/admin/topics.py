@@ -163,7 +163,7 @@ def commit_first_offsets(kafka: KafkaSettings, groups: Iterable[Group]) -> dict[
         first = []
         for topic in group.sources:
             lacking = [place for place in committed(kafka, group, topic) if place.offset < 0]
-            begins_new = group.start is Start.NEWEST and topic == group.source
+            begins_new = group.start is Start.NEWEST and topic in (group.source, *group.beside)
             spec = OffsetSpec.latest() if begins_new else OffsetSpec.earliest()
             begin = offsets(admin_client(kafka), lacking, spec) if lacking else {}
             first += [TopicPartition(topic.name, partition, offset) for partition, offset in begin.items()]

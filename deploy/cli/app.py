@@ -23,7 +23,22 @@ COMMANDS: Mapping[str, str] = {
     **{
         name: name
         for name in (
-            *("status", "doctor", "env", "send", "sign", "tail", "run", "events", "jobs", "lag", "dlq", "replay"),
+            *(
+                "status",
+                "doctor",
+                "env",
+                "send",
+                "sign",
+                "tail",
+                "run",
+                "events",
+                "jobs",
+                "documents",
+                "lag",
+                "dlq",
+                "replay",
+                "bench",
+            ),
             *(
                 "endpoints",
                 "retention",

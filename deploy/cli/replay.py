@@ -60,6 +60,11 @@ def replay(
     It counts first, and refuses when part of the range has expired. Ctrl-C stops it; --resume goes on.
     """
     known, group = addresses.read(folder, os.environ), known_group(name)
+    if group.beside:
+        raise CommandFailed(
+            f"{group.name} reads the same records from several topics, of which a replay repeats one: replay the group "
+            "that writes them, such as documents.intake"
+        )
     kafka = known.need_kafka()
     servers = as_environ(kafka)
     if endpoint_of(group) is None:

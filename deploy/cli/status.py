@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from deploy.admin import job_health, lag, problems, readiness, topics
+from deploy.admin import document_health, job_health, lag, problems, readiness, topics
+from deploy.admin.document_health import LaneState
 from deploy.admin.job_health import ExecutorState
 from deploy.admin.lag import PartitionLag
 from deploy.admin.reach import kafka_answers, postgres_answers
@@ -24,6 +25,7 @@ from deploy.log.endpoints import endpoint_states
 from schemas.kafka.connection import KafkaSettings
 
 EXECUTOR_COLUMNS = ("executor", "slots", "busy", "state", "silent for", "queues")
+LANE_COLUMNS = ("lane", "documents in flight", "oldest")
 
 
 def register(app: typer.Typer) -> None:
@@ -49,12 +51,16 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             found += _of_log(kafka, lags)
         except CommandFailed as error:
             found.append(str(error))
-    executors = list[ExecutorState]()
+    executors, lanes = list[ExecutorState](), list[LaneState]()
     if postgres_answers(stack.postgres):
         try:
             executors = job_health.executors(stack.postgres)
             found += job_health.of_executors(executors)
             found += job_health.of_queues(job_health.unserved_queues(stack.postgres))
+            documents = document_health.waiting(stack.postgres)
+            lanes = [each for each in documents.lanes if each.documents]
+            found += document_health.of_waiting(documents)
+            found += document_health.of_stuck(document_health.stuck(stack.postgres))
         except CommandFailed as error:
             found.append(str(error))
     processes: list[dict[str, object]] = [
@@ -77,6 +83,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
                 "lag_seconds": {name: of_group["seconds"] for name, of_group in groups.items()},
                 "undecided_records": {name: of_group["undecided"] for name, of_group in groups.items()},
                 "executors": [dataclasses.asdict(each) for each in executors],
+                "documents_waiting": {each.lane: dataclasses.asdict(each) for each in lanes},
                 "problems": found,
             }
         )
@@ -88,6 +95,8 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
         console.print(table(("group", "lag in records", "lag in seconds", "undecided"), rows))
         if executors:
             console.print(table(EXECUTOR_COLUMNS, (_executor_row(each) for each in executors)))
+        if lanes:
+            console.print(table(LANE_COLUMNS, ((each.lane, each.documents, _age(each.oldest_s)) for each in lanes)))
         for problem in found:
             console.print(problem, style="red", markup=False, soft_wrap=True)
     if found:
@@ -130,6 +139,10 @@ def _executor_row(executor: ExecutorState) -> tuple[object, ...]:
         f"{executor.silent_s:.0f} s",
         list(executor.queues),
     )
+
+
+def _age(age_s: float | None) -> str | None:
+    return None if age_s is None else f"{age_s:.0f} s"
 
 
 def _addresses(stack: Stack) -> Mapping[str, str]:

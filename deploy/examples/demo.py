@@ -23,7 +23,7 @@ import aiohttp
 from rich.console import Console
 
 from deploy.errors import CommandFailed
-from deploy.examples import orders, scenes, tasks
+from deploy.examples import orders, reading, scenes, tasks
 from deploy.examples.agent import HARBOUR, Passage, answer
 from deploy.examples.proof import Diary, differences, read_rows
 from deploy.local import lock, stack_file
@@ -40,6 +40,7 @@ QUESTIONS = (
     "What does a ship of 250 tons pay a day at the quay?",
     "What does the pilot say of the rock Kråkan north of the mole?",
 )
+STORE = "documents-store"
 STORED_TIMEOUT_S = 60.0
 POLL_S = 0.2
 READ_FIELDS = ("seq", "type", "actor", "payload")
@@ -117,6 +118,7 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
         trace = await _until_found(session, f"/api/runs/{diaries[0].run.id}/trace")
         visited, worked = await asyncio.gather(_visit(session), tasks.work(session))
         evaluated = await _until_evaluated(session, stack.management.get(ENGINE), diaries)
+    book = await reading.read(stack.gateway, stack.api_key) if _has_documents(stack) else None
     rows = await asyncio.to_thread(read_rows, stack.postgres, [diary.run.id for diary in diaries])
     faults = []
     for diary, events in zip(diaries, read, strict=True):
@@ -131,8 +133,15 @@ async def _run(stack: Stack, kafka: KafkaSettings, console: Console) -> list[str
         scenes.evaluated(console, evaluated)
     scenes.visited(console, visited)
     scenes.worked(console, worked)
+    if book is not None:
+        scenes.found(console, book)
     await asyncio.to_thread(scenes.lag, console, kafka)
     return faults
+
+
+def _has_documents(stack: Stack) -> bool:
+    """Return True unless the stack was started without them."""
+    return not stack.processes or any(process.name == STORE for process in stack.processes)
 
 
 @asynccontextmanager

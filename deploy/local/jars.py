@@ -1,10 +1,10 @@
 """
-Kafka's jars: fetched once through jgo, checked against `kafka.sha256` before every start.
+Jars of Kafka and of the embedding model: fetched once through jgo, checked against pinned hashes before every start.
 
-Why a list of our own: jgo only warns when a checksum is wrong, and an interrupted download of its stays in the
-cache as if it were whole. The list is also the class path, so nothing is resolved, and a start with a full cache
-asks the network for nothing. For another version of Kafka write a new list: `sha256sum` of every jar,
-with its path in a Maven repository.
+Why lists of our own: jgo only warns when a checksum is wrong, and an interrupted download of its stays in the
+cache as if it were whole. Kafka's list is also the class path, so nothing is resolved, and a start with a full cache
+asks the network for nothing. For another version write a new list: `sha256sum` of every jar, with its path in a
+Maven repository.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 from deploy.errors import CommandFailed
 
-LIST = Path(__file__).with_name("kafka.sha256")
+KAFKA_LIST = Path(__file__).with_name("kafka.sha256")
+MODEL_LIST = Path(__file__).with_name("model.sha256")
 REPOSITORY = "m2"  # in the cache folder
 DOWNLOADS_AT_ONCE = 8
 DOWNLOAD_TIMEOUT_S = 30
@@ -28,20 +29,36 @@ class Jar:
 
     path: PurePosixPath
     sha256: str
+    instead: str  # how to do without it, for a message
 
     def is_whole(self, repository: Path) -> bool:
         """Return True if *repository* has exactly the pinned bytes."""
-        try:
-            with (repository / self.path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        except FileNotFoundError:
-            return False
+        return is_pinned(repository / self.path, self)
+
+
+def is_pinned(path: Path, jar: Jar) -> bool:
+    """Return True if the file at *path* has exactly the bytes of *jar*."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
+    except FileNotFoundError:
+        return False
 
 
 def pinned() -> tuple[Jar, ...]:
     """Return every jar that Kafka needs."""
-    lines = (line.split() for line in LIST.read_text().splitlines())
-    return tuple(Jar(path=PurePosixPath(path), sha256=sha256) for sha256, path in lines)
+    return _listed(KAFKA_LIST, instead="set TIDEGATE_KAFKA to the address of a Kafka that runs already")
+
+
+def pinned_model() -> Jar:
+    """Return the jar that carries the embedding model all-MiniLM-L6-v2 and its tokenizer."""
+    [jar] = _listed(MODEL_LIST, instead="set TIDEGATE_EMBEDDERS to another embedder, such as openai")
+    return jar
+
+
+def _listed(path: Path, *, instead: str) -> tuple[Jar, ...]:
+    lines = (line.split() for line in path.read_text().splitlines())
+    return tuple(Jar(path=PurePosixPath(path), sha256=sha256, instead=instead) for sha256, path in lines)
 
 
 def damaged(jars: Iterable[Jar], repository: Path) -> list[Jar]:
@@ -75,7 +92,7 @@ def download(jar: Jar, repository: Path) -> None:
         # The name of the kind: requests' own texts run over several lines.
         raise CommandFailed(
             f"cannot download {jar.path.name} from Maven Central ({type(error).__name__}): check the network, "
-            "or set TIDEGATE_KAFKA to the address of a Kafka that runs already"
+            f"or {jar.instead}"
         ) from error
 
 
@@ -92,14 +109,40 @@ def class_path(
     Raises:
         CommandFailed: one cannot be fetched, or is not the pinned one even after a fresh download.
     """
+    return _whole(cache, say, jars=jars, name=f"Kafka's {len(jars)} jars", fetch=fetch)
+
+
+def model(
+    cache: Path,
+    say: Callable[[str], None],
+    *,
+    jar: Jar | None = None,
+    fetch: Callable[[Jar, Path], None] = download,
+) -> Path:
+    """
+    Return the path of the verified model jar, after fetching it with *fetch* if it is not in *cache*.
+
+    *jar* is the pinned one unless another is given.
+
+    Raises:
+        CommandFailed: it cannot be fetched, or is not the pinned one even after a fresh download.
+    """
+    [path] = _whole(cache, say, jars=(jar or pinned_model(),), name="the jar of the embedding model", fetch=fetch)
+    return path
+
+
+def _whole(
+    cache: Path, say: Callable[[str], None], *, jars: tuple[Jar, ...], name: str, fetch: Callable[[Jar, Path], None]
+) -> list[Path]:
     repository = cache / REPOSITORY
     if missing := damaged(jars, repository):
-        say(f"fetching {len(missing)} of Kafka's {len(jars)} jars from Maven Central into {repository}")
+        part = f"{len(missing)} of {name}" if len(jars) > 1 else name
+        say(f"fetching {part} from Maven Central into {repository}")
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             list(pool.map(lambda jar: fetch(jar, repository), missing))
         if still := damaged(missing, repository):
             raise CommandFailed(
                 f"{still[0].path.name} is not the jar that is pinned by its sha256, even after a fresh download: "
-                "something between here and Maven Central changes files"
+                f"something between here and Maven Central changes files; try another network, or {still[0].instead}"
             )
     return [repository / jar.path for jar in jars]

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from deploy.admin.reach import is_ready
-from deploy.local import development, folders
+from deploy.local import development, documents, folders
 from deploy.local.ports import HOST
 from deploy.local.program import STOP_TIMEOUT_S, Program
 from schemas.kafka.connection import KafkaSettings
@@ -51,7 +51,10 @@ def management(service: ProcessSpec) -> str:
 KAFKA_SETTINGS = tuple(each.metadata["env"] for each in declarations(KafkaSettings))
 
 # Files and folders: a process may be started with another working directory.
-PATHS = ("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS")
+PATHS = (
+    *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS"),
+    documents.MINILM_JAR,
+)
 
 
 def settings(
@@ -65,12 +68,13 @@ def settings(
     fanout_port: int,
     management_port: int,
     evaluation: Mapping[str, str],
+    model: Path | None = None,
 ) -> dict[str, str]:
     """
     Return the settings of one service of the stack in *folder*: what *environ* says, else the stack's own.
 
     What is passed by name has been decided already, by *environ* too; *evaluation* says where webhooks go. A service
-    without *kafka* and *credentials* is not given what *environ* says of them either.
+    without *kafka* and *credentials* is not given what *environ* says of them either; without *model* nothing embeds.
     """
     # Pages that the gateway serves, under each of its names.
     names = dict.fromkeys([HOST, "localhost", environ.get("TIDEGATE_GATEWAY_HOST") or HOST])
@@ -88,6 +92,8 @@ def settings(
         "TIDEGATE_PLAIN_DOOR_TENANT": development.TENANT,
         "TIDEGATE_PROBE_TARGETS": f"gateway={url(HOST, gateway_port)}/openapi.json",
         EXECUTOR_DRAIN: EXECUTOR_DRAIN_S,
+        "TIDEGATE_DOCUMENTS_PRESET": "local",
+        **({} if model is None else {documents.MINILM_JAR: str(model)}),
         # Who tries the stack under load has one agent.
         "TIDEGATE_LIMIT_RUN_PER_MIN": "0",
         "TIDEGATE_LIMIT_AGENT_PER_MIN": "0",

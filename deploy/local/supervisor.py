@@ -15,6 +15,7 @@ from deploy.admin.reach import need_kafka, postgres_answers
 from deploy.errors import CommandFailed, NotReachable
 from deploy.local import (
     development,
+    documents,
     folders,
     given,
     kafka,
@@ -35,7 +36,7 @@ from deploy.local.stack_file import RunningProcess, Stack
 from schemas.catalogue import GROUPS
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
-from schemas.process.specs import ProcessSpec
+from schemas.process.specs import DOCUMENTS, ProcessSpec
 from schemas.runs import endpoints
 from schemas.runs.endpoints import DEFAULT, EndpointsSettings
 from schemas.runs.topics import EVALUATION
@@ -82,7 +83,12 @@ class Supervisor:
             [DEFAULT] if has_own_engine else self._endpoints_given.endpoints,
             optional=[group.name for group in self._optional_groups],
         )
-        self._services = [service for service in declared if service.name not in without]
+        wanted = [service for service in declared if service.name not in without]
+        lacking = documents.missing()
+        self._services = [service for service in wanted if service.extra != DOCUMENTS or not lacking]
+        if len(self._services) < len(wanted):
+            say(f"documents are left out: {', '.join(lacking)} not installed: {documents.REMEDY}")
+        self._has_documents = any(service.extra == DOCUMENTS for service in self._services)
         self._has_engine = has_own_engine and any(service.name == services.EVALUATION for service in self._services)
         self._kafka_given = given.kafka(environ)
         self._postgres_given = environ.get("TIDEGATE_POSTGRES")
@@ -140,10 +146,13 @@ class Supervisor:
         )
         log: KafkaSettings
         database: str
-        log, database = await _together(
-            self._start_kafka(chosen, keep_open), self._start_postgres(chosen, tenant, keep_open)
+        model: Path | None
+        log, database, model = await _together(
+            self._start_kafka(chosen, keep_open),
+            self._start_postgres(chosen, tenant, keep_open),
+            asyncio.to_thread(self._model),
         )
-        await self._start_services(chosen, tenant, keep_open, kafka=log)
+        await self._start_services(chosen, tenant, keep_open, kafka=log, model=model)
         self._stack = Stack(
             gateway=self._url("TIDEGATE_GATEWAY_HOST", chosen["gateway"]),
             websocket=self._websocket(chosen),
@@ -209,7 +218,13 @@ class Supervisor:
         return owner
 
     async def _start_services(
-        self, chosen: Mapping[str, int], tenant: Development, keep_open: int, *, kafka: KafkaSettings
+        self,
+        chosen: Mapping[str, int],
+        tenant: Development,
+        keep_open: int,
+        *,
+        kafka: KafkaSettings,
+        model: Path | None,
     ) -> None:
         def database(service: ProcessSpec) -> str | None:
             if service.database_role is None:
@@ -229,6 +244,7 @@ class Supervisor:
                 fanout_port=chosen["fanout"],
                 management_port=chosen[services.management(service)],
                 evaluation=engine if service.has_log else {},
+                model=model,
             )
 
         engine: dict[str, str] = {}
@@ -242,6 +258,9 @@ class Supervisor:
         programs += [services.program(service, by_service[service.name]) for service in self._services]
         children = [self._child(program, keep_open) for program in programs]
         await _together(*(child.start(timeout_s=START_TIMEOUT_S) for child in children))
+
+    def _model(self) -> Path | None:
+        return documents.model(self._environ, self._say) if self._has_documents else None
 
     def _websocket(self, chosen: Mapping[str, int]) -> str | None:
         """Return where live streams are served, if they are."""

@@ -10,6 +10,17 @@ import msgspec
 from deploy.log.reading import Raw
 from schemas.access.credentials import Credentials, CurrentCredentials, decide
 from schemas.catalogue import CODEC
+from schemas.documents.records import (
+    ChangeDocumentJob,
+    DeleteCollection,
+    DeleteDocument,
+    DocumentChanged,
+    DocumentEmbedded,
+    DocumentWork,
+    PutDocument,
+    ReembedCollection,
+)
+from schemas.documents.validity import check_direct as check_document_command
 from schemas.errors import Poison, Reason, Rejection
 from schemas.events.records import UserEvent
 from schemas.events.validity import check_direct as check_user_event
@@ -31,7 +42,16 @@ from schemas.runs.records import EnvironmentCaptured, RunEvent, RunFinalized
 from schemas.runs.validity import check_direct as check_run_record
 
 HEX_HEAD_BYTES = 32
-NAMES = ("run_id", "endpoint", "job_id", "queue", "schedule_id", "operation_id")  # what a record is about, first found
+DIGEST_BYTES_MAX = 64
+NAMES = (
+    "run_id",
+    "endpoint",
+    "job_id",
+    "queue",
+    "schedule_id",
+    "operation_id",
+    "collection",
+)  # what a record is about, first found
 
 # The group that turns commands into rows is the only one that writes of them.
 _UNSEALED = Rejection(reason=Reason.UNSIGNED_DIRECT, detail="no process of ours wrote it")
@@ -41,7 +61,13 @@ _CHECKS: Mapping[type[object], Callable[..., Rejection | None]] = {
     **dict.fromkeys((RunEvent, RunFinalized, EnvironmentCaptured), check_run_record),
     UserEvent: check_user_event,
     **dict.fromkeys((SubmitJob, ChangeJob, ChangeQueue, ChangeSchedule, StartOperation), check_command),
-    **dict.fromkeys((JobChanged, JobProgress, JobOutput), lambda *_, **__: _UNSEALED),
+    **dict.fromkeys(
+        (PutDocument, DeleteDocument, DeleteCollection, ChangeDocumentJob, ReembedCollection), check_document_command
+    ),
+    **dict.fromkeys(
+        (JobChanged, JobProgress, JobOutput, DocumentWork, DocumentEmbedded, DocumentChanged),
+        lambda *_, **__: _UNSEALED,
+    ),
 }
 
 
@@ -136,7 +162,20 @@ def _fields(record: object) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
     if isinstance(record, RunEvent) and record.payload_ref is not None:
         fields["payload_ref"] = msgspec.json.decode(to_json(record.payload_ref))
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+    return {name: _shown(value) for name, value in fields.items()}
+
+
+def _shown(value: Any) -> Any:
+    """Return a value with its bytes as hex: digests. Of more bytes, such as vectors and files, only their number."""
+    match value:
+        case bytes():
+            return value.hex() if len(value) <= DIGEST_BYTES_MAX else f"{len(value)} bytes"
+        case dict():
+            return {name: _shown(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case _:
+            return value
 
 
 def _text(value: bytes | None) -> str | None:

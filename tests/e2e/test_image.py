@@ -31,7 +31,10 @@ from tests.support.stack import wait_until
 
 pytestmark = needs_root
 
-PROCESSES = ("gateway", "persistence", "events", "fanout", "maintenance", "evaluation", "jobs-intake", "executor")
+PROCESSES = (
+    *("gateway", "persistence", "events", "fanout", "maintenance", "evaluation", "jobs-intake", "executor"),
+    *("documents-intake", "documents-embed", "documents-store"),
+)
 USER = 10001
 FILE = "credentials.toml"
 FOLDER = "/var/lib/tidegate/credentials"
@@ -68,7 +71,8 @@ def key(deployed: Deployment) -> str:
 
 
 def create_key(deployed: Deployment, *, mounts: list[Mount] | None = None) -> str:
-    rights = ("--right", "ingest", "--right", "read", "--right", "admin")
+    named = ("ingest", "read", "admin", "documents:write", "documents:read", "search")
+    rights = [word for right in named for word in ("--right", right)]
     said = deployed.run("tidegate", "keys", "create", "--tenant", "demo", *rights, mounts=mounts)
     return next(line for line in said.splitlines() if line.startswith("tg_"))
 

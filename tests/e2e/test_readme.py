@@ -46,13 +46,13 @@ def commands() -> Iterator[str]:
     """Yield every command of the pages; one may go over several lines."""
     for block in blocks(""):
         for command in re.split(r"\n(?=\S)", block.strip()):
-            if re.match(r"(make|tidegate|python|kcat|curl|cp|docker|TIDEGATE_\w+=)\b", command):
+            if re.match(r"(make|tidegate|python|kcat|curl|cp|docker|echo|TIDEGATE_\w+=)\b", command):
                 yield command
 
 
 def test_there_are_commands_to_check() -> None:
     assert len(list(commands())) > 10
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 4
 
 
 @pytest.fixture
@@ -106,10 +106,11 @@ def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
             assert "202 Accepted" in done.stdout
 
 
-def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
+@pytest.mark.parametrize("place", [0, 2], ids=["runs", "documents"])
+def test_the_client_example_works(stack: RunningStack, folder: Path, place: int) -> None:
     known = stack.addresses
     given = f"url, key, secret = {known.gateway!r}, {known.api_key!r}, {known.agent_secret!r}"
-    imports, body = blocks("python")[0].split("\n\n", 1)
+    imports, body = blocks("python")[place].split("\n\n", 1)
     program = (
         f"import asyncio\n{imports}\n{given}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
     )
@@ -118,7 +119,7 @@ def test_the_client_example_works(stack: RunningStack, folder: Path) -> None:
 
 def test_the_example_of_a_task_type_works(stack: RunningStack, tmp_path: Path) -> None:
     """Processes that know its module take its jobs and run them; the stack's own do not."""
-    program = blocks("python")[1]
+    program = blocks("python")[3]
     assert len([line for line in program.splitlines() if line.strip()]) <= TASK_TYPE_LINES_MAX
     (tmp_path / "shop_tasks.py").write_text(program)
     environ = {"TIDEGATE_JOB_TYPES": "shop_tasks:DISCOUNT", "PYTHONPATH": f"{tmp_path}:{ROOT}"}

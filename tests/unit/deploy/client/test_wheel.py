@@ -34,6 +34,7 @@ def test_it_needs_little_and_no_more_of_the_contract_than_it_uses(tmp_path: Path
     vendored = {name.partition("/_schemas/")[2] for name in written if "/_schemas/" in name and "__init__" not in name}
     top = ["canonical.py", "errors.py", "ids.py", "strictjson.py", "texts.py", "times.py"]
     ours = [
+        "documents/states.py",
         "objects/references.py",
         "process/redaction.py",
         "pacing/breaker.py",

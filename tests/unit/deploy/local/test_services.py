@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -12,6 +13,9 @@ import pytest
 from deploy.errors import CommandFailed
 from deploy.local import development, given, services
 from gateway.config import Settings
+from processors.documents.intake.config import DocumentsIntakeSettings
+from processors.documents.store.config import StoreSettings
+from processors.documents.work.config import EmbedSettings
 from processors.fanout.config import FanoutSettings
 from processors.jobs.executor.config import ExecutorSettings
 from processors.jobs.intake.config import IntakeSettings
@@ -25,7 +29,7 @@ from schemas.process.settings import SettingsInvalid
 
 SECTIONS = (
     *(Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings, IntakeSettings),
-    *(ExecutorSettings, ProbeSettings),
+    *(ExecutorSettings, ProbeSettings, DocumentsIntakeSettings, EmbedSettings, StoreSettings),
 )
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.
 DECIDED = {
@@ -73,7 +77,7 @@ def settings(environ: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("name", "kind"), [each for each in declared() if each[0] not in DECIDED])
 def test_what_the_environment_says_is_what_a_process_is_told(name: str, kind: type) -> None:
-    value = "/elsewhere" if name in services.PATHS else VALUES[kind]
+    value = "/elsewhere" if name in services.PATHS else list(kind)[-1] if issubclass(kind, Enum) else VALUES[kind]
     assert settings({name: value})[name] == value
 
 
@@ -126,7 +130,7 @@ def test_ports_that_are_named_are_fixed_and_management_counts_up() -> None:
     running = services.services(["default"])
     environ = {"TIDEGATE_GATEWAY_PORT": "81", "TIDEGATE_FANOUT_PORT": "82", "TIDEGATE_MANAGEMENT_PORT": "83"}
     assert given.fixed_ports(environ, running) == {"gateway": 81, "fanout": 82, "gateway management": 83}
-    assert list(services.management_ports(running, 83).values()) == list(range(83, 91))
+    assert list(services.management_ports(running, 83).values()) == list(range(83, 94))
     assert given.fixed_ports({}, running) == {}
 
 

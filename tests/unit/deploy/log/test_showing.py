@@ -9,6 +9,7 @@ from deploy.log.reading import Edge, Raw, Start, parse_start
 from deploy.log.showing import show
 from schemas.access.credentials import Credentials, Gateway
 from schemas.catalogue import CODEC
+from schemas.documents.records import DocumentEmbedded, Embedding, PutDocument, Span
 from schemas.events.records import UserEvent
 from schemas.jobs.records import ChangeJob, JobChanged
 from schemas.jobs.states import JobAction, JobStatus
@@ -157,3 +158,29 @@ def test_a_command_is_verified_as_intake_does_it() -> None:
     shown = show(raw(CODEC.encode(command), topic="jobs.commands"), CREDENTIALS)
     assert shown.verified is False
     assert "key_mismatch" in (shown.problem or "")
+
+
+def test_a_text_is_shown_under_its_job_and_a_direct_one_is_judged() -> None:
+    put = PutDocument(
+        tenant="demo", collection="emma", document="7", job_id="j-1", text="high water", priority=5, max_retries=3,
+        content_sha256=bytes(32),
+    )  # fmt: skip
+    shown = show(raw(CODEC.encode(put), topic="document.commands"), CREDENTIALS)
+    assert (shown.verified, (shown.problem or "").partition(":")[0]) == (False, "key_mismatch")
+    assert "j-1 PutDocument" in shown.line()
+
+
+def test_vectors_are_shown_by_their_size() -> None:
+    embedded = DocumentEmbedded(
+        tenant="demo", collection="emma", document="7", job_id="j-1", revision=1, generation=1, text_sha256=bytes(32),
+        embeddings=(
+            Embedding(
+                embedder="e", chunker="c", dimensions=384, chunks=(Span(start=0, end=9),), vectors=bytes(768)
+            ),
+        ),
+    )  # fmt: skip
+    shown = show(raw(CODEC.encode(embedded), topic="document.embedded", tenant=b"demo"), None)
+    record = shown.document()["record"]
+    assert isinstance(record, dict)
+    assert (record["text_sha256"], record["embeddings"][0]["vectors"]) == ("00" * 32, "768 bytes")
+    assert show(raw(CODEC.encode(embedded), topic="document.embedded"), CREDENTIALS).verified is False
