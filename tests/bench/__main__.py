@@ -22,7 +22,8 @@ from typing import Any
 from joserfc import jwk
 
 from schemas.events.topics import EVENTS
-from tests.bench import celery_peer, jobs, replay, rows, slow_agent, streams
+from tests.bench import celery_peer, document_peer, documents, jobs, replay, rows, slow_agent, streams
+from tests.bench.document_stack import rss_mib as highest_rss_mib
 from tests.bench.stored import RUN_EVENT_ROWS, USER_EVENT_ROWS, StoredRows
 from tests.faults.checker import wait_for_no_lag
 from tests.support.issuing import bearer, issuing
@@ -230,8 +231,7 @@ def _cpu_s(pid: int) -> float:
 
 def rss_mib(stack: RunningStack, name: str) -> float:
     """Resident memory of a process, at its highest."""
-    status = Path(f"/proc/{stack.process(name).pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return highest_rss_mib(stack.process(name).pid)
 
 
 def slow_agents(stack: RunningStack) -> dict[str, Any]:
@@ -285,6 +285,11 @@ PEERS: dict[str, Callable[[], dict[str, Any]]] = {
     "job_backlog": jobs.backlog,
     "job_pinned": lambda: jobs.pinned(alternate),
     "jobs_peer": lambda: jobs.beside_celery(load, alternate),
+    "document_loop": lambda: documents.beside_bare_loop(alternate),
+    "document_pipeline": lambda: documents.pipeline_limit(alternate),
+    "document_workers": lambda: documents.workers(alternate),
+    "document_lanes": documents.lanes,
+    "document_peer": lambda: document_peer.measure(alternate),
 }
 
 
@@ -309,7 +314,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "rounds": ROUNDS,
     }
-    for name in PEERS.keys() & set(ONLY):
+    for name in (each for each in PEERS if each in ONLY):
         result[name] = PEERS[name]()
         print(json.dumps({name: result[name]}, indent=2), flush=True)
     if names := [name for name in BENCHES if not ONLY or name in ONLY]:

@@ -58,7 +58,7 @@ Alternate = Callable[..., dict[str, list[Any]]]
 def peer(stack: RunningStack) -> Iterator[str]:
     """Run the peer on the stack's Postgres; yields the address of its API."""
     assert which("redis-server"), "redis-server is not installed"
-    python = _installed()
+    python = installed(FOLDER, REQUIREMENTS)
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as session:
         session.execute(TABLE.encode())
     redis_port, port = free_port(), free_port()
@@ -89,11 +89,12 @@ def peer(stack: RunningStack) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _installed() -> Path:
-    python = FOLDER / "bin/python"
+def installed(folder: Path, requirements: Path) -> Path:
+    """Return the interpreter of a peer, after installing its *requirements* in *folder* where it is missing."""
+    python = folder / "bin/python"
     if not python.exists():
-        venv.create(FOLDER, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS], check=True)
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
     return python.absolute()
 
 

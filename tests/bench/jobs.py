@@ -19,6 +19,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from tests.bench.celery_peer import KEY, SIZES, peer, round_of
+from tests.bench.extra_process import extra_process
 from tests.faults.processes import free_port
 from tests.support.jobs import JobServer, Tables, executor
 from tests.support.stack import running, tidegate
@@ -138,7 +139,7 @@ def beside_celery(load: Load, alternate: Alternate) -> dict[str, Any]:
     try:
         with running(folder, "--ports", "auto", *without) as stack, peer(stack) as address, ExitStack() as second:
             known = stack.addresses
-            second.enter_context(_another_executor(folder, stack.process("executor").pid))
+            second.enter_context(extra_process(stack, "executor"))
 
             def take(url: str, key: str, count: LiteralString) -> dict[str, float]:
                 return round_of(stack, lambda: load(url, key, "--jobs", **SIZES[0]), count, 1)
@@ -160,22 +161,6 @@ def beside_celery(load: Load, alternate: Alternate) -> dict[str, Any]:
         "ratio_accepted": per_s["tidegate"]["accepted_per_s"] / per_s["peer"]["accepted_per_s"],
         "ratio_processed": per_s["tidegate"]["processed_per_s"] / per_s["peer"]["processed_per_s"],
     }
-
-
-@contextmanager
-def _another_executor(folder: Path, like: int) -> Iterator[None]:
-    """Run a second executor with the environment of the first, whose pid is *like*."""
-    environ = dict(part.split("=", 1) for part in Path(f"/proc/{like}/environ").read_text().split("\0") if "=" in part)
-    environ["TIDEGATE_MANAGEMENT_PORT"] = str(free_port())
-    with (folder / "executor-2.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "processors", "executor"], env=environ, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _bare_per_s(tables: Tables) -> float:

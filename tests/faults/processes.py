@@ -31,6 +31,9 @@ PROGRAMS = {
     "processing": ("processors", "processing"),
     "jobs-intake": ("processors", "jobs-intake"),
     "executor": ("processors", "executor"),
+    "documents-intake": ("processors", "documents-intake"),
+    "documents-embed": ("processors", "documents-embed"),
+    "documents-store": ("processors", "documents-store"),
 }
 END_S = 30.0
 LOG_SHOWN_CHARACTERS = 5000

@@ -18,6 +18,9 @@ from deploy.cli.app import build
 from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
+from processors.documents.intake.config import DocumentsIntakeSettings
+from processors.documents.store.config import StoreSettings
+from processors.documents.work.config import EmbedSettings
 from processors.events.processing.config import ProcessingSettings
 from processors.events.rows.config import EventsSettings
 from processors.fanout.config import FanoutSettings
@@ -28,6 +31,7 @@ from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
 from schemas.catalogue import GROUPS, all_topics
+from schemas.documents import telemetry as documents
 from schemas.events.telemetry import OF_EVENTS
 from schemas.jobs.telemetry import OF_EXECUTORS, OF_INTAKE
 from schemas.process import telemetry
@@ -48,9 +52,12 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("jobs-intake", IntakeSettings),
     ("executor", ExecutorSettings),
     ("executor", ProbeSettings),
+    ("documents-intake", DocumentsIntakeSettings),
+    ("documents-embed", EmbedSettings),
+    ("documents-store", StoreSettings),
 )
 METRICS = {
-    "gateway": telemetry.OF_GATEWAY,
+    "gateway": (*telemetry.OF_GATEWAY, *documents.OF_SEARCH),
     "persistence": OF_PERSISTENCE,
     "events": OF_EVENTS,
     "processing": telemetry.OF_PROCESSORS,
@@ -59,6 +66,9 @@ METRICS = {
     "maintenance": OF_MAINTENANCE,
     "jobs-intake": OF_INTAKE,
     "executor": OF_EXECUTORS,
+    "documents-intake": documents.OF_INTAKE,
+    "documents-embed": documents.OF_EMBED,
+    "documents-store": documents.OF_STORE,
 }
 
 

@@ -30,7 +30,7 @@ from tests.support.stack import RunningStack, TidegateFailed, running, tidegate,
 
 NAMES = {
     *("kafka", "postgres", "engine", "gateway", "persistence", "events", "fanout", "maintenance", "evaluation"),
-    *("jobs-intake", "executor"),
+    *("jobs-intake", "executor", "documents-intake", "documents-embed", "documents-store"),
 }
 
 
@@ -141,7 +141,11 @@ def test_the_commands_show_the_stack(stack: RunningStack) -> None:
     assert {process["name"] for process in status["processes"] if process["ready"]} == NAMES
     lag = json.loads(stack.command("lag", "--json"))
     assert {(partition["group"], partition["records"]) for partition in lag} == {
-        (group, 0) for group in ("persistence", "events", "evaluation.default", "jobs.intake")
+        (group, 0)
+        for group in (
+            *("persistence", "events", "evaluation.default", "jobs.intake"),
+            *("documents.intake", "documents.embed", "documents.store"),
+        )
     }
     assert json.loads(stack.command("topics", "create", "--json")) == {"created": [], "first_offsets": {}}
     assert json.loads(stack.command("migrate", "--json")) == {"applied": []}
