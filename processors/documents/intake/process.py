@@ -41,7 +41,7 @@ from schemas.process import settings, telemetry
 APPLICATION = "tidegate-documents-intake"
 CONNECTIONS_MAX = 8
 SLICE_RECORDS_MAX = 8  # a file that is fetched may have 32 MiB
-CHANGES_PAUSE_S = 0.1
+CHANGES_PAUSE_S = 0.5
 REEMBEDDING_PAUSE_S = 2.0
 MEASURES_PAUSE_S = 5.0
 HOUSEKEEPING_PAUSE_S = 60.0

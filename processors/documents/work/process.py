@@ -51,7 +51,7 @@ from schemas.process.telemetry import Telemetry
 APPLICATION = "tidegate-documents-embed"
 CONNECTIONS_MAX = 16
 SLICE_RECORDS_MAX = 8
-DOWNSTREAM_PAUSE_S = 0.5
+DOWNSTREAM_PAUSE_S = 1.0
 CHUNK_ENTRY_POINTS = "tidegate.chunk"
 
 log = structlog.get_logger()
