@@ -271,7 +271,9 @@ class _Building:
 
     def _run(self, line: str) -> None:
         passed_on = {
-            name: value for name, value in os.environ.items() if re.match(r"PIP_|SSL_|\w+_proxy$", name, re.IGNORECASE)
+            name: value
+            for name, value in os.environ.items()
+            if re.match(r"PIP_|SSL_|REQUESTS_|\w+_proxy$", name, re.IGNORECASE)
         }
         files = [path for path in (*NETWORK, *passed_on.get("PIP_FIND_LINKS", "").split()) if Path(path).exists()]
         enclosure = Enclosure(
