@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from processors.fanout.places import TopicEnds
 from processors.fanout.streams.table import SOURCES
 from processors.runtime.batch import RawRecord
-from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
+from processors.runtime.cluster import START_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
 from schemas.kafka import lookups
 from schemas.kafka.clients import headers_of, is_unreadable, looking_config
@@ -79,7 +79,7 @@ class KafkaLog:
         """Return what the hub begins with."""
         topics = [source.topic for source in SOURCES.values()]
         admin, names = lookups.admin_client(self._kafka), {topic.name for topic in topics}
-        ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=REQUEST_S)
+        ids = await self._asking.run(lookups.topic_ids, admin, names, timeout_s=START_S)
         if missing := names - ids.keys():
             raise Transient(f"the log cannot be read: topic {', '.join(sorted(missing))} does not exist")
         return {topic.name: TopicEnds(id=ids[topic.name], ends=await self.ends(topic)) for topic in topics}

@@ -15,7 +15,7 @@ from schemas.kafka.reach import connection_fault
 from schemas.kafka.topics import Group
 
 REQUEST_S = 5.0
-START_S = 10.0
+START_S = 20.0  # every process of a stack starts at once, on a machine that may have two cores
 
 
 async def check_connection(kafka: KafkaSettings) -> None:
