@@ -64,6 +64,13 @@ def check(told: dict[str, Any]) -> None:
     assert told["traced"] == [1, {"message": 1}]
 
 
+def bodies(description: Path) -> set[str]:
+    """Return the formats of all bodies of requests, files included."""
+    paths = json.loads(description.read_text())["paths"]
+    operations = [each for path in paths.values() for each in path.values() if isinstance(each, dict)]
+    return {name for each in operations for name in each.get("requestBody", {}).get("content", {})}
+
+
 def test_a_generated_python_client_works(stack: RunningStack, description: Path, tmp_path: Path) -> None:
     """openapi-python-client knows JSON alone, of all the formats of bodies; nothing else is left out."""
     sources, venv = SOURCES / "python", tmp_path / "venv"
@@ -75,7 +82,8 @@ def test_a_generated_python_client_works(stack: RunningStack, description: Path,
     options = ["--path", description, "--output-path", client, "--meta", "none"]
     told = run([venv / "bin" / "openapi-python-client", "generate", *options], tmp_path, path)
     other_formats = {str(each) for each in BATCHES if each is not MediaType.JSON}
-    assert set(re.findall(r"Unsupported content type (\S+)", told)) == other_formats
+    left_out = set(re.findall(r"Unsupported content type (\S+)", told))
+    assert other_formats <= left_out <= bodies(description) - {str(MediaType.JSON)}
     assert told.count("WARNING") == told.count("Unsupported content type")
     functions = [each for each in client.glob("api/*/*.py") if each.name != "__init__.py"]
     assert len(functions) == len(ROUTES)
