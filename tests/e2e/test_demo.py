@@ -39,6 +39,6 @@ def test_the_demonstration_finds_every_event_again_twice_in_a_row(folder: Path) 
             ("export", "cancelled", 1),
         ):
             assert re.search(rf"{what} .* {status} +{attempts} ", shown), f"the job {what!r} in:\n{shown}"
-        assert re.search(r"persuasion/1 .*never took up any book but the Baronetage", shown), shown
+        assert re.search(r"persuasion/1 .*never took up any book but the\s+Baronetage", shown), shown
         assert "kcat -C -b 127.0.0.1:" in shown
         assert lock.supervisor(folder) is None, "the stack that it started is stopped"
