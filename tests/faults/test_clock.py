@@ -22,6 +22,7 @@ MAY_READ = {
     "gateway/client/run.py",
     *(f"processors/{each}/process.py" for each in ("runs/persistence", "runs/evaluation", "runs/retention", "fanout")),
     *(f"processors/{each}/process.py" for each in ("events/rows", "events/processing", "jobs/intake")),
+    *(f"processors/documents/{each}/process.py" for each in ("intake", "work", "store")),
     # What is shown, or bounds a request: whatever decides about a job goes by Postgres's clock.
     *(f"processors/jobs/{each}.py" for each in ("executor/attempts", "executor/executor", "children/output")),
     *("processors/jobs/intake/store.py", "gateway/jobs/postgres.py"),

@@ -6,7 +6,8 @@ dead letter that is sent back.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from time import monotonic
 
 from processors.runtime.errors import Transient
@@ -24,14 +25,15 @@ _KEY = re.compile(r"[^/]+/documents/[^/]+/[0-9a-f]{64}\Z")
 class OldObjects:
     """The collector of objects that no record refers to any more."""
 
-    def __init__(self, location: str, *, kept: timedelta = KEPT) -> None:
+    def __init__(self, location: str, *, clock: Callable[[], datetime], kept: timedelta = KEPT) -> None:
         """
-        Prepare; objects that were written less than *kept* ago stay.
+        Prepare; objects that were written less than *kept* ago, by *clock*, stay.
 
         Raises:
             SettingsInvalid: see `open_store`.
         """
         self._store = open_store(location, retries_max=RETRIES_MAX, retry_s=RETRY_S, keeps_empty_folders=False)
+        self._clock = clock
         self._kept = kept
         self._next_s = 0.0
 
@@ -44,7 +46,7 @@ class OldObjects:
         """
         if monotonic() < self._next_s:
             return False
-        before = datetime.now(UTC) - self._kept
+        before = self._clock() - self._kept
         try:
             async for page in self._store.list(chunk_size=LISTED_AT_ONCE):
                 for each in page:

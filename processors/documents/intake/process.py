@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from time import time
 
@@ -97,12 +98,13 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             published=instruments[DOCUMENT_CHANGES_PUBLISHED].inc,
         )
         housekeeping = DocumentHousekeeping(writes, texts_days=config.texts_days, vectors_days=config.vectors_days)
+        old_objects = OldObjects(config.objects.location, clock=lambda: datetime.now(UTC))
         measures = DocumentMeasures(writes, instruments, every_s=MEASURES_PAUSE_S)
         loops = (
             Loop(name="changes to document.events", work=relay.go_on, pause_s=CHANGES_PAUSE_S),
             Loop(name="re-embedding", work=Reembedding(writes, work).go_on, pause_s=REEMBEDDING_PAUSE_S),
             Loop(name="housekeeping", work=housekeeping.go_on, pause_s=HOUSEKEEPING_PAUSE_S),
-            Loop(name="old objects", work=OldObjects(config.objects.location).go_on, pause_s=HOUSEKEEPING_PAUSE_S),
+            Loop(name="old objects", work=old_objects.go_on, pause_s=HOUSEKEEPING_PAUSE_S),
             Loop(name="measures", work=measures.measure, pause_s=MEASURES_PAUSE_S),
         )
         async with running(loops if replay is None else ()):

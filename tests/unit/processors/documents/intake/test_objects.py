@@ -1,6 +1,6 @@
 """Old objects of documents, in a folder."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from processors.documents.intake.objects import OldObjects
@@ -23,11 +23,11 @@ def left(folder: Path) -> set[str]:
 
 async def test_old_objects_of_documents_go_and_others_stay(tmp_path: Path) -> None:
     written(tmp_path)
-    await OldObjects(str(tmp_path), kept=timedelta(seconds=-60)).go_on()
+    await OldObjects(str(tmp_path), clock=lambda: datetime.now(UTC), kept=timedelta(seconds=-60)).go_on()
     assert left(tmp_path) == set(OTHERS)
 
 
 async def test_young_objects_stay(tmp_path: Path) -> None:
     there = written(tmp_path)
-    await OldObjects(str(tmp_path)).go_on()
+    await OldObjects(str(tmp_path), clock=lambda: datetime.now(UTC)).go_on()
     assert left(tmp_path) == there
