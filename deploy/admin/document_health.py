@@ -177,7 +177,7 @@ def failed(postgres: str) -> list[Failures]:
 
 
 def building(postgres: str) -> list[BuildingCollection]:
-    """Return the collections that are being embedded anew. Raises as `extensions`."""
+    """Return the collections that are being re-embedded. Raises as `extensions`."""
     return _rows(postgres, BUILDING, BuildingCollection)
 
 
@@ -253,14 +253,14 @@ def waiting_text(found: Waiting) -> str:
 
 
 def building_text(found: Sequence[BuildingCollection]) -> str:
-    """Return which collections are being embedded anew, in words."""
+    """Return which collections are being re-embedded, in words."""
     texts = [
         f"{each.tenant_id}/{each.collection} from {each.active} to {each.building}, "
         f"{_count(each.documents_missing)} documents to do"
         + ("" if each.age_s is None else f" since {each.age_s:.0f} s")
         for each in found
     ]
-    return "; ".join(texts) or "none is being embedded anew"
+    return "; ".join(texts) or "none is being re-embedded"
 
 
 def extensions_text(found: Sequence[Extension]) -> str:

@@ -97,14 +97,6 @@ def _stage(
     )
 
 
-def _chunk_ms(job: EndedJob) -> float | None:
-    return _between(job.begun_at, job.chunked_at)
-
-
-def _embed_ms(job: EndedJob) -> float | None:
-    return _between(job.chunked_at, job.embedded_at)
-
-
 def _store_ms(job: EndedJob) -> float | None:
     return _between(job.embedded_at, job.ended_at) if job.phase is Phase.STORED else None
 

@@ -76,7 +76,7 @@ def read_filter(document: object, *, pointer: str) -> Filter:
     Return the filter in decoded JSON.
 
     Raises:
-        Invalid: it is none, or too large; each fault has its place behind *pointer*.
+        Invalid: it is not a filter, or too large; each fault has its place behind *pointer*.
     """
     faults: list[Fault] = []
     found = _read(document, pointer, depth=1, count=count(1), faults=faults)

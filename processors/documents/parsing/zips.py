@@ -27,7 +27,7 @@ class Archive:
         Open an archive.
 
         Raises:
-            UnreadableUpload: it is none, has too many entries, or encrypted ones.
+            UnreadableUpload: it is not an archive, has too many entries, or encrypted ones.
         """
         # Counted before the directory is read, which would take an object for each.
         if content.count(_DIRECTORY_MAGIC) > ENTRIES_MAX:

@@ -71,7 +71,7 @@ def test_a_collection_that_is_built_anew_is_no_problem_but_told() -> None:
         tenant_id="demo", collection="emma", active="minilm", building="openai", age_s=60.0, documents_missing=5
     )
     assert document_health.building_text([found]) == "demo/emma from minilm to openai, 5 documents to do since 60 s"
-    assert document_health.building_text([]) == "none is being embedded anew"
+    assert document_health.building_text([]) == "none is being re-embedded"
 
 
 def test_a_postgres_that_is_away_is_not_reachable() -> None:
