@@ -30,6 +30,16 @@ def type_fault(value: object) -> str | None:
     return None
 
 
+def uuid_fault(value: object) -> str | None:
+    """Return what is wrong with a UUID in its usual form; None if nothing is."""
+    try:
+        if isinstance(value, str) and str(UUID(value)) == value:
+            return None
+    except ValueError:
+        pass
+    return "a UUID in lower case with hyphens"
+
+
 def milliseconds_of(moment: datetime) -> int:
     """Return the milliseconds from 1970 to *moment*."""
     return (moment - EPOCH) // timedelta(milliseconds=1)

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from uuid import UUID
 
 from schemas.errors import Fault, faults_among
-from schemas.ids import ID_PATTERN, is_id
+from schemas.ids import ID_PATTERN, is_id, uuid_fault
 from schemas.jsonb import NUMBER_FAULT, is_numeric
 from schemas.texts import exceeds, label_fault
 
@@ -42,16 +41,6 @@ def document_fault(value: object) -> str | None:
     if isinstance(value, str) and _DOCUMENT.match(value):
         return None
     return f"a text of 1 to {DOCUMENT_CHARACTERS_MAX} characters without control characters"
-
-
-def id_fault(value: object) -> str | None:
-    """Return what is wrong with a UUID in its usual form; None if nothing is."""
-    try:
-        if isinstance(value, str) and str(UUID(value)) == value:
-            return None
-    except ValueError:
-        pass
-    return "a UUID in lower case with hyphens"
 
 
 def priority_fault(value: object) -> str | None:
@@ -97,7 +86,7 @@ def _whole_fault(value: object, least: int, most: int) -> str | None:
 
 
 _REQUIRED = (
-    ("job_id", id_fault),
+    ("job_id", uuid_fault),
     ("collection", collection_fault),
     ("document", document_fault),
     ("priority", priority_fault),
@@ -105,6 +94,6 @@ _REQUIRED = (
 )
 _OPTIONAL = (
     ("expected_revision", revision_fault),
-    ("parent_job", id_fault),
+    ("parent_job", uuid_fault),
     ("submitted_by", label_fault),
 )

@@ -23,23 +23,23 @@ from schemas.documents.rules import (
     INLINE_BYTES_MAX,
     collection_fault,
     document_fault,
-    id_fault,
     metadata_fault,
     put_faults,
     revision_fault,
     text_fault,
 )
 from schemas.errors import Fault, Invalid, Poison, Reason, Rejection, faults_among
+from schemas.ids import uuid_fault
 from schemas.texts import exceeds, label_fault
 
 _CHANGE = (
-    ("job_id", id_fault),
-    ("command_id", id_fault),
+    ("job_id", uuid_fault),
+    ("command_id", uuid_fault),
     ("collection", collection_fault),
     ("document", document_fault),
     ("by", label_fault),
 )
-_DELETE = (("job_id", id_fault), ("collection", collection_fault), ("document", document_fault))
+_DELETE = (("job_id", uuid_fault), ("collection", collection_fault), ("document", document_fault))
 _EXPECTED = (("expected_revision", revision_fault),)
 
 

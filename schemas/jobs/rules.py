@@ -3,9 +3,9 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 from schemas.errors import Fault, faults_among
+from schemas.ids import uuid_fault
 from schemas.jsonb import NUMBER_FAULT, is_numeric
 from schemas.texts import exceeds, label_fault
 
@@ -39,16 +39,6 @@ def type_fault(value: object) -> str | None:
 def queue_fault(value: object) -> str | None:
     """Return what is wrong with the name of a queue; None if nothing is."""
     return None if isinstance(value, str) and _QUEUE.match(value) else "a lower-case name of at most 63 characters"
-
-
-def id_fault(value: object) -> str | None:
-    """Return what is wrong with a UUID in its usual form; None if nothing is."""
-    try:
-        if isinstance(value, str) and str(UUID(value)) == value:
-            return None
-    except ValueError:
-        pass
-    return "a UUID in lower case with hyphens"
 
 
 def priority_fault(value: object) -> str | None:
@@ -86,7 +76,7 @@ def _attempts_fault(value: object) -> str | None:
 
 
 _REQUIRED = (
-    ("job_id", id_fault),
+    ("job_id", uuid_fault),
     ("type", type_fault),
     ("queue", queue_fault),
     ("priority", priority_fault),
@@ -99,7 +89,7 @@ _OPTIONAL = (
     ("dedupe_key", label_fault),
     ("timeout_s", _timeout_fault),
     ("user_id", label_fault),
-    ("schedule_id", id_fault),
+    ("schedule_id", uuid_fault),
 )
 
 

@@ -10,8 +10,9 @@ import msgspec
 from schemas import strictjson
 from schemas.access.credentials import Credentials
 from schemas.errors import Fault, Invalid, Poison, Reason, Rejection
+from schemas.ids import uuid_fault
 from schemas.jobs.records import ChangeJob, Command, SubmitJob, content_sha256, key_of
-from schemas.jobs.rules import id_fault, priority_fault, submit_faults, text_faults
+from schemas.jobs.rules import priority_fault, submit_faults, text_faults
 from schemas.jobs.states import JobAction
 from schemas.texts import label_fault
 
@@ -75,7 +76,7 @@ def _submit_rejection(command: SubmitJob) -> Rejection | None:
 
 
 def _change_faults(command: ChangeJob) -> list[Fault]:
-    checks = [("job_id", id_fault(command.job_id)), ("command_id", id_fault(command.command_id))]
+    checks = [("job_id", uuid_fault(command.job_id)), ("command_id", uuid_fault(command.command_id))]
     checks.append(("by", label_fault(command.by)))
     if command.action is JobAction.REPRIORITISE:
         checks.append(("priority", priority_fault(command.priority)))

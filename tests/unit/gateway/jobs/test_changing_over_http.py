@@ -9,9 +9,9 @@ from gateway.errors import StoreUnavailable
 from gateway.jobs.settings import JobSettings
 from gateway.kafka.effect import Effect
 from gateway.kafka.reader import Edges
+from schemas.ids import uuid_fault
 from schemas.jobs.filters import JobFilter
 from schemas.jobs.records import ChangeJob, ChangeQueue, ChangeSchedule, StartOperation
-from schemas.jobs.rules import id_fault
 from schemas.jobs.states import JobAction, JobStatus, QueueAction, ScheduleAction
 from schemas.kafka.places import RecordPlace
 from tests.support import builders
@@ -62,7 +62,7 @@ async def test_a_job_that_waits_is_cancelled_at_once(served: Served) -> None:
     [command], [(place, record)] = commands(served), served.publisher.log
     assert isinstance(command, ChangeJob)
     assert (command.tenant, command.job_id, command.action) == (builders.TENANT, JOB, JobAction.CANCEL)
-    assert id_fault(command.command_id) is None
+    assert uuid_fault(command.command_id) is None
     assert (record.key, answer["wal_id"]) == (JOB.encode(), place.wal_id)
 
 

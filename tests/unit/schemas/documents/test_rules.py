@@ -16,7 +16,6 @@ from schemas.documents.rules import (
     TEXT_CHARACTERS_MAX,
     collection_fault,
     document_fault,
-    id_fault,
     metadata_fault,
     priority_fault,
     put_faults,
@@ -24,6 +23,7 @@ from schemas.documents.rules import (
     text_fault,
 )
 from schemas.documents.states import ENDS, IN_FLIGHT, Lane, Phase, lane_of
+from schemas.ids import uuid_fault
 
 JOB_ID = "6b1f6f5e-2d0d-4a55-9f7c-0f3c5a1f7b01"
 PUT = {"job_id": JOB_ID, "collection": "book", "document": "1", "priority": 5, "max_retries": 3}
@@ -56,8 +56,8 @@ def test_the_pattern_that_is_published_is_the_rule(name: str) -> None:
 
 @pytest.mark.parametrize("value", [JOB_ID.upper(), JOB_ID.replace("-", ""), f"{{{JOB_ID}}}", "", None, 1])
 def test_an_id_is_a_uuid_in_its_usual_form(value: object) -> None:
-    assert id_fault(JOB_ID) is None
-    assert id_fault(value)
+    assert uuid_fault(JOB_ID) is None
+    assert uuid_fault(value)
 
 
 @pytest.mark.parametrize(("value", "is_right"), [(0, False), (1, True), (10, True), (11, False), (True, False)])
