@@ -57,6 +57,7 @@ async def follow(known: Addresses, tasks: Tasks, job_id: str, *, as_json: bool) 
         await _first_of(ended, showing, within_s=LATE_S)
     finally:
         showing.cancel()
+        await asyncio.wait((showing,))  # its session is closed then
 
 
 async def _first_of(ended: asyncio.Event, showing: "asyncio.Task[None]", *, within_s: float) -> None:
