@@ -1,6 +1,6 @@
 """Documents as the API has them: the paths that commands call, with an API key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -44,11 +44,12 @@ class Documents:
 
     def job(self, job_id: str) -> Json:
         """Return one job. Raises CommandFailed: no such job."""
-        return self._found(f"{DOCUMENTS}/jobs/{_part(job_id)}", f"job {job_id}")
+        found: Json = self._calls.found(f"{DOCUMENTS}/jobs/{_part(job_id)}", f"job {job_id}")
+        return found
 
     def jobs(self, query: Mapping[str, str], *, count: int) -> list[Json]:
         """Return up to *count* jobs that *query* admits, the newest first."""
-        return self._pages(f"{DOCUMENTS}/jobs", "jobs", query, count)
+        return self._calls.listed(f"{DOCUMENTS}/jobs", "jobs", query, count=count, page_max=PAGE_MAX)
 
     def change_job(self, job_id: str, action: str) -> Json:
         """Cancel a job, or run it again. Raises Refused: its state does not allow it, or no such job exists."""
@@ -57,16 +58,17 @@ class Documents:
 
     def listed(self, query: Mapping[str, str], *, count: int) -> list[Json]:
         """Return up to *count* live documents, by book and chapter."""
-        return self._pages(DOCUMENTS, "documents", query, count)
+        return self._calls.listed(DOCUMENTS, "documents", query, count=count, page_max=PAGE_MAX)
 
     def document(self, book: str, chapter: str) -> Json:
         """Return one document. Raises CommandFailed: no such document."""
-        return self._found(_path(book, chapter), f"document {book}/{chapter}")
+        found: Json = self._calls.found(_path(book, chapter), f"document {book}/{chapter}")
+        return found
 
     def chunks(self, book: str, chapter: str, *, count: int | None = None) -> list[Json]:
         """Return the chunks of a document's live version, in the order of the text."""
         try:
-            return self._pages(f"{_path(book, chapter)}/chunks", "chunks", {}, count)
+            return self._calls.listed(f"{_path(book, chapter)}/chunks", "chunks", {}, count=count, page_max=PAGE_MAX)
         except Refused as refused:
             if refused.code != NOT_FOUND:
                 raise
@@ -84,7 +86,7 @@ class Documents:
 
     def collections(self) -> list[Json]:
         """Return every collection."""
-        return self._pages(f"{DOCUMENTS}/collections", "collections", {}, None)
+        return self._calls.listed(f"{DOCUMENTS}/collections", "collections", {}, count=None, page_max=PAGE_MAX)
 
     def collection(self, book: str) -> Json:
         """Return one collection. Raises CommandFailed: no such collection."""
@@ -103,32 +105,6 @@ class Documents:
         """Return the figures of the tenant's documents."""
         found: Json = self._calls.call("GET", f"{DOCUMENTS}/metrics")
         return found
-
-    def _found(self, path: str, what: str) -> Json:
-        try:
-            found: Json = self._calls.call("GET", path)
-        except Refused as refused:
-            if refused.code != NOT_FOUND:
-                raise
-            raise CommandFailed(f"the tenant of this key has no {what}") from refused
-        return found
-
-    def _pages(self, path: str, name: str, query: Mapping[str, str], count: int | None) -> list[Json]:
-        found: list[Json] = []
-        asked = dict(query) | {"limit": str(PAGE_MAX if count is None else min(count, PAGE_MAX))}
-        for page in self._each_page(path, asked):
-            found += page[name]
-            if count is not None and len(found) >= count:
-                return found[:count]
-        return found
-
-    def _each_page(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
-        cursor: str | None = ""
-        while cursor is not None:
-            asked = dict(query) | ({"cursor": cursor} if cursor else {})
-            page: Json = self._calls.call("GET", f"{path}?{urlencode(asked)}")
-            yield page
-            cursor = page.get("next_cursor")
 
 
 def _once() -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -140,6 +140,32 @@ class GatewayCalls(GatewayReads):
         kind = {} if body is None else {"Content-Type": "application/json"}
         again = AGAIN if is_repeatable else (HTTPStatus.TOO_MANY_REQUESTS,)
         return msgspec.json.decode(self._exchange(method, path, body, {**kind, **headers}, again=again) or b"null")
+
+    def found(self, path: str, what: str) -> Any:
+        """
+        Return the JSON at *path*, which has *what*.
+
+        Raises:
+            CommandFailed: the gateway answers 404.
+            NotReachable, Refused: see `call`.
+        """
+        try:
+            return self.call("GET", path)
+        except Refused as refused:
+            if refused.code != NOT_FOUND:
+                raise
+            raise CommandFailed(f"the tenant of this key has no {what}") from refused
+
+    def listed(self, path: str, name: str, query: Mapping[str, str], *, count: int | None, page_max: int) -> list[Any]:
+        """Return the first *count* items of a list, or all; a page has them under *name*. Raises as `call`."""
+        items: list[Any] = []
+        asked = dict(query) | {"limit": str(page_max if count is None else min(count, page_max))}
+        cursor: str | None = ""
+        while cursor is not None and (count is None or len(items) < count):
+            page = self.call("GET", f"{path}?{urlencode(asked | ({'cursor': cursor} if cursor else {}))}")
+            items += page[name]
+            cursor = page.get("next_cursor")
+        return items[:count]
 
     def send(self, path: str, body: bytes, *, headers: Mapping[str, str]) -> Any:
         """Post *body* as it is; *headers* have its type, and a key under which it may be repeated. Raises as `call`."""

@@ -1,8 +1,8 @@
 """Background jobs as the API has them: the paths that commands call, with an API key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 from uuid import uuid4
 
 from deploy.admin.gateway import NOT_FOUND, GatewayCalls, Refused
@@ -31,7 +31,8 @@ class Tasks:
 
     def job(self, job_id: str) -> Document:
         """Return one job. Raises CommandFailed: no such job."""
-        return self._found("status", job_id)
+        found: Document = self._calls.found(f"{TASKS}/status/{quote(job_id, safe='')}", f"job {job_id}")
+        return found
 
     def log(self, job_id: str, attempt: int | None) -> Document:
         """Return the output of an attempt, the newest by default. Raises CommandFailed: no such attempt."""
@@ -46,7 +47,7 @@ class Tasks:
 
     def listed(self, query: Mapping[str, str], *, count: int) -> list[Document]:
         """Return up to *count* jobs that *query* admits, the newest first."""
-        return self._pages(f"{TASKS}/list", "tasks", query, count)
+        return self._calls.listed(f"{TASKS}/list", "tasks", query, count=count, page_max=PAGE_MAX)
 
     def change(self, method: str, job_id: str, path: str = "", document: object = None) -> Document:
         """Change a job. Raises Refused: its state does not allow it, or no such job exists."""
@@ -70,7 +71,7 @@ class Tasks:
 
     def schedules(self) -> list[Document]:
         """Return every schedule."""
-        return self._pages(f"{TASKS}/schedules", "schedules", {}, None)
+        return self._calls.listed(f"{TASKS}/schedules", "schedules", {}, count=None, page_max=PAGE_MAX)
 
     def schedule(self, name: str) -> Document:
         """Return the schedule of that name or id. Raises CommandFailed: no such schedule."""
@@ -96,40 +97,15 @@ class Tasks:
 
     def operations(self, *, count: int) -> list[Document]:
         """Return up to *count* operations, the newest first."""
-        return self._pages(f"{TASKS}/operations", "operations", {}, count)
+        return self._calls.listed(f"{TASKS}/operations", "operations", {}, count=count, page_max=PAGE_MAX)
 
     def operation(self, operation_id: str) -> Document:
         """Return one operation. Raises CommandFailed: no such operation."""
-        return self._found("operations", operation_id)
+        path = f"{TASKS}/operations/{quote(operation_id, safe='')}"
+        found: Document = self._calls.found(path, f"operation {operation_id}")
+        return found
 
     def start_operation(self, asked: Mapping[str, object]) -> Document:
         """Start an operation, or count what it would change."""
         started: Document = self._calls.call("POST", f"{TASKS}/operations", asked)
         return started
-
-    def _found(self, kind: str, name: str) -> Document:
-        try:
-            found: Document = self._calls.call("GET", f"{TASKS}/{kind}/{quote(name, safe='')}")
-        except Refused as refused:
-            if refused.code != NOT_FOUND:
-                raise
-            what = "job" if kind == "status" else "operation"
-            raise CommandFailed(f"the tenant of this key has no {what} {name}") from refused
-        return found
-
-    def _pages(self, path: str, name: str, query: Mapping[str, str], count: int | None) -> list[Document]:
-        found: list[Document] = []
-        asked = dict(query) | {"limit": str(PAGE_MAX if count is None else min(count, PAGE_MAX))}
-        for page in self._each_page(path, asked):
-            found += page[name]
-            if count is not None and len(found) >= count:
-                return found[:count]
-        return found
-
-    def _each_page(self, path: str, query: Mapping[str, str]) -> Iterator[Document]:
-        cursor: str | None = ""
-        while cursor is not None:
-            asked = dict(query) | ({"cursor": cursor} if cursor else {})
-            page: Document = self._calls.call("GET", f"{path}?{urlencode(asked)}")
-            yield page
-            cursor = page.get("next_cursor")

@@ -2,17 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 import typer
 
-from deploy.admin.gateway import GatewayReads
+from deploy.admin.gateway import GatewayCalls
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json
 from deploy.cli.output import console, plain, print_json, print_rows, table
-from deploy.errors import CommandFailed
 
 LISTED = 20
 PAGE_MAX = 500
@@ -40,16 +39,9 @@ def list_events(
     as_json: Json = False,
 ) -> None:
     """List user events, the newest first."""
-    reads = _reads(folder)
     query = {"user_id": user, "type": kind, "status": status, "property": where}
     asked = {name: value for name, value in query.items() if value is not None}
-    found: list[dict[str, Any]] = []
-    cursor: str | None = ""
-    while cursor is not None and len(found) < count:
-        page = {"limit": str(min(count - len(found), PAGE_MAX))} | ({"cursor": cursor} if cursor else {})
-        document = msgspec.json.decode(reads.read(f"/api/v1/events?{urlencode(asked | page)}") or b"{}")
-        found += document.get("events", [])
-        cursor = document.get("next_cursor")
+    found = _calls(folder).listed("/api/v1/events", "events", asked, count=count, page_max=PAGE_MAX)
     if as_json:
         print_json(found)
     else:
@@ -63,10 +55,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one user event: what was sent, and what became of it."""
-    found = _reads(folder).read(f"/api/v1/events/{quote(event_id, safe='')}")
-    if found is None:
-        raise CommandFailed(f"the tenant of this key has no event {event_id}")
-    event: dict[str, Any] = msgspec.json.decode(found)
+    event = _calls(folder).found(f"/api/v1/events/{quote(event_id, safe='')}", f"event {event_id}")
     if as_json:
         print_json(event)
         return
@@ -78,6 +67,6 @@ def _cell(value: object) -> object:
     return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
-def _reads(folder: Path) -> GatewayReads:
+def _calls(folder: Path) -> GatewayCalls:
     known = addresses.read(folder, os.environ)
-    return GatewayReads(known.need("gateway"), api_key=known.need("api_key"))
+    return GatewayCalls(known.need("gateway"), api_key=known.need("api_key"))
