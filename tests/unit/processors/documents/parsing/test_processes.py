@@ -53,7 +53,8 @@ async def test_a_small_page_is_read() -> None:
     ],
 )
 async def test_what_an_upload_does_ends_its_own_child_alone(order: str, reason: Reason) -> None:
-    async with parsers() as found:
+    # One second is enough for a loop, and not always for a gigabyte.
+    async with parsers(limits=FAST if order == "loop" else ChildLimits()) as found:
         beside = asyncio.create_task(told(found, "beside"))
         outcome = await told(found, order)
         assert isinstance(outcome, ParseFailed)
