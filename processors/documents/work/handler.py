@@ -104,7 +104,7 @@ class WorkHandler:
 
     async def _begun(self, arrival: Arrival[DocumentWork], work: DocumentWork) -> Outcome | FailedRecord[DocumentWork]:
         reach(Failpoint.BEFORE_TX)
-        begun = await self._stages.journal.begin(work)
+        begun = await self._begin(work)
         if begun is None:
             return Outcome.REDELIVERY
         try:
@@ -118,6 +118,17 @@ class WorkHandler:
             self._owed.add((work.job_id, work.generation))
             with suppress(Transient):  # it may be Postgres that is away
                 await self._settle_owed(work)
+            raise
+
+    async def _begin(self, work: DocumentWork) -> Begun | None:
+        """Count a start of *work*; one that is cancelled meanwhile is given back once it shows that it was counted."""
+        beginning = asyncio.create_task(self._stages.journal.begin(work))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            with suppress(Transient):
+                if await beginning is not None:
+                    await self._stages.journal.give_back(work)
             raise
 
     async def _attempted(
