@@ -91,16 +91,16 @@ def create(
         except KafkaException as error:
             if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one created it meanwhile
                 raise CommandFailed(f"topic {name} cannot be created: {kafka_error(error).str()}") from error
-    _wait_told(admin, requested)
+    _wait_known(admin, requested)
     return [topic.name for topic in missing]
 
 
-def _wait_told(admin: AdminClient, names: Iterable[str]) -> None:
+def _wait_known(admin: AdminClient, names: Iterable[str]) -> None:
     # The controller knows a topic before the brokers tell of it, and who asks them then takes it for missing.
     deadline_s = monotonic() + TIMEOUT_S
-    while untold := _without_leaders(_topics(admin), names):
+    while unknown := _without_leaders(_topics(admin), names):
         if monotonic() > deadline_s:
-            raise NotReachable(f"Kafka made {', '.join(untold)} and does not tell of it within {TIMEOUT_S:g} s")
+            raise NotReachable(f"Kafka made {', '.join(unknown)} and does not list it within {TIMEOUT_S:g} s")
         sleep(RETRY_S)
 
 

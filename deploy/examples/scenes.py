@@ -83,13 +83,13 @@ def trace(console: Console, question: str, document: Mapping[str, object]) -> No
 
 def watched(console: Console, stack: Stack, counted: Mapping[str, int]) -> None:
     """Print how many events of each run one websocket of the agent received while the runs went on."""
-    _title(console, f"Live: {stack.websocket}/ws/agents/{stack.agent_id}/ told of each event as it came")
-    console.print(table(("run", "events told"), counted.items()))
+    _title(console, f"Live: {stack.websocket}/ws/agents/{stack.agent_id}/ sent each event as it came")
+    console.print(table(("run", "events sent"), counted.items()))
 
 
 def evaluated(console: Console, runs: Sequence[Mapping[str, object]]) -> None:
     """Print what the example of an evaluation engine made of the webhooks that it was sent."""
-    _title(console, "The evaluation engine: each event told by a signed webhook, verified and scored by it")
+    _title(console, "The evaluation engine: each event sent as a signed webhook, verified and scored by it")
     rows = [(run["run_id"], run["status"], run["events"], run["errors"], _types(run["types"])) for run in runs]
     console.print(table(("run", "status", "events", "errors", "of which type"), rows))
 

@@ -182,7 +182,7 @@ class LogReader:
         try:
             found = await open_transactions(self._kafka, Partition(topic, partition), timeout_s=REQUEST_S)
         except TransactionsUnknown as error:
-            raise LogUnavailable(f"Kafka does not tell of open transactions: {error}") from error
+            raise LogUnavailable(f"Kafka does not list its open transactions: {error}") from error
         return found[0] if found else None
 
     async def written_at(self, places: Sequence[RecordPlace]) -> Mapping[RecordPlace, datetime]:

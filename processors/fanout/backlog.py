@@ -1,4 +1,4 @@
-"""The sockets whose clients read more slowly than they are told: written to as they read, within a bound for all."""
+"""The sockets whose clients read more slowly than they are sent to: written to as they read, within a bound for all."""
 
 import asyncio
 from collections.abc import Callable

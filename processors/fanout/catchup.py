@@ -6,7 +6,7 @@ is kept (`Tail`), so that a socket that has come to where the reading began is g
 the hub's position with nothing awaited in between. Who is served longest ago says where the next slice begins, and a
 socket whose client has to read first is left where it is: neither the furthest nor the slowest holds up the others.
 
-Sockets that asked for payloads in object storage fall behind for each such event, and come by it here.
+Sockets that asked for payloads in object storage fall behind for each such event, and are sent it here.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ class CatchUp:
             self._hub.unfollow(partition, tail)
 
     async def _wait_for_the_hub(self, subscriber: Subscriber, partition: Partition, start: int) -> None:
-        # A page's cursor, or one of another fanout that has been told earlier: the hub comes there, unless it cannot.
+        # A page's cursor, or one of another fanout that is ahead: the hub comes there, unless it cannot.
         try:
             end = (await self._source.ends(SOURCES[partition.topic].topic))[partition.partition]
         except Transient:

@@ -1,4 +1,4 @@
-"""The lanes' work: each slice of the log told to who is live, in pieces between which the loop serves others."""
+"""The lanes' work: each slice of the log sent to the live sockets, in pieces between which the loop serves others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,7 +1,7 @@
 """
 Every record of the log, in its order, to the sockets that want it.
 
-For each partition the hub has a position: the next offset to be told of. Sockets that are live there have that same
+For each partition the hub has a position: the next offset to broadcast. Sockets that are live there have that same
 place; the others are behind, each at a place of its own, until `CatchUp` has brought them to the position. All of it
 runs between two awaits, so that a position and who has come to it cannot disagree. Consuming begins at the position
 again after a rebalance (`Worker`'s *starts*).
@@ -24,7 +24,7 @@ from schemas.process import telemetry
 
 
 class Hub:
-    """The subscribers, and how far they have been told."""
+    """The subscribers, and what each was sent last."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Hub:
     # Telling
 
     def wanted(self, partition: Partition, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
-        """Return those of *records* that somebody may be told of, so that the others need not be decoded."""
+        """Return those of *records* that some socket may want, so that the others need not be decoded."""
         keys = self._keys[partition.topic]
         if None in keys or self._tallies.counts(partition.topic):
             return records
@@ -217,7 +217,7 @@ class Hub:
         return True
 
     def advance(self, subscriber: Subscriber, partition: Partition, offset: int) -> bool:
-        """Note that *subscriber* has been told of all before *offset*; True if that makes it live there."""
+        """Note that *subscriber* was sent everything before *offset*; True if that makes it live there."""
         waiting = self._waiting[partition]
         if subscriber not in waiting:
             return True

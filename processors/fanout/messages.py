@@ -42,7 +42,7 @@ class Message:
     __slots__ = ("cursor", "frame")
 
     def __init__(self, payload: bytes, cursor: str | None = None) -> None:
-        """Frame *payload*, a JSON text; *cursor* is None where it does not tell of a record."""
+        """Frame *payload*, a JSON text; *cursor* is None where it is not about a record."""
         self.frame = framed(payload)
         self.cursor = cursor
 

@@ -20,7 +20,7 @@ class TopicEnds:
 
 
 class Places:
-    """The next offset of each partition that is to be told of."""
+    """The next offset to broadcast of each partition."""
 
     def __init__(self, topics: Mapping[str, TopicEnds]) -> None:
         """Begin at the ends of *topics*."""
@@ -39,7 +39,7 @@ class Places:
         return self._positions[partition]
 
     def advance(self, partition: Partition, offset: int) -> None:
-        """Note that all before *offset* was told; never back."""
+        """Note that all before *offset* was broadcast; never goes back."""
         self._positions[partition] = max(self._positions[partition], offset)
 
     def covered(self, key: Key) -> Sequence[Partition]:

@@ -120,7 +120,7 @@ class Sockets:
 
     @contextmanager
     def opened(self, socket: Socket, join: Callable[[], Callable[[], None]]) -> Iterator[None]:
-        """Look after *socket* within the context: *join* lets it be told, and returns what ends that."""
+        """Look after *socket* within the context: *join* makes it a subscriber, and returns what ends that."""
         self._open[socket] = lambda: None
         self._by_outbox[socket.outbox] = socket
         self._open[socket] = join()

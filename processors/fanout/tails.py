@@ -9,7 +9,7 @@ CHARACTERS_MAX = 16 * 1024 * 1024  # of their payloads, or other texts
 
 
 class Tail:
-    """The records that were told of one partition since a moment; bounded."""
+    """The records of one partition that were broadcast since a moment; bounded."""
 
     __slots__ = ("_characters", "overrun", "records", "start")
 
@@ -17,11 +17,11 @@ class Tail:
         """Begin at the hub's position."""
         self.start = start
         self.records: list[StreamRecord] = []
-        self.overrun = False  # more was told than is kept: of no use any more
+        self.overrun = False  # more was broadcast than is kept: useless from now on
         self._characters = 0
 
     def add(self, record: StreamRecord) -> None:
-        """Keep a record that was told."""
+        """Keep a record that was broadcast."""
         self._characters += record.held_characters
         if not self.overrun and len(self.records) < RECORDS_MAX and self._characters < CHARACTERS_MAX:
             self.records.append(record)

@@ -21,7 +21,7 @@ _TOPIC_ID = re.compile(r"[A-Za-z0-9_-]{22}\Z")
 _Partition = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 _Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-# By topic id and partition: the next offset to be told of.
+# By topic id and partition: the next offset to broadcast.
 Cursor = Mapping[str, Mapping[int, int]]
 
 

@@ -41,7 +41,7 @@ class OpenTransaction:
 
 
 class TransactionsUnknown(Exception):
-    """Kafka does not tell of the open transactions now."""
+    """Kafka does not list its open transactions now."""
 
 
 class _Response(Response):  # type: ignore[misc]  # aiokafka is untyped to us

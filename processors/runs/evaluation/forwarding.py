@@ -5,7 +5,7 @@ A record is tried again in place for a few seconds. One that fails then, while t
 the delay tiers, and its run goes on. While the breaker is open nothing is attempted and nothing moved: the slice
 waits, and with it the group's offset.
 
-An endpoint that wants the payloads in object storage waits while that is away; its breaker is not told of it.
+An endpoint that wants the payloads in object storage waits while that is away; its breaker does not count that.
 
 What is known of a slice that has to wait is remembered, so that what was delivered of it is not sent again by this
 process. A single run that begins with a record on which its receiver always fails keeps an otherwise idle endpoint's
