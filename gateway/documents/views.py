@@ -337,7 +337,7 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     span: Annotated[tuple[int, int], Meta(description="Start and end in the document's text, in code points")]
     heading: str | None
     text: str
-    score: Annotated[float, Meta(description="The sum over the legs of 1 / (60 + rank)")]
+    score: Annotated[float, Meta(description="The sum over the legs of 1 / (3 + rank)")]
     vector: Annotated[LegHit | None, Meta(description="Null: not among the first 100 of the leg")]
     words: Annotated[LegHit | None, Meta(description="Of the text leg; null: not among its first 100")]
     metadata: msgspec.Raw | None

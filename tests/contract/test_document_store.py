@@ -319,6 +319,14 @@ async def test_a_slash_separates_words(rows: Rows) -> None:
     assert await rows.found("barge") == await rows.found("and/barge") == [("emma", "1")]
 
 
+async def test_a_rare_word_weighs_more_than_one_that_is_everywhere(rows: Rows) -> None:
+    rows.collection()
+    for number in range(9):
+        rows.document(str(number), ["Catherine walks; Catherine talks; Catherine reads."])
+    rows.document("answer", ["She keeps a manuscript in the old cabinet, behind the window of the cold room that nobody enters."])
+    assert (await rows.found("Where is Catherine's manuscript?"))[0] == ("emma", "answer")
+
+
 async def test_each_collection_is_searched_in_its_language(rows: Rows) -> None:
     rows.collection()
     rows.collection("plain", config="simple")

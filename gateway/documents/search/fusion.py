@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from gateway.documents.search.legs import Found, LegAnswer
 
-RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher, SIGIR 2009
+# Small, so that a chunk which one leg ranks first comes before one that both rank far down; 60, as is usual, is meant
+# for fusing many lists. Of 1, 3, 5, 10, 20 and 60, the smaller ones rank answers higher in our evaluation.
+RANK_CONSTANT = 3
 
 
 @dataclass(frozen=True, slots=True)

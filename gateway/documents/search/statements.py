@@ -89,21 +89,30 @@ SCAN: LiteralString = """
 """
 SCAN_EXPECTED = {"ef_search": "100", "iterative_scan": "relaxed_order", "max_scan_tuples": "20000"}
 
-# OR of the query's words: all of them together are nearly never in one chunk. Quoted by hand, since to_tsquery reads
-# operators; the first words of a long query count.
+# The query's words, of which any one is enough: all of them together are nearly never in one chunk. Quoted by hand,
+# since to_tsquery reads operators; the first words of a long query count.
 QUERY_WORDS: LiteralString = r"""
-    SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''', ' | ') AS words
+    SELECT array_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''') AS words
     FROM (SELECT lexeme
           FROM unnest(to_tsvector(%(config)s::regconfig, replace(%(query)s, '/', ' ')))
           ORDER BY positions[1], lexeme LIMIT %(lexemes)s) AS first
 """
 
+# A word weighs the more the fewer chunks have it: by `ts_rank` alone, a name that is everywhere would count as much as
+# the one word that only the answer has.
 MATCHING: LiteralString = f"""
-    SELECT chunk.id, chunk.collection, chunk.document,
-           ts_rank(chunk.words, %(words)s::tsquery, 1)::double precision AS score
-    FROM {{chunks}} AS chunk {{filtered}}
-    WHERE {_IN_SCOPE} AND chunk.words @@ %(words)s::tsquery {{admitted}}
-    ORDER BY score DESC, chunk.id LIMIT %(candidates)s
+    WITH matching AS MATERIALIZED (
+        SELECT chunk.id, chunk.collection, chunk.document, chunk.words
+        FROM {{chunks}} AS chunk {{filtered}}
+        WHERE {_IN_SCOPE} AND chunk.words @@ array_to_string(%(words)s::text[], ' | ')::tsquery {{admitted}}
+    ),
+    weighted AS MATERIALIZED (
+        SELECT word, ln(1 + (SELECT count(*) FROM matching)::double precision / count(*)) AS weight
+        FROM unnest(%(words)s::text[]::tsquery[]) AS word JOIN matching ON matching.words @@ word
+        GROUP BY word
+    )
+    SELECT id, collection, document, (SELECT sum(weight * ts_rank(words, word, 1)) FROM weighted) AS score
+    FROM matching ORDER BY score DESC, id LIMIT %(candidates)s
 """  # noqa: S608  the parts are literals
 
 ROWS: LiteralString = """

@@ -49,7 +49,7 @@ def test_every_chunk_that_was_found_is_there_once_and_in_order(near: list[int], 
     assert list(fused) == list(fuse({"a": [answer(near)]}, {"a": [answer(worded)]}))
     for each in fused:
         ranks = [place.rank for place in (each.vector, each.words) if place is not None]
-        assert each.score == sum(1 / (60 + rank) for rank in ranks)
+        assert each.score == sum(1 / (3 + rank) for rank in ranks)
     documents = [each.chunk.document for each in best_of_documents(fused)]
     assert len(documents) == len(set(documents)) == len({each.chunk.document for each in fused})
 

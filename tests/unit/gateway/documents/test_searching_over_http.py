@@ -56,7 +56,7 @@ def chunks(answer: Any) -> list[tuple[int, int]]:
 async def test_both_legs_are_fused_by_rank(searched: Served) -> None:
     answer = await search(searched)
     assert chunks(answer) == [(1, 1), (0, 1), (1, 0), (2, 1)]
-    assert answer["hits"][0]["score"] == pytest.approx(1 / 63 + 1 / 61)
+    assert answer["hits"][0]["score"] == pytest.approx(1 / 6 + 1 / 4)
     assert (answer["hits"][0]["vector"], answer["hits"][0]["words"]["rank"]) == ({"rank": 3, "score": 1 / 3}, 1)
     assert (answer["hits"][1]["words"], answer["complete"], answer["degraded"]) == (None, True, [])
     assert answer["hits"][0]["metadata"] == {"a": 1}
