@@ -26,12 +26,12 @@ CHANGED: LiteralString = """
         left(error::text, 500)
 """
 
-# Counts of jobs by outcome, from rows that have tenant_id, partition, outcome and cost. In one order for all.
+# Counts of jobs by outcome, from rows that have tenant_id, partition, outcome, lane and cost. In one order for all.
 COUNTED: LiteralString = """
-    INSERT INTO document_totals (tenant_id, partition, outcome, count, cost)
-    SELECT tenant_id, partition, outcome, count(*), sum(cost) FROM counted
-    GROUP BY tenant_id, partition, outcome ORDER BY tenant_id, partition, outcome
-    ON CONFLICT (tenant_id, partition, outcome) DO UPDATE
+    INSERT INTO document_totals (tenant_id, partition, outcome, lane, count, cost)
+    SELECT tenant_id, partition, outcome, lane, count(*), sum(cost) FROM counted
+    GROUP BY tenant_id, partition, outcome, lane ORDER BY tenant_id, partition, outcome, lane
+    ON CONFLICT (tenant_id, partition, outcome, lane) DO UPDATE
     SET count = document_totals.count + excluded.count, cost = document_totals.cost + excluded.cost
 """
 
@@ -48,7 +48,7 @@ END_JOBS = f"""
         DELETE FROM document_texts
         WHERE %(phase)s IN ('superseded', 'unchanged', 'deleted') AND job_id IN (SELECT job_id FROM ended)
     ),
-    counted AS (SELECT tenant_id, partition, phase AS outcome, cost FROM ended),
+    counted AS (SELECT tenant_id, partition, phase AS outcome, lane, cost FROM ended),
     totals AS ({COUNTED}),
     changed AS ({CHANGED} FROM ended)
     SELECT job_id, extract(epoch FROM ended_at - submitted_at)::float8 FROM ended
@@ -63,7 +63,7 @@ IN_FLIGHT_BEFORE = """
 
 RETRY = f"""
     WITH before AS (
-        SELECT job_id, tenant_id, partition, phase AS outcome, cost FROM document_jobs
+        SELECT job_id, tenant_id, partition, phase AS outcome, lane, cost FROM document_jobs
         WHERE job_id = %(job)s AND phase IN ('failed', 'cancelled')
         FOR UPDATE
     ),
@@ -77,8 +77,8 @@ RETRY = f"""
     totals AS (
         UPDATE document_totals SET count = count - 1, cost = document_totals.cost - before.cost
         FROM before
-        WHERE (document_totals.tenant_id, document_totals.partition, document_totals.outcome)
-            = (before.tenant_id, before.partition, before.outcome)
+        WHERE (document_totals.tenant_id, document_totals.partition, document_totals.outcome, document_totals.lane)
+            = (before.tenant_id, before.partition, before.outcome, before.lane)
     ),
     changed AS ({CHANGED} FROM job)
     SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders FROM job

@@ -12,6 +12,8 @@ MIB = 1024 * 1024
 TEXT_CHARACTERS_MAX = 2 * MIB
 TEXT_BYTES_MAX = 2 * TEXT_CHARACTERS_MAX
 FILE_BYTES_MAX = 32 * MIB
+FILE_COST_MAX = 500_000
+"""In characters, about a long novel: a larger file has pictures for the most part."""
 INLINE_BYTES_MAX = 100 * 1024  # of a text or a file that stands in its record
 METADATA_BYTES_MAX = 16 * 1024
 DOCUMENT_CHARACTERS_MAX = 512
@@ -56,6 +58,11 @@ def retries_fault(value: object) -> str | None:
 def revision_fault(value: object) -> str | None:
     """Return what is wrong with the revision that a command expects; None if nothing is."""
     return _whole_fault(value, NO_DOCUMENT, REVISION_MAX)
+
+
+def file_cost(size_bytes: int) -> int:
+    """Return the cost of a file until it is parsed, in characters: an estimate."""
+    return min(size_bytes, FILE_COST_MAX)
 
 
 def put_faults(fields: Mapping[str, object]) -> list[Fault]:

@@ -1,6 +1,8 @@
 """The states of a document's job, the stages that it passes, and the reasons why one fails."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class Lane(StrEnum):
@@ -11,6 +13,8 @@ class Lane(StrEnum):
     LOW = "low"
 
 
+LANE_WEIGHTS: Mapping[Lane, int] = MappingProxyType({Lane.HIGH: 8, Lane.NORMAL: 3, Lane.LOW: 1})
+"""The shares of lanes in which work waits, in cost."""
 HIGH_FROM, NORMAL_FROM = 8, 4  # priorities
 
 

@@ -75,7 +75,7 @@ CREATE TABLE document_jobs (
     phase          text        NOT NULL DEFAULT 'submitted',
     priority       smallint    NOT NULL,
     lane           text        NOT NULL,
-    cost           bigint      NOT NULL,             -- characters; of a file its bytes
+    cost           bigint      NOT NULL,             -- characters; of a file that is not parsed yet an estimate
     max_retries    smallint    NOT NULL,
     skips_bad      boolean     NOT NULL DEFAULT false,
     generation     integer     NOT NULL DEFAULT 1,   -- grows with each retry by hand
@@ -109,6 +109,8 @@ CREATE INDEX document_jobs_of_phase ON document_jobs (tenant_id, phase, submitte
 CREATE INDEX document_jobs_of_document ON document_jobs (tenant_id, collection, document, revision DESC);
 CREATE INDEX document_jobs_of_parent ON document_jobs (parent_job) WHERE parent_job IS NOT NULL;
 CREATE INDEX document_jobs_in_flight ON document_jobs (lane, queued_at) INCLUDE (cost) WHERE ended_at IS NULL;
+-- What waits for its next attempt is in no embedder's queue.
+CREATE INDEX document_jobs_tried ON document_jobs (lane) INCLUDE (cost) WHERE ended_at IS NULL AND attempts > 0;
 CREATE INDEX document_jobs_in_flight_of_tenant ON document_jobs (tenant_id) WHERE ended_at IS NULL;
 CREATE INDEX document_jobs_unstored ON document_jobs (embedded_at) INCLUDE (cost)
     WHERE ended_at IS NULL AND embedded_at IS NOT NULL;
@@ -136,14 +138,16 @@ CREATE TABLE document_vectors (
 );
 CREATE INDEX document_vectors_oldest ON document_vectors (used_at);
 
--- How many jobs were submitted and came to each end. A row for each partition: only its groups wait for each other.
+-- How many jobs were submitted and came to each end: what is in flight of a lane is the difference, without a look at
+-- the jobs. A row for each partition: only its groups wait for each other.
 CREATE TABLE document_totals (
     tenant_id text    NOT NULL,
     partition integer NOT NULL,
     outcome   text    NOT NULL,  -- submitted, or the phase of the end
+    lane      text    NOT NULL,
     count     bigint  NOT NULL,
     cost      bigint  NOT NULL,
-    PRIMARY KEY (tenant_id, partition, outcome)
+    PRIMARY KEY (tenant_id, partition, outcome, lane)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 CREATE TABLE document_changes (

@@ -46,7 +46,7 @@ def add_job(
         *columns.values(),
         age_s,
     )
-    tables.rows("INSERT INTO document_totals VALUES ('demo', 0, 'submitted', 1, 1) ON CONFLICT DO NOTHING")
+    tables.rows("INSERT INTO document_totals VALUES ('demo', 0, 'submitted', 'normal', 1, 1) ON CONFLICT DO NOTHING")
     return job_id
 
 

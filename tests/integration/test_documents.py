@@ -466,6 +466,31 @@ async def test_a_file_that_becomes_several_documents_is_not_kept_beside_them(pip
     assert kept == {"count": 3, "live": 3}
 
 
+async def test_the_cost_of_a_file_is_that_of_its_text_once_it_is_known(pipeline: Pipeline) -> None:
+    page = Source(content_type="text/html", filename="a.html", content=b"<p>" + b" " * 1000 + b"Emma</p>")
+    await pipeline.run(put("page", text=None, source=page))
+    await pipeline.run(put("novel", text=None, source=novel(2)))
+    jobs = pipeline.rows("SELECT document, parent_job, cost FROM document_jobs ORDER BY document, revision")
+    own = {row["document"]: row["cost"] for row in jobs if row["parent_job"] is None}
+    assert own == {"page": len("Emma"), "novel": 0}, "the parts of a file have its cost"
+    all_cost = sum(row["cost"] for row in jobs)
+    assert all_cost > len("Emma")
+    summed = pipeline.rows("SELECT outcome, lane, sum(cost) AS cost FROM document_totals GROUP BY outcome, lane")
+    assert {(row["outcome"], row["lane"]): row["cost"] for row in summed} == {
+        ("submitted", "normal"): all_cost,
+        ("stored", "normal"): all_cost,
+    }
+
+
+async def test_a_file_whose_job_has_ended_is_counted_as_it_was(pipeline: Pipeline) -> None:
+    await pipeline.run(put("page", text=None, source=Source(content_type="text/plain", filename="a", content=b"Emma")))
+    [row] = pipeline.rows("SELECT job_id::text, revision, generation, lane, embedders FROM document_jobs")
+    work = DocumentWork(tenant=TENANT, collection=BOOK, document="page", cost=4, **row)
+    await Journal(pipeline.writes).read_file(work, "Emma and more", b"", parser="p", is_markdown=False, metadata=None)
+    assert pipeline.rows("SELECT cost FROM document_jobs") == [{"cost": 4}]
+    assert {row["cost"] for row in pipeline.rows("SELECT cost FROM document_totals")} == {4}
+
+
 async def test_a_file_that_cannot_be_read_says_why(pipeline: Pipeline) -> None:
     command = put(text=None, source=Source(content_type="application/pdf", filename="a.pdf", content=b"%PDF-1.7 junk"))
     await pipeline.run(command)

@@ -54,8 +54,8 @@ INSERT_JOB: LiteralString = f"""
         RETURNING *
     ),
     counted AS (
-        SELECT tenant_id, partition, 'submitted' AS outcome, cost FROM job
-        UNION ALL SELECT tenant_id, partition, phase, cost FROM job WHERE ended_at IS NOT NULL
+        SELECT tenant_id, partition, 'submitted' AS outcome, lane, cost FROM job
+        UNION ALL SELECT tenant_id, partition, phase, lane, cost FROM job WHERE ended_at IS NOT NULL
     ),
     totals AS ({COUNTED})
     {CHANGED} FROM job

@@ -86,7 +86,7 @@ ADD_JOBS = f"""
         ) AS source ON true
         RETURNING *
     ),
-    counted AS (SELECT tenant_id, partition, 'submitted' AS outcome, cost FROM job),
+    counted AS (SELECT tenant_id, partition, 'submitted' AS outcome, lane, cost FROM job),
     totals AS ({COUNTED}),
     changed AS ({CHANGED} FROM job)
     SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders FROM job

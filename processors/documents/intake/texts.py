@@ -12,7 +12,7 @@ from processors.documents.parsing.results import Reason
 from processors.runtime.contract import Arrival
 from processors.runtime.payloads import Payloads
 from schemas.documents.records import PutDocument
-from schemas.documents.rules import text_fault
+from schemas.documents.rules import file_cost, text_fault
 from schemas.documents.states import Failure, Stage
 from schemas.documents.texts import normalised
 from schemas.kafka.places import RecordPlace
@@ -45,7 +45,7 @@ async def given_texts(arrivals: Sequence[Arrival[Any]], payloads: Payloads) -> d
 async def _given(put: PutDocument, payloads: Payloads) -> GivenText:
     source = put.source
     if source is not None and source.content is not None:
-        return GivenText(source=source.content, cost=len(source.content))
+        return GivenText(source=source.content, cost=file_cost(len(source.content)))
     if source is not None:
         return await _file(source.content_ref or "", payloads)
     if put.text is not None:
@@ -63,7 +63,7 @@ async def _file(reference: str, payloads: Payloads) -> GivenText:
     kept = await _fetched(reference, payloads)
     if isinstance(kept, JobError):
         return GivenText(error=kept)
-    return GivenText(source=kept, cost=len(kept))
+    return GivenText(source=kept, cost=file_cost(len(kept)))
 
 
 async def _fetched(reference: str, payloads: Payloads) -> bytes | JobError:

@@ -5,7 +5,7 @@ So a document whose worker dies each time is noticed: after `DEATHS_MAX` deaths 
 letter. One that has a death behind it is worked alone, since the deaths of others would be counted as its own.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -45,14 +45,29 @@ FAILED_ATTEMPT = f"""
     )
     {CHANGED} FROM job
 """  # noqa: S608  the parts are literals
-READ_FILE = """
-    WITH texts AS (
+# The cost of a file was an estimate. One that has ended is counted as it was.
+_COSTS: LiteralString = """
+    before AS (
+        SELECT tenant_id, partition, lane, cost FROM document_jobs
+        WHERE job_id = %(job)s AND ended_at IS NULL
+        FOR UPDATE
+    ),
+    totals AS (
+        UPDATE document_totals SET cost = document_totals.cost + %(cost)s - before.cost
+        FROM before
+        WHERE (document_totals.tenant_id, document_totals.partition, document_totals.outcome, document_totals.lane)
+            = (before.tenant_id, before.partition, 'submitted', before.lane)
+    )
+"""
+READ_FILE = f"""
+    WITH {_COSTS},
+    texts AS (
         UPDATE document_texts SET text = %(text)s, source = NULL WHERE job_id = %(job)s
     )
     UPDATE document_jobs SET is_markdown = %(is_markdown)s, parser = %(parser)s, text_sha256 = %(text_sha256)s,
-        metadata = %(metadata)s::jsonb
+        metadata = %(metadata)s::jsonb, cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
     WHERE job_id = %(job)s
-"""
+"""  # noqa: S608  the parts are literals
 CHUNKED = f"""
     WITH job AS (
         UPDATE document_jobs
@@ -76,10 +91,13 @@ EMBEDDED = """
     UPDATE document_jobs SET starts = 0, embedded_at = least(clock_timestamp(), ended_at)
     WHERE job_id = %s AND generation = %s
 """
-BECAME_PARTS = """
-    WITH texts AS (DELETE FROM document_texts WHERE job_id = %(job)s)
-    UPDATE document_jobs SET parts = %(parts)s::jsonb, parser = %(parser)s WHERE job_id = %(job)s
-"""
+BECAME_PARTS = f"""
+    WITH {_COSTS},
+    texts AS (DELETE FROM document_texts WHERE job_id = %(job)s)
+    UPDATE document_jobs SET parts = %(parts)s::jsonb, parser = %(parser)s,
+        cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
+    WHERE job_id = %(job)s
+"""  # noqa: S608
 
 
 class Look(NamedTuple):
@@ -175,6 +193,7 @@ class Journal:
                 READ_FILE,
                 {
                     "job": UUID(work.job_id),
+                    "cost": len(text),
                     "text": text,
                     "text_sha256": text_sha256,
                     "parser": parser,
@@ -187,7 +206,7 @@ class Journal:
         """End the job of a file whose parts are documents of their own, and drop it; return None if it had ended."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
             described = {"job": UUID(work.job_id), "parts": msgspec.json.encode(parts).decode(), "parser": parser}
-            await cursor.execute(BECAME_PARTS, described)
+            await cursor.execute(BECAME_PARTS, described | {"cost": 0})  # the parts have it
             return next(iter(await end_jobs(cursor, [UUID(work.job_id)], Phase.STORED)), None)
 
     async def chunked(self, work: DocumentWork, chunks: int) -> None:

@@ -14,11 +14,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from types import MappingProxyType
 
-from schemas.documents.states import Lane
+from schemas.documents.states import LANE_WEIGHTS, Lane
 
-WEIGHTS: Mapping[Lane, int] = MappingProxyType({Lane.HIGH: 8, Lane.NORMAL: 3, Lane.LOW: 1})
 QUANTUM_COST = 1_000  # characters: about a chunk; small, so that no lane waits long for its part of a round
 
 
@@ -72,7 +70,7 @@ class FairTurns:
     """
 
     def __init__(
-        self, slots: int, weights: Mapping[Lane, int] = WEIGHTS, *, clock_s: Callable[[], float] = monotonic
+        self, slots: int, weights: Mapping[Lane, int] = LANE_WEIGHTS, *, clock_s: Callable[[], float] = monotonic
     ) -> None:
         """Start with all *slots* free and no credit."""
         if slots < 1 or any(weight < 1 for weight in weights.values()):

@@ -10,7 +10,7 @@ from processors.documents.intake.texts import IN_LOOP_CHARACTERS_MAX, GivenText,
 from processors.runtime.contract import Arrival
 from processors.runtime.errors import Transient
 from schemas.documents.records import DeleteDocument, PutDocument, Source
-from schemas.documents.rules import TEXT_CHARACTERS_MAX
+from schemas.documents.rules import FILE_COST_MAX, TEXT_CHARACTERS_MAX
 from schemas.documents.states import Failure, Stage
 from schemas.errors import Reason, Rejection
 from schemas.objects.references import PayloadRef, to_json
@@ -62,6 +62,8 @@ async def test_a_text_in_object_storage_is_stored_as_one_in_its_record() -> None
 async def test_a_file_is_stored_as_it_came() -> None:
     source = Source(content_type="text/plain", content=b"a\r\n\0")
     assert await given(source=source) == GivenText(source=b"a\r\n\0", cost=4)
+    large = msgspec.structs.replace(source, content=b"x" * (FILE_COST_MAX + 1))
+    assert (await given(source=large)).cost == FILE_COST_MAX, "nobody knows its text yet"
 
 
 async def test_a_file_in_object_storage_is_fetched() -> None:

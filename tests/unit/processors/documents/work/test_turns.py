@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.documents.work.turns import QUANTUM_COST, WEIGHTS, FairTurns
-from schemas.documents.states import Lane
+from processors.documents.work.turns import QUANTUM_COST, FairTurns
+from schemas.documents.states import LANE_WEIGHTS, Lane
 
 HIGH, NORMAL, LOW = Lane.HIGH, Lane.NORMAL, Lane.LOW
 
@@ -247,7 +247,7 @@ async def test_the_longest_wait_is_shown_by_lane() -> None:
         assert turns.oldest_wait_s(LOW) == 0.0
 
 
-@pytest.mark.parametrize(("slots", "weights"), [(0, WEIGHTS), (1, {HIGH: 1, LOW: 0})])
+@pytest.mark.parametrize(("slots", "weights"), [(0, LANE_WEIGHTS), (1, {HIGH: 1, LOW: 0})])
 def test_without_slots_or_weights_nobody_would_get_on(slots: int, weights: Mapping[Lane, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         FairTurns(slots, weights)
@@ -267,8 +267,8 @@ def test_shares_converge_whatever_the_documents_cost(
     """
     costs = {HIGH: cycle(high), NORMAL: cycle(normal), LOW: cycle(low)}
     done = asyncio.run(served(costs, turns=300, slots=slots))
-    by_weight = [done[lane] / weight for lane, weight in WEIGHTS.items()]
-    largest = [max(each) / WEIGHTS[lane] for lane, each in ((HIGH, high), (NORMAL, normal), (LOW, low))]
+    by_weight = [done[lane] / weight for lane, weight in LANE_WEIGHTS.items()]
+    largest = [max(each) / LANE_WEIGHTS[lane] for lane, each in ((HIGH, high), (NORMAL, normal), (LOW, low))]
     assert max(by_weight) - min(by_weight) <= (slots + 2) * max(largest) + 2 * QUANTUM_COST
 
 
