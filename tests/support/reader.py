@@ -6,8 +6,8 @@ import signal
 import socket
 from pathlib import Path
 
-from processors.documents.parsing.kinds import UploadKind
 from processors.documents.parsing.results import Parsed, Part
+from schemas.documents.kinds import UploadKind
 
 CONNECTION = 3  # of a child to its parent
 

@@ -23,7 +23,8 @@ async def upload_document(parts: DocumentParts, call: Call) -> web.Response:
     """
     Accept a file: a form, or the file itself with the rest in the query. A large one becomes several documents.
 
-    Its type is declared; a file that is of another one, or in which no text is found, fails later, as its job says.
+    Its type is declared, and its first bytes must agree. A file that cannot be read, or in which no text is found,
+    fails later, as its job says.
     """
     parts.intake.throttle.check_admission(1)
     query, headers = call.request.query, call.request.headers

@@ -1,6 +1,5 @@
 """Uploads: the file and its fields out of a multipart form, or out of a body and its query."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
@@ -13,6 +12,7 @@ from gateway.documents.names import book_fault, chapter_text
 from gateway.documents.parsing.submission import BookSlug, Priority
 from gateway.errors import BadBody, UnsupportedMediaType
 from schemas import strictjson
+from schemas.documents.kinds import KindMismatch, UnsupportedKind, kind_of
 from schemas.documents.rules import METADATA_BYTES_MAX, PRIORITY_DEFAULT, RETRIES_DEFAULT
 from schemas.errors import Fault, Invalid
 from schemas.strictjson import NotJson
@@ -28,8 +28,6 @@ FILE_TYPES = (
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     "application/pdf",
 )
-FILE_NAMES = re.compile(r".+\.(txt|text|md|markdown|html?|xhtml|epub|docx|pdf)\Z", re.IGNORECASE)
-"""Names that say what a file is that is declared as nothing but octets."""
 PARTS_MAX = 16
 HEAD_BYTES_MAX = 8 * 1024
 FORM_BYTES_MAX = METADATA_BYTES_MAX + 64 * 1024
@@ -37,7 +35,6 @@ FORM_BYTES_MAX = METADATA_BYTES_MAX + 64 * 1024
 
 _KNOWN = ("book_slug", "chapter_index", "priority", "metadata")
 _BOUNDARY_CHARACTERS_MAX = 70  # RFC 2046, 5.1.1
-_OTHER_NAMES = {"text/x-markdown": "text/markdown", "application/xhtml+xml": "text/html"}
 
 
 class UploadForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,22 +100,21 @@ def whole_file(content: bytes, *, content_type: str, filename: str | None) -> Up
     Return the file of an upload.
 
     Raises:
-        UnsupportedMediaType: it is of no type that is read.
+        UnsupportedMediaType: it is declared as no type that is read, or its first bytes are of another one.
         Invalid: it is empty, or its name is not valid.
     """
     if not content:
         raise Invalid([Fault(pointer="/file", detail="an empty file")])
     if filename is not None and (fault := label_fault(filename)):
         raise Invalid([Fault(pointer="/filename", detail=fault)])
-    declared = content_type.partition(";")[0].strip().lower() or OCTETS
-    declared = _OTHER_NAMES.get(declared, declared)
-    if declared == OCTETS and filename is not None and FILE_NAMES.match(filename):
-        return UploadedFile(content=content, content_type=OCTETS, filename=filename)
-    if declared not in FILE_TYPES:
-        raise UnsupportedMediaType(
-            f"a file of type {declared[:100]!r}; send {', '.join(FILE_TYPES)}, or {OCTETS} with a name that says which"
-        )
-    return UploadedFile(content=content, content_type=content_type.strip()[:255], filename=filename)
+    try:
+        kind_of(content, content_type=content_type, filename=filename)
+    except UnsupportedKind as error:
+        types = ", ".join(FILE_TYPES)
+        raise UnsupportedMediaType(f"{error}; send {types}, or {OCTETS} with a name that says which") from error
+    except KindMismatch as error:
+        raise UnsupportedMediaType(str(error)) from error
+    return UploadedFile(content=content, content_type=content_type.strip()[:255] or OCTETS, filename=filename)
 
 
 def read_form(body: bytes, *, content_type: str) -> tuple[UploadedFile, UploadFields]:

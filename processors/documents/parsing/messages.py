@@ -2,8 +2,8 @@
 
 import msgspec
 
-from processors.documents.parsing.kinds import UploadKind
 from processors.documents.parsing.results import CONTENT_BYTES_MAX, TEXT_BYTES_MAX, Parsed, ParseFailed
+from schemas.documents.kinds import UploadKind
 
 _BESIDE_BYTES = 4 * 1024 * 1024  # titles, offsets of pages, notes
 QUESTION_BYTES_MAX = CONTENT_BYTES_MAX + 64 * 1024

@@ -16,9 +16,9 @@ import msgspec
 
 from processors.children.frames import READ_BYTES, FrameBuffer, framed
 from processors.children.processes import ZygoteGone, ZygoteProcess, cause_of
-from processors.documents.parsing.kinds import kind_of
 from processors.documents.parsing.messages import ANSWER, ANSWER_BYTES_MAX, ChildLimits, Question, Ready
-from processors.documents.parsing.results import Parsed, ParseFailed, Reason, UnreadableUpload
+from processors.documents.parsing.results import CONTENT_BYTES_MAX, Parsed, ParseFailed, Reason
+from schemas.documents.kinds import KindMismatch, UnsupportedKind, UploadKind, kind_of
 
 READER = "processors.documents.parsing.reading:read"
 WAIT_S = 60.0  # for a child to come free
@@ -65,10 +65,9 @@ class Parsers:
         self, content: bytes, *, content_type: str | None = None, filename: str | None = None
     ) -> Parsed | ParseFailed:
         """Return the texts of an upload, or why there are none; cancelled, it kills the child."""
-        try:
-            kind = kind_of(content, content_type=content_type, filename=filename)
-        except UnreadableUpload as error:
-            return ParseFailed(reason=error.reason, detail=error.detail)
+        kind = _kind(content, content_type, filename)
+        if isinstance(kind, ParseFailed):
+            return kind
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._free.acquire()
@@ -203,6 +202,18 @@ class _Child:
         if os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == signal.SIGXCPU:
             return ParseFailed(reason=Reason.TIMEOUT, detail="the upload takes more of a processor than a reader may")
         return ParseFailed(reason=Reason.CRASHED, detail=f"the child ended without an answer: {cause}")
+
+
+def _kind(content: bytes, content_type: str | None, filename: str | None) -> UploadKind | ParseFailed:
+    if len(content) > CONTENT_BYTES_MAX:
+        detail = f"{len(content)} bytes; at most {CONTENT_BYTES_MAX} are read"
+        return ParseFailed(reason=Reason.TOO_LARGE, detail=detail)
+    try:
+        return kind_of(content, content_type=content_type, filename=filename)
+    except UnsupportedKind as error:
+        return ParseFailed(reason=Reason.UNSUPPORTED_TYPE, detail=str(error))
+    except KindMismatch as error:
+        return ParseFailed(reason=Reason.TYPE_MISMATCH, detail=str(error))
 
 
 def _charset(content_type: str | None) -> str | None:

@@ -6,10 +6,10 @@ from typing import Protocol
 from processors.documents.parsing.docx import read_docx
 from processors.documents.parsing.epub import read_epub
 from processors.documents.parsing.html import read_html
-from processors.documents.parsing.kinds import UploadKind
 from processors.documents.parsing.pdf import read_pdf
 from processors.documents.parsing.plain import read_markdown, read_text
 from processors.documents.parsing.results import Parsed
+from schemas.documents.kinds import UploadKind
 
 
 class Reader(Protocol):

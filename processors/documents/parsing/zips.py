@@ -4,8 +4,8 @@ import zipfile
 import zlib
 from io import BytesIO
 
-from processors.documents.parsing.kinds import ARCHIVE_MAGIC
 from processors.documents.parsing.results import Reason, UnreadableUpload
+from schemas.documents.kinds import ARCHIVE_MAGIC
 
 ENTRIES_MAX = 2000
 ENTRY_BYTES_MAX = 64 * 1024 * 1024

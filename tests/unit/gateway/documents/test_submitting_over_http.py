@@ -273,6 +273,9 @@ async def test_a_file_comes_as_the_body(served: Served) -> None:
         (form(*FIELDS), MULTIPART, 422),
         (form(('name="file"; filename="a.txt"\r\nContent-Type: text/plain', b""), *FIELDS), MULTIPART, 422),
         (form(('name="file"; filename="a.exe"', b"x"), *FIELDS), MULTIPART, 415),
+        (form(('name="file"; filename="a.pdf"\r\nContent-Type: application/pdf', b"x"), *FIELDS), MULTIPART, 415),
+        (form(('name="file"; filename="a.txt"', PDF), *FIELDS), MULTIPART, 415),
+        (form(('name="file"; filename="a.md"\r\nContent-Type: text/html', b"x"), *FIELDS), MULTIPART, 415),
         (form(('name="file"; filename="a.gif"\r\nContent-Type: image/gif', b"x"), *FIELDS), MULTIPART, 415),
         (form(('name="file"; filename="a.txt"', b"x"), FIELDS[0]), MULTIPART, 422),
         (form(('name="file"; filename="a.txt"', b"x"), *FIELDS, FIELDS[0]), MULTIPART, 422),
@@ -293,6 +296,16 @@ async def test_an_upload_that_is_not_valid_is_refused(
     answered, answer = await ask(served, "POST", "/api/documents/uploads", body, **headers)
     assert answered == status, answer
     assert served.publisher.published == []
+
+
+async def test_a_file_that_is_not_what_it_is_declared_to_be_is_415(served: Served) -> None:
+    path = "/api/documents/uploads?book_slug=emma&chapter_index=1"
+    for content_type, content in (("application/epub+zip", PDF), ("text/plain", b"PK\x03\x04"), ("text/html", PDF)):
+        status, answer = await ask(served, "POST", path, content, **{"Content-Type": content_type})
+        assert (status, answer["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        assert "but the bytes are of something else" in answer["detail"]
+    assert served.publisher.published == []
+    assert (await ask(served, "POST", path, PDF, **{"Content-Type": "application/pdf"}))[0] == 202
 
 
 async def test_a_file_over_the_limit_is_413(served: Served) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from processors.documents.parsing.messages import ChildLimits
 from processors.documents.parsing.processes import Parsers
-from processors.documents.parsing.results import Parsed, ParseFailed, Reason
+from processors.documents.parsing.results import CONTENT_BYTES_MAX, Parsed, ParseFailed, Reason
 
 READER = "tests.support.reader:read"
 FAST = ChildLimits(cpu_s=1, wall_s=20.0)
@@ -36,6 +36,20 @@ async def test_a_small_page_is_read() -> None:
         outcome = await found.parse(b"<h1>One</h1><p>two", content_type="text/html; charset=utf-8")
     assert isinstance(outcome, Parsed)
     assert outcome.parts[0].text == "# One\n\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "reason"),
+    [
+        (b"x" * (CONTENT_BYTES_MAX + 1), "text/plain", Reason.TOO_LARGE),
+        (b"x", "image/png", Reason.UNSUPPORTED_TYPE),
+        (b"x", "application/pdf", Reason.TYPE_MISMATCH),
+    ],
+)
+async def test_what_is_not_read_needs_no_child(content: bytes, content_type: str, reason: Reason) -> None:
+    outcome = await parsers().parse(content, content_type=content_type)
+    assert isinstance(outcome, ParseFailed)
+    assert outcome.reason is reason
 
 
 @pytest.mark.parametrize(

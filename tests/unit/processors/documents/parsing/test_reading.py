@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from processors.documents.parsing.kinds import UploadKind
 from processors.documents.parsing.reading import read
 from processors.documents.parsing.results import PART_BYTES_MAX, Parsed, Reason, UnreadableUpload
+from schemas.documents.kinds import UploadKind
 from tests.support.documents import docx, epub, flated, paragraph, pdf, pdf_of_pages, stream, zipped
 
 MIB = 1024 * 1024

@@ -2,8 +2,6 @@
 
 from enum import StrEnum
 
-from processors.documents.parsing.results import CONTENT_BYTES_MAX, Reason, UnreadableUpload
-
 PDF_WITHIN_BYTES = 1024  # of the start: what is before the header of a PDF is tolerated by every reader
 
 
@@ -64,18 +62,25 @@ _BINARY_MAGIC = (
 )
 
 
+class UnsupportedKind(Exception):
+    """The upload is declared as nothing that is read. Send another format, or declare it."""
+
+
+class KindMismatch(Exception):
+    """The upload is not what it is declared to be. Declare it as what it is."""
+
+
 def kind_of(content: bytes, *, content_type: str | None, filename: str | None) -> UploadKind:
     """
     Return the kind of an upload.
 
     Raises:
-        UnreadableUpload: it is too large, of no kind that is read, or not what it is declared to be. Answer 413 or 415.
+        UnsupportedKind: it is declared as no kind that is read.
+        KindMismatch: its content type, its name and its first bytes do not agree.
     """
-    if len(content) > CONTENT_BYTES_MAX:
-        raise UnreadableUpload(Reason.TOO_LARGE, f"{len(content)} bytes; at most {CONTENT_BYTES_MAX} are read")
     kind = _declared(content_type, filename)
     if not _agrees(kind, content):
-        raise UnreadableUpload(Reason.TYPE_MISMATCH, f"declared as {kind.value}, but the bytes are of something else")
+        raise KindMismatch(f"declared as {kind}, but the bytes are of something else")
     return kind
 
 
@@ -85,15 +90,15 @@ def _declared(content_type: str | None, filename: str | None) -> UploadKind:
     by_name = _BY_EXTENSION.get(name.rpartition(".")[2].lower()) if "." in name else None
     if media_type in _UNTOLD:
         if by_name is None:
-            raise UnreadableUpload(Reason.UNSUPPORTED_TYPE, "neither content type nor file name tells a known type")
+            raise UnsupportedKind("neither content type nor file name tells a known type")
         return by_name
     by_type = _BY_TYPE.get(media_type)
     if by_type is None:
-        raise UnreadableUpload(Reason.UNSUPPORTED_TYPE, f"content of the type {media_type[:100]!r} is not read")
+        raise UnsupportedKind(f"content of the type {media_type[:100]!r} is not read")
     if by_type is UploadKind.TEXT and by_name is UploadKind.MARKDOWN:  # many send Markdown as what it also is
         return by_name
     if by_name not in (None, by_type):
-        raise UnreadableUpload(Reason.TYPE_MISMATCH, f"the content type says {by_type}, the file's name {by_name}")
+        raise KindMismatch(f"the content type says {by_type}, the file's name {by_name}")
     return by_type
 
 
