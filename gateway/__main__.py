@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.app import create_server, features, management
 from gateway.body_worker import BODY_TASKS
 from gateway.config import Settings
+from gateway.documents.pace import DocumentPace
 from gateway.documents.postgres import PostgresDocumentStore
 from gateway.documents.search.postgres import PostgresSearchStore
 from gateway.documents.search.query_vectors import QueryVectors
@@ -54,6 +55,7 @@ from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.events.topics import EVENTS
 from schemas.jobs.topics import INTAKE
 from schemas.pacing.admission import Admission
+from schemas.pacing.presets import PRESETS
 from schemas.process.logs import log_as_json
 from schemas.process.settings import SettingsInvalid, effective, entries_of, load
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
@@ -144,6 +146,10 @@ async def serve(settings: Settings) -> None:
             TokenVerifier(HttpFetch(internal_allowed=settings.tokens.internal_allowed), telemetry)
         )
         tokens.use(credentials())
+        documents_store = PostgresDocumentStore(reads)
+        document_pace = await stack.enter_async_context(
+            DocumentPace(documents_store.work, PRESETS[settings.documents.pace], telemetry=telemetry)
+        )
         query_vectors = await stack.enter_async_context(QueryVectors(lambda: open_embedders(settings.embedding)))
         shared = Shared(
             publisher=publisher,
@@ -173,9 +179,10 @@ async def serve(settings: Settings) -> None:
             jobs_store=PostgresJobStore(reads),
             job_throttle=job_throttle,
             job_settings=settings.jobs,
-            documents_store=PostgresDocumentStore(reads),
+            documents_store=documents_store,
             document_throttle=document_throttle,
             document_settings=settings.documents,
+            document_pace=document_pace,
             uploads=uploads,
             search_store=PostgresSearchStore(reads),
             query_vectors=query_vectors,

@@ -9,6 +9,7 @@ from aiohttp import web, web_response
 from gateway.documents import routes as documents
 from gateway.documents.effects import effect_finders as effects_of_documents
 from gateway.documents.facts import FACT_READERS as FACTS_OF_DOCUMENTS
+from gateway.documents.pace import DocumentPace
 from gateway.documents.parts import document_parts
 from gateway.documents.search.legs import SearchStore
 from gateway.documents.search.search import Searches, Vectors
@@ -86,6 +87,7 @@ def features(
     documents_store: DocumentStore,
     document_throttle: Throttle,
     document_settings: DocumentSettings,
+    document_pace: DocumentPace,
     uploads: Uploads,
     search_store: SearchStore,
     query_vectors: Vectors,
@@ -153,6 +155,7 @@ def features(
                 searches=Searches(
                     search_store, query_vectors, shared.telemetry, searches_max=document_settings.searches_max
                 ),
+                pace=document_pace,
                 settings=document_settings,
             ),
         ),

@@ -211,7 +211,7 @@ class QueueFull(HttpError):
 
 
 class SlowedDown(HttpError):
-    """Persistence lags, and the rate of events is held down. Nothing was written; retry later."""
+    """Earlier requests wait for their handling, and the rate is held down. Nothing was written; retry later."""
 
     code = ErrorCode.BACKPRESSURE
 

@@ -128,7 +128,8 @@ def _cell(name: str, value: Any) -> object:
     if name == "error":
         return error_text(value)
     if name == "queue":
-        return f"{value['ahead_count']} documents of lane {value['lane']} come before it"
+        ahead = f"{value['ahead_count']} documents of lane {value['lane']} come before it"
+        return f"{ahead}, {value['ahead_s']:.0f} s of work" if "ahead_s" in value else ahead
     if name.endswith("_at"):
         return datetime.fromisoformat(value)
     if isinstance(value, dict | list):

@@ -16,8 +16,8 @@ _NONE = OutcomeTotal(count=0, cost=0)
 StageName = Literal["chunk", "embed", "store"]
 
 
-def metrics_of(figures: Figures, *, multiplier: float) -> DocumentMetrics:
-    """Return the figures that are shown; *multiplier* is that of the gateway's admission."""
+def metrics_of(figures: Figures, *, multiplier: float, tokens: float | None) -> DocumentMetrics:
+    """Return the figures that are shown; *multiplier* and *tokens* are those of the gateway's admission."""
     totals = {phase: figures.totals.get(phase, _NONE) for phase in ENDS}
     submitted = figures.totals.get(SUBMITTED, _NONE)
     in_flight = submitted.count - sum(total.count for total in totals.values())
@@ -47,6 +47,7 @@ def metrics_of(figures: Figures, *, multiplier: float) -> DocumentMetrics:
         p95_latency_ms=_quantile(latencies_ms, 0.95),
         p99_latency_ms=_quantile(latencies_ms, 0.99),
         current_rate_multiplier=multiplier,
+        tokens_available=tokens,
         queue_depth=in_flight,
         queue_cost=queue_cost,
         queue_seconds=queue_cost / drained_per_s if drained_per_s else None,

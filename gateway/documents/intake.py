@@ -6,13 +6,14 @@ Idempotency-Key is not written again: Postgres knows of those that are stored, a
 gateway has just accepted; intake has the last word, also on the revision that a document must have.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.documents.pace import DocumentPace
 from gateway.documents.parsing.prepared import DocumentOrigin, PreparedDocument
 from gateway.documents.store import DocumentJobBrief, DocumentStore
-from gateway.errors import HttpError, IdempotencyConflict, PreconditionFailed, StoreUnavailable
+from gateway.errors import HttpError, IdempotencyConflict, PreconditionFailed, SlowedDown, StoreUnavailable
 from gateway.kafka.backlog import Backlog
 from gateway.kafka.bursts import publish_all
 from gateway.kafka.publisher import Publisher
@@ -20,6 +21,7 @@ from gateway.limits.throttle import UNNAMED, Charge, Throttle
 from gateway.objects.uploads import Uploads
 from schemas.access.credentials import Credentials
 from schemas.documents.rules import NO_DOCUMENT
+from schemas.documents.states import Lane
 from schemas.kafka.places import RecordPlace
 
 REMEMBERED_MAX = 20_000
@@ -70,6 +72,7 @@ class DocumentIntake:
     uploads: Uploads
     store: DocumentStore
     backlog: Backlog
+    pace: DocumentPace
     recent: RecentJobs = field(default_factory=RecentJobs)
 
     async def submit(
@@ -80,13 +83,18 @@ class DocumentIntake:
 
         Raises:
             BacklogFull: see `Backlog.check`. Nothing was written.
-            OverLimit, SlowedDown: see `Throttle.charge_records`. Nothing was written.
+            OverLimit, SlowedDown: see `Throttle.charge_records` and `DocumentPace.admit`. Nothing was written.
         """
         tenant = origin.principal.tenant
         known = await self._known(tenant, documents)
         added = [document for document in documents if document.job_id not in known]
         await self.backlog.check(tenant, len(added))
         charge = self.throttle.charge_records(len(added), origin.principal, credentials)
+        try:
+            self.pace.admit(_costs(added))
+        except SlowedDown:
+            charge.give_back({UNNAMED: len(added)})
+            raise
         lacking = await self._lacking(added)
         kept = [document for document in added if document.job_id not in lacking]
         outcomes = await publish_all(self.publisher, [document.record for document in kept])
@@ -160,3 +168,10 @@ class DocumentIntake:
             if (error := refused.get(name, refusal)) is not None:
                 lacking[document.job_id] = refused[name] = error
         return lacking
+
+
+def _costs(documents: Sequence[PreparedDocument]) -> Mapping[Lane, int]:
+    costs: defaultdict[Lane, int] = defaultdict(int)
+    for document in documents:
+        costs[document.lane] += document.cost
+    return costs

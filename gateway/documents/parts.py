@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.documents.changes import DocumentChanges
 from gateway.documents.intake import DocumentIntake
+from gateway.documents.pace import DocumentPace
 from gateway.documents.polling import Polling
 from gateway.documents.search.search import Searches
 from gateway.documents.settings import DocumentSettings
@@ -37,6 +38,7 @@ def document_parts(
     throttle: Throttle,
     uploads: Uploads,
     searches: Searches,
+    pace: DocumentPace,
     settings: DocumentSettings,
 ) -> DocumentParts:
     """Return the dependencies of the handlers, made of what the gateway has."""
@@ -53,6 +55,7 @@ def document_parts(
             uploads=uploads,
             store=store,
             backlog=Backlog(store.unfinished, follower, nouns="documents", unfinished_max=settings.unfinished_max),
+            pace=pace,
         ),
         changes=DocumentChanges(publisher=shared.publisher, store=store, log=shared.log, follower=follower),
         searches=searches,

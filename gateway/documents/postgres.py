@@ -1,5 +1,5 @@
 """
-`DocumentStore` on Postgres. Every statement names the tenant, but for the place of a job in its lane, which all share.
+`DocumentStore` on Postgres. Every statement names the tenant, but for those about lanes, which all share.
 
 Each reads a bounded number of rows by an index, whatever there is: millions of documents, and of jobs that ended.
 """
@@ -22,6 +22,7 @@ from gateway.documents.store import (
     EndedJob,
     Figures,
     LaneDepth,
+    LaneWork,
     OutcomeTotal,
     Revisions,
 )
@@ -43,6 +44,9 @@ from gateway.kafka.effect import Effect
 from gateway.postgres.pool import PostgresReads
 from schemas.documents.states import IN_FLIGHT, JobKind, Lane, Phase, Stage
 from schemas.kafka.places import RecordPlace
+
+TRIED_MAX = 50_000
+OLDEST_AMONG = 100  # rows of a lane
 
 _LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"  # a bound that is always there keeps its index condition
 
@@ -251,6 +255,35 @@ LANES = """
     GROUP BY lane
 """
 
+# As many rows as there are tenants, partitions, outcomes and lanes.
+WORK = """
+    SELECT lane,
+           sum(CASE outcome WHEN 'submitted' THEN count ELSE -count END)::bigint AS count,
+           sum(CASE outcome WHEN 'submitted' THEN cost ELSE -cost END)::bigint AS cost,
+           coalesce(sum(cost) FILTER (WHERE outcome IN ('stored', 'failed')), 0)::bigint AS done_cost
+    FROM document_totals
+    GROUP BY lane
+"""
+
+# What waits for its next attempt, or is in it.
+TRIED = """
+    SELECT lane, count(*) AS count, sum(cost)::bigint AS cost
+    FROM (SELECT lane, cost FROM document_jobs WHERE ended_at IS NULL AND attempts > 0 LIMIT %(limit)s) AS tried
+    GROUP BY lane
+"""
+
+# The oldest in its first attempt, among the first of each lane.
+OLDEST = """
+    SELECT lane, extract(epoch FROM clock_timestamp() - min(queued_at))::float8 AS oldest_s
+    FROM unnest(%(lanes)s::text[]) AS lanes (lane)
+    CROSS JOIN LATERAL (
+        SELECT queued_at, attempts FROM document_jobs AS job
+        WHERE job.lane = lanes.lane AND ended_at IS NULL
+        ORDER BY queued_at LIMIT %(limit)s) AS first
+    WHERE attempts = 0
+    GROUP BY lane
+"""
+
 NOW = "SELECT clock_timestamp() AS now"
 
 # Where a record is in the log, its row must be of the same command, for a log that was cut off gives old places to new
@@ -436,6 +469,18 @@ class PostgresDocumentStore:
             },
         )
 
+    async def work(self) -> Mapping[Lane, LaneWork]:
+        """See `DocumentStore.work`."""
+        async with self._reads.connection(urgent=True) as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # what is tried is in flight
+            totals = await (await connection.execute(WORK)).fetchall()
+            tried = await (await connection.execute(TRIED, {"limit": TRIED_MAX})).fetchall()
+            first = {"lanes": list(Lane), "limit": OLDEST_AMONG}
+            oldest = await (await connection.execute(OLDEST, first)).fetchall()
+        total_of, tried_of = ({row["lane"]: row for row in rows} for rows in (totals, tried))
+        oldest_s = {row["lane"]: row["oldest_s"] for row in oldest}
+        return {lane: _lane_work(total_of.get(lane, {}), tried_of.get(lane, {}), oldest_s.get(lane)) for lane in Lane}
+
     async def effect(self, tenant: str, place: RecordPlace, command_id: str | None) -> Effect | None:
         """See `DocumentStore.effect`."""
         asked = {
@@ -461,6 +506,15 @@ class PostgresDocumentStore:
     async def _all(self, statement: LiteralString, asked: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
         async with self._reads.connection() as connection:
             return await (await connection.execute(statement, asked)).fetchall()
+
+
+def _lane_work(total: Mapping[str, Any], tried: Mapping[str, Any], oldest_s: float | None) -> LaneWork:
+    return LaneWork(
+        count=max(0, total.get("count", 0) - tried.get("count", 0)),
+        cost=max(0, total.get("cost", 0) - tried.get("cost", 0)),
+        done_cost=total.get("done_cost", 0),
+        oldest_s=oldest_s,
+    )
 
 
 def _listing(admitted: DocumentJobFilter) -> tuple[LiteralString, LiteralString | None]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from schemas.pacing.presets import PresetName
 from schemas.process.settings import setting
 
 
@@ -14,6 +15,12 @@ class DocumentSettings:
         20_000,
         help="Unfinished documents that a tenant may have; more are refused with 429; 0: no limit",
         minimum=0,
+    )
+    pace: PresetName = setting(
+        "TIDEGATE_DOCUMENTS_PACE",
+        PresetName.BALANCED,
+        help="Seconds of work that may wait in a lane of documents: conservative (30), balanced (120) or aggressive "
+        "(600); more is refused with 429",
     )
     searches_max: int = setting(
         "TIDEGATE_SEARCHES_MAX",

@@ -105,6 +105,16 @@ class LaneDepth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneWork:
+    """The work of one lane, of all tenants; costs are in characters."""
+
+    count: int  # of documents in flight, but for those that wait for their next attempt
+    cost: int  # of these
+    done_cost: int  # of all documents that were ever stored, or failed
+    oldest_s: float | None  # the age of the one that has waited longest; None: not known, or nothing waits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """The facts that metrics are made of."""
 
@@ -117,7 +127,7 @@ class Figures:
 
 class DocumentStore(Protocol):
     """
-    Reads of documents; each takes the tenant's name.
+    Reads of documents; each takes the tenant's name, but for what lanes and embedders are asked.
 
     Every read is bounded, however many documents there are. Every method raises StoreUnavailable when Postgres is away,
     slow, or not migrated: answer 503.
@@ -169,6 +179,9 @@ class DocumentStore(Protocol):
 
     async def figures(self, tenant: str) -> Figures:
         """Return what metrics are made of: `document_totals`, and bounded reads of the newest rows."""
+
+    async def work(self) -> Mapping[Lane, LaneWork]:
+        """Return the work of every lane: from `document_totals`, and the first rows of what is in flight."""
 
     async def effect(self, tenant: str, place: RecordPlace, command_id: str | None) -> Effect | None:
         """Return what the command at *place* came to; None if the tenant has nothing of it from there."""

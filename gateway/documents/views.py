@@ -36,6 +36,18 @@ class DocumentLinks(msgspec.Struct, frozen=True, kw_only=True):
     cancel: Annotated[str, Meta(description="POST to it")]
 
 
+class QueuePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """The work before a job in its lane, that of all tenants; each lane has its guaranteed share."""
+
+    lane: Lane
+    ahead_count: Annotated[int, Meta(description="Documents; in the state of a job counted to 10,000")]
+    ahead_cost: Annotated[int, Meta(description="Their characters; of files that are not parsed yet an estimate")]
+    ahead_s: Annotated[
+        float | UnsetType,
+        Meta(description="Seconds until they are done, at the rate of now; missing where none is known"),
+    ] = UNSET
+
+
 class DocumentAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """The command is in the log; with `duplicate`, its Idempotency-Key was used for the same before."""
 
@@ -45,6 +57,7 @@ class DocumentAccepted(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.SUBMITTED
     wal_id: DocumentWalId | UnsetType = UNSET
     links: DocumentLinks
+    queue: Annotated[QueuePlace | UnsetType, Meta(description="Missing where it is not known")] = UNSET
     duplicate: bool | UnsetType = UNSET
     waited: DocumentWaited | UnsetType = UNSET
 
@@ -88,14 +101,6 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     of: int
 
 
-class QueuePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """The work before a job in its lane, that of all tenants; each lane has its guaranteed share."""
-
-    lane: Lane
-    ahead_count: Annotated[int, Meta(description="Documents, counted to 10,000")]
-    ahead_cost: Annotated[int, Meta(description="Their characters; of files that are not parsed yet their bytes")]
-
-
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The times at which a job passed its stages; the last attempt counts."""
 
@@ -121,7 +126,7 @@ class DocumentJobSummary(msgspec.Struct, frozen=True, kw_only=True):
     phase: Annotated[Phase, Meta(description="It never goes back within a generation")]
     priority: int
     lane: Lane
-    cost: Annotated[int, Meta(description="Characters; of a file that is not parsed yet its bytes")]
+    cost: Annotated[int, Meta(description="Characters; of a file that is not parsed yet an estimate")]
     generation: Annotated[int, Meta(description="Grows with each retry by hand")]
     attempts: Annotated[int, Meta(description="That failed, of this generation")]
     max_retries: int
@@ -298,10 +303,21 @@ class DocumentMetrics(msgspec.Struct, frozen=True, kw_only=True):
     ]
     p99_latency_ms: float | None
     current_rate_multiplier: Annotated[
-        float, Meta(description="The admitted rate as a part of what is handled; 1.0 without a limit")
+        float,
+        Meta(
+            description="The admitted rate as a part of what is done, 0.2 to 2.0, of the lane that is held down most; "
+            "1.0 without a limit"
+        ),
+    ]
+    tokens_available: Annotated[
+        float | None,
+        Meta(
+            description="Characters that may come at once, of the lane that has the least; below 0 while a large "
+            "document is paid off; null without a limit"
+        ),
     ]
     queue_depth: Annotated[int, Meta(description="Documents in flight: in the lanes, or embedded and not committed")]
-    queue_cost: Annotated[int, Meta(description="Their characters; of files that are not parsed yet their bytes")]
+    queue_cost: Annotated[int, Meta(description="Their characters; of files that are not parsed yet an estimate")]
     queue_seconds: Annotated[
         float | None, Meta(description="Until they are done, at the rate of the last 60 s; null without one")
     ]

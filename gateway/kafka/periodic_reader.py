@@ -2,14 +2,15 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 POLL_INTERVAL_S = 2.0
 
 
 class PeriodicReader(ABC):
-    """Base class that calls `refresh` on entry and every `POLL_INTERVAL_S` until exit."""
+    """Base class that calls `refresh` on entry and every `poll_interval_s` until exit."""
 
+    poll_interval_s: ClassVar[float] = POLL_INTERVAL_S
     _task: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
@@ -29,5 +30,5 @@ class PeriodicReader(ABC):
 
     async def _go_on(self) -> None:
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(self.poll_interval_s)
             await self.refresh()

@@ -26,7 +26,7 @@ from gateway.postgres.pool import PostgresReads
 from schemas.documents.embedding.contract import TextKind
 from schemas.documents.embedding.hashing import HashingEmbedder
 from schemas.documents.records import DeleteDocument, record_id
-from schemas.documents.states import Phase
+from schemas.documents.states import Lane, Phase
 from schemas.kafka.places import RecordPlace
 from tests.support.jobs import JobServer
 
@@ -236,8 +236,8 @@ async def test_the_figures_add_up(rows: Rows) -> None:
     for outcome, count in (("submitted", 10), ("stored", 3), ("unchanged", 1), ("superseded", 1), ("failed", 1)):
         for partition in (0, 1):
             rows.insert(
-                "document_totals", tenant_id=rows.tenant, partition=partition, outcome=outcome, count=count,
-                cost=count * 100,
+                "document_totals", tenant_id=rows.tenant, partition=partition, outcome=outcome, lane="normal",
+                count=count, cost=count * 100,
             )  # fmt: skip
     now = datetime.now(UTC)
     for seconds in (1, 2, 3, 400):
@@ -246,7 +246,7 @@ async def test_the_figures_add_up(rows: Rows) -> None:
     rows.job(phase="failed", ended_at=now, error='{"stage": "parse", "reason": "no_text"}')
     rows.job(phase="stored", ended_at=now - timedelta(hours=1))
     rows.job(lane="high", queued_at=now - timedelta(seconds=50))
-    shown_figures = metrics_of(await rows.store.figures(rows.tenant), multiplier=1.0)
+    shown_figures = metrics_of(await rows.store.figures(rows.tenant), multiplier=1.0, tokens=None)
     assert shown_figures.balance == (
         "20 submitted = 6 completed + 2 unchanged + 2 superseded + 0 deleted + 0 cancelled + 2 failed + 8 in flight"
     )
@@ -255,6 +255,30 @@ async def test_the_figures_add_up(rows: Rows) -> None:
     assert (shown_figures.stages["chunk"].items_failed, shown_figures.queue_cost) == (1, 800)
     [(lane, depth)] = shown_figures.lanes.items()
     assert (lane, depth.queue_depth, depth.oldest_s is not None and 50 <= depth.oldest_s < 90) == ("high", 1, True)
+
+
+async def test_the_work_of_lanes_is_what_is_in_flight_and_in_its_first_attempt(rows: Rows) -> None:
+    def totals(outcome: str, count: int, *, lane: str = "high") -> None:
+        rows.insert(
+            "document_totals", tenant_id=rows.tenant, partition=0, outcome=outcome, lane=lane, count=count,
+            cost=count * 100,
+        )  # fmt: skip
+
+    totals("submitted", 50)
+    totals("submitted", 1, lane="low")
+    before = await rows.store.work()
+    assert set(before) == set(Lane)
+    for outcome, count in (("stored", 7), ("failed", 2), ("unchanged", 4), ("cancelled", 1)):
+        totals(outcome, count)
+    now = datetime.now(UTC)
+    rows.job(lane="high", queued_at=now - timedelta(days=90), attempts=1, cost=300)
+    rows.job(lane="high", queued_at=now - timedelta(days=80))
+    after = await rows.store.work()
+    assert before[Lane.HIGH].count - after[Lane.HIGH].count == 7 + 2 + 4 + 1 + 1
+    assert before[Lane.HIGH].cost - after[Lane.HIGH].cost == 1_400 + 300
+    assert after[Lane.HIGH].done_cost - before[Lane.HIGH].done_cost == 900
+    assert after[Lane.HIGH].oldest_s == pytest.approx(80 * 86_400, abs=60)
+    assert after[Lane.LOW].cost == before[Lane.LOW].cost > 0
 
 
 async def test_an_effect_is_that_of_the_same_command(rows: Rows) -> None:

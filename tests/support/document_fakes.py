@@ -14,6 +14,7 @@ from gateway.documents.store import (
     DocumentJobFilter,
     DocumentJobPlace,
     Figures,
+    LaneWork,
     Revisions,
 )
 from gateway.documents.views import (
@@ -37,6 +38,7 @@ from tests.support.fakes import RecordingPublisher
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)  # of the gateway under test
 JOB = "0190e3a0-0000-7000-8000-000000000011"
 OTHER_JOB = "0190e3a0-0000-7000-8000-000000000012"
+NO_WORK = LaneWork(count=0, cost=0, done_cost=0, oldest_s=None)
 EMBEDDER, OTHER_EMBEDDER = "a" * 64, "b" * 64
 
 
@@ -53,6 +55,7 @@ class MemoryDocumentStore:
     collection_views: dict[str, list[CollectionView]] = field(default_factory=dict)
     embedder_ids: dict[str, str] = field(default_factory=dict)  # by name
     figures_of: Figures = field(default_factory=lambda: Figures(now=NOW, totals={}, ended=[], lanes={}))
+    work_of: dict[Lane, LaneWork] = field(default_factory=dict)
     effects: dict[RecordPlace, Effect] = field(default_factory=dict)
     failure: Exception | None = None  # raised instead of looking
     applied: Callable[[], None] | None = None  # called before each look: what other processes did meanwhile
@@ -153,6 +156,11 @@ class MemoryDocumentStore:
         """Return what the test says."""
         self._look()
         return self.figures_of
+
+    async def work(self) -> Mapping[Lane, LaneWork]:
+        """Return what the test says; of other lanes that nothing waits and nothing was done."""
+        self._look()
+        return {lane: self.work_of.get(lane, NO_WORK) for lane in Lane}
 
     async def effect(self, tenant: str, place: RecordPlace, _command_id: str | None) -> Effect | None:
         """Return what the test says."""

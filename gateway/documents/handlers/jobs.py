@@ -2,6 +2,7 @@
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET
 
 from gateway.documents.changes import new_id
 from gateway.documents.handlers.submitting import links_of
@@ -42,7 +43,8 @@ async def show_document_job(parts: DocumentParts, call: Call) -> web.Response:
             raise NotFound(NO_JOB)
     if job is None:
         return answer(HiddenDocumentJob(job_id=job_id, links=links_of(job_id)))
-    return answer(msgspec.structs.replace(job, links=links_of(job_id)))
+    queue = job.queue if job.queue is UNSET else parts.intake.pace.timed(job.queue)
+    return answer(msgspec.structs.replace(job, queue=queue, links=links_of(job_id)))
 
 
 async def list_document_jobs(parts: DocumentParts, call: Call) -> web.Response:

@@ -58,7 +58,8 @@ async def list_chunks(parts: DocumentParts, call: Call) -> web.Response:
 async def show_document_metrics(parts: DocumentParts, call: Call) -> web.Response:
     """Return the figures of the tenant's documents, with the line that adds up."""
     figures = await parts.store.figures(call.principal.tenant)
-    return answer(metrics_of(figures, multiplier=parts.intake.throttle.admission.multiplier))
+    pace = parts.intake.pace
+    return answer(metrics_of(figures, multiplier=pace.multiplier, tokens=pace.tokens_available))
 
 
 async def list_presets(_parts: DocumentParts, _call: Call) -> web.Response:

@@ -111,6 +111,7 @@ async def accepted(
     if isinstance(outcome, DocumentJobBrief):
         return limited(answer(_duplicate(outcome)), charge)
     made = accepted_at(outcome, job_id=document.job_id, name=name_of(document.collection, document.document))
+    made = msgspec.structs.replace(made, queue=parts.intake.pace.place(document.lane) or UNSET)
     if waits:
         made = await with_end(parts, call, made)
     return limited(answer(made, status=202), charge)
@@ -128,7 +129,7 @@ async def with_end(parts: DocumentParts, call: Call, made: DocumentAccepted) -> 
     ended = await _waited(parts, call, [made.job_id])
     if ended is None:
         return msgspec.structs.replace(made, waited=False)
-    return msgspec.structs.replace(made, waited=True, phase=ended[made.job_id])
+    return msgspec.structs.replace(made, waited=True, phase=ended[made.job_id], queue=UNSET)
 
 
 async def _waited(parts: DocumentParts, call: Call, job_ids: Sequence[str]) -> Mapping[str, Phase] | None:

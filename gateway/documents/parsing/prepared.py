@@ -20,10 +20,12 @@ from schemas.documents.rules import (
     INLINE_BYTES_MAX,
     PRIORITY_DEFAULT,
     RETRIES_DEFAULT,
+    file_cost,
     metadata_fault,
     put_faults,
     text_fault,
 )
+from schemas.documents.states import Lane, lane_of
 from schemas.documents.validity import content_of
 from schemas.errors import Fault, Invalid
 from schemas.ids import uuid7
@@ -52,6 +54,8 @@ class PreparedDocument(msgspec.Struct, frozen=True, kw_only=True):
     is_derived: bool  # its id comes from an Idempotency-Key: the job may be there already
     collection: str
     document: str
+    lane: Lane
+    cost: int  # as intake counts it: characters, or of a file an estimate
     expected_revision: int | None
     content_sha256: bytes
     received_at: datetime
@@ -140,7 +144,8 @@ def prepare_file(
     else:
         upload, reference = _kept(content, tenant=origin.principal.tenant, collection=str(asked["collection"]))
         source = msgspec.structs.replace(source, content_ref=reference)
-    return _with_record(asked | {"source": source}, origin, metadata=metadata, upload=upload)
+    cost = file_cost(len(content))
+    return _with_record(asked | {"source": source}, origin, metadata=metadata, upload=upload, cost=cost)
 
 
 def _verdict(body: bytes, origin: DocumentOrigin) -> DocumentVerdict:
@@ -161,9 +166,9 @@ def _prepared(
     assert isinstance(text, str)
     encoded = text.encode()
     if len(encoded) <= INLINE_BYTES_MAX:
-        return _with_record(asked | {"text": text}, origin, metadata=metadata, upload=None)
+        return _with_record(asked | {"text": text}, origin, metadata=metadata, upload=None, cost=len(text))
     upload, reference = _kept(encoded, tenant=origin.principal.tenant, collection=str(asked["collection"]))
-    return _with_record(asked | {"text_ref": reference}, origin, metadata=metadata, upload=upload)
+    return _with_record(asked | {"text_ref": reference}, origin, metadata=metadata, upload=upload, cost=len(text))
 
 
 def _checked(
@@ -196,7 +201,7 @@ def _kept(content: bytes, *, tenant: str, collection: str) -> tuple[Upload, str]
 
 
 def _with_record(
-    asked: Mapping[str, object], origin: DocumentOrigin, *, metadata: Any, upload: Upload | None
+    asked: Mapping[str, object], origin: DocumentOrigin, *, metadata: Any, upload: Upload | None, cost: int
 ) -> PreparedDocument:
     """Return the document of fields that are valid, so that they convert."""
     draft = msgspec.convert(
@@ -216,6 +221,8 @@ def _with_record(
         is_derived=origin.idempotency_key is not None,
         collection=command.collection,
         document=command.document,
+        lane=lane_of(command.priority),
+        cost=cost,
         expected_revision=command.expected_revision,
         content_sha256=command.content_sha256,
         received_at=origin.stamp.received_at,

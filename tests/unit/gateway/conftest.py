@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.app import create_server, features
+from gateway.documents.pace import DocumentPace
 from gateway.documents.settings import DocumentSettings
 from gateway.http.bodies import Body
 from gateway.http.child.parsing import BodyParser, ThreadParser, parse_body
@@ -35,6 +36,7 @@ from schemas.documents.topics import DOCUMENT_COMMANDS
 from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.jobs.topics import INTAKE, JOB_COMMANDS
 from schemas.pacing.admission import Admission
+from schemas.pacing.presets import PRESETS
 from schemas.process.telemetry import OF_GATEWAY, Telemetry
 from schemas.runs.topics import PERSISTENCE
 from schemas.runs.views import EventView, RunView
@@ -54,6 +56,16 @@ from tests.support.fakes import (
 )
 
 NOW = datetime(2025, 12, 5, 10, 0, 0, 123000, UTC)
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that the test turns."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +94,8 @@ class Served:
     documents: MemoryDocumentStore
     document_commands: MemoryCommitted  # by documents.intake
     document_throttle: Throttle
+    document_pace: DocumentPace
+    document_clock: Clock
     searched: MemorySearchStore
     vectors: MemoryVectors
 
@@ -221,6 +235,10 @@ async def served(
     documents, document_commands = MemoryDocumentStore(), MemoryCommitted({0: 0}, topic=DOCUMENT_COMMANDS.name)
     documents_intake = GroupFollower(DOCUMENTS_INTAKE, document_commands, clock=lambda: NOW)
     document_throttle = Throttle(LimitSettings(), admission=Admission())
+    document_clock = Clock()
+    document_pace = DocumentPace(
+        documents.work, PRESETS[document_settings.pace], telemetry=telemetry, clock_s=document_clock
+    )
     searched, vectors = MemorySearchStore(), MemoryVectors()
     tails, objects = MemoryTails(publisher.log), MemoryObjects()
     storage = MeasuredStorage(objects, telemetry)
@@ -258,6 +276,7 @@ async def served(
         documents_store=documents,
         document_throttle=document_throttle,
         document_settings=document_settings,
+        document_pace=document_pace,
         uploads=Uploads(storage),
         search_store=searched,
         query_vectors=vectors,
@@ -293,6 +312,8 @@ async def served(
             documents=documents,
             document_commands=document_commands,
             document_throttle=document_throttle,
+            document_pace=document_pace,
+            document_clock=document_clock,
             searched=searched,
             vectors=vectors,
         )
