@@ -158,13 +158,16 @@ class DocumentIntake:
 
         Later versions of the same document are held back too: sent again, the first would overtake them.
         """
-        uploads = [document.upload for document in documents if document.upload is not None]
-        refusals = await self.uploads.keep(uploads) if uploads else {}
+        refusals = dict(await self.uploads.keep([each.upload for each in documents if each.upload is not None]))
+        kept = {key for key, refusal in refusals.items() if refusal is None}
+        copies = [each.copy for each in documents if each.copy is not None and each.copy.key not in kept]
+        refusals |= await self.uploads.copy(copies)
         lacking: dict[str, HttpError] = {}
         refused: dict[tuple[str, str], HttpError] = {}
         for document in documents:
             name = (document.collection, document.document)
-            refusal = None if document.upload is None else refusals[document.upload.key]
+            large = document.upload or document.copy
+            refusal = None if large is None else refusals[large.key]
             if (error := refused.get(name, refusal)) is not None:
                 lacking[document.job_id] = refused[name] = error
         return lacking

@@ -60,7 +60,8 @@ _LONG_POLL = (
 )
 _OF_BOOK = Parameter(name="book_slug", type=BookSlug, description="Only of this book")
 _OF_CHAPTER = {"chapter": DOCUMENT_PATTERN}
-_SUBMISSIONS = (*WRITES, ErrorCode.STORE_UNAVAILABLE, ErrorCode.IDEMPOTENCY_CONFLICT)
+_UPLOADS = (*WRITES, ErrorCode.STORE_UNAVAILABLE, ErrorCode.IDEMPOTENCY_CONFLICT)
+_SUBMISSIONS = (*_UPLOADS, ErrorCode.NOT_FOUND)
 _WITHOUT_BODY = (*KEYED, ErrorCode.BACKPRESSURE, ErrorCode.LOG_UNAVAILABLE)
 _CHANGES = (*_WITHOUT_BODY, ErrorCode.STORE_UNAVAILABLE, ErrorCode.NOT_FOUND, ErrorCode.JOB_STATE)
 _FINDS = (*READS, ErrorCode.NOT_FOUND)
@@ -114,7 +115,7 @@ ROUTES: tuple[Route[DocumentParts], ...] = (
             Parameter(name="metadata", type=str, description="A JSON object, where the body is the file itself"),
             Parameter(name="filename", type=str, description="The name, where the body is the file itself"),
         ),
-        refusals=_SUBMISSIONS,
+        refusals=_UPLOADS,
     ),
     Route(
         method="GET",

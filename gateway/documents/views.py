@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.documents.names import CHAPTER_RULE
+from gateway.documents.objects import ObjectReference
 from schemas.documents.presets import StageLimits
 from schemas.documents.states import JobKind, Lane, Phase, Stage
 from schemas.errors import ErrorCode, Fault
@@ -58,6 +59,10 @@ class DocumentAccepted(msgspec.Struct, frozen=True, kw_only=True):
     wal_id: DocumentWalId | UnsetType = UNSET
     links: DocumentLinks
     queue: Annotated[QueuePlace | UnsetType, Meta(description="Missing where it is not known")] = UNSET
+    object: Annotated[
+        ObjectReference | UnsetType,
+        Meta(description="Of a text over 100 KiB: what other documents may send in its place, for a month"),
+    ] = UNSET
     duplicate: bool | UnsetType = UNSET
     waited: DocumentWaited | UnsetType = UNSET
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from gateway.documents.names import shown_chapter
+from gateway.documents.objects import shown_reference
 from gateway.documents.parameters import (
     IDEMPOTENCY_KEY,
     read_expected,
@@ -111,7 +112,11 @@ async def accepted(
     if isinstance(outcome, DocumentJobBrief):
         return limited(answer(_duplicate(outcome)), charge)
     made = accepted_at(outcome, job_id=document.job_id, name=name_of(document.collection, document.document))
-    made = msgspec.structs.replace(made, queue=parts.intake.pace.place(document.lane) or UNSET)
+    made = msgspec.structs.replace(
+        made,
+        queue=parts.intake.pace.place(document.lane) or UNSET,
+        object=UNSET if document.reference is None else shown_reference(document.reference),
+    )
     if waits:
         made = await with_end(parts, call, made)
     return limited(answer(made, status=202), charge)

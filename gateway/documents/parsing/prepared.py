@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 from gateway.documents.command_records import command_record
+from gateway.documents.objects import read_reference
 from gateway.documents.parsing.submission import DocumentSubmission, read_submission
 from gateway.errors import Forbidden
 from gateway.http.child.refusals import Refusal
 from gateway.http.documents import read_object, renamed
 from gateway.kafka.records import OutgoingRecord, Stamp
-from gateway.objects.uploads import Upload
+from gateway.objects.uploads import Copy, Upload
 from schemas.access.credentials import Principal
 from schemas.documents.records import PutDocument, Source, idempotent_job_id
 from schemas.documents.rules import (
@@ -60,7 +61,9 @@ class PreparedDocument(msgspec.Struct, frozen=True, kw_only=True):
     content_sha256: bytes
     received_at: datetime
     record: OutgoingRecord
+    reference: PayloadRef | None = None  # to its text, where that is too large for the log
     upload: Upload | None = None
+    copy: Copy | None = None  # in place of an upload, of a text that is kept already
 
 
 class DocumentVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +115,8 @@ def prepare_text(body: bytes, origin: DocumentOrigin, *, is_markdown: bool) -> P
         "priority": PRIORITY_DEFAULT,
         "max_retries": RETRIES_DEFAULT,
     }
-    return _prepared(DocumentSubmission(fields=fields, text=text), origin, metadata=None, metadata_text=None)
+    submission = DocumentSubmission(fields=fields, text=text, reference=None)
+    return _prepared(submission, origin, metadata=None, metadata_text=None)
 
 
 def prepare_all(bodies: Iterable[bytes], origin: DocumentOrigin) -> PreparedDocuments:
@@ -142,8 +146,8 @@ def prepare_file(
     if len(content) <= INLINE_BYTES_MAX:
         source = msgspec.structs.replace(source, content=content)
     else:
-        upload, reference = _kept(content, tenant=origin.principal.tenant, collection=str(asked["collection"]))
-        source = msgspec.structs.replace(source, content_ref=reference)
+        upload, reference = _kept(content, origin, asked["collection"])
+        source = msgspec.structs.replace(source, content_ref=to_json(reference))
     cost = file_cost(len(content))
     return _with_record(asked | {"source": source}, origin, metadata=metadata, upload=upload, cost=cost)
 
@@ -158,6 +162,8 @@ def _verdict(body: bytes, origin: DocumentOrigin) -> DocumentVerdict:
 def _prepared(
     submission: DocumentSubmission, origin: DocumentOrigin, *, metadata: Any, metadata_text: str | None
 ) -> PreparedDocument:
+    if submission.reference is not None:
+        return _referring(submission, origin, metadata=metadata, metadata_text=metadata_text)
     text, faults = submission.text, list(submission.faults)
     fault = text_fault(text) if isinstance(text, str) else "a text"
     if fault:
@@ -167,8 +173,33 @@ def _prepared(
     encoded = text.encode()
     if len(encoded) <= INLINE_BYTES_MAX:
         return _with_record(asked | {"text": text}, origin, metadata=metadata, upload=None, cost=len(text))
-    upload, reference = _kept(encoded, tenant=origin.principal.tenant, collection=str(asked["collection"]))
-    return _with_record(asked | {"text_ref": reference}, origin, metadata=metadata, upload=upload, cost=len(text))
+    upload, reference = _kept(encoded, origin, asked["collection"])
+    asked |= {"text_ref": to_json(reference)}
+    return _with_record(asked, origin, metadata=metadata, upload=upload, reference=reference, cost=len(text))
+
+
+def _referring(
+    submission: DocumentSubmission, origin: DocumentOrigin, *, metadata: Any, metadata_text: str | None
+) -> PreparedDocument:
+    """Return a document whose text is kept already: its record is the same as if the text had been sent."""
+    faults = list(submission.faults)
+    source = read_reference(submission.reference, origin.principal)
+    if isinstance(source, Fault):
+        faults.append(source)
+    if submission.text is not None:
+        faults.append(Fault(pointer="/object", detail="in place of a text: send one of the two"))
+    asked = _checked(submission.fields, origin, faults=faults, metadata_text=metadata_text)
+    assert isinstance(source, PayloadRef)
+    reference = msgspec.structs.replace(source, key=_key(source.sha256, origin, asked["collection"]))
+    return _with_record(
+        asked | {"text_ref": to_json(reference)},
+        origin,
+        metadata=metadata,
+        upload=None,
+        copy=Copy(source=source, key=reference.key),
+        reference=reference,
+        cost=source.size_bytes,
+    )
 
 
 def _checked(
@@ -192,16 +223,26 @@ def _job_id(origin: DocumentOrigin) -> str:
     return idempotent_job_id(origin.principal.tenant, origin.idempotency_key)
 
 
-def _kept(content: bytes, *, tenant: str, collection: str) -> tuple[Upload, str]:
-    """Return what is kept in object storage, and the JSON text that refers to it."""
-    sha256 = hashlib.sha256(content)
-    key = f"{tenant}/documents/{collection}/{sha256.hexdigest()}"
-    reference = PayloadRef(key=key, size_bytes=len(content), sha256=sha256.digest())
-    return Upload(key=key, content=content), to_json(reference)
+def _kept(content: bytes, origin: DocumentOrigin, collection: object) -> tuple[Upload, PayloadRef]:
+    """Return what is kept in object storage, and what refers to it."""
+    sha256 = hashlib.sha256(content).digest()
+    reference = PayloadRef(key=_key(sha256, origin, collection), size_bytes=len(content), sha256=sha256)
+    return Upload(key=reference.key, content=content), reference
+
+
+def _key(sha256: bytes, origin: DocumentOrigin, collection: object) -> str:
+    return f"{origin.principal.tenant}/documents/{collection}/{sha256.hex()}"
 
 
 def _with_record(
-    asked: Mapping[str, object], origin: DocumentOrigin, *, metadata: Any, upload: Upload | None, cost: int
+    asked: Mapping[str, object],
+    origin: DocumentOrigin,
+    *,
+    metadata: Any,
+    upload: Upload | None,
+    cost: int,
+    reference: PayloadRef | None = None,
+    copy: Copy | None = None,
 ) -> PreparedDocument:
     """Return the document of fields that are valid, so that they convert."""
     draft = msgspec.convert(
@@ -227,5 +268,7 @@ def _with_record(
         content_sha256=command.content_sha256,
         received_at=origin.stamp.received_at,
         record=command_record(command, origin.stamp),
+        reference=reference,
         upload=upload,
+        copy=copy,
     )

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.documents.names import CHAPTER_RULE, book_fault, chapter_text
+from gateway.documents.objects import ObjectReference
 from gateway.http.documents import unknown_fault
 from schemas.documents.rules import (
     COLLECTION_PATTERN,
@@ -46,7 +47,14 @@ class TextFormat(StrEnum):
 class DocumentContent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A document that the path names."""
 
-    text: Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)]
+    text: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | UnsetType,
+        Meta(description="Missing where `object` stands in its place"),
+    ] = UNSET
+    object: Annotated[
+        ObjectReference | UnsetType,
+        Meta(description="In place of `text`: one that is kept already, as the answer to it named it"),
+    ] = UNSET
     format: TextFormat = TextFormat.PLAIN
     priority: Priority = PRIORITY_DEFAULT
     max_retries: Retries = RETRIES_DEFAULT
@@ -70,6 +78,7 @@ class DocumentSubmission:
 
     fields: Mapping[str, object]
     text: object
+    reference: object  # in place of the text
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -93,7 +102,7 @@ def read_submission(members: Mapping[str, Any], *, named: tuple[str, str] | None
         "priority": given.get("priority", PRIORITY_DEFAULT),
         "max_retries": given.get("max_retries", RETRIES_DEFAULT),
     }
-    return DocumentSubmission(fields=fields, text=given.get("text"), faults=faults)
+    return DocumentSubmission(fields=fields, text=given.get("text"), reference=given.get("object"), faults=faults)
 
 
 def _names(given: Mapping[str, object], faults: list[Fault]) -> tuple[object, object]:

@@ -112,6 +112,7 @@ def _keys() -> tuple[dict[str, str], dict[str, ApiKey]]:
         ("reader", builders.TENANT, [Right.READ], None),
         ("worker", builders.TENANT, [Right.INGEST, Right.READ], None),
         ("documents", builders.TENANT, [Right.DOCUMENTS_READ], None),
+        ("embedding", builders.TENANT, [Right.DOCUMENTS_WRITE], None),
         ("plain-only", builders.TENANT, list(Right), ["plain-agent"]),
         ("stranger", "other", list(Right), None),
     ):

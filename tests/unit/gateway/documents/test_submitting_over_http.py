@@ -13,7 +13,7 @@ from schemas.documents.records import PutDocument, document_key, idempotent_job_
 from schemas.documents.rules import BATCH_DOCUMENTS_MAX, INLINE_BYTES_MAX, NO_DOCUMENT, TEXT_CHARACTERS_MAX
 from schemas.documents.states import Phase
 from schemas.documents.validity import content_of
-from schemas.objects.references import from_json
+from schemas.objects.references import from_json, reference_to, to_json
 from tests.support import builders
 from tests.support.document_fakes import JOB, commands, job_view
 from tests.support.job_views import ask
@@ -129,6 +129,63 @@ async def test_without_object_storage_a_long_text_is_not_in_the_log(served: Serv
         "a later version of the same document waits for the first"
     )
     assert [command.document for command in puts(served)] == ["8"]
+
+
+async def test_a_text_that_was_sent_before_is_sent_again_by_its_object(served: Served) -> None:
+    text = "é" * INLINE_BYTES_MAX
+    _, first = await ask(served, "POST", "/api/documents", EMMA | {"text": text})
+    assert first["object"]["key"] == f"{builders.TENANT}/documents/emma/{first['object']['sha256']}"
+    referring = {"book_slug": "emma", "chapter_index": 7, "object": first["object"]}
+    status, second = await ask(served, "POST", "/api/documents", referring)
+    assert (status, second["object"]) == (202, first["object"])
+    other = {"book_slug": "other", "chapter_index": 1, "object": first["object"], "priority": 9}
+    status, answer = await ask(served, "POST", "/api/documents/batch", [other])
+    assert (status, answer["results"][0]["status"]) == (202, "accepted")
+    sent, again, elsewhere = puts(served)
+    assert again.content_sha256 == sent.content_sha256, "the same document, however its text comes"
+    assert (again.text, again.text_ref) == (None, sent.text_ref)
+    assert elsewhere.text_ref is not None
+    reference = from_json(elsewhere.text_ref)
+    assert reference.key == f"{builders.TENANT}/documents/other/{first['object']['sha256']}"
+    assert served.objects.kept[reference.key].decode() == text
+    assert served.objects.puts.count(first["object"]["key"]) == 2, "it is kept for another month"
+
+
+async def test_the_payload_of_an_event_may_be_a_text(served: Served) -> None:
+    payload = json.dumps("x" * INLINE_BYTES_MAX)
+    reference = reference_to(payload.encode(), tenant=builders.TENANT, run_id="run-1")
+    served.objects.kept[reference.key] = payload.encode()
+    body = {"object": json.loads(to_json(reference))}
+    assert (await ask(served, "PUT", "/api/documents/emma/7", body))[0] == 202
+    status, answer = await ask(served, "PUT", "/api/documents/emma/7", body, key="embedding")
+    assert (status, pointers(answer)) == (422, ["/object/key"]), "runs need the right read"
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"key": f"other/documents/emma/{'a' * 64}"}, "/object/key"),
+        ({"key": f"{builders.TENANT}/documents/emma/{'b' * 64}"}, "/object/key"),
+        ({"key": f"{builders.TENANT}/../other/{'a' * 64}"}, "/object/key"),
+        ({"key": 1}, "/object"),
+        ({"size_bytes": 0}, "/object"),
+        ({"size_bytes": 5 * MIB}, "/object"),
+        ({"sha256": "A" * 64}, "/object"),
+        ({"more": 1}, "/object"),
+    ],
+)
+async def test_an_object_is_one_of_the_tenants_own(served: Served, changes: dict[str, Any], pointer: str) -> None:
+    named = {"key": f"{builders.TENANT}/documents/emma/{'a' * 64}", "size_bytes": 9, "sha256": "a" * 64}
+    body = {"book_slug": "emma", "chapter_index": 7}
+    status, answer = await ask(served, "POST", "/api/documents", body | {"object": named | changes})
+    assert (status, pointers(answer)) == (422, [pointer])
+    status, answer = await ask(served, "POST", "/api/documents", EMMA | {"object": named})
+    assert (status, pointers(answer)) == (422, ["/object"]), "beside a text"
+    status, answer = await ask(served, "POST", "/api/documents", body | {"object": named})
+    assert (status, answer["code"]) == (404, "NOT_FOUND")
+    status, answer = await ask(served, "POST", "/api/documents/batch", [body | {"object": named}])
+    assert (status, answer["results"][0]["code"]) == (207, "NOT_FOUND")
+    assert served.publisher.published == []
 
 
 async def test_the_path_names_the_document_and_the_body_is_its_text(served: Served) -> None:

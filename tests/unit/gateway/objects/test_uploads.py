@@ -5,10 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
-from gateway.errors import ObjectsUnavailable, QueueFull
-from gateway.objects.uploads import UPLOADS_MAX, Uploads
+from gateway.errors import NotFound, ObjectsUnavailable, QueueFull
+from gateway.objects.uploads import UPLOADS_MAX, Copy, Uploads
 from gateway.runs.parsing.prepared import Upload, set_apart
-from schemas.objects.references import INLINE_BYTES_MAX
+from schemas.objects.references import INLINE_BYTES_MAX, PayloadRef, reference_to
 from tests.support import builders
 from tests.support.fakes import MemoryObjects
 
@@ -83,3 +83,39 @@ async def test_who_gives_up_frees_what_it_held(waiting: int) -> None:
         await given_up
     storage.gate = None
     assert await uploads.keep([upload(0, size_bytes=10 * waiting)]) == {"demo/run-1/0": None}
+
+
+def kept_before(storage: MemoryObjects, content: bytes) -> PayloadRef:
+    """Keep a payload; return the reference to it."""
+    reference = reference_to(content, tenant="demo", run_id="run-1")
+    storage.kept[reference.key] = content
+    return reference
+
+
+async def test_what_is_kept_already_is_kept_under_another_key_and_once_more_under_its_own() -> None:
+    storage = MemoryObjects()
+    reference = kept_before(storage, b"text")
+    outcomes = await Uploads(storage).copy([Copy(source=reference, key=key) for key in ("demo/other", reference.key)])
+    assert outcomes == {"demo/other": None, reference.key: None}
+    assert (storage.kept["demo/other"], sorted(storage.puts)) == (b"text", ["demo/other", reference.key])
+
+
+async def test_what_is_not_there_or_another_content_is_not_copied() -> None:
+    storage = MemoryObjects()
+    reference = kept_before(storage, b"text")
+    storage.kept[reference.key] = b"othe"
+    longer = msgspec.structs.replace(reference, size_bytes=5)
+    gone = msgspec.structs.replace(reference, key="demo/run-1/gone")
+    for number, source in enumerate((reference, longer, gone)):
+        [refusal] = (await Uploads(storage).copy([Copy(source=source, key=str(number))])).values()
+        assert isinstance(refusal, NotFound)
+    assert storage.puts == []
+
+
+async def test_copies_are_bounded_as_uploads_are() -> None:
+    storage = MemoryObjects()
+    copies = [Copy(source=kept_before(storage, b"x" * 60), key="0")]
+    [refusal] = (await Uploads(storage, waiting_bytes_max=59).copy(copies)).values()
+    assert isinstance(refusal, QueueFull)
+    storage.failure = ObjectsUnavailable("away")
+    assert await Uploads(storage).copy(copies) == {"0": storage.failure}
