@@ -347,7 +347,9 @@ async def test_a_rare_word_weighs_more_than_one_that_is_everywhere(rows: Rows) -
     rows.collection()
     for number in range(9):
         rows.document(str(number), ["Catherine walks; Catherine talks; Catherine reads."])
-    rows.document("answer", ["She keeps a manuscript in the old cabinet, behind the window of the cold room that nobody enters."])
+    rows.document(
+        "answer", ["She keeps a manuscript in the old cabinet, behind the window of the cold room that nobody enters."]
+    )
     assert (await rows.found("Where is Catherine's manuscript?"))[0] == ("emma", "answer")
 
 

@@ -24,7 +24,7 @@ from tests.support.stack import RunningStack, throwaway, wait_until
 
 PARTITIONS = 8
 WITHIN_S = 60.0
-LOOKUPS = 20  # of a busy log
+LOOKUPS = 10  # of a busy log
 READY_S = 180.0  # a process that found no topic is started again after ten seconds at most, several times
 
 
