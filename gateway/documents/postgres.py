@@ -40,7 +40,7 @@ from gateway.documents.views import (
     StageTimes,
 )
 from gateway.http import paging
-from gateway.kafka.effect import Effect
+from gateway.kafka.effect import Effect, command_effect
 from gateway.postgres.pool import PostgresReads
 from schemas.documents.states import IN_FLIGHT, JobKind, Lane, Phase, Stage
 from schemas.kafka.places import RecordPlace
@@ -336,14 +336,14 @@ class PostgresDocumentStore:
 
     async def brief(self, tenant: str, job_id: str) -> DocumentJobBrief | None:
         """See `DocumentStore.brief`."""
-        row = await self._one(BRIEF, {"tenant": tenant, "job_id": job_id}, urgent=True)
+        row = await self._reads.row(BRIEF, {"tenant": tenant, "job_id": job_id}, urgent=True)
         if row is None:
             return None
         return DocumentJobBrief(**row | {"kind": JobKind(row["kind"]), "phase": Phase(row["phase"])})
 
     async def ended(self, tenant: str, job_ids: Sequence[str]) -> Mapping[str, Phase]:
         """See `DocumentStore.ended`."""
-        rows = await self._all(ENDED, {"tenant": tenant, "job_ids": list(job_ids)})
+        rows = await self._reads.rows(ENDED, {"tenant": tenant, "job_ids": list(job_ids)})
         return {row["job_id"]: Phase(row["phase"]) for row in rows}
 
     async def jobs(
@@ -376,17 +376,17 @@ class PostgresDocumentStore:
 
     async def unfinished(self, tenant: str, *, count_max: int) -> int:
         """See `DocumentStore.unfinished`."""
-        row = await self._one(UNFINISHED, {"tenant": tenant, "limit": count_max}, urgent=True)
+        row = await self._reads.row(UNFINISHED, {"tenant": tenant, "limit": count_max}, urgent=True)
         return 0 if row is None else int(row["count"])
 
     async def revisions(self, tenant: str, collection: str, document: str) -> Revisions | None:
         """See `DocumentStore.revisions`."""
-        row = await self._one(REVISIONS, _named(tenant, collection, document), urgent=True)
+        row = await self._reads.row(REVISIONS, _named(tenant, collection, document), urgent=True)
         return None if row is None else Revisions(**row)
 
     async def document(self, tenant: str, collection: str, document: str) -> DocumentView | None:
         """See `DocumentStore.document`."""
-        row = await self._one(DOCUMENT, _named(tenant, collection, document))
+        row = await self._reads.row(DOCUMENT, _named(tenant, collection, document))
         return None if row is None else _document_view(row)
 
     async def documents(
@@ -402,7 +402,7 @@ class PostgresDocumentStore:
             "after_document": after_document,
             "limit": limit + 1,
         }
-        rows = await self._all(statement, asked)
+        rows = await self._reads.rows(statement, asked)
         last = (rows[limit - 1]["collection"], rows[limit - 1]["document"]) if len(rows) > limit else None
         return [_document_view(row) for row in rows[:limit]], last
 
@@ -435,18 +435,20 @@ class PostgresDocumentStore:
 
     async def collection(self, tenant: str, collection: str) -> CollectionView | None:
         """See `DocumentStore.collection`."""
-        row = await self._one(COLLECTION, {"tenant": tenant, "collection": collection, "counted_max": COUNTED_MAX})
+        row = await self._reads.row(
+            COLLECTION, {"tenant": tenant, "collection": collection, "counted_max": COUNTED_MAX}
+        )
         return None if row is None else _collection_view(row)
 
     async def collections(self, tenant: str, *, after: str | None, limit: int) -> tuple[Sequence[CollectionView], bool]:
         """See `DocumentStore.collections`."""
         asked = {"tenant": tenant, "after": after, "limit": limit + 1, "counted_max": COUNTED_MAX}
-        rows = await self._all(COLLECTIONS, asked)
+        rows = await self._reads.rows(COLLECTIONS, asked)
         return [_collection_view(row) for row in rows[:limit]], len(rows) > limit
 
     async def embedder(self, name: str) -> str | None:
         """See `DocumentStore.embedder`."""
-        row = await self._one(EMBEDDER, {"name": name})
+        row = await self._reads.row(EMBEDDER, {"name": name})
         return None if row is None else str(row["embedder"])
 
     async def figures(self, tenant: str) -> Figures:
@@ -489,23 +491,8 @@ class PostgresDocumentStore:
             "offset": place.offset,
             "command_id": command_id,
         }
-        row = await self._one(OUTCOME, asked)
-        if row is None:
-            return None
-        texts = [f"job is {row['phase']}" if row["phase"] is not None else None, row["reason"]]
-        if row["outcome"] == "rejected":
-            texts = [f"refused: {row['reason']}" if row["reason"] else "refused"]
-        return Effect(outcome=row["outcome"], detail="; ".join(filter(None, texts)) or None, at=row["stored_at"])
-
-    async def _one(
-        self, statement: LiteralString, asked: Mapping[str, Any], *, urgent: bool = False
-    ) -> dict[str, Any] | None:
-        async with self._reads.connection(urgent=urgent) as connection:
-            return await (await connection.execute(statement, asked)).fetchone()
-
-    async def _all(self, statement: LiteralString, asked: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        async with self._reads.connection() as connection:
-            return await (await connection.execute(statement, asked)).fetchall()
+        row = await self._reads.row(OUTCOME, asked)
+        return None if row is None else command_effect(row, state=row["phase"])
 
 
 def _lane_work(total: Mapping[str, Any], tried: Mapping[str, Any], oldest_s: float | None) -> LaneWork:

@@ -32,7 +32,7 @@ from gateway.jobs.views import (
     QueueView,
     ScheduleView,
 )
-from gateway.kafka.effect import Effect
+from gateway.kafka.effect import Effect, command_effect
 from gateway.postgres.pool import PostgresReads
 from schemas.jobs.cron import ScheduleDefinition, next_times
 from schemas.jobs.filters import JobFilter
@@ -412,7 +412,7 @@ class PostgresJobStore:
 
     async def brief(self, tenant: str, job_id: str) -> JobBrief | None:
         """See `JobStore.brief`."""
-        row = await self._one(BRIEF, {"tenant": tenant, "job_id": job_id}, urgent=True)
+        row = await self._reads.row(BRIEF, {"tenant": tenant, "job_id": job_id}, urgent=True)
         return None if row is None else _brief(row)
 
     async def holders(self, tenant: str, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], JobBrief]:
@@ -424,7 +424,7 @@ class PostgresJobStore:
 
     async def log(self, tenant: str, job_id: str, number: int | None) -> JobLogView | None:
         """See `JobStore.log`."""
-        row = await self._one(LOG, {"tenant": tenant, "job_id": job_id, "number": number})
+        row = await self._reads.row(LOG, {"tenant": tenant, "job_id": job_id, "number": number})
         return None if row is None else JobLogView(**row)
 
     async def jobs(
@@ -462,22 +462,22 @@ class PostgresJobStore:
         """See `JobStore.count`."""
         _, statement = _LISTINGS[listing]
         asked = _admitted(tenant, admitted) | _after(None, ascending=False) | {"looked_at_max": looked_at_max}
-        row = await self._one(statement, asked)
+        row = await self._reads.row(statement, asked)
         assert row is not None
         return Total(min(row["count"], looked_at_max), is_estimate=row["looked_at"] > looked_at_max)
 
     async def unfinished(self, tenant: str, *, count_max: int) -> int:
         """See `JobStore.unfinished`."""
-        row = await self._one(UNFINISHED, {"tenant": tenant, "limit": count_max}, urgent=True)
+        row = await self._reads.row(UNFINISHED, {"tenant": tenant, "limit": count_max}, urgent=True)
         return 0 if row is None else int(row["count"])
 
     async def queues(self, tenant: str | None) -> Sequence[QueueView]:
         """See `JobStore.queues`."""
         asked = {"limit": COUNTED_MAX, "lease_s": LEASE_S}
         if tenant is None:
-            rows = await self._all(QUEUES_OF_ALL, asked | {"tenants": TENANTS_LOOKED_AT_MAX})
+            rows = await self._reads.rows(QUEUES_OF_ALL, asked | {"tenants": TENANTS_LOOKED_AT_MAX})
         else:
-            rows = await self._all(QUEUES_OF_TENANT, asked | {"tenant": tenant})
+            rows = await self._reads.rows(QUEUES_OF_TENANT, asked | {"tenant": tenant})
         return [QueueView(**row | {"ready": min(row["ready"], COUNTED_MAX)}) for row in rows]
 
     async def queue_names(self) -> frozenset[str]:
@@ -488,22 +488,22 @@ class PostgresJobStore:
 
     async def executors(self) -> Sequence[ExecutorView]:
         """See `JobStore.executors`."""
-        rows = await self._all(EXECUTORS, {"shown_s": EXECUTORS_SHOWN_S, "limit": EXECUTORS_SHOWN_MAX})
+        rows = await self._reads.rows(EXECUTORS, {"shown_s": EXECUTORS_SHOWN_S, "limit": EXECUTORS_SHOWN_MAX})
         return [ExecutorView(**row) for row in rows]
 
     async def oldest_snapshot_s(self) -> float | None:
         """See `JobStore.oldest_snapshot_s`."""
-        row = await self._one(OLDEST_SNAPSHOT, {})
+        row = await self._reads.row(OLDEST_SNAPSHOT, {})
         return None if row is None else row["age_s"]
 
     async def schedules(self, tenant: str, *, after: str | None, limit: int) -> tuple[Sequence[ScheduleView], bool]:
         """See `JobStore.schedules`."""
-        rows = await self._all(SCHEDULES, {"tenant": tenant, "after": after, "limit": limit + 1})
+        rows = await self._reads.rows(SCHEDULES, {"tenant": tenant, "after": after, "limit": limit + 1})
         return [_schedule_view(row) for row in rows[:limit]], len(rows) > limit
 
     async def schedule(self, tenant: str, schedule_id: str) -> ScheduleView | None:
         """See `JobStore.schedule`."""
-        row = await self._one(SCHEDULE, {"tenant": tenant, "schedule_id": schedule_id})
+        row = await self._reads.row(SCHEDULE, {"tenant": tenant, "schedule_id": schedule_id})
         return None if row is None else _schedule_view(row)
 
     async def operations(
@@ -511,12 +511,12 @@ class PostgresJobStore:
     ) -> tuple[Sequence[OperationView], bool]:
         """See `JobStore.operations`."""
         asked = {"tenant": tenant, "limit": limit + 1} | _after(after, ascending=False)
-        rows = await self._all(OPERATIONS, asked)
+        rows = await self._reads.rows(OPERATIONS, asked)
         return [_operation_view(row) for row in rows[:limit]], len(rows) > limit
 
     async def operation(self, tenant: str, operation_id: str) -> OperationView | None:
         """See `JobStore.operation`."""
-        row = await self._one(OPERATION, {"tenant": tenant, "operation_id": operation_id})
+        row = await self._reads.row(OPERATION, {"tenant": tenant, "operation_id": operation_id})
         return None if row is None else _operation_view(row)
 
     async def effect(self, tenant: str, place: RecordPlace, command_id: str | None) -> Effect | None:
@@ -527,23 +527,8 @@ class PostgresJobStore:
             "offset": place.offset,
             "command_id": command_id,
         }
-        row = await self._one(OUTCOME, asked)
-        if row is None:
-            return None
-        texts = [f"job is {row['status']}" if row["status"] is not None else None, row["reason"]]
-        if row["outcome"] == "rejected":
-            texts = [f"refused: {row['reason']}" if row["reason"] else "refused"]
-        return Effect(outcome=row["outcome"], detail="; ".join(filter(None, texts)) or None, at=row["stored_at"])
-
-    async def _one(
-        self, statement: LiteralString, asked: Mapping[str, Any], *, urgent: bool = False
-    ) -> dict[str, Any] | None:
-        async with self._reads.connection(urgent=urgent) as connection:
-            return await (await connection.execute(statement, asked)).fetchone()
-
-    async def _all(self, statement: LiteralString, asked: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        async with self._reads.connection() as connection:
-            return await (await connection.execute(statement, asked)).fetchall()
+        row = await self._reads.row(OUTCOME, asked)
+        return None if row is None else command_effect(row, state=row["status"])
 
 
 def _admitted(tenant: str, admitted: JobFilter) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The effect of a consumer group on a record, and the port by which a domain reports it."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -64,3 +65,12 @@ class EffectFinder(Protocol):
 
     def presumed(self, group: Group, place: RecordPlace, record: LogRecord | None) -> Effect:
         """Return the effect on a record that is neither stored nor put aside; None for *record*: it has expired."""
+
+
+def command_effect(row: Mapping[str, Any], *, state: str | None) -> Effect:
+    """Return the effect of a command on a job, from its row; *state* is the job's, None where there is no job."""
+    if row["outcome"] == "rejected":
+        detail = f"refused: {row['reason']}" if row["reason"] else "refused"
+    else:
+        detail = "; ".join(filter(None, (None if state is None else f"job is {state}", row["reason"])))
+    return Effect(outcome=row["outcome"], detail=detail or None, at=row["stored_at"])

@@ -6,10 +6,10 @@ that a Postgres that is away or frozen costs a reader seconds and an ingester no
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import psycopg
 import structlog
@@ -127,6 +127,18 @@ class PostgresReads:
             raise StoreUnavailable("what is stored could not be read; try again") from error
         self._available = True
         self._looked_at_s = monotonic()
+
+    async def row(
+        self, statement: LiteralString, parameters: Mapping[str, Any], *, urgent: bool = False
+    ) -> dict[str, Any] | None:
+        """Return the first row of a read, if it has one. Raises StoreUnavailable, as `connection` does."""
+        async with self.connection(urgent=urgent) as connection:
+            return await (await connection.execute(statement, parameters)).fetchone()
+
+    async def rows(self, statement: LiteralString, parameters: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+        """Return the rows of a read. Raises StoreUnavailable, as `connection` does."""
+        async with self.connection() as connection:
+            return await (await connection.execute(statement, parameters)).fetchall()
 
     def _unavailable(self, error: Exception) -> None:
         if self._available:
