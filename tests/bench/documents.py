@@ -17,8 +17,7 @@ from typing import Any
 
 import msgspec
 
-from processors.documents.work.turns import WEIGHTS
-from schemas.documents.states import Lane
+from schemas.documents.states import LANE_WEIGHTS, Lane
 from tests.bench.document_stack import (
     WITHIN_S,
     DocumentStack,
@@ -252,7 +251,8 @@ def _shares(stack: DocumentStack) -> dict[str, Any]:
         "documents": {lane: int(row["documents"]) for lane, row in rows.items()},
         "share": {str(lane): each / total for lane, each in cost.items()},
         "share_by_weight": {
-            str(lane): WEIGHTS[lane] / (WEIGHTS[Lane.HIGH] + WEIGHTS[Lane.LOW]) for lane in (Lane.HIGH, Lane.LOW)
+            str(lane): LANE_WEIGHTS[lane] / (LANE_WEIGHTS[Lane.HIGH] + LANE_WEIGHTS[Lane.LOW])
+            for lane in (Lane.HIGH, Lane.LOW)
         },
     }
 
