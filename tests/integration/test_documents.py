@@ -731,11 +731,63 @@ async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pip
     async with pipeline.writes.transaction() as (connection, _):
         await connection.execute("LOCK TABLE document_texts IN SHARE MODE")  # both have looked for the job by then
         both = [asyncio.create_task(pipeline.again(each)) for each in arrivals]
-        async with asyncio.timeout(WITHIN_S):
-            while len(pipeline.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) < 2:  # noqa: ASYNC110  Postgres tells nobody
-                await asyncio.sleep(0.01)
+        await a_lock_is_waited_for(pipeline, count=2)
     outcomes = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(each).__name__ for each in outcomes) == ["Transient", "list"]
+
+
+async def test_a_slice_that_waits_for_a_document_keeps_nobody_from_the_totals(pipeline: Pipeline) -> None:
+    """Regression: intake locked totals, then documents, store the other way round: Postgres ended one of the two."""
+    await pipeline.run(put("1", text="there"), put("2", text="there"))
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM documents WHERE document = '2' FOR UPDATE")
+        waiting = asyncio.create_task(pipeline.commit(put("1", text="same"), deletion("1"), deletion("2")))
+        await a_lock_is_waited_for(pipeline)
+        assert pipeline.rows("SELECT count(*) AS count FROM (SELECT FROM document_totals FOR UPDATE NOWAIT) AS free")
+    await waiting
+    assert totals(pipeline) == {"submitted": 5, "stored": 2, "superseded": 1, "deleted": 2}
+
+
+async def test_two_slices_that_make_the_same_collections_do_not_wait_for_each_other(pipeline: Pipeline) -> None:
+    slices = [
+        [put(f"{number}/{name}", collection=name) for name in names]
+        for number, names in enumerate((("emma", "persuasion"), ("persuasion", "emma")))
+    ]
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("LOCK TABLE documents IN SHARE MODE")  # either has made a collection by then
+        both = [asyncio.create_task(pipeline.commit(*each, partition=number)) for number, each in enumerate(slices)]
+        await a_lock_is_waited_for(pipeline, count=2)
+    assert [len(work) for work, _ in await asyncio.gather(*both)] == [2, 2]
+
+
+async def test_a_slice_locks_a_collection_that_it_changes_before_any_document(pipeline: Pipeline) -> None:
+    await pipeline.run(put(text="there"))
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM document_collections FOR SHARE")  # as a version that goes live does
+        waiting = asyncio.create_task(pipeline.commit(put(text="edited"), reembedding()))
+        await a_lock_is_waited_for(pipeline)
+        await connection.execute("SELECT FROM documents FOR UPDATE NOWAIT")
+    await waiting
+
+
+async def test_chunks_that_another_deletes_are_left_to_a_later_look(pipeline: Pipeline, embedder: ToldEmbedder) -> None:
+    await pipeline.run(put(text="there"), reembedding())
+    pipeline.rows("UPDATE document_collections SET building = NULL, leaving = ARRAY[%s]", embedder.id)
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute(f"SELECT FROM document_chunks_{embedder.id[:16]} FOR UPDATE".encode())
+        async with asyncio.timeout(WITHIN_S):
+            await pipeline.build()
+    assert pipeline.rows("SELECT leaving FROM document_collections") == [{"leaving": [embedder.id]}]
+    await pipeline.build()
+    assert pipeline.rows("SELECT leaving FROM document_collections") == [{"leaving": []}]
+    assert pipeline.live() == {}
+
+
+async def a_lock_is_waited_for(pipeline: Pipeline, *, count: int = 1) -> None:
+    """Wait until *count* locks of the server are waited for."""
+    async with asyncio.timeout(WITHIN_S):
+        while len(pipeline.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) < count:  # noqa: ASYNC110  Postgres tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_a_version_that_the_log_does_not_take_has_failed(pipeline: Pipeline) -> None:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from psycopg import AsyncCursor
 
+from processors.documents.counts import JobCounts
 from processors.documents.intake.puts import lock_document
 from processors.documents.moves import JobEnding, end_jobs, is_newest, retried
 from schemas.documents.records import ChangeDocumentJob, DocumentWork
@@ -25,7 +26,7 @@ class Changed(NamedTuple):
     end: JobEnding | None = None
 
 
-async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Changed:
+async def change(cursor: AsyncCursor[Any], counts: JobCounts, command: ChangeDocumentJob) -> Changed:
     """Change a job, within the caller's transaction."""
     document = await lock_document(cursor, command.tenant, command.collection, command.document)
     job = UUID(command.job_id)
@@ -35,7 +36,7 @@ async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Change
         return Changed("there is no such job")
     phase, kind, revision = row
     if command.action is DocumentAction.CANCEL:
-        is_cancelled = await end_jobs(cursor, [job], Phase.CANCELLED)
+        is_cancelled = await end_jobs(cursor, counts, [job], Phase.CANCELLED)
         return Changed(end=JobEnding(Phase.CANCELLED)) if is_cancelled else Changed(f"it is {phase}")
     if phase not in (Phase.FAILED, Phase.CANCELLED):
         return Changed(f"it is {phase}; only what failed or was cancelled can be tried again")
@@ -45,4 +46,4 @@ async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Change
     await cursor.execute(HAS_TEXT, (job,))
     if (found := await cursor.fetchone()) is None or not found[0]:
         return Changed("its text is no longer kept: put the document again")
-    return Changed(work=await retried(cursor, job))
+    return Changed(work=await retried(cursor, counts, job))

@@ -13,12 +13,14 @@ from typing import Any, LiteralString
 from psycopg import AsyncCursor, sql
 
 from processors.documents.chunk_tables import chunk_tables
+from processors.documents.counts import JobCounts
 from processors.documents.lanes import WorkWriter
-from processors.documents.moves import CHANGED, COUNTED, work_of
+from processors.documents.moves import CHANGED, work_of
 from processors.postgres.writes import PostgresWrites
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from schemas.documents.records import DocumentWork, ReembedCollection
+from schemas.documents.states import Phase
 
 IN_FLIGHT_MAX = 200  # jobs of one collection's build
 DELETED_AT_ONCE = 1000
@@ -86,10 +88,9 @@ ADD_JOBS = f"""
         ) AS source ON true
         RETURNING *
     ),
-    counted AS (SELECT tenant_id, partition, 'submitted' AS outcome, cost FROM job),
-    totals AS ({COUNTED}),
     changed AS ({CHANGED} FROM job)
-    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders FROM job
+    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders, job.partition
+    FROM job
 """  # noqa: S608
 # Work whose record a process may have died before: it is given out once more.
 FORGOTTEN = """
@@ -102,9 +103,14 @@ FORGOTTEN = """
 IS_LEAVING = """
     SELECT FROM document_collections WHERE tenant_id = %s AND collection = %s AND %s = ANY(leaving) FOR UPDATE
 """
+# What another transaction deletes at this moment is left to it, or to a later look: the collection is locked here, and
+# whoever waits for it may be the one to be waited for.
 DELETE_LEFT = """
-    DELETE FROM {} WHERE id IN (SELECT id FROM {} WHERE tenant_id = %s AND collection = %s LIMIT %s)
+    DELETE FROM {} WHERE id IN (
+        SELECT id FROM {} WHERE tenant_id = %s AND collection = %s LIMIT %s FOR UPDATE SKIP LOCKED
+    )
 """
+IS_LEFT = "SELECT NOT EXISTS (SELECT FROM {} WHERE tenant_id = %s AND collection = %s)"
 HAS_LEFT = """
     UPDATE document_collections SET leaving = array_remove(leaving, %s) WHERE tenant_id = %s AND collection = %s
 """
@@ -175,7 +181,13 @@ class Reembedding:
             limit = IN_FLIGHT_MAX if in_flight is None else max(0, IN_FLIGHT_MAX - in_flight[0])
             wanted = {"tenant": tenant, "collection": collection, "building": row[0], "limit": limit}
             await cursor.execute(ADD_JOBS, wanted)
-            return [work_of(each) for each in (*forgotten, *await cursor.fetchall())]
+            counts, added = JobCounts(), []
+            for *columns, partition in await cursor.fetchall():
+                work = work_of(columns)
+                counts.add(tenant, partition, Phase.SUBMITTED, cost=work.cost)
+                added.append(work)
+            await counts.write(cursor)
+            return [*(work_of(each) for each in forgotten), *added]
 
     async def _forgotten(self, cursor: AsyncCursor[Any], tenant: str, collection: str) -> Sequence[Any]:
         """
@@ -200,11 +212,12 @@ class Reembedding:
             await cursor.execute(statement, (tenant, collection, DELETED_AT_ONCE))
             if cursor.rowcount == DELETED_AT_ONCE:
                 return True
-            await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
+            if await _is(cursor, sql.SQL(IS_LEFT).format(table), tenant, collection):
+                await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
         return False
 
 
-async def _is(cursor: AsyncCursor[Any], question: LiteralString, *values: str) -> bool:
+async def _is(cursor: AsyncCursor[Any], question: LiteralString | sql.Composed, *values: str) -> bool:
     """Return the answer to a statement that returns one boolean."""
     await cursor.execute(question, values)
     row = await cursor.fetchone()

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from psycopg import AsyncCursor
 
+from processors.documents.counts import JobCounts
 from processors.documents.moves import CHANGED, EndedJob, JobError, end_jobs, is_newest, retried
 from processors.postgres.writes import PostgresWrites
 from schemas.documents.records import DocumentWork
@@ -146,7 +147,9 @@ class Journal:
     async def revive(self, work: DocumentWork) -> DocumentWork:
         """Let a failed job run again that an operator sent back; return what is to be worked on."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
-            again = await retried(cursor, UUID(work.job_id))
+            counts = JobCounts()
+            again = await retried(cursor, counts, UUID(work.job_id))
+            await counts.write(cursor)
         return work if again is None else again
 
     async def attempt_failed(self, work: DocumentWork, error: JobError) -> None:
@@ -157,7 +160,7 @@ class Journal:
     async def end(self, work: DocumentWork, phase: Phase, *, error: JobError | None = None) -> EndedJob | None:
         """End a job; return None if it had ended."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
-            return next(iter(await end_jobs(cursor, [UUID(work.job_id)], phase, error=error)), None)
+            return await _end(cursor, work, phase, error=error)
 
     async def read_file(
         self,
@@ -188,7 +191,7 @@ class Journal:
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
             described = {"job": UUID(work.job_id), "parts": msgspec.json.encode(parts).decode(), "parser": parser}
             await cursor.execute(BECAME_PARTS, described)
-            return next(iter(await end_jobs(cursor, [UUID(work.job_id)], Phase.STORED)), None)
+            return await _end(cursor, work, Phase.STORED)
 
     async def chunked(self, work: DocumentWork, chunks: int) -> None:
         """Note that a job has its chunks."""
@@ -204,6 +207,15 @@ class Journal:
 async def note_progress(cursor: AsyncCursor[Any], work: DocumentWork, done: int) -> None:
     """Note how many chunks have vectors, within the caller's transaction."""
     await cursor.execute(PROGRESS, _of(work) | {"done": done})
+
+
+async def _end(
+    cursor: AsyncCursor[Any], work: DocumentWork, phase: Phase, *, error: JobError | None = None
+) -> EndedJob | None:
+    counts = JobCounts()
+    ended = await end_jobs(cursor, counts, [UUID(work.job_id)], phase, error=error)
+    await counts.write(cursor)
+    return next(iter(ended), None)
 
 
 def _of(work: DocumentWork) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""The counts that a transaction adds to the totals."""
+
+from typing import Any, cast
+
+from psycopg import AsyncCursor
+
+from processors.documents.counts import JobCounts
+from schemas.documents.states import Phase
+
+
+class RecordingCursor:
+    """A cursor that keeps the parameters of statements."""
+
+    def __init__(self) -> None:
+        self.executed: list[list[list[Any]]] = []
+
+    async def execute(self, _statement: str, parameters: list[list[Any]]) -> None:
+        self.executed.append(parameters)
+
+
+async def written(counts: JobCounts) -> list[list[list[Any]]]:
+    cursor = RecordingCursor()
+    await counts.write(cast("AsyncCursor[Any]", cursor))
+    return cursor.executed
+
+
+async def test_jobs_of_one_outcome_are_added_as_one_row() -> None:
+    counts = JobCounts()
+    for cost in (3, 4):
+        counts.add("demo", 1, Phase.SUBMITTED, cost=cost)
+    counts.add("demo", 1, Phase.STORED, cost=3)
+    counts.take_back("demo", 2, Phase.FAILED, cost=9)
+    assert await written(counts) == [
+        [["demo"] * 3, [1, 1, 2], ["submitted", "stored", "failed"], [2, 1, -1], [7, 3, -9]]
+    ]
+
+
+async def test_a_transaction_without_jobs_locks_no_total() -> None:
+    assert await written(JobCounts()) == []
