@@ -75,7 +75,8 @@ BUILDING: LiteralString = """
         (SELECT count(*) FROM (SELECT FROM documents
             WHERE documents.tenant_id = document_collections.tenant_id
                 AND documents.collection = document_collections.collection
-                AND live_revision IS NOT NULL AND building_revision IS DISTINCT FROM live_revision
+                AND live_revision IS NOT NULL
+                AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM builds)
             LIMIT %(counted)s) AS missing) AS documents_missing
     FROM document_collections
     JOIN document_embedders AS active ON active.embedder = document_collections.embedder

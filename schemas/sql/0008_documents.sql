@@ -30,6 +30,7 @@ CREATE TABLE document_collections (
     collection  text        NOT NULL,
     embedder    text        NOT NULL REFERENCES document_embedders,  -- the active one, which searches use
     building    text        REFERENCES document_embedders,           -- the one that takes its place when all is embedded
+    builds      integer     NOT NULL DEFAULT 0,                      -- how many were begun: the number of the newest
     built_since timestamptz,
     leaving     text[]      NOT NULL DEFAULT '{}',                   -- embedders whose chunks are to be deleted
     config      regconfig   NOT NULL DEFAULT 'english',
@@ -48,7 +49,8 @@ CREATE TABLE documents (
     live_revision     bigint,                -- null: no version is live
     live_job          uuid,                  -- whose text it is
     deleted_revision  bigint,                -- of its newest Delete; it outlives the log's retention
-    building_revision bigint,                -- the one whose chunks the collection's next embedder has
+    building_revision bigint,                -- the one whose chunks the collection's next embedder has,
+    build             integer,               -- in the build of this number: a later one begins with nothing
     text_sha256       bytea,
     parser            text,
     chunker           text,

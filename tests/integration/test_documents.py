@@ -722,6 +722,27 @@ async def test_a_build_goes_on_while_a_collection_is_written_to(pipeline: Pipeli
     assert len(work) == 1
 
 
+async def test_a_build_begins_without_a_look_at_any_document(pipeline: Pipeline) -> None:
+    """Regression: it wrote to each document that a build before it had done, which no transaction did for a million."""
+    await pipeline.run(put(text="there"), reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM documents FOR UPDATE")
+        async with asyncio.timeout(WITHIN_S):
+            await pipeline.commit(reembedding())
+
+
+async def test_a_build_that_begins_again_has_nothing_of_the_one_before(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put(text="there"), reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    await pipeline.run(reembedding(to="ab" * 32), put(text="edited"))  # the first was not searched yet
+    await pipeline.run(reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    assert pipeline.live(following) == {"1": ["edited"]}
+
+
 async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pipeline: Pipeline) -> None:
     first = put(text="mine")
     other = put("2", text="another's", job_id=first.job_id)

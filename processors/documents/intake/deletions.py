@@ -25,8 +25,8 @@ BURY = """
     VALUES (%(tenant)s, %(collection)s, %(document)s, %(partition)s, %(revision)s, %(revision)s)
     ON CONFLICT (tenant_id, collection, document) DO UPDATE
     SET latest_revision = %(revision)s, deleted_revision = %(revision)s, live_revision = NULL, live_job = NULL,
-        building_revision = NULL, text_sha256 = NULL, parser = NULL, chunker = NULL, characters = NULL, chunks = NULL,
-        missing = NULL, metadata = NULL, stored_at = NULL, updated_at = clock_timestamp()
+        building_revision = NULL, build = NULL, text_sha256 = NULL, parser = NULL, chunker = NULL, characters = NULL,
+        chunks = NULL, missing = NULL, metadata = NULL, stored_at = NULL, updated_at = clock_timestamp()
 """
 DROP_LIVE_TEXT = """
     DELETE FROM document_texts WHERE job_id = (

@@ -6,7 +6,7 @@ A look every few seconds gives out work for live versions that the next embedder
 previous embedder had of it is deleted afterwards, in parts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, LiteralString
 
@@ -29,26 +29,34 @@ REPEATED_EVERY_S = 600.0
 IS_KNOWN = "SELECT EXISTS (SELECT FROM document_embedders WHERE embedder = %s)"
 BUILD = """
     UPDATE document_collections
-    SET building = nullif(%(embedder)s, embedder), built_since = clock_timestamp(),
+    SET building = nullif(%(embedder)s, embedder), builds = builds + 1, built_since = clock_timestamp(),
         leaving = array_remove(CASE WHEN building IS NULL THEN leaving ELSE array_append(leaving, building) END,
             %(embedder)s)
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s
     RETURNING embedder
-"""
-FORGET_BUILD = """
-    UPDATE documents SET building_revision = NULL
-    WHERE tenant_id = %s AND collection = %s AND building_revision IS NOT NULL
 """
 BUILDING = """
     SELECT tenant_id, collection, leaving FROM document_collections WHERE building IS NOT NULL OR leaving <> '{}'
 """
 # One process at a time builds a collection. The row itself is locked by whoever writes to it, and seldom free.
 IS_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('re-embedding'), hashtext(%s))"
-NEXT_EMBEDDER = "SELECT building FROM document_collections WHERE tenant_id = %s AND collection = %s"
-LOCK = "SELECT FROM document_collections WHERE tenant_id = %s AND collection = %s AND building = %s FOR UPDATE"
-LACKING = "live_revision IS NOT NULL AND building_revision IS DISTINCT FROM live_revision"
+BUILD_OF = """
+    SELECT building, builds FROM document_collections
+    WHERE tenant_id = %s AND collection = %s AND building IS NOT NULL
+"""
+LOCK = """
+    SELECT FROM document_collections
+    WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND building = %(building)s AND builds = %(build)s
+    FOR UPDATE
+"""
+LACKING: LiteralString = """
+    live_revision IS NOT NULL
+    AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM %(build)s)
+"""
 IS_COMPLETE = f"""
-    SELECT NOT EXISTS (SELECT FROM documents WHERE tenant_id = %s AND collection = %s AND {LACKING})
+    SELECT NOT EXISTS (
+        SELECT FROM documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+    )
 """  # noqa: S608  the parts are literals
 FLIP = """
     UPDATE document_collections
@@ -118,13 +126,12 @@ HAS_LEFT = """
 
 async def start_build(cursor: AsyncCursor[Any], command: ReembedCollection) -> str | None:
     """Let a collection be embedded with another embedder, within the caller's transaction; return why not, or None."""
-    if not await _is(cursor, IS_KNOWN, command.embedder):
+    if not await _is(cursor, IS_KNOWN, [command.embedder]):
         return "no documents-embed process has this embedder"
     wanted = {"tenant": command.tenant, "collection": command.collection, "embedder": command.embedder}
     await cursor.execute(BUILD, wanted)
     if (row := await cursor.fetchone()) is None:
         return "there is no such collection"
-    await cursor.execute(FORGET_BUILD, (command.tenant, command.collection))
     return "it is embedded with this embedder already" if row[0] == command.embedder else None
 
 
@@ -163,15 +170,17 @@ class Reembedding:
 
     async def _build(self, tenant: str, collection: str) -> Sequence[DocumentWork]:
         async with self._writes.transaction() as (connection, goes_on), connection.cursor() as cursor:
-            if not await _is(cursor, IS_ALONE, f"{tenant}/{collection}"):
+            if not await _is(cursor, IS_ALONE, [f"{tenant}/{collection}"]):
                 return ()
-            await cursor.execute(NEXT_EMBEDDER, (tenant, collection))
-            if (row := await cursor.fetchone()) is None or row[0] is None:
+            await cursor.execute(BUILD_OF, (tenant, collection))
+            if (row := await cursor.fetchone()) is None:
                 return ()
-            if await _is(cursor, IS_COMPLETE, tenant, collection):
-                await cursor.execute(LOCK, (tenant, collection, row[0]))
+            building, build = row
+            of_build = {"tenant": tenant, "collection": collection, "building": building, "build": build}
+            if await _is(cursor, IS_COMPLETE, of_build):
+                await cursor.execute(LOCK, of_build)
                 # What was written before the lock was had may lack the next embedder.
-                if cursor.rowcount and await _is(cursor, IS_COMPLETE, tenant, collection):
+                if cursor.rowcount and await _is(cursor, IS_COMPLETE, of_build):
                     await cursor.execute(FLIP, (tenant, collection))
                 return ()
             goes_on()
@@ -179,8 +188,7 @@ class Reembedding:
             await cursor.execute(IN_FLIGHT, (tenant, collection))
             in_flight = await cursor.fetchone()
             limit = IN_FLIGHT_MAX if in_flight is None else max(0, IN_FLIGHT_MAX - in_flight[0])
-            wanted = {"tenant": tenant, "collection": collection, "building": row[0], "limit": limit}
-            await cursor.execute(ADD_JOBS, wanted)
+            await cursor.execute(ADD_JOBS, of_build | {"limit": limit})
             counts, added = JobCounts(), []
             for *columns, partition in await cursor.fetchall():
                 work = work_of(columns)
@@ -212,12 +220,14 @@ class Reembedding:
             await cursor.execute(statement, (tenant, collection, DELETED_AT_ONCE))
             if cursor.rowcount == DELETED_AT_ONCE:
                 return True
-            if await _is(cursor, sql.SQL(IS_LEFT).format(table), tenant, collection):
+            if await _is(cursor, sql.SQL(IS_LEFT).format(table), (tenant, collection)):
                 await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
         return False
 
 
-async def _is(cursor: AsyncCursor[Any], question: LiteralString | sql.Composed, *values: str) -> bool:
+async def _is(
+    cursor: AsyncCursor[Any], question: LiteralString | sql.Composed, values: Sequence[object] | Mapping[str, object]
+) -> bool:
     """Return the answer to a statement that returns one boolean."""
     await cursor.execute(question, values)
     row = await cursor.fetchone()

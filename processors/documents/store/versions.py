@@ -26,7 +26,7 @@ from schemas.documents.states import Failure, JobKind, Phase, Stage
 from schemas.errors import Poison
 
 COLLECTION = """
-    SELECT embedder, building, config::oid::bigint FROM document_collections
+    SELECT embedder, building, builds, config::oid::bigint FROM document_collections
     WHERE tenant_id = %s AND collection = %s FOR SHARE
 """
 LOCK_DOCUMENT = """
@@ -46,12 +46,12 @@ GO_LIVE = """
     UPDATE documents SET live_revision = %(revision)s, live_job = %(job)s, text_sha256 = %(text_sha256)s,
         parser = %(parser)s, chunker = %(chunker)s, characters = %(characters)s, chunks = %(chunks)s,
         missing = %(missing)s::jsonb, metadata = %(metadata)s::jsonb, building_revision = %(building_revision)s,
-        stored_at = clock_timestamp(), updated_at = clock_timestamp()
+        build = %(build)s, stored_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND document = %(document)s
 """
 DROP_TEXT = "DELETE FROM document_texts WHERE job_id = %s"
 BUILT = """
-    UPDATE documents SET building_revision = live_revision
+    UPDATE documents SET building_revision = live_revision, build = %s
     WHERE tenant_id = %s AND collection = %s AND document = %s
 """
 COUNT_CHUNKS = "UPDATE document_jobs SET chunks = %(chunks)s, chunks_done = %(chunks)s WHERE job_id = %(job)s"
@@ -83,6 +83,7 @@ class _Collection(NamedTuple):
 
     active: str
     building: str | None
+    build: int  # the number of the newest
     config_oid: int
 
 
@@ -201,7 +202,7 @@ class VersionStore:
         for embedder, embedding in embeddings.items():
             await replace_chunks(cursor, tables[embedder], named, text, embedding)
         if locked.job.kind == JobKind.REEMBED:
-            await cursor.execute(BUILT, named[:3])
+            await cursor.execute(BUILT, (locked.collection.build, *named[:3]))
         else:
             await _go_live(cursor, counts, record, locked, embeddings, text=text)
         chunks = len(next(iter(embeddings.values())).chunks)
@@ -287,6 +288,7 @@ async def _go_live(
             "missing": msgspec.json.encode(active.missing).decode() if active.missing else None,
             "metadata": None if job.metadata is None else msgspec.json.encode(job.metadata).decode(),
             "building_revision": job.revision if collection.building in embeddings else None,
+            "build": collection.build,
         },
     )
     if document.live_job is not None:
