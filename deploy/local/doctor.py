@@ -261,7 +261,8 @@ def _documents_failed(postgres: str) -> str:
 
 
 def _collections(postgres: str) -> str:
-    return document_health.building_text(document_health.building(postgres))
+    found = document_health.building(postgres)
+    return problems.demand_none(document_health.of_building(found), document_health.building_text(found))
 
 
 def _direct_producers(storing: Sequence[str]) -> str:

@@ -31,7 +31,8 @@ CREATE TABLE document_collections (
     embedder    text        NOT NULL REFERENCES document_embedders,  -- the active one, which searches use
     building    text        REFERENCES document_embedders,           -- the one that takes its place when all is embedded
     builds      integer     NOT NULL DEFAULT 0,                      -- how many were begun: the number of the newest
-    built_since timestamptz,
+    built_since timestamptz,                                         -- what failed before is tried once more
+    skips_failed boolean    NOT NULL DEFAULT false,                  -- what fails does not hold the change up
     leaving     text[]      NOT NULL DEFAULT '{}',                   -- embedders whose chunks are to be deleted
     config      regconfig   NOT NULL DEFAULT 'english',
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -105,3 +105,11 @@ def test_a_collection_that_is_built_anew_is_told_with_what_is_left(documents: Ta
     [found] = document_health.building(documents.server.owner)
     assert (found.active, found.building) == ("minilm", "openai")
     assert found.documents_missing == 2
+    assert (found.documents_failed, found.is_blocked) == (0, False)
+    for chapter in ("1", "2"):
+        add_job(documents, kind="reembed", phase="failed", document=chapter, ended_at="now", age_s=-1.0)
+    [found] = document_health.building(documents.server.owner)
+    assert (found.documents_failed, found.failed_documents, found.is_blocked) == (2, ["1", "2"], True)
+    add_job(documents, kind="reembed", document="1")
+    [found] = document_health.building(documents.server.owner)
+    assert not found.is_blocked

@@ -743,6 +743,60 @@ async def test_a_build_that_begins_again_has_nothing_of_the_one_before(
     assert pipeline.live(following) == {"1": ["edited"]}
 
 
+async def test_a_document_that_fails_holds_a_build_up_until_it_is_tried_again(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put("1", text="good"), put("2", text="bad"), reembedding())
+    following.refuses = "bad"
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    assert active(pipeline) != NEXT
+    assert firsts(pipeline.live()["2"]) == ["bad"]
+    following.refuses = None
+    await pipeline.run(reembedding())
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    assert active(pipeline) == NEXT
+    assert pipeline.live(following) == {"1": ["good"], "2": ["bad"]}
+
+
+async def test_the_job_of_a_build_is_tried_again_by_itself(pipeline: Pipeline, following: ToldEmbedder) -> None:
+    await pipeline.run(put(text="bad"), reembedding())
+    following.refuses = "bad"
+    [work] = await pipeline.build()
+    await pipeline.run_work(work)
+    following.refuses = None
+    again = put(job_id=work.job_id)
+    await pipeline.run(change(again, DocumentAction.RETRY))
+    await pipeline.build()
+    assert active(pipeline) == NEXT
+    assert totals(pipeline) == {"submitted": 2, "stored": 2}
+
+
+async def test_a_build_changes_over_without_what_failed_where_that_is_asked_for(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put("1", text="good"), put("2", text="bad"), reembedding())
+    following.refuses = "bad"
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    await pipeline.run(msgspec.structs.replace(reembedding(), skips_failed=True))
+    for _ in range(2):
+        await pipeline.build()
+    assert active(pipeline) == NEXT
+    assert (pipeline.live(following), pipeline.live()) == ({"1": ["good"]}, {})
+    assert pipeline.rows("SELECT chunks FROM documents WHERE document = '2'") == [{"chunks": 0}]
+    following.refuses = None
+    await pipeline.run(put("2", text="bad"))  # the same content, which is no longer stored
+    assert pipeline.live(following) == {"1": ["good"], "2": ["bad"]}
+
+
+def active(pipeline: Pipeline) -> str:
+    """Return the embedder that searches use."""
+    [row] = pipeline.rows("SELECT embedder FROM document_collections")
+    return str(row["embedder"])
+
+
 async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pipeline: Pipeline) -> None:
     first = put(text="mine")
     other = put("2", text="another's", job_id=first.job_id)

@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg import AsyncCursor
 
 from processors.documents.counts import JobCounts
-from processors.documents.intake.puts import lock_document
+from processors.documents.intake.puts import LockedDocument, lock_document
 from processors.documents.moves import JobEnding, end_jobs, is_newest, retried
 from schemas.documents.records import ChangeDocumentJob, DocumentWork
 from schemas.documents.states import DocumentAction, JobKind, Phase
@@ -40,10 +40,22 @@ async def change(cursor: AsyncCursor[Any], counts: JobCounts, command: ChangeDoc
         return Changed(end=JobEnding(Phase.CANCELLED)) if is_cancelled else Changed(f"it is {phase}")
     if phase not in (Phase.FAILED, Phase.CANCELLED):
         return Changed(f"it is {phase}; only what failed or was cancelled can be tried again")
-    others = () if document is None else (document.live_revision, document.deleted_revision)
-    if kind != JobKind.PUT or not is_newest(revision, *others):
+    if not _is_wanted(JobKind(kind), revision, document):
         return Changed("a newer command has taken its place: put the document again")
-    await cursor.execute(HAS_TEXT, (job,))
-    if (found := await cursor.fetchone()) is None or not found[0]:
+    if kind == JobKind.PUT and not await _has_text(cursor, job):
         return Changed("its text is no longer kept: put the document again")
     return Changed(work=await retried(cursor, counts, job))
+
+
+def _is_wanted(kind: JobKind, revision: int, document: LockedDocument | None) -> bool:
+    """Return True if a job of that kind and revision, run again, could still come to something."""
+    if kind is JobKind.REEMBED:  # it has the text of the live version
+        return document is not None and document.live_revision == revision
+    others = () if document is None else (document.live_revision, document.deleted_revision)
+    return kind is JobKind.PUT and is_newest(revision, *others)
+
+
+async def _has_text(cursor: AsyncCursor[Any], job: UUID) -> bool:
+    await cursor.execute(HAS_TEXT, (job,))
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])

@@ -4,6 +4,9 @@ Re-embedding of collections: a next embedder is built beside the active one, and
 A look every few seconds gives out work for live versions that the next embedder lacks, a few at a time in the lane
 `low`; new versions are embedded by both. When none is lacking, the collection is flipped in one transaction. What the
 previous embedder had of it is deleted afterwards, in parts.
+
+A document that the next embedder fails at holds the flip up, since searches would lose it. Asked for once more, a build
+tries such documents again, or does without them: they stay live, without a chunk, until they are put again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +27,17 @@ from schemas.documents.states import Phase
 
 IN_FLIGHT_MAX = 200  # jobs of one collection's build
 DELETED_AT_ONCE = 1000
+SKIPPED_MAX = 10_000  # documents of one flip: they are written in its transaction
 REPEATED_EVERY_S = 600.0
 
 IS_KNOWN = "SELECT EXISTS (SELECT FROM document_embedders WHERE embedder = %s)"
+# Asked for once more, a build goes on, and what failed is tried again, unless it is to be skipped.
 BUILD = """
     UPDATE document_collections
-    SET building = nullif(%(embedder)s, embedder), builds = builds + 1, built_since = clock_timestamp(),
+    SET building = nullif(%(embedder)s, embedder), skips_failed = %(skips_failed)s,
+        builds = builds + (building IS DISTINCT FROM %(embedder)s)::integer,
+        built_since = CASE WHEN building = %(embedder)s AND %(skips_failed)s THEN built_since
+            ELSE clock_timestamp() END,
         leaving = array_remove(CASE WHEN building IS NULL THEN leaving ELSE array_append(leaving, building) END,
             %(embedder)s)
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s
@@ -41,26 +49,50 @@ BUILDING = """
 # One process at a time builds a collection. The row itself is locked by whoever writes to it, and seldom free.
 IS_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('re-embedding'), hashtext(%s))"
 BUILD_OF = """
-    SELECT building, builds FROM document_collections
+    SELECT building, builds, skips_failed FROM document_collections
     WHERE tenant_id = %s AND collection = %s AND building IS NOT NULL
 """
 LOCK = """
     SELECT FROM document_collections
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND building = %(building)s AND builds = %(build)s
+        AND skips_failed = %(skips_failed)s
     FOR UPDATE
 """
 LACKING: LiteralString = """
     live_revision IS NOT NULL
     AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM %(build)s)
 """
+FAILED: LiteralString = """
+    EXISTS (
+        SELECT FROM document_jobs
+        WHERE (document_jobs.tenant_id, document_jobs.collection, document_jobs.document)
+            = (documents.tenant_id, documents.collection, documents.document)
+            AND kind = 'reembed' AND phase = 'failed' AND revision = documents.live_revision
+            AND submitted_at > (SELECT built_since FROM document_collections
+                WHERE tenant_id = %(tenant)s AND collection = %(collection)s)
+    )
+"""
 IS_COMPLETE = f"""
     SELECT NOT EXISTS (
         SELECT FROM documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+            AND NOT (%(skips_failed)s AND {FAILED})
     )
 """  # noqa: S608  the parts are literals
+# Their chunks go with the previous embedder. Without a chunker the same content counts as a change when it is put.
+SKIP = f"""
+    UPDATE documents SET chunker = NULL, chunks = 0, updated_at = clock_timestamp()
+    WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+"""  # noqa: S608
+ARE_FEW = f"""
+    SELECT count(*) <= %(limit)s FROM (
+        SELECT FROM documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+        LIMIT %(limit)s + 1
+    ) AS lacking
+"""  # noqa: S608
 FLIP = """
     UPDATE document_collections
-    SET embedder = building, building = NULL, built_since = NULL, leaving = array_append(leaving, embedder)
+    SET embedder = building, building = NULL, built_since = NULL, skips_failed = false,
+        leaving = array_append(leaving, embedder)
     WHERE tenant_id = %s AND collection = %s
 """
 IN_FLIGHT = """
@@ -77,11 +109,9 @@ ADD_JOBS = f"""
                 SELECT FROM document_jobs
                 WHERE (document_jobs.tenant_id, document_jobs.collection, document_jobs.document)
                     = (documents.tenant_id, documents.collection, documents.document)
-                    AND kind = 'reembed'
-                    AND (ended_at IS NULL OR (phase = 'failed' AND revision = documents.live_revision
-                        AND submitted_at > (SELECT built_since FROM document_collections
-                            WHERE tenant_id = %(tenant)s AND collection = %(collection)s)))
+                    AND kind = 'reembed' AND ended_at IS NULL
             )
+            AND NOT {FAILED}
         ORDER BY document
         LIMIT %(limit)s
     ),
@@ -128,7 +158,12 @@ async def start_build(cursor: AsyncCursor[Any], command: ReembedCollection) -> s
     """Let a collection be embedded with another embedder, within the caller's transaction; return why not, or None."""
     if not await _is(cursor, IS_KNOWN, [command.embedder]):
         return "no documents-embed process has this embedder"
-    wanted = {"tenant": command.tenant, "collection": command.collection, "embedder": command.embedder}
+    wanted = {
+        "tenant": command.tenant,
+        "collection": command.collection,
+        "embedder": command.embedder,
+        "skips_failed": command.skips_failed,
+    }
     await cursor.execute(BUILD, wanted)
     if (row := await cursor.fetchone()) is None:
         return "there is no such collection"
@@ -175,13 +210,11 @@ class Reembedding:
             await cursor.execute(BUILD_OF, (tenant, collection))
             if (row := await cursor.fetchone()) is None:
                 return ()
-            building, build = row
+            building, build, skips_failed = row
             of_build = {"tenant": tenant, "collection": collection, "building": building, "build": build}
+            of_build |= {"skips_failed": skips_failed}
             if await _is(cursor, IS_COMPLETE, of_build):
-                await cursor.execute(LOCK, of_build)
-                # What was written before the lock was had may lack the next embedder.
-                if cursor.rowcount and await _is(cursor, IS_COMPLETE, of_build):
-                    await cursor.execute(FLIP, (tenant, collection))
+                await _flip(cursor, of_build)
                 return ()
             goes_on()
             forgotten = await self._forgotten(cursor, tenant, collection)
@@ -223,6 +256,19 @@ class Reembedding:
             if await _is(cursor, sql.SQL(IS_LEFT).format(table), (tenant, collection)):
                 await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
         return False
+
+
+async def _flip(cursor: AsyncCursor[Any], of_build: Mapping[str, object]) -> None:
+    """Let a complete build take the place of the active embedder, unless something has come in between."""
+    await cursor.execute(LOCK, of_build)
+    # What was written before the lock was had may lack the next embedder.
+    if not cursor.rowcount or not await _is(cursor, IS_COMPLETE, of_build):
+        return
+    if of_build["skips_failed"]:
+        if not await _is(cursor, ARE_FEW, {**of_build, "limit": SKIPPED_MAX}):
+            return
+        await cursor.execute(SKIP, of_build)
+    await cursor.execute(FLIP, (of_build["tenant"], of_build["collection"]))
 
 
 async def _is(
