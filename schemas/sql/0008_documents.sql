@@ -118,7 +118,7 @@ CREATE INDEX document_jobs_unstored ON document_jobs (embedded_at) INCLUDE (cost
 -- What a build must not begin again: few rows, while those of builds that are over would be many.
 CREATE INDEX document_jobs_of_builds ON document_jobs (tenant_id, collection, document)
     WHERE kind = 'reembed' AND (ended_at IS NULL OR phase = 'failed');
-CREATE INDEX document_jobs_ended ON document_jobs (tenant_id, ended_at DESC) WHERE ended_at IS NOT NULL;
+CREATE INDEX document_jobs_ended ON document_jobs (tenant_id, ended_at, job_id) WHERE ended_at IS NOT NULL;
 
 -- The text of a job that is in flight, failed or live: normalised; of a file its bytes until it is parsed.
 CREATE TABLE document_texts (
@@ -179,6 +179,7 @@ CREATE TABLE document_commands (
 );
 CREATE UNIQUE INDEX document_commands_of_id ON document_commands (command_id)
     WHERE kind NOT IN ('put', 'delete') AND outcome <> 'duplicate';
+CREATE INDEX document_commands_oldest ON document_commands (stored_at);
 
 -- Records that decode but break a rule, with their bytes.
 CREATE TABLE document_rejections (
@@ -194,6 +195,7 @@ CREATE TABLE document_rejections (
     stored_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (kafka_partition, kafka_offset)
 );
+CREATE INDEX document_rejections_oldest ON document_rejections (stored_at);
 
 -- The table of an embedder's chunks: processors have no right to create tables, and call this instead.
 CREATE FUNCTION add_document_embedder(id text, called text, size integer, known bytea) RETURNS name
@@ -243,7 +245,7 @@ GRANT SELECT ON document_embedders, document_collections, documents, document_jo
 GRANT INSERT, UPDATE, DELETE ON document_collections, documents, document_jobs, document_texts, document_totals,
     document_changes TO tidegate_documents;
 GRANT SELECT, INSERT, UPDATE, DELETE ON document_vectors TO tidegate_documents;
-GRANT INSERT ON document_commands, document_rejections TO tidegate_documents;
+GRANT INSERT, DELETE ON document_commands, document_rejections TO tidegate_documents;
 GRANT SELECT ON schema_migrations, log_topics TO tidegate_documents;
 GRANT INSERT ON log_topics TO tidegate_documents;
 GRANT DELETE ON document_commands, document_rejections TO tidegate_replay;

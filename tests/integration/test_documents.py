@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from processors.documents.intake.pruning import ROWS_AT_ONCE, Pruning
 from processors.documents.work.journal import DEATHS_MAX, Journal
 from processors.runtime.contract import Outcome
 from processors.runtime.errors import Transient
@@ -795,6 +796,53 @@ def active(pipeline: Pipeline) -> str:
     """Return the embedder that searches use."""
     [row] = pipeline.rows("SELECT embedder FROM document_collections")
     return str(row["embedder"])
+
+
+async def test_old_jobs_are_pruned_but_for_those_of_live_and_newest_versions(
+    pipeline: Pipeline, embedder: ToldEmbedder
+) -> None:
+    embedder.refuses = "bad"
+    live, failed, deleted = put("1", text="live"), put("2", text="bad"), put("3", text="gone")
+    old = put("1", text="old")
+    await pipeline.run(old, live, failed, deleted)
+    await pipeline.run(deletion("3"), put("4", text="bad"), put("4", text="recent"))
+    counted = totals(pipeline)
+    pipeline.rows("UPDATE document_jobs SET ended_at = ended_at - interval '31 days' WHERE document <> '4'")
+    pipeline.rows(
+        "UPDATE document_commands SET stored_at = stored_at - interval '31 days' WHERE job_id = %s", old.job_id
+    )
+    await pruned(Pruning(pipeline.writes, jobs_days=30))
+    kept = pipeline.rows("SELECT job_id::text AS job, phase, document FROM document_jobs ORDER BY document, revision")
+    assert [(row["document"], row["phase"]) for row in kept] == [
+        ("1", "stored"), ("2", "failed"), ("4", "failed"), ("4", "stored"),
+    ]  # fmt: skip
+    assert kept[0]["job"] == live.job_id
+    assert pipeline.live() == {"1": ["live"], "4": ["recent"]}
+    assert pipeline.rows("SELECT count(*) AS count FROM documents WHERE deleted_revision IS NOT NULL") == [{"count": 1}]
+    assert pipeline.rows("SELECT count(*) AS count FROM document_commands") == [{"count": 6}]
+    assert totals(pipeline) == counted
+
+
+async def test_pruning_goes_on_where_a_part_ended(pipeline: Pipeline) -> None:
+    for tenant, count in (("a", ROWS_AT_ONCE + 1), ("b", 1)):
+        pipeline.rows(
+            "INSERT INTO document_jobs (job_id, tenant_id, collection, document, partition, revision, kind, phase, "
+            "priority, lane, cost, max_retries, submitted_at, ended_at) SELECT gen_random_uuid(), %s, 'emma', '1', 0, "
+            "number, 'put', 'superseded', 5, 'normal', 1, 3, moment, moment FROM generate_series(1, %s) AS number, "
+            "(SELECT now() - interval '31 days' AS moment) AS times",
+            tenant,
+            count,
+        )
+        pipeline.rows("INSERT INTO document_totals VALUES (%s, 0, 'submitted', 1, 1)", tenant)
+    await pruned(Pruning(pipeline.writes, jobs_days=30))
+    assert pipeline.rows("SELECT job_id FROM document_jobs") == []
+
+
+async def pruned(pruning: Pruning) -> None:
+    """Let a pass come to its end."""
+    async with asyncio.timeout(WITHIN_S):
+        while await pruning.go_on():
+            pass
 
 
 async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pipeline: Pipeline) -> None:
