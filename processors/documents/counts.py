@@ -5,12 +5,13 @@ Every group counts in the same few rows. Whoever has locked one waits for nothin
 order: so no two transactions can wait for each other there.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg import AsyncCursor
 
-from schemas.documents.states import Phase
+from schemas.documents.states import ENDS, Phase
 
 ADD = """
     INSERT INTO document_totals (tenant_id, partition, outcome, count, cost)
@@ -27,9 +28,17 @@ class JobCounts:
 
     def __init__(self) -> None:
         self._added: defaultdict[tuple[str, int, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+        self._ended: Counter[Phase] = Counter()
+
+    @property
+    def ended(self) -> Mapping[Phase, int]:
+        """Return how many jobs came to each end."""
+        return self._ended
 
     def add(self, tenant: str, partition: int, outcome: Phase, *, cost: int) -> None:
         """Count a job."""
+        if outcome in ENDS:
+            self._ended[outcome] += 1
         self._change(tenant, partition, outcome, 1, cost)
 
     def take_back(self, tenant: str, partition: int, outcome: Phase, *, cost: int) -> None:

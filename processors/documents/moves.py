@@ -86,13 +86,6 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(msgspec.structs.replace(self, detail=detail)).decode()
 
 
-class JobEnding(NamedTuple):
-    """The phase in which a job ended, and why it failed, if it did."""
-
-    phase: Phase
-    error: JobError | None = None
-
-
 class EndedJob(NamedTuple):
     """A job that has just ended, and how long after its receipt."""
 

@@ -143,6 +143,12 @@ async def test_an_older_revision_that_comes_late_is_superseded(pipeline: Pipelin
     assert (pipeline.phase(old.job_id), pipeline.phase(new.job_id)) == ("superseded", "stored")
 
 
+async def test_what_a_version_takes_the_place_of_is_counted_with_it(pipeline: Pipeline) -> None:
+    work, _ = await pipeline.commit(put(text="old"), put(text="new"))
+    [stored] = await pipeline.make_live(*await pipeline.embed(work[1]))
+    assert stored.ended == {Phase.SUPERSEDED: 1, Phase.STORED: 1}
+
+
 async def test_a_version_that_fails_leaves_the_one_before_it_live(pipeline: Pipeline, embedder: ToldEmbedder) -> None:
     await pipeline.run(put(text="good"))
     embedder.refuses = "bad"
@@ -179,6 +185,7 @@ async def test_a_deleted_document_stays_away_though_its_work_was_under_way(pipel
     work, _ = await pipeline.commit(command)
     embedded = await pipeline.embed(*work)
     await pipeline.run(deletion())
+    assert pipeline.ended == {Phase.DELETED: 1, Phase.SUPERSEDED: 1}
     await pipeline.make_live(*embedded)
     await pipeline.run_work(*work)
     assert pipeline.live() == {}

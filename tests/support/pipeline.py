@@ -179,7 +179,7 @@ class Pipeline:
     async def again(self, arrivals: Sequence[Arrival[Any]]) -> list[DocumentWork]:
         """Hand records to intake that may have come before; return the work."""
         applied = await self.intake.apply(arrivals, await given_texts(arrivals, NoPayloads()))
-        self.tally = applied.tally
+        self.tally, self.ended = applied.tally, applied.ended
         return list(applied.work)
 
     async def embed(self, *work: DocumentWork, tier: int = 0, attempt: int = 0) -> list[DocumentEmbedded]:

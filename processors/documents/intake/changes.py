@@ -7,7 +7,7 @@ from psycopg import AsyncCursor
 
 from processors.documents.counts import JobCounts
 from processors.documents.intake.puts import LockedDocument, lock_document
-from processors.documents.moves import JobEnding, end_jobs, is_newest, retried
+from processors.documents.moves import end_jobs, is_newest, retried
 from schemas.documents.records import ChangeDocumentJob, DocumentWork
 from schemas.documents.states import DocumentAction, JobKind, Phase
 
@@ -23,7 +23,6 @@ class Changed(NamedTuple):
 
     refusal: str | None = None
     work: DocumentWork | None = None
-    end: JobEnding | None = None
 
 
 async def change(cursor: AsyncCursor[Any], counts: JobCounts, command: ChangeDocumentJob) -> Changed:
@@ -37,7 +36,7 @@ async def change(cursor: AsyncCursor[Any], counts: JobCounts, command: ChangeDoc
     phase, kind, revision = row
     if command.action is DocumentAction.CANCEL:
         is_cancelled = await end_jobs(cursor, counts, [job], Phase.CANCELLED)
-        return Changed(end=JobEnding(Phase.CANCELLED)) if is_cancelled else Changed(f"it is {phase}")
+        return Changed() if is_cancelled else Changed(f"it is {phase}")
     if phase not in (Phase.FAILED, Phase.CANCELLED):
         return Changed(f"it is {phase}; only what failed or was cancelled can be tried again")
     if not _is_wanted(JobKind(kind), revision, document):

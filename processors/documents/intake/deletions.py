@@ -9,7 +9,7 @@ from psycopg import AsyncCursor
 from processors.documents.chunk_tables import delete_chunks
 from processors.documents.counts import JobCounts
 from processors.documents.intake.puts import insert_job, lock_document, misplaced, precondition_fault
-from processors.documents.moves import JobEnding, JobError, supersede_before
+from processors.documents.moves import JobError, supersede_before
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
 from schemas.documents.records import DeleteCollection, DeleteDocument
@@ -44,8 +44,8 @@ DOCUMENTS_OF_PARTITION = """
 
 async def delete(
     cursor: AsyncCursor[Any], counts: JobCounts, arrival: Arrival[DeleteDocument]
-) -> JobEnding | Rejection:
-    """Delete a document, within the caller's transaction; return how the command's job ended."""
+) -> JobError | Rejection | None:
+    """Delete a document, within the caller's transaction; return why that failed, or None."""
     command, raw = arrival.record, arrival.raw
     place = (command.tenant, command.collection, command.document)
     found = await lock_document(cursor, *place)
@@ -89,7 +89,7 @@ async def delete(
             "is_ended": True,
         },
     )
-    return JobEnding(phase, error)
+    return error
 
 
 async def delete_collection(

@@ -82,10 +82,10 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             applied = await store.apply(arrivals, await given_texts(arrivals, payloads))
             reach(Failpoint.AFTER_ROWS)
             await work.write(applied.work)
-            for end in applied.ends:
-                instruments[DOCUMENTS_ENDED].labels(end.phase).inc()
-                if end.error is not None:
-                    instruments[DOCUMENT_FAILURES].labels(end.error.stage, end.error.reason).inc()
+            for phase, count in applied.ended.items():
+                instruments[DOCUMENTS_ENDED].labels(phase).inc(count)
+            for error in applied.errors:
+                instruments[DOCUMENT_FAILURES].labels(error.stage, error.reason).inc()
             return Settled(applied.tally)
 
         await writes.check_version()

@@ -9,7 +9,7 @@ from psycopg import AsyncCursor
 
 from processors.documents.counts import JobCounts
 from processors.documents.intake.texts import GivenText
-from processors.documents.moves import CHANGED, JobEnding, JobError
+from processors.documents.moves import CHANGED, JobError
 from processors.documents.versions import TEXT_PARSER
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
@@ -78,10 +78,10 @@ class LockedDocument(NamedTuple):
 
 
 class Put(NamedTuple):
-    """The outcome of a Put: work for the embedders, or how its job ended."""
+    """The outcome of a Put: work for the embedders, or why its job failed; neither: its content is live already."""
 
     work: DocumentWork | None = None
-    end: JobEnding | None = None
+    error: JobError | None = None
     detail: str | None = None
 
 
@@ -127,7 +127,7 @@ async def put(
         error = JobError(stage=Stage.INTAKE, reason=Failure.PRECONDITION, detail=fault)
     if error is not None:
         await _insert_put(cursor, counts, arrival, given, phase=Phase.FAILED, error=error)
-        return Put(end=JobEnding(Phase.FAILED, error), detail=error.detail)
+        return Put(error=error, detail=error.detail)
     if given.sha256 is not None and found is not None and found.has(given.sha256, parser=TEXT_PARSER, chunker=chunker):
         await cursor.execute(
             KEEP_DOCUMENT,
@@ -140,7 +140,7 @@ async def put(
             },
         )
         await _insert_put(cursor, counts, arrival, given, phase=Phase.UNCHANGED)
-        return Put(end=JobEnding(Phase.UNCHANGED), detail="the live version has the same content")
+        return Put(detail="the live version has the same content")
     embedders = await _embedders(cursor, command)
     await cursor.execute(PUT_DOCUMENT, (*place, raw.partition, raw.offset))
     await _insert_put(cursor, counts, arrival, given, phase=Phase.SUBMITTED, embedders=embedders)

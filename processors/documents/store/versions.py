@@ -7,6 +7,7 @@ be stored and was not deleted is the one that is live, whole, and no chunk of an
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -76,6 +77,7 @@ class StoredVersion(NamedTuple):
     end: EndedJob | None = None
     error: JobError | None = None
     again: DocumentWork | None = None
+    ended: Mapping[Phase, int] = MappingProxyType({})  # how many jobs came to each end: older ones of the document too
 
 
 class _Collection(NamedTuple):
@@ -149,7 +151,7 @@ class VersionStore:
             await counts.write(cursor)
             goes_on()
             reach(Failpoint.BEFORE_COMMIT)
-        return stored
+        return stored._replace(ended=counts.ended)
 
     async def _store(
         self, cursor: AsyncCursor[Any], counts: JobCounts, record: DocumentEmbedded, error: JobError | None

@@ -79,7 +79,8 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         await writes.check_version()
         embedders = await stack.enter_async_context(open_embedders(config.embedding))
         await make_known(writes, embedders)
-        parsers = await stack.enter_async_context(Parsers(limit=limits.chunk_threads(cores_allowed())))
+        busy = instruments[STAGE_DURATION].labels(Stage.PARSE).observe
+        parsers = await stack.enter_async_context(Parsers(limit=limits.chunk_threads(cores_allowed()), busy=busy))
         cutter = None
         if config.chunking.chunk_worker:
             worker = load_worker(

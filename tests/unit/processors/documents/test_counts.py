@@ -35,5 +35,13 @@ async def test_jobs_of_one_outcome_are_added_as_one_row() -> None:
     ]
 
 
+def test_ends_are_told_by_their_phase() -> None:
+    counts = JobCounts()
+    for outcome in (Phase.SUBMITTED, Phase.SUPERSEDED, Phase.SUPERSEDED, Phase.STORED):
+        counts.add("demo", 1, outcome, cost=1)
+    counts.take_back("demo", 1, Phase.FAILED, cost=1)
+    assert counts.ended == {Phase.SUPERSEDED: 2, Phase.STORED: 1}
+
+
 async def test_a_transaction_without_jobs_locks_no_total() -> None:
     assert await written(JobCounts()) == []
