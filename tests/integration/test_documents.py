@@ -11,6 +11,7 @@ import pytest
 
 from processors.documents.intake.pruning import ROWS_AT_ONCE, Pruning
 from processors.documents.work.journal import DEATHS_MAX, Journal
+from processors.documents.work.known import KnownEmbedders
 from processors.runtime.contract import Outcome
 from processors.runtime.errors import Transient
 from schemas.documents.codec import COMMAND_CODEC
@@ -299,6 +300,19 @@ async def test_fewer_retries_end_in_a_failure_without_a_dead_letter(pipeline: Pi
     await pipeline.embed(*work)
     assert pipeline.phase(command.job_id) == "failed"
     assert pipeline.settled.retry_later == []
+
+
+async def test_an_embedder_that_is_away_at_first_becomes_known_when_it_answers(pipeline: Pipeline) -> None:
+    """Regression: it was asked once, so that its books waited until the process was started again."""
+    late = ToldEmbedder("late", id="ef" * 32)
+    late.is_away = True
+    known = KnownEmbedders(pipeline.writes, [late])
+    await known.go_on()
+    is_known = "SELECT name FROM document_embedders WHERE embedder = %s"
+    assert (known.away, pipeline.rows(is_known, late.id)) == (1, [])
+    late.is_away = False
+    await known.go_on()
+    assert (known.away, pipeline.rows(is_known, late.id)) == (0, [{"name": "late"}])
 
 
 async def test_what_was_embedded_before_an_embedder_went_away_is_not_embedded_again(
