@@ -867,6 +867,7 @@ async def pruned(pruning: Pruning) -> None:
 
 
 async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pipeline: Pipeline) -> None:
+    await pipeline.run(put("3", text="there"))  # whoever makes a collection is waited for sooner
     first = put(text="mine")
     other = put("2", text="another's", job_id=first.job_id)
     arrivals = [
