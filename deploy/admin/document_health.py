@@ -75,9 +75,24 @@ BUILDING: LiteralString = """
         (SELECT count(*) FROM (SELECT FROM documents
             WHERE documents.tenant_id = document_collections.tenant_id
                 AND documents.collection = document_collections.collection
-                AND live_revision IS NOT NULL AND building_revision IS DISTINCT FROM live_revision
-            LIMIT %(counted)s) AS missing) AS documents_missing
+                AND live_revision IS NOT NULL
+                AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM builds)
+            LIMIT %(counted)s) AS missing) AS documents_missing,
+        failed.documents AS documents_failed, failed.shown AS failed_documents,
+        failed.documents > 0 AND NOT EXISTS (SELECT FROM document_jobs
+            WHERE document_jobs.tenant_id = document_collections.tenant_id
+                AND document_jobs.collection = document_collections.collection
+                AND kind = 'reembed' AND ended_at IS NULL) AS is_blocked
     FROM document_collections
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS documents, coalesce((array_agg(document ORDER BY document))[:3], '{}') AS shown
+        FROM (SELECT document FROM document_jobs AS job JOIN documents USING (tenant_id, collection, document)
+            WHERE job.tenant_id = document_collections.tenant_id AND job.collection = document_collections.collection
+                AND kind = 'reembed' AND phase = 'failed' AND submitted_at > built_since
+                AND job.revision = live_revision
+                AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM builds)
+            LIMIT %(counted)s) AS found
+    ) AS failed
     JOIN document_embedders AS active ON active.embedder = document_collections.embedder
     JOIN document_embedders AS next ON next.embedder = document_collections.building
     WHERE building IS NOT NULL ORDER BY tenant_id, collection LIMIT %(shown)s
@@ -141,7 +156,10 @@ class BuildingCollection:
     active: str
     building: str
     age_s: float | None
-    documents_missing: int  # counted to `COUNTED_MAX`
+    documents_missing: int  # counted to `COUNTED_MAX`, those that failed included
+    documents_failed: int
+    failed_documents: Sequence[str]  # the first of them
+    is_blocked: bool  # nothing is left but what failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +260,19 @@ def of_failures(found: Sequence[Failures]) -> Iterator[str]:
         )
 
 
+def of_building(found: Sequence[BuildingCollection]) -> Iterator[str]:
+    """Yield the problems of re-embeddings that documents hold up which failed."""
+    for each in found:
+        if each.is_blocked:
+            again = f"tidegate documents reembed {each.collection} --embedder {each.building}"
+            yield (
+                f"{each.tenant_id}/{each.collection} cannot change to {each.building}: "
+                f"{_count(each.documents_failed)} documents failed ({', '.join(each.failed_documents)}): see "
+                f"`tidegate documents jobs --status failed --book {each.collection}`, then try them again by "
+                f"`{again}`, or do without them by `{again} --skip-failed`"
+            )
+
+
 def waiting_text(found: Waiting) -> str:
     """Return what waits, in words."""
     waits = [
@@ -257,6 +288,7 @@ def building_text(found: Sequence[BuildingCollection]) -> str:
     texts = [
         f"{each.tenant_id}/{each.collection} from {each.active} to {each.building}, "
         f"{_count(each.documents_missing)} documents to do"
+        + (f", {_count(each.documents_failed)} of them failed," if each.documents_failed else "")
         + ("" if each.age_s is None else f" since {each.age_s:.0f} s")
         for each in found
     ]

@@ -95,10 +95,10 @@ class Documents:
                 return each
         raise CommandFailed(f"the tenant of this key has no book {book}")
 
-    def reembed(self, book: str, embedder: str) -> Json:
+    def reembed(self, book: str, embedder: str, *, skip_failed: bool) -> Json:
         """Embed a collection with another embedder. Raises Refused: it is embedded with it already."""
         path = f"{DOCUMENTS}/collections/{_part(book)}/reembed"
-        changed: Json = self._calls.call("POST", path, {"embedder": embedder})
+        changed: Json = self._calls.call("POST", path, {"embedder": embedder, "skip_failed": skip_failed})
         return changed
 
     def metrics(self) -> Json:

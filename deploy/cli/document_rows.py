@@ -96,11 +96,18 @@ def collection_row(collection: Mapping[str, Any]) -> tuple[object, ...]:
     return (
         collection["book_slug"],
         collection["embedder_name"],
-        collection["building_name"],
+        _building(collection),
         f"{collection['documents']}{more}",
         f"{collection['chunks']}{more}",
         collection["language"],
     )
+
+
+def _building(collection: Mapping[str, Any]) -> str | None:
+    """Return the next embedder of a collection, and how many documents it failed at; None where there is none."""
+    failed = f", {collection['building_failed']} failed" if collection["building_failed"] else ""
+    blocked = " (blocked)" if collection["is_blocked"] else ""
+    return None if collection["building_name"] is None else f"{collection['building_name']}{failed}{blocked}"
 
 
 def passage_text(text: str) -> str:

@@ -61,6 +61,7 @@ def status(folder: Dir = DEFAULT_DIR, *, as_json: Json = False) -> None:
             lanes = [each for each in documents.lanes if each.documents]
             found += document_health.of_waiting(documents)
             found += document_health.of_stuck(document_health.stuck(stack.postgres))
+            found += document_health.of_building(document_health.building(stack.postgres))
         except CommandFailed as error:
             found.append(str(error))
     processes: list[dict[str, object]] = [

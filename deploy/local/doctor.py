@@ -22,6 +22,7 @@ from deploy.local import documents, folders, jars, java, ports, settings_file, s
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
 from schemas.catalogue import all_topics, groups_among
+from schemas.documents.telemetry import EMBEDDERS_AWAY
 from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
 from schemas.events.topics import EVENTS
 from schemas.jobs.topics import INTAKE
@@ -38,6 +39,7 @@ DISK_FREE_BYTES_MIN = 2 * 1024**3
 OPEN_FILES_MIN = 1024
 WITHIN_S = 8.0
 INTAKE_LAG_S_MAX = 60.0
+EMBEDDING = "documents-embed"
 STORING = (PERSISTENCE.name, EVENTS.name)  # groups that look at the partitions of direct records
 
 
@@ -101,6 +103,7 @@ def examine(
             "documents that wait": partial(_attempt, "documents that wait", postgres, _documents_waiting),
             "documents that failed": partial(_attempt, "documents that failed", postgres, _documents_failed),
             "collections": partial(_attempt, "collections", postgres, _collections),
+            "embedders": partial(_attempt, "embedders", management.get(EMBEDDING), _embedders),
             "direct producers": partial(
                 _attempt,
                 "direct producers",
@@ -261,7 +264,18 @@ def _documents_failed(postgres: str) -> str:
 
 
 def _collections(postgres: str) -> str:
-    return document_health.building_text(document_health.building(postgres))
+    found = document_health.building(postgres)
+    return problems.demand_none(document_health.of_building(found), document_health.building_text(found))
+
+
+def _embedders(management: str) -> str:
+    """Return what documents-embed, at its management URL, says of its embedders."""
+    if count := metrics.total(management, EMBEDDERS_AWAY):
+        raise CommandFailed(
+            f"{count:.0f} embedders have not answered since {EMBEDDING} started, and their books wait; they are asked "
+            f"again all the time: see `tidegate logs {EMBEDDING}`"
+        )
+    return f"every embedder has answered since {EMBEDDING} started"
 
 
 def _direct_producers(storing: Sequence[str]) -> str:

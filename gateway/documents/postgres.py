@@ -209,6 +209,7 @@ CHUNKS: LiteralString = """
 
 _COLLECTION: LiteralString = """
     SELECT collection, each.embedder, active.name AS embedder_name, building, next.name AS building_name,
+           build.failed AS building_failed, build.failed > 0 AND NOT build.is_going_on AS is_blocked,
            config::text AS language, live.documents, live.chunks, each.created_at
     FROM document_collections AS each
     JOIN document_embedders AS active ON active.embedder = each.embedder
@@ -218,6 +219,17 @@ _COLLECTION: LiteralString = """
         FROM (SELECT chunks FROM documents
               WHERE tenant_id = each.tenant_id AND collection = each.collection AND live_revision IS NOT NULL
               LIMIT %(counted_max)s + 1) AS counted) AS live
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS failed,
+            EXISTS (SELECT FROM document_jobs
+                    WHERE tenant_id = each.tenant_id AND collection = each.collection AND kind = 'reembed'
+                      AND ended_at IS NULL) AS is_going_on
+        FROM (SELECT FROM document_jobs AS job JOIN documents USING (tenant_id, collection, document)
+              WHERE job.tenant_id = each.tenant_id AND job.collection = each.collection AND kind = 'reembed'
+                AND phase = 'failed' AND each.building IS NOT NULL AND submitted_at > each.built_since
+                AND job.revision = live_revision
+                AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM each.builds)
+              LIMIT %(counted_max)s) AS failed) AS build
     WHERE tenant_id = %(tenant)s
 """
 

@@ -235,6 +235,10 @@ class CollectionView(msgspec.Struct, frozen=True, kw_only=True):
     embedder_name: str
     building: Annotated[str | None, Meta(description="The id of the one that takes its place when all is embedded")]
     building_name: str | None
+    building_failed: Annotated[
+        int, Meta(description="Documents that it failed at, counted to 10,000: it waits until there are none")
+    ]
+    is_blocked: Annotated[bool, Meta(description="Nothing is left to embed but what failed: retry it, or skip it")]
     language: Annotated[str, Meta(description="The text search configuration of Postgres")]
     documents: Annotated[int, Meta(description="Live ones, counted to 10,000")]
     chunks: Annotated[int, Meta(description="Of those that were counted")]

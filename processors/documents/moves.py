@@ -1,9 +1,8 @@
 """
 Ends and second runs of documents' jobs, as every group of documents writes them.
 
-A document's row is locked before those of its jobs, here and in every group. Intake changes several documents in a
-transaction, and may meet another group in the totals the other way round: Postgres then ends one of the two, and its
-slice comes again. A job ends once: whoever comes later finds it ended.
+Rows are locked in one order, here and in every group: those of collections, then a document's, then those of its jobs,
+and the totals last (see `JobCounts`). A job ends once: whoever comes later finds it ended.
 """
 
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from uuid import UUID
 import msgspec
 from psycopg import AsyncCursor
 
+from processors.documents.counts import JobCounts
 from schemas.documents.records import DocumentWork
 from schemas.documents.states import Lane, Phase, Stage
 
@@ -24,15 +24,6 @@ CHANGED: LiteralString = """
         chunks, error)
     SELECT job_id, tenant_id, collection, document, version, revision, phase, chunks_done, chunks,
         left(error::text, 500)
-"""
-
-# Counts of jobs by outcome, from rows that have tenant_id, partition, outcome, lane and cost. In one order for all.
-COUNTED: LiteralString = """
-    INSERT INTO document_totals (tenant_id, partition, outcome, lane, count, cost)
-    SELECT tenant_id, partition, outcome, lane, count(*), sum(cost) FROM counted
-    GROUP BY tenant_id, partition, outcome, lane ORDER BY tenant_id, partition, outcome, lane
-    ON CONFLICT (tenant_id, partition, outcome, lane) DO UPDATE
-    SET count = document_totals.count + excluded.count, cost = document_totals.cost + excluded.cost
 """
 
 # The text of what failed or was cancelled is kept, so that it can be tried again; that of a live version always.
@@ -48,10 +39,8 @@ END_JOBS = f"""
         DELETE FROM document_texts
         WHERE %(phase)s IN ('superseded', 'unchanged', 'deleted') AND job_id IN (SELECT job_id FROM ended)
     ),
-    counted AS (SELECT tenant_id, partition, phase AS outcome, lane, cost FROM ended),
-    totals AS ({COUNTED}),
     changed AS ({CHANGED} FROM ended)
-    SELECT job_id, extract(epoch FROM ended_at - submitted_at)::float8 FROM ended
+    SELECT job_id, extract(epoch FROM ended_at - submitted_at)::float8, tenant_id, partition, lane, cost FROM ended
 """  # noqa: S608  the parts are literals
 
 IN_FLIGHT_BEFORE = """
@@ -63,7 +52,7 @@ IN_FLIGHT_BEFORE = """
 
 RETRY = f"""
     WITH before AS (
-        SELECT job_id, tenant_id, partition, phase AS outcome, lane, cost FROM document_jobs
+        SELECT job_id, partition, phase FROM document_jobs
         WHERE job_id = %(job)s AND phase IN ('failed', 'cancelled')
         FOR UPDATE
     ),
@@ -74,14 +63,10 @@ RETRY = f"""
         WHERE job_id IN (SELECT job_id FROM before)
         RETURNING *
     ),
-    totals AS (
-        UPDATE document_totals SET count = count - 1, cost = document_totals.cost - before.cost
-        FROM before
-        WHERE (document_totals.tenant_id, document_totals.partition, document_totals.outcome, document_totals.lane)
-            = (before.tenant_id, before.partition, before.outcome, before.lane)
-    ),
     changed AS ({CHANGED} FROM job)
-    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders FROM job
+    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders,
+        before.partition, before.phase
+    FROM job JOIN before USING (job_id)
 """  # noqa: S608  the parts are literals
 
 
@@ -101,13 +86,6 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(msgspec.structs.replace(self, detail=detail)).decode()
 
 
-class JobEnding(NamedTuple):
-    """The phase in which a job ended, and why it failed, if it did."""
-
-    phase: Phase
-    error: JobError | None = None
-
-
 class EndedJob(NamedTuple):
     """A job that has just ended, and how long after its receipt."""
 
@@ -121,28 +99,37 @@ def is_newest(revision: int, *others: int | None) -> bool:
 
 
 async def end_jobs(
-    cursor: AsyncCursor[Any], jobs: Sequence[UUID], phase: Phase, *, error: JobError | None = None
+    cursor: AsyncCursor[Any], counts: JobCounts, jobs: Sequence[UUID], phase: Phase, *, error: JobError | None = None
 ) -> Sequence[EndedJob]:
-    """End those of *jobs* that are in flight; return them."""
+    """End those of *jobs* that are in flight, and count them; return them."""
     if not jobs:
         return ()
     await cursor.execute(END_JOBS, {"jobs": list(jobs), "phase": phase, "error": None if error is None else error.text})
-    return [EndedJob(*row) for row in await cursor.fetchall()]
+    ended: list[EndedJob] = []
+    for job_id, seconds, tenant, partition, lane, cost in await cursor.fetchall():
+        counts.add(tenant, partition, phase, lane=Lane(lane), cost=cost)
+        ended.append(EndedJob(job_id, seconds))
+    return ended
 
 
 async def supersede_before(
-    cursor: AsyncCursor[Any], tenant: str, collection: str, document: str, revision: int
+    cursor: AsyncCursor[Any], counts: JobCounts, tenant: str, collection: str, document: str, *, revision: int
 ) -> Sequence[EndedJob]:
     """End the jobs of a document's revisions before *revision*; its row is locked."""
     await cursor.execute(IN_FLIGHT_BEFORE, (tenant, collection, document, revision))
-    return await end_jobs(cursor, [row[0] for row in await cursor.fetchall()], Phase.SUPERSEDED)
+    return await end_jobs(cursor, counts, [row[0] for row in await cursor.fetchall()], Phase.SUPERSEDED)
 
 
-async def retried(cursor: AsyncCursor[Any], job: UUID) -> DocumentWork | None:
+async def retried(cursor: AsyncCursor[Any], counts: JobCounts, job: UUID) -> DocumentWork | None:
     """Let a job that failed or was cancelled run again as its next generation; return its work, or None."""
     await cursor.execute(RETRY, {"job": job})
     row = await cursor.fetchone()
-    return None if row is None else work_of(row)
+    if row is None:
+        return None
+    *columns, partition, phase = row
+    work = work_of(columns)
+    counts.take_back(work.tenant, partition, Phase(phase), lane=work.lane, cost=work.cost)
+    return work
 
 
 def work_of(row: Any) -> DocumentWork:

@@ -84,6 +84,7 @@ class ReembedCollection(msgspec.Struct, frozen=True, kw_only=True):
     collection: str
     command_id: str
     embedder: str
+    skips_failed: bool = False
     by: str
 
 

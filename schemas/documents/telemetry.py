@@ -74,6 +74,11 @@ TURNS_WAITING = Metric(
     help="Pieces of work that wait for a turn of the embedders, by lane",
     labels=("lane",),
 )
+EMBEDDERS_AWAY = Metric(
+    name="tidegate_document_embedders_away",
+    kind=Kind.GAUGE,
+    help="Embedders of this process that have not answered since it started: no book can be embedded with them",
+)
 INDEX_DEAD_RATIO = Metric(
     name="tidegate_document_index_dead_ratio",
     kind=Kind.GAUGE,
@@ -118,5 +123,5 @@ OF_INTAKE = (
     INDEX_DEAD_RATIO,
     RE_EMBEDDING,
 )
-OF_EMBED = (*OF_PROCESSORS, DOCUMENTS_ENDED, DOCUMENT_FAILURES, CHUNKS, STAGE_DURATION, TURNS_WAITING)
+OF_EMBED = (*OF_PROCESSORS, DOCUMENTS_ENDED, DOCUMENT_FAILURES, CHUNKS, STAGE_DURATION, TURNS_WAITING, EMBEDDERS_AWAY)
 OF_STORE = (*OF_PROCESSORS, DOCUMENTS_ENDED, DOCUMENT_FAILURES, STAGE_DURATION, DOCUMENT_LATENCY)

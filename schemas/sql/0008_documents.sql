@@ -30,7 +30,9 @@ CREATE TABLE document_collections (
     collection  text        NOT NULL,
     embedder    text        NOT NULL REFERENCES document_embedders,  -- the active one, which searches use
     building    text        REFERENCES document_embedders,           -- the one that takes its place when all is embedded
-    built_since timestamptz,
+    builds      integer     NOT NULL DEFAULT 0,                      -- how many were begun: the number of the newest
+    built_since timestamptz,                                         -- what failed before is tried once more
+    skips_failed boolean    NOT NULL DEFAULT false,                  -- what fails does not hold the change up
     leaving     text[]      NOT NULL DEFAULT '{}',                   -- embedders whose chunks are to be deleted
     config      regconfig   NOT NULL DEFAULT 'english',
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -48,7 +50,8 @@ CREATE TABLE documents (
     live_revision     bigint,                -- null: no version is live
     live_job          uuid,                  -- whose text it is
     deleted_revision  bigint,                -- of its newest Delete; it outlives the log's retention
-    building_revision bigint,                -- the one whose chunks the collection's next embedder has
+    building_revision bigint,                -- the one whose chunks the collection's next embedder has,
+    build             integer,               -- in the build of this number: a later one begins with nothing
     text_sha256       bytea,
     parser            text,
     chunker           text,
@@ -117,7 +120,7 @@ CREATE INDEX document_jobs_unstored ON document_jobs (embedded_at) INCLUDE (cost
 -- What a build must not begin again: few rows, while those of builds that are over would be many.
 CREATE INDEX document_jobs_of_builds ON document_jobs (tenant_id, collection, document)
     WHERE kind = 'reembed' AND (ended_at IS NULL OR phase = 'failed');
-CREATE INDEX document_jobs_ended ON document_jobs (tenant_id, ended_at DESC) WHERE ended_at IS NOT NULL;
+CREATE INDEX document_jobs_ended ON document_jobs (tenant_id, ended_at, job_id) WHERE ended_at IS NOT NULL;
 
 -- The text of a job that is in flight, failed or live: normalised; of a file its bytes until it is parsed.
 CREATE TABLE document_texts (
@@ -180,6 +183,7 @@ CREATE TABLE document_commands (
 );
 CREATE UNIQUE INDEX document_commands_of_id ON document_commands (command_id)
     WHERE kind NOT IN ('put', 'delete') AND outcome <> 'duplicate';
+CREATE INDEX document_commands_oldest ON document_commands (stored_at);
 
 -- Records that decode but break a rule, with their bytes.
 CREATE TABLE document_rejections (
@@ -195,6 +199,7 @@ CREATE TABLE document_rejections (
     stored_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (kafka_partition, kafka_offset)
 );
+CREATE INDEX document_rejections_oldest ON document_rejections (stored_at);
 
 -- The table of an embedder's chunks: processors have no right to create tables, and call this instead.
 CREATE FUNCTION add_document_embedder(id text, called text, size integer, known bytea) RETURNS name
@@ -244,7 +249,7 @@ GRANT SELECT ON document_embedders, document_collections, documents, document_jo
 GRANT INSERT, UPDATE, DELETE ON document_collections, documents, document_jobs, document_texts, document_totals,
     document_changes TO tidegate_documents;
 GRANT SELECT, INSERT, UPDATE, DELETE ON document_vectors TO tidegate_documents;
-GRANT INSERT ON document_commands, document_rejections TO tidegate_documents;
+GRANT INSERT, DELETE ON document_commands, document_rejections TO tidegate_documents;
 GRANT SELECT ON schema_migrations, log_topics TO tidegate_documents;
 GRANT INSERT ON log_topics TO tidegate_documents;
 GRANT DELETE ON document_commands, document_rejections TO tidegate_replay;

@@ -89,18 +89,27 @@ def test_a_collection_that_is_built_anew_is_told_with_what_is_left(documents: Ta
     for embedder, name in ((MINILM, "minilm"), (OPENAI, "openai")):
         documents.rows("SELECT add_document_embedder(%s, %s, 4, ''::bytea)", embedder, name)
     documents.rows(
-        "INSERT INTO document_collections (tenant_id, collection, embedder, building, built_since) "
-        "VALUES ('demo', 'emma', %s, %s, now())",
+        "INSERT INTO document_collections (tenant_id, collection, embedder, building, builds, built_since) "
+        "VALUES ('demo', 'emma', %s, %s, 2, now())",
         MINILM,
         OPENAI,
     )
-    for chapter, building_revision in (("1", None), ("2", 1)):
+    for chapter, building_revision, build in (("1", None, None), ("2", 1, 1), ("3", 1, 2)):
         documents.rows(
             "INSERT INTO documents (tenant_id, collection, document, partition, latest_revision, live_revision, "
-            "building_revision) VALUES ('demo', 'emma', %s, 0, 1, 1, %s)",
+            "building_revision, build) VALUES ('demo', 'emma', %s, 0, 1, 1, %s, %s)",
             chapter,
             building_revision,
+            build,
         )
     [found] = document_health.building(documents.server.owner)
     assert (found.active, found.building) == ("minilm", "openai")
-    assert found.documents_missing == 1
+    assert found.documents_missing == 2
+    assert (found.documents_failed, found.is_blocked) == (0, False)
+    for chapter in ("1", "2"):
+        add_job(documents, kind="reembed", phase="failed", document=chapter, ended_at="now", age_s=-1.0)
+    [found] = document_health.building(documents.server.owner)
+    assert (found.documents_failed, found.failed_documents, found.is_blocked) == (2, ["1", "2"], True)
+    add_job(documents, kind="reembed", document="1")
+    [found] = document_health.building(documents.server.owner)
+    assert not found.is_blocked

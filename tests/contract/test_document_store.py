@@ -230,9 +230,30 @@ async def test_documents_and_chunks_are_read_page_by_page(rows: Rows) -> None:
     assert (view.live_revision, bytes(view.metadata or b"")) == (3, b'{"year": 1815}')
     [collection], more = await rows.store.collections(rows.tenant, after=None, limit=1)
     assert (collection.documents, collection.chunks, collection.embedder, more) == (2, 6, rows.embedder, False)
+    assert (collection.building_failed, collection.is_blocked) == (0, False)
     assert await rows.store.collection(rows.tenant, "emma") == collection
     assert await rows.store.embedder(collection.embedder_name) == rows.embedder
     assert await rows.store.embedder("none") is None
+
+
+async def test_a_collection_is_blocked_once_nothing_is_left_to_embed_but_what_failed(rows: Rows) -> None:
+    rows.collection(building=rows.embedder, builds=1, built_since=START)
+    for document in ("1", "2"):
+        rows.document(document, ["x"])
+    failed = {"kind": "reembed", "phase": "failed", "ended_at": START, "revision": 1}
+    rows.job(-1, document="2", **failed)  # in a build before it
+    rows.job(1, document="1", **failed)
+    rows.job(2, document="2", kind="reembed")
+    view = await rows.store.collection(rows.tenant, "emma")
+    assert view is not None
+    assert (view.building_failed, view.is_blocked) == (1, False)
+    rows.session.execute(
+        "UPDATE document_jobs SET phase = 'stored', ended_at = now() WHERE tenant_id = %s AND document = '2'",
+        [rows.tenant],
+    )
+    view = await rows.store.collection(rows.tenant, "emma")
+    assert view is not None
+    assert (view.building_failed, view.is_blocked) == (1, True)
 
 
 async def test_the_figures_add_up(rows: Rows) -> None:

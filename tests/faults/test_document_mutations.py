@@ -45,7 +45,7 @@ async def pipeline(document_server: JobServer) -> AsyncIterator[Pipeline]:
 def compares_no_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Store whatever comes last."""
 
-    async def supersede_nothing(*_arguments: object) -> Sequence[Any]:
+    async def supersede_nothing(*_arguments: object, **_named: object) -> Sequence[Any]:
         return ()
 
     monkeypatch.setattr(versions, "_is_superseded", lambda *_arguments: False)

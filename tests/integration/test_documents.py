@@ -9,7 +9,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from processors.documents.intake.pruning import ROWS_AT_ONCE, Pruning
 from processors.documents.work.journal import DEATHS_MAX, Journal
+from processors.documents.work.known import KnownEmbedders
 from processors.runtime.contract import Outcome
 from processors.runtime.errors import Transient
 from schemas.documents.codec import COMMAND_CODEC
@@ -142,6 +144,12 @@ async def test_an_older_revision_that_comes_late_is_superseded(pipeline: Pipelin
     assert (pipeline.phase(old.job_id), pipeline.phase(new.job_id)) == ("superseded", "stored")
 
 
+async def test_what_a_version_takes_the_place_of_is_counted_with_it(pipeline: Pipeline) -> None:
+    work, _ = await pipeline.commit(put(text="old"), put(text="new"))
+    [stored] = await pipeline.make_live(*await pipeline.embed(work[1]))
+    assert stored.ended == {Phase.SUPERSEDED: 1, Phase.STORED: 1}
+
+
 async def test_a_version_that_fails_leaves_the_one_before_it_live(pipeline: Pipeline, embedder: ToldEmbedder) -> None:
     await pipeline.run(put(text="good"))
     embedder.refuses = "bad"
@@ -178,6 +186,7 @@ async def test_a_deleted_document_stays_away_though_its_work_was_under_way(pipel
     work, _ = await pipeline.commit(command)
     embedded = await pipeline.embed(*work)
     await pipeline.run(deletion())
+    assert pipeline.ended == {Phase.DELETED: 1, Phase.SUPERSEDED: 1}
     await pipeline.make_live(*embedded)
     await pipeline.run_work(*work)
     assert pipeline.live() == {}
@@ -291,6 +300,19 @@ async def test_fewer_retries_end_in_a_failure_without_a_dead_letter(pipeline: Pi
     await pipeline.embed(*work)
     assert pipeline.phase(command.job_id) == "failed"
     assert pipeline.settled.retry_later == []
+
+
+async def test_an_embedder_that_is_away_at_first_becomes_known_when_it_answers(pipeline: Pipeline) -> None:
+    """Regression: it was asked once, so that its books waited until the process was started again."""
+    late = ToldEmbedder("late", id="ef" * 32)
+    late.is_away = True
+    known = KnownEmbedders(pipeline.writes, [late])
+    await known.go_on()
+    is_known = "SELECT name FROM document_embedders WHERE embedder = %s"
+    assert (known.away, pipeline.rows(is_known, late.id)) == (1, [])
+    late.is_away = False
+    await known.go_on()
+    assert (known.away, pipeline.rows(is_known, late.id)) == (0, [{"name": "late"}])
 
 
 async def test_what_was_embedded_before_an_embedder_went_away_is_not_embedded_again(
@@ -748,7 +770,130 @@ async def test_a_build_goes_on_while_a_collection_is_written_to(pipeline: Pipeli
     assert len(work) == 1
 
 
+async def test_a_build_begins_without_a_look_at_any_document(pipeline: Pipeline) -> None:
+    """Regression: it wrote to each document that a build before it had done, which no transaction did for a million."""
+    await pipeline.run(put(text="there"), reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM documents FOR UPDATE")
+        async with asyncio.timeout(WITHIN_S):
+            await pipeline.commit(reembedding())
+
+
+async def test_a_build_that_begins_again_has_nothing_of_the_one_before(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put(text="there"), reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    await pipeline.run(reembedding(to="ab" * 32), put(text="edited"))  # the first was not searched yet
+    await pipeline.run(reembedding())
+    await pipeline.run_work(*await pipeline.build())
+    assert pipeline.live(following) == {"1": ["edited"]}
+
+
+async def test_a_document_that_fails_holds_a_build_up_until_it_is_tried_again(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put("1", text="good"), put("2", text="bad"), reembedding())
+    following.refuses = "bad"
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    assert active(pipeline) != NEXT
+    assert firsts(pipeline.live()["2"]) == ["bad"]
+    following.refuses = None
+    await pipeline.run(reembedding())
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    assert active(pipeline) == NEXT
+    assert pipeline.live(following) == {"1": ["good"], "2": ["bad"]}
+
+
+async def test_the_job_of_a_build_is_tried_again_by_itself(pipeline: Pipeline, following: ToldEmbedder) -> None:
+    await pipeline.run(put(text="bad"), reembedding())
+    following.refuses = "bad"
+    [work] = await pipeline.build()
+    await pipeline.run_work(work)
+    following.refuses = None
+    again = put(job_id=work.job_id)
+    await pipeline.run(change(again, DocumentAction.RETRY))
+    await pipeline.build()
+    assert active(pipeline) == NEXT
+    assert totals(pipeline) == {"submitted": 2, "stored": 2}
+
+
+async def test_a_build_changes_over_without_what_failed_where_that_is_asked_for(
+    pipeline: Pipeline, following: ToldEmbedder
+) -> None:
+    await pipeline.run(put("1", text="good"), put("2", text="bad"), reembedding())
+    following.refuses = "bad"
+    for _ in range(3):
+        await pipeline.run_work(*await pipeline.build())
+    await pipeline.run(msgspec.structs.replace(reembedding(), skips_failed=True))
+    for _ in range(2):
+        await pipeline.build()
+    assert active(pipeline) == NEXT
+    assert (pipeline.live(following), pipeline.live()) == ({"1": ["good"]}, {})
+    assert pipeline.rows("SELECT chunks FROM documents WHERE document = '2'") == [{"chunks": 0}]
+    following.refuses = None
+    await pipeline.run(put("2", text="bad"))  # the same content, which is no longer stored
+    assert pipeline.live(following) == {"1": ["good"], "2": ["bad"]}
+
+
+def active(pipeline: Pipeline) -> str:
+    """Return the embedder that searches use."""
+    [row] = pipeline.rows("SELECT embedder FROM document_collections")
+    return str(row["embedder"])
+
+
+async def test_old_jobs_are_pruned_but_for_those_of_live_and_newest_versions(
+    pipeline: Pipeline, embedder: ToldEmbedder
+) -> None:
+    embedder.refuses = "bad"
+    live, failed, deleted = put("1", text="live"), put("2", text="bad"), put("3", text="gone")
+    old = put("1", text="old")
+    await pipeline.run(old, live, failed, deleted)
+    await pipeline.run(deletion("3"), put("4", text="bad"), put("4", text="recent"))
+    counted = totals(pipeline)
+    pipeline.rows("UPDATE document_jobs SET ended_at = ended_at - interval '31 days' WHERE document <> '4'")
+    pipeline.rows(
+        "UPDATE document_commands SET stored_at = stored_at - interval '31 days' WHERE job_id = %s", old.job_id
+    )
+    await pruned(Pruning(pipeline.writes, jobs_days=30))
+    kept = pipeline.rows("SELECT job_id::text AS job, phase, document FROM document_jobs ORDER BY document, revision")
+    assert [(row["document"], row["phase"]) for row in kept] == [
+        ("1", "stored"), ("2", "failed"), ("4", "failed"), ("4", "stored"),
+    ]  # fmt: skip
+    assert kept[0]["job"] == live.job_id
+    assert pipeline.live() == {"1": ["live"], "4": ["recent"]}
+    assert pipeline.rows("SELECT count(*) AS count FROM documents WHERE deleted_revision IS NOT NULL") == [{"count": 1}]
+    assert pipeline.rows("SELECT count(*) AS count FROM document_commands") == [{"count": 6}]
+    assert totals(pipeline) == counted
+
+
+async def test_pruning_goes_on_where_a_part_ended(pipeline: Pipeline) -> None:
+    for tenant, count in (("a", ROWS_AT_ONCE + 1), ("b", 1)):
+        pipeline.rows(
+            "INSERT INTO document_jobs (job_id, tenant_id, collection, document, partition, revision, kind, phase, "
+            "priority, lane, cost, max_retries, submitted_at, ended_at) SELECT gen_random_uuid(), %s, 'emma', '1', 0, "
+            "number, 'put', 'superseded', 5, 'normal', 1, 3, moment, moment FROM generate_series(1, %s) AS number, "
+            "(SELECT now() - interval '31 days' AS moment) AS times",
+            tenant,
+            count,
+        )
+        pipeline.rows("INSERT INTO document_totals VALUES (%s, 0, 'submitted', 'low', 1, 1)", tenant)
+    await pruned(Pruning(pipeline.writes, jobs_days=30))
+    assert pipeline.rows("SELECT job_id FROM document_jobs") == []
+
+
+async def pruned(pruning: Pruning) -> None:
+    """Let a pass come to its end."""
+    async with asyncio.timeout(WITHIN_S):
+        while await pruning.go_on():
+            pass
+
+
 async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pipeline: Pipeline) -> None:
+    await pipeline.run(put("3", text="there"))  # whoever makes a collection is waited for sooner
     first = put(text="mine")
     other = put("2", text="another's", job_id=first.job_id)
     arrivals = [
@@ -757,11 +902,63 @@ async def test_two_partitions_that_bring_one_job_at_once_wait_for_each_other(pip
     async with pipeline.writes.transaction() as (connection, _):
         await connection.execute("LOCK TABLE document_texts IN SHARE MODE")  # both have looked for the job by then
         both = [asyncio.create_task(pipeline.again(each)) for each in arrivals]
-        async with asyncio.timeout(WITHIN_S):
-            while len(pipeline.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) < 2:  # noqa: ASYNC110  Postgres tells nobody
-                await asyncio.sleep(0.01)
+        await a_lock_is_waited_for(pipeline, count=2)
     outcomes = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(each).__name__ for each in outcomes) == ["Transient", "list"]
+
+
+async def test_a_slice_that_waits_for_a_document_keeps_nobody_from_the_totals(pipeline: Pipeline) -> None:
+    """Regression: intake locked totals, then documents, store the other way round: Postgres ended one of the two."""
+    await pipeline.run(put("1", text="there"), put("2", text="there"))
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM documents WHERE document = '2' FOR UPDATE")
+        waiting = asyncio.create_task(pipeline.commit(put("1", text="same"), deletion("1"), deletion("2")))
+        await a_lock_is_waited_for(pipeline)
+        assert pipeline.rows("SELECT count(*) AS count FROM (SELECT FROM document_totals FOR UPDATE NOWAIT) AS free")
+    await waiting
+    assert totals(pipeline) == {"submitted": 5, "stored": 2, "superseded": 1, "deleted": 2}
+
+
+async def test_two_slices_that_make_the_same_collections_do_not_wait_for_each_other(pipeline: Pipeline) -> None:
+    slices = [
+        [put(f"{number}/{name}", collection=name) for name in names]
+        for number, names in enumerate((("emma", "persuasion"), ("persuasion", "emma")))
+    ]
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("LOCK TABLE documents IN SHARE MODE")  # either has made a collection by then
+        both = [asyncio.create_task(pipeline.commit(*each, partition=number)) for number, each in enumerate(slices)]
+        await a_lock_is_waited_for(pipeline, count=2)
+    assert [len(work) for work, _ in await asyncio.gather(*both)] == [2, 2]
+
+
+async def test_a_slice_locks_a_collection_that_it_changes_before_any_document(pipeline: Pipeline) -> None:
+    await pipeline.run(put(text="there"))
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute("SELECT FROM document_collections FOR SHARE")  # as a version that goes live does
+        waiting = asyncio.create_task(pipeline.commit(put(text="edited"), reembedding()))
+        await a_lock_is_waited_for(pipeline)
+        await connection.execute("SELECT FROM documents FOR UPDATE NOWAIT")
+    await waiting
+
+
+async def test_chunks_that_another_deletes_are_left_to_a_later_look(pipeline: Pipeline, embedder: ToldEmbedder) -> None:
+    await pipeline.run(put(text="there"), reembedding())
+    pipeline.rows("UPDATE document_collections SET building = NULL, leaving = ARRAY[%s]", embedder.id)
+    async with pipeline.writes.transaction() as (connection, _):
+        await connection.execute(f"SELECT FROM document_chunks_{embedder.id[:16]} FOR UPDATE".encode())
+        async with asyncio.timeout(WITHIN_S):
+            await pipeline.build()
+    assert pipeline.rows("SELECT leaving FROM document_collections") == [{"leaving": [embedder.id]}]
+    await pipeline.build()
+    assert pipeline.rows("SELECT leaving FROM document_collections") == [{"leaving": []}]
+    assert pipeline.live() == {}
+
+
+async def a_lock_is_waited_for(pipeline: Pipeline, *, count: int = 1) -> None:
+    """Wait until *count* locks of the server are waited for."""
+    async with asyncio.timeout(WITHIN_S):
+        while len(pipeline.rows("SELECT 1 FROM pg_locks WHERE NOT granted")) < count:  # noqa: ASYNC110  Postgres tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_a_version_that_the_log_does_not_take_has_failed(pipeline: Pipeline) -> None:

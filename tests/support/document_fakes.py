@@ -310,6 +310,8 @@ def collection_view(book_slug: str = "emma", **changes: Any) -> CollectionView:
         "embedder_name": "hash",
         "building": None,
         "building_name": None,
+        "building_failed": 0,
+        "is_blocked": False,
         "language": "english",
         "documents": 1,
         "chunks": 1,

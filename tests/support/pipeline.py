@@ -28,7 +28,7 @@ from processors.documents.work.embedding import ChunkEmbedder, Counters
 from processors.documents.work.files import Files
 from processors.documents.work.handler import Stages, WorkHandler
 from processors.documents.work.journal import Journal
-from processors.documents.work.known import make_known
+from processors.documents.work.known import KnownEmbedders
 from processors.documents.work.turns import FairTurns
 from processors.documents.work.vectors import VectorCache
 from processors.postgres.writes import PostgresWrites
@@ -140,7 +140,7 @@ class Pipeline:
         enter = self._stack.enter_async_context
         writes = await enter(PostgresWrites(self._dsn, connections_max=8, application="test"))
         self.writes = writes
-        await make_known(writes, self._embedders)
+        await KnownEmbedders(writes, self._embedders.all).go_on()
         chunker = CHUNKER if self._cutter is None else self._cutter.chunker
         self.intake = DocumentCommandStore(writes, embedder_name=self._embedders.default.name, chunker=chunker)
         parsers = await enter(Parsers(limit=1))
@@ -179,7 +179,7 @@ class Pipeline:
     async def again(self, arrivals: Sequence[Arrival[Any]]) -> list[DocumentWork]:
         """Hand records to intake that may have come before; return the work."""
         applied = await self.intake.apply(arrivals, await given_texts(arrivals, NoPayloads()))
-        self.tally = applied.tally
+        self.tally, self.ended = applied.tally, applied.ended
         return list(applied.work)
 
     async def embed(self, *work: DocumentWork, tier: int = 0, attempt: int = 0) -> list[DocumentEmbedded]:

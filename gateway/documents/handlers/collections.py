@@ -29,6 +29,9 @@ class ReembedBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     embedder: Annotated[
         str, Meta(description="Its name in TIDEGATE_EMBEDDERS, or its id", min_length=1, max_length=128)
     ]
+    skip_failed: Annotated[
+        bool, Meta(description="Change over without the documents that it fails at: searches no longer find them")
+    ] = False
 
 
 async def list_collections(parts: DocumentParts, call: Call) -> web.Response:
@@ -42,15 +45,20 @@ async def list_collections(parts: DocumentParts, call: Call) -> web.Response:
 
 
 async def reembed_collection(parts: DocumentParts, call: Call) -> web.Response:
-    """Embed a collection with another embedder; searches use the one before until every document is done."""
+    """Embed a collection with another embedder, which searches use once all is done; repeated, retry what failed."""
     collection, tenant = read_book(call.path), call.principal.tenant
     task = ParseReembedding(body=await read_body(call))
     body: PreparedReembedding = await parse_body(task, call.credentials, parser=parts.shared.parser)
     asked = read_struct(body.members, ReembedBody)
     embedder = await _embedder(parts, asked.embedder)
-    _check(found(await parts.store.collection(tenant, collection), NO_COLLECTION), embedder)
+    _check(found(await parts.store.collection(tenant, collection), NO_COLLECTION), embedder, asked)
     command = ReembedCollection(
-        tenant=tenant, collection=collection, command_id=new_id(), embedder=embedder, by=call.principal.key_id
+        tenant=tenant,
+        collection=collection,
+        command_id=new_id(),
+        embedder=embedder,
+        skips_failed=asked.skip_failed,
+        by=call.principal.key_id,
     )
     [place], applied = await parts.changes.apply([command], call.stamp)
     document = CollectionChanged(
@@ -68,8 +76,8 @@ async def _embedder(parts: DocumentParts, name: str) -> str:
     return embedder
 
 
-def _check(collection: CollectionView, embedder: str) -> None:
+def _check(collection: CollectionView, embedder: str, asked: ReembedBody) -> None:
     if collection.embedder == embedder and collection.building is None:
         raise StateForbids("the collection is embedded with it already")
-    if collection.building == embedder:
+    if collection.building == embedder and not collection.building_failed and not asked.skip_failed:
         raise StateForbids("the collection is being embedded with it already")

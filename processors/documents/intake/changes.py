@@ -5,8 +5,9 @@ from uuid import UUID
 
 from psycopg import AsyncCursor
 
-from processors.documents.intake.puts import lock_document
-from processors.documents.moves import JobEnding, end_jobs, is_newest, retried
+from processors.documents.counts import JobCounts
+from processors.documents.intake.puts import LockedDocument, lock_document
+from processors.documents.moves import end_jobs, is_newest, retried
 from schemas.documents.records import ChangeDocumentJob, DocumentWork
 from schemas.documents.states import DocumentAction, JobKind, Phase
 
@@ -22,10 +23,9 @@ class Changed(NamedTuple):
 
     refusal: str | None = None
     work: DocumentWork | None = None
-    end: JobEnding | None = None
 
 
-async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Changed:
+async def change(cursor: AsyncCursor[Any], counts: JobCounts, command: ChangeDocumentJob) -> Changed:
     """Change a job, within the caller's transaction."""
     document = await lock_document(cursor, command.tenant, command.collection, command.document)
     job = UUID(command.job_id)
@@ -35,14 +35,26 @@ async def change(cursor: AsyncCursor[Any], command: ChangeDocumentJob) -> Change
         return Changed("there is no such job")
     phase, kind, revision = row
     if command.action is DocumentAction.CANCEL:
-        is_cancelled = await end_jobs(cursor, [job], Phase.CANCELLED)
-        return Changed(end=JobEnding(Phase.CANCELLED)) if is_cancelled else Changed(f"it is {phase}")
+        is_cancelled = await end_jobs(cursor, counts, [job], Phase.CANCELLED)
+        return Changed() if is_cancelled else Changed(f"it is {phase}")
     if phase not in (Phase.FAILED, Phase.CANCELLED):
         return Changed(f"it is {phase}; only what failed or was cancelled can be tried again")
-    others = () if document is None else (document.live_revision, document.deleted_revision)
-    if kind != JobKind.PUT or not is_newest(revision, *others):
+    if not _is_wanted(JobKind(kind), revision, document):
         return Changed("a newer command has taken its place: put the document again")
-    await cursor.execute(HAS_TEXT, (job,))
-    if (found := await cursor.fetchone()) is None or not found[0]:
+    if kind == JobKind.PUT and not await _has_text(cursor, job):
         return Changed("its text is no longer kept: put the document again")
-    return Changed(work=await retried(cursor, job))
+    return Changed(work=await retried(cursor, counts, job))
+
+
+def _is_wanted(kind: JobKind, revision: int, document: LockedDocument | None) -> bool:
+    """Return True if a job of that kind and revision, run again, could still come to something."""
+    if kind is JobKind.REEMBED:  # it has the text of the live version
+        return document is not None and document.live_revision == revision
+    others = () if document is None else (document.live_revision, document.deleted_revision)
+    return kind is JobKind.PUT and is_newest(revision, *others)
+
+
+async def _has_text(cursor: AsyncCursor[Any], job: UUID) -> bool:
+    await cursor.execute(HAS_TEXT, (job,))
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])

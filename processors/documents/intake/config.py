@@ -34,6 +34,14 @@ class DocumentsIntakeSettings:
         unit="days",
         minimum=1,
     )
+    # Longer than the log has a record, which may come again: a segment of 7 days may be as old once more.
+    jobs_days: int = setting(
+        "TIDEGATE_DOCUMENTS_JOBS_DAYS",
+        90,
+        help="Days for which an ended job that no document needs is kept, and the outcome of a command",
+        unit="days",
+        minimum=30,
+    )
     limits: Path | None = setting(
         "TIDEGATE_LIMITS", None, help="File of limits that may change while the process runs (TOML)"
     )

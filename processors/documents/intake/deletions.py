@@ -7,8 +7,9 @@ from uuid import UUID
 from psycopg import AsyncCursor
 
 from processors.documents.chunk_tables import delete_chunks
-from processors.documents.intake.puts import INSERT_JOB, lock_document, misplaced, precondition_fault
-from processors.documents.moves import JobEnding, JobError, supersede_before
+from processors.documents.counts import JobCounts
+from processors.documents.intake.puts import insert_job, lock_document, misplaced, precondition_fault
+from processors.documents.moves import JobError, supersede_before
 from processors.runtime.contract import Arrival
 from processors.runtime.receiving import received_at
 from schemas.documents.records import DeleteCollection, DeleteDocument
@@ -24,8 +25,8 @@ BURY = """
     VALUES (%(tenant)s, %(collection)s, %(document)s, %(partition)s, %(revision)s, %(revision)s)
     ON CONFLICT (tenant_id, collection, document) DO UPDATE
     SET latest_revision = %(revision)s, deleted_revision = %(revision)s, live_revision = NULL, live_job = NULL,
-        building_revision = NULL, text_sha256 = NULL, parser = NULL, chunker = NULL, characters = NULL, chunks = NULL,
-        missing = NULL, metadata = NULL, stored_at = NULL, updated_at = clock_timestamp()
+        building_revision = NULL, build = NULL, text_sha256 = NULL, parser = NULL, chunker = NULL, characters = NULL,
+        chunks = NULL, missing = NULL, metadata = NULL, stored_at = NULL, updated_at = clock_timestamp()
 """
 DROP_LIVE_TEXT = """
     DELETE FROM document_texts WHERE job_id = (
@@ -41,8 +42,10 @@ DOCUMENTS_OF_PARTITION = """
 """
 
 
-async def delete(cursor: AsyncCursor[Any], arrival: Arrival[DeleteDocument]) -> JobEnding | Rejection:
-    """Delete a document, within the caller's transaction; return how the command's job ended."""
+async def delete(
+    cursor: AsyncCursor[Any], counts: JobCounts, arrival: Arrival[DeleteDocument]
+) -> JobError | Rejection | None:
+    """Delete a document, within the caller's transaction; return why that failed, or None."""
     command, raw = arrival.record, arrival.raw
     place = (command.tenant, command.collection, command.document)
     found = await lock_document(cursor, *place)
@@ -52,10 +55,11 @@ async def delete(cursor: AsyncCursor[Any], arrival: Arrival[DeleteDocument]) -> 
     if (fault := precondition_fault(found, command.expected_revision)) is not None:
         error = JobError(stage=Stage.INTAKE, reason=Failure.PRECONDITION, detail=fault)
     else:
-        await _bury(cursor, *place, partition=raw.partition, revision=raw.offset)
+        await _bury(cursor, counts, *place, partition=raw.partition, revision=raw.offset)
     phase = Phase.DELETED if error is None else Phase.FAILED
-    await cursor.execute(
-        INSERT_JOB,
+    await insert_job(
+        cursor,
+        counts,
         {
             "job": UUID(command.job_id),
             "tenant": command.tenant,
@@ -85,11 +89,11 @@ async def delete(cursor: AsyncCursor[Any], arrival: Arrival[DeleteDocument]) -> 
             "is_ended": True,
         },
     )
-    return JobEnding(phase, error)
+    return error
 
 
 async def delete_collection(
-    cursor: AsyncCursor[Any], arrival: Arrival[DeleteCollection], *, goes_on: Callable[[], None]
+    cursor: AsyncCursor[Any], counts: JobCounts, arrival: Arrival[DeleteCollection], *, goes_on: Callable[[], None]
 ) -> int:
     """Delete the documents of a collection that this partition has; return how many."""
     command, raw, count = arrival.record, arrival.raw, 0
@@ -100,7 +104,13 @@ async def delete_collection(
         for document in documents:
             goes_on()
             await _bury(
-                cursor, command.tenant, command.collection, document, partition=raw.partition, revision=raw.offset
+                cursor,
+                counts,
+                command.tenant,
+                command.collection,
+                document,
+                partition=raw.partition,
+                revision=raw.offset,
             )
         count += len(documents)
         if len(documents) < DOCUMENTS_AT_ONCE:
@@ -108,7 +118,14 @@ async def delete_collection(
 
 
 async def _bury(
-    cursor: AsyncCursor[Any], tenant: str, collection: str, document: str, *, partition: int, revision: int
+    cursor: AsyncCursor[Any],
+    counts: JobCounts,
+    tenant: str,
+    collection: str,
+    document: str,
+    *,
+    partition: int,
+    revision: int,
 ) -> None:
     await delete_chunks(cursor, tenant, collection, [document])
     await cursor.execute(DROP_LIVE_TEXT, (tenant, collection, document))
@@ -122,4 +139,4 @@ async def _bury(
             "revision": revision,
         },
     )
-    await supersede_before(cursor, tenant, collection, document, revision)
+    await supersede_before(cursor, counts, tenant, collection, document, revision=revision)

@@ -13,6 +13,7 @@ from processors.documents.intake.housekeeping import DocumentHousekeeping
 from processors.documents.intake.measures import DocumentMeasures
 from processors.documents.intake.objects import OldObjects
 from processors.documents.intake.outbox import TAKE_CHANGES, change_record
+from processors.documents.intake.pruning import Pruning
 from processors.documents.intake.reembedding import Reembedding
 from processors.documents.intake.store import DocumentCommandStore
 from processors.documents.intake.texts import given_texts
@@ -81,10 +82,10 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             applied = await store.apply(arrivals, await given_texts(arrivals, payloads))
             reach(Failpoint.AFTER_ROWS)
             await work.write(applied.work)
-            for end in applied.ends:
-                instruments[DOCUMENTS_ENDED].labels(end.phase).inc()
-                if end.error is not None:
-                    instruments[DOCUMENT_FAILURES].labels(end.error.stage, end.error.reason).inc()
+            for phase, count in applied.ended.items():
+                instruments[DOCUMENTS_ENDED].labels(phase).inc(count)
+            for error in applied.errors:
+                instruments[DOCUMENT_FAILURES].labels(error.stage, error.reason).inc()
             return Settled(applied.tally)
 
         await writes.check_version()
@@ -98,12 +99,14 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             published=instruments[DOCUMENT_CHANGES_PUBLISHED].inc,
         )
         housekeeping = DocumentHousekeeping(writes, texts_days=config.texts_days, vectors_days=config.vectors_days)
+        pruning = Pruning(writes, jobs_days=config.jobs_days)
         old_objects = OldObjects(config.objects.location, clock=lambda: datetime.now(UTC))
         measures = DocumentMeasures(writes, instruments, every_s=MEASURES_PAUSE_S)
         loops = (
             Loop(name="changes to document.events", work=relay.go_on, pause_s=CHANGES_PAUSE_S),
             Loop(name="re-embedding", work=Reembedding(writes, work).go_on, pause_s=REEMBEDDING_PAUSE_S),
             Loop(name="housekeeping", work=housekeeping.go_on, pause_s=HOUSEKEEPING_PAUSE_S),
+            Loop(name="pruning", work=pruning.go_on, pause_s=HOUSEKEEPING_PAUSE_S),
             Loop(name="old objects", work=old_objects.go_on, pause_s=HOUSEKEEPING_PAUSE_S),
             Loop(name="measures", work=measures.measure, pause_s=MEASURES_PAUSE_S),
         )

@@ -1,17 +1,17 @@
 """Puts as rows: the job, the document's newest revision, and the text for whoever embeds it."""
 
+from collections.abc import Mapping
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 import msgspec
 from psycopg import AsyncCursor
 
-from processors.documents.chunk_tables import newest_named
+from processors.documents.counts import JobCounts
 from processors.documents.intake.texts import GivenText
-from processors.documents.moves import CHANGED, COUNTED, JobEnding, JobError
+from processors.documents.moves import CHANGED, JobError
 from processors.documents.versions import TEXT_PARSER
 from processors.runtime.contract import Arrival
-from processors.runtime.errors import Transient
 from processors.runtime.receiving import received_at
 from schemas.documents.records import DocumentWork, PutDocument
 from schemas.documents.rules import NO_DOCUMENT
@@ -19,11 +19,9 @@ from schemas.documents.states import Failure, JobKind, Phase, Stage, lane_of
 from schemas.errors import Reason, Rejection
 from schemas.kafka import headers
 
-COLLECTION = """
-    SELECT embedder, building FROM document_collections WHERE tenant_id = %s AND collection = %s FOR SHARE
-"""
-ADD_COLLECTION = """
-    INSERT INTO document_collections (tenant_id, collection, embedder) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+EMBEDDERS = """
+    SELECT array_remove(ARRAY[embedder, building], NULL) FROM document_collections
+    WHERE tenant_id = %s AND collection = %s
 """
 LOCK_DOCUMENT = """
     SELECT partition, latest_revision, live_revision, deleted_revision, text_sha256, parser, chunker
@@ -52,12 +50,7 @@ INSERT_JOB: LiteralString = f"""
             %(source)s::jsonb, %(parser)s, %(text_sha256)s, %(metadata)s::jsonb, %(error)s::jsonb, %(parent)s,
             %(by)s, %(trace)s, %(digest)s, %(received)s, CASE WHEN %(is_ended)s THEN clock_timestamp() END)
         RETURNING *
-    ),
-    counted AS (
-        SELECT tenant_id, partition, 'submitted' AS outcome, lane, cost FROM job
-        UNION ALL SELECT tenant_id, partition, phase, lane, cost FROM job WHERE ended_at IS NOT NULL
-    ),
-    totals AS ({COUNTED})
+    )
     {CHANGED} FROM job
 """  # noqa: S608  the parts are literals
 INSERT_TEXT = "INSERT INTO document_texts (job_id, text, source) VALUES (%s, %s, %s)"
@@ -85,10 +78,10 @@ class LockedDocument(NamedTuple):
 
 
 class Put(NamedTuple):
-    """The outcome of a Put: work for the embedders, or how its job ended."""
+    """The outcome of a Put: work for the embedders, or why its job failed; neither: its content is live already."""
 
     work: DocumentWork | None = None
-    end: JobEnding | None = None
+    error: JobError | None = None
     detail: str | None = None
 
 
@@ -116,17 +109,16 @@ def precondition_fault(found: LockedDocument | None, expected: int | None) -> st
 
 
 async def put(
-    cursor: AsyncCursor[Any], arrival: Arrival[PutDocument], given: GivenText, *, embedder_name: str, chunker: str
+    cursor: AsyncCursor[Any],
+    counts: JobCounts,
+    arrival: Arrival[PutDocument],
+    given: GivenText,
+    *,
+    chunker: str,
 ) -> Put | Rejection:
-    """
-    Store a Put that is new, within the caller's transaction.
-
-    Raises:
-        Transient: no process has added the embedder yet.
-    """
+    """Store a Put that is new, within the caller's transaction, which has locked its collection."""
     command, raw = arrival.record, arrival.raw
     place = (command.tenant, command.collection, command.document)
-    active, building = await _collection(cursor, command, embedder_name)
     found = await lock_document(cursor, *place)
     if (rejection := misplaced(found, raw.partition)) is not None:
         return rejection
@@ -134,8 +126,8 @@ async def put(
     if (fault := precondition_fault(found, command.expected_revision)) is not None:
         error = JobError(stage=Stage.INTAKE, reason=Failure.PRECONDITION, detail=fault)
     if error is not None:
-        await _insert_job(cursor, arrival, given, phase=Phase.FAILED, error=error)
-        return Put(end=JobEnding(Phase.FAILED, error), detail=error.detail)
+        await _insert_put(cursor, counts, arrival, given, phase=Phase.FAILED, error=error)
+        return Put(error=error, detail=error.detail)
     if given.sha256 is not None and found is not None and found.has(given.sha256, parser=TEXT_PARSER, chunker=chunker):
         await cursor.execute(
             KEEP_DOCUMENT,
@@ -147,11 +139,11 @@ async def put(
                 "metadata": command.metadata,
             },
         )
-        await _insert_job(cursor, arrival, given, phase=Phase.UNCHANGED)
-        return Put(end=JobEnding(Phase.UNCHANGED), detail="the live version has the same content")
-    embedders = [active] if building is None else [active, building]
+        await _insert_put(cursor, counts, arrival, given, phase=Phase.UNCHANGED)
+        return Put(detail="the live version has the same content")
+    embedders = await _embedders(cursor, command)
     await cursor.execute(PUT_DOCUMENT, (*place, raw.partition, raw.offset))
-    await _insert_job(cursor, arrival, given, phase=Phase.SUBMITTED, embedders=embedders)
+    await _insert_put(cursor, counts, arrival, given, phase=Phase.SUBMITTED, embedders=embedders)
     await cursor.execute(INSERT_TEXT, (UUID(command.job_id), given.text, given.source))
     work = DocumentWork(
         tenant=command.tenant,
@@ -167,23 +159,26 @@ async def put(
     return Put(work)
 
 
-async def _collection(cursor: AsyncCursor[Any], command: PutDocument, embedder_name: str) -> tuple[str, str | None]:
-    """Return the active embedder of a collection and the one that is being built; make the collection if it is new."""
-    place = (command.tenant, command.collection)
-    await cursor.execute(COLLECTION, place)
-    if (row := await cursor.fetchone()) is None:
-        embedder = await newest_named(cursor, embedder_name)
-        if embedder is None:
-            raise Transient(f"no documents-embed process with the embedder {embedder_name} has started yet")
-        await cursor.execute(ADD_COLLECTION, (*place, embedder))
-        await cursor.execute(COLLECTION, place)
-        row = await cursor.fetchone()
-        assert row is not None
-    return row[0], row[1]
+async def _embedders(cursor: AsyncCursor[Any], command: PutDocument) -> list[str]:
+    """Return the active embedder of a collection, and the one that is being built, if there is one."""
+    await cursor.execute(EMBEDDERS, (command.tenant, command.collection))
+    row = await cursor.fetchone()
+    assert row is not None  # the slice has locked it
+    embedders: list[str] = row[0]
+    return embedders
 
 
-async def _insert_job(
+async def insert_job(cursor: AsyncCursor[Any], counts: JobCounts, job: Mapping[str, Any]) -> None:
+    """Insert a job by the parameters of `INSERT_JOB`, and count it and its end, if it has ended."""
+    await cursor.execute(INSERT_JOB, job)
+    counts.add(job["tenant"], job["partition"], Phase.SUBMITTED, lane=job["lane"], cost=job["cost"])
+    if job["is_ended"]:
+        counts.add(job["tenant"], job["partition"], job["phase"], lane=job["lane"], cost=job["cost"])
+
+
+async def _insert_put(
     cursor: AsyncCursor[Any],
+    counts: JobCounts,
     arrival: Arrival[PutDocument],
     given: GivenText,
     *,
@@ -195,8 +190,9 @@ async def _insert_job(
     source = command.source
     described = None if source is None else {"content_type": source.content_type, "filename": source.filename}
     trace = arrival.headers.get(headers.TRACEPARENT) if arrival.is_sealed else None
-    await cursor.execute(
-        INSERT_JOB,
+    await insert_job(
+        cursor,
+        counts,
         {
             "job": UUID(command.job_id),
             "tenant": command.tenant,

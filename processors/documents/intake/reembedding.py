@@ -4,53 +4,95 @@ Re-embedding of collections: a next embedder is built beside the active one, and
 A look every few seconds gives out work for live versions that the next embedder lacks, a few at a time in the lane
 `low`; new versions are embedded by both. When none is lacking, the collection is flipped in one transaction. What the
 previous embedder had of it is deleted afterwards, in parts.
+
+A document that the next embedder fails at holds the flip up, since searches would lose it. Asked for once more, a build
+tries such documents again, or does without them: they stay live, without a chunk, until they are put again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, LiteralString
 
 from psycopg import AsyncCursor, sql
 
 from processors.documents.chunk_tables import chunk_tables
+from processors.documents.counts import JobCounts
 from processors.documents.lanes import WorkWriter
-from processors.documents.moves import CHANGED, COUNTED, work_of
+from processors.documents.moves import CHANGED, work_of
 from processors.postgres.writes import PostgresWrites
 from processors.runtime.errors import Transient
 from processors.runtime.failpoints import Failpoint, reach
 from schemas.documents.records import DocumentWork, ReembedCollection
+from schemas.documents.states import Phase
 
 IN_FLIGHT_MAX = 200  # jobs of one collection's build
 DELETED_AT_ONCE = 1000
+SKIPPED_MAX = 10_000  # documents of one flip: they are written in its transaction
 REPEATED_EVERY_S = 600.0
 
 IS_KNOWN = "SELECT EXISTS (SELECT FROM document_embedders WHERE embedder = %s)"
+# Asked for once more, a build goes on, and what failed is tried again, unless it is to be skipped.
 BUILD = """
     UPDATE document_collections
-    SET building = nullif(%(embedder)s, embedder), built_since = clock_timestamp(),
+    SET building = nullif(%(embedder)s, embedder), skips_failed = %(skips_failed)s,
+        builds = builds + (building IS DISTINCT FROM %(embedder)s)::integer,
+        built_since = CASE WHEN building = %(embedder)s AND %(skips_failed)s THEN built_since
+            ELSE clock_timestamp() END,
         leaving = array_remove(CASE WHEN building IS NULL THEN leaving ELSE array_append(leaving, building) END,
             %(embedder)s)
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s
     RETURNING embedder
-"""
-FORGET_BUILD = """
-    UPDATE documents SET building_revision = NULL
-    WHERE tenant_id = %s AND collection = %s AND building_revision IS NOT NULL
 """
 BUILDING = """
     SELECT tenant_id, collection, leaving FROM document_collections WHERE building IS NOT NULL OR leaving <> '{}'
 """
 # One process at a time builds a collection. The row itself is locked by whoever writes to it, and seldom free.
 IS_ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('re-embedding'), hashtext(%s))"
-NEXT_EMBEDDER = "SELECT building FROM document_collections WHERE tenant_id = %s AND collection = %s"
-LOCK = "SELECT FROM document_collections WHERE tenant_id = %s AND collection = %s AND building = %s FOR UPDATE"
-LACKING = "live_revision IS NOT NULL AND building_revision IS DISTINCT FROM live_revision"
+BUILD_OF = """
+    SELECT building, builds, skips_failed FROM document_collections
+    WHERE tenant_id = %s AND collection = %s AND building IS NOT NULL
+"""
+LOCK = """
+    SELECT FROM document_collections
+    WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND building = %(building)s AND builds = %(build)s
+        AND skips_failed = %(skips_failed)s
+    FOR UPDATE
+"""
+LACKING: LiteralString = """
+    live_revision IS NOT NULL
+    AND (building_revision IS DISTINCT FROM live_revision OR build IS DISTINCT FROM %(build)s)
+"""
+FAILED: LiteralString = """
+    EXISTS (
+        SELECT FROM document_jobs
+        WHERE (document_jobs.tenant_id, document_jobs.collection, document_jobs.document)
+            = (documents.tenant_id, documents.collection, documents.document)
+            AND kind = 'reembed' AND phase = 'failed' AND revision = documents.live_revision
+            AND submitted_at > (SELECT built_since FROM document_collections
+                WHERE tenant_id = %(tenant)s AND collection = %(collection)s)
+    )
+"""
 IS_COMPLETE = f"""
-    SELECT NOT EXISTS (SELECT FROM documents WHERE tenant_id = %s AND collection = %s AND {LACKING})
+    SELECT NOT EXISTS (
+        SELECT FROM documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+            AND NOT (%(skips_failed)s AND {FAILED})
+    )
 """  # noqa: S608  the parts are literals
+# Their chunks go with the previous embedder. Without a chunker the same content counts as a change when it is put.
+SKIP = f"""
+    UPDATE documents SET chunker = NULL, chunks = 0, updated_at = clock_timestamp()
+    WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+"""  # noqa: S608
+ARE_FEW = f"""
+    SELECT count(*) <= %(limit)s FROM (
+        SELECT FROM documents WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND {LACKING}
+        LIMIT %(limit)s + 1
+    ) AS lacking
+"""  # noqa: S608
 FLIP = """
     UPDATE document_collections
-    SET embedder = building, building = NULL, built_since = NULL, leaving = array_append(leaving, embedder)
+    SET embedder = building, building = NULL, built_since = NULL, skips_failed = false,
+        leaving = array_append(leaving, embedder)
     WHERE tenant_id = %s AND collection = %s
 """
 IN_FLIGHT = """
@@ -67,11 +109,9 @@ ADD_JOBS = f"""
                 SELECT FROM document_jobs
                 WHERE (document_jobs.tenant_id, document_jobs.collection, document_jobs.document)
                     = (documents.tenant_id, documents.collection, documents.document)
-                    AND kind = 'reembed'
-                    AND (ended_at IS NULL OR (phase = 'failed' AND revision = documents.live_revision
-                        AND submitted_at > (SELECT built_since FROM document_collections
-                            WHERE tenant_id = %(tenant)s AND collection = %(collection)s)))
+                    AND kind = 'reembed' AND ended_at IS NULL
             )
+            AND NOT {FAILED}
         ORDER BY document
         LIMIT %(limit)s
     ),
@@ -86,10 +126,9 @@ ADD_JOBS = f"""
         ) AS source ON true
         RETURNING *
     ),
-    counted AS (SELECT tenant_id, partition, 'submitted' AS outcome, lane, cost FROM job),
-    totals AS ({COUNTED}),
     changed AS ({CHANGED} FROM job)
-    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders FROM job
+    SELECT job_id::text, tenant_id, collection, document, revision, generation, lane, cost, embedders, job.partition
+    FROM job
 """  # noqa: S608
 # Work whose record a process may have died before: it is given out once more.
 FORGOTTEN = """
@@ -102,9 +141,14 @@ FORGOTTEN = """
 IS_LEAVING = """
     SELECT FROM document_collections WHERE tenant_id = %s AND collection = %s AND %s = ANY(leaving) FOR UPDATE
 """
+# What another transaction deletes at this moment is left to it, or to a later look: the collection is locked here, and
+# whoever waits for it may be the one to be waited for.
 DELETE_LEFT = """
-    DELETE FROM {} WHERE id IN (SELECT id FROM {} WHERE tenant_id = %s AND collection = %s LIMIT %s)
+    DELETE FROM {} WHERE id IN (
+        SELECT id FROM {} WHERE tenant_id = %s AND collection = %s LIMIT %s FOR UPDATE SKIP LOCKED
+    )
 """
+IS_LEFT = "SELECT NOT EXISTS (SELECT FROM {} WHERE tenant_id = %s AND collection = %s)"
 HAS_LEFT = """
     UPDATE document_collections SET leaving = array_remove(leaving, %s) WHERE tenant_id = %s AND collection = %s
 """
@@ -112,13 +156,17 @@ HAS_LEFT = """
 
 async def start_build(cursor: AsyncCursor[Any], command: ReembedCollection) -> str | None:
     """Let a collection be embedded with another embedder, within the caller's transaction; return why not, or None."""
-    if not await _is(cursor, IS_KNOWN, command.embedder):
+    if not await _is(cursor, IS_KNOWN, [command.embedder]):
         return "no documents-embed process has this embedder"
-    wanted = {"tenant": command.tenant, "collection": command.collection, "embedder": command.embedder}
+    wanted = {
+        "tenant": command.tenant,
+        "collection": command.collection,
+        "embedder": command.embedder,
+        "skips_failed": command.skips_failed,
+    }
     await cursor.execute(BUILD, wanted)
     if (row := await cursor.fetchone()) is None:
         return "there is no such collection"
-    await cursor.execute(FORGET_BUILD, (command.tenant, command.collection))
     return "it is embedded with this embedder already" if row[0] == command.embedder else None
 
 
@@ -157,25 +205,30 @@ class Reembedding:
 
     async def _build(self, tenant: str, collection: str) -> Sequence[DocumentWork]:
         async with self._writes.transaction() as (connection, goes_on), connection.cursor() as cursor:
-            if not await _is(cursor, IS_ALONE, f"{tenant}/{collection}"):
+            if not await _is(cursor, IS_ALONE, [f"{tenant}/{collection}"]):
                 return ()
-            await cursor.execute(NEXT_EMBEDDER, (tenant, collection))
-            if (row := await cursor.fetchone()) is None or row[0] is None:
+            await cursor.execute(BUILD_OF, (tenant, collection))
+            if (row := await cursor.fetchone()) is None:
                 return ()
-            if await _is(cursor, IS_COMPLETE, tenant, collection):
-                await cursor.execute(LOCK, (tenant, collection, row[0]))
-                # What was written before the lock was had may lack the next embedder.
-                if cursor.rowcount and await _is(cursor, IS_COMPLETE, tenant, collection):
-                    await cursor.execute(FLIP, (tenant, collection))
+            building, build, skips_failed = row
+            of_build = {"tenant": tenant, "collection": collection, "building": building, "build": build}
+            of_build |= {"skips_failed": skips_failed}
+            if await _is(cursor, IS_COMPLETE, of_build):
+                await _flip(cursor, of_build)
                 return ()
             goes_on()
             forgotten = await self._forgotten(cursor, tenant, collection)
             await cursor.execute(IN_FLIGHT, (tenant, collection))
             in_flight = await cursor.fetchone()
             limit = IN_FLIGHT_MAX if in_flight is None else max(0, IN_FLIGHT_MAX - in_flight[0])
-            wanted = {"tenant": tenant, "collection": collection, "building": row[0], "limit": limit}
-            await cursor.execute(ADD_JOBS, wanted)
-            return [work_of(each) for each in (*forgotten, *await cursor.fetchall())]
+            await cursor.execute(ADD_JOBS, of_build | {"limit": limit})
+            counts, added = JobCounts(), []
+            for *columns, partition in await cursor.fetchall():
+                work = work_of(columns)
+                counts.add(tenant, partition, Phase.SUBMITTED, lane=work.lane, cost=work.cost)
+                added.append(work)
+            await counts.write(cursor)
+            return [*(work_of(each) for each in forgotten), *added]
 
     async def _forgotten(self, cursor: AsyncCursor[Any], tenant: str, collection: str) -> Sequence[Any]:
         """
@@ -200,11 +253,27 @@ class Reembedding:
             await cursor.execute(statement, (tenant, collection, DELETED_AT_ONCE))
             if cursor.rowcount == DELETED_AT_ONCE:
                 return True
-            await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
+            if await _is(cursor, sql.SQL(IS_LEFT).format(table), (tenant, collection)):
+                await cursor.execute(HAS_LEFT, (embedder, tenant, collection))
         return False
 
 
-async def _is(cursor: AsyncCursor[Any], question: LiteralString, *values: str) -> bool:
+async def _flip(cursor: AsyncCursor[Any], of_build: Mapping[str, object]) -> None:
+    """Let a complete build take the place of the active embedder, unless something has come in between."""
+    await cursor.execute(LOCK, of_build)
+    # What was written before the lock was had may lack the next embedder.
+    if not cursor.rowcount or not await _is(cursor, IS_COMPLETE, of_build):
+        return
+    if of_build["skips_failed"]:
+        if not await _is(cursor, ARE_FEW, {**of_build, "limit": SKIPPED_MAX}):
+            return
+        await cursor.execute(SKIP, of_build)
+    await cursor.execute(FLIP, (of_build["tenant"], of_build["collection"]))
+
+
+async def _is(
+    cursor: AsyncCursor[Any], question: LiteralString | sql.Composed, values: Sequence[object] | Mapping[str, object]
+) -> bool:
     """Return the answer to a statement that returns one boolean."""
     await cursor.execute(question, values)
     row = await cursor.fetchone()

@@ -11,12 +11,14 @@ from uuid import UUID
 
 from psycopg import AsyncCursor, errors
 
+from processors.documents.counts import JobCounts
 from processors.documents.intake.changes import change
+from processors.documents.intake.collections import lock_collections
 from processors.documents.intake.deletions import delete, delete_collection
 from processors.documents.intake.puts import Put, put
 from processors.documents.intake.reembedding import start_build
 from processors.documents.intake.texts import GivenText
-from processors.documents.moves import JobEnding, work_of
+from processors.documents.moves import JobError, work_of
 from processors.documents.versions import CHUNKER
 from processors.postgres.rejections import rejection_columns
 from processors.postgres.writes import PostgresWrites, Transaction
@@ -33,6 +35,7 @@ from schemas.documents.records import (
     ReembedCollection,
     record_id,
 )
+from schemas.documents.states import Phase
 from schemas.errors import Poison, Reason, Rejection
 from schemas.kafka.places import RecordPlace
 
@@ -86,15 +89,16 @@ class _Applied(NamedTuple):
     outcome: str
     detail: str | None = None
     work: DocumentWork | None = None
-    end: JobEnding | None = None  # of its job, if that has ended here
+    error: JobError | None = None  # why its job failed, if it has
 
 
 class Applied(NamedTuple):
-    """The outcomes of a slice, the work that it brings, and how jobs ended."""
+    """The outcomes of a slice, the work that it brings, and the ends of jobs."""
 
     tally: Tally
     work: Sequence[DocumentWork]
-    ends: Sequence[JobEnding]
+    ended: Mapping[Phase, int]  # how many jobs came to each end
+    errors: Sequence[JobError]  # of those that failed
 
 
 class DocumentCommandStore:
@@ -130,10 +134,11 @@ class DocumentCommandStore:
     async def _apply_slice(
         self, arrivals: Sequence[Arrival[Command]], texts: Mapping[RecordPlace, GivenText]
     ) -> Applied:
-        tally, work, ends = Tally(), list[DocumentWork](), list[JobEnding]()
+        tally, work, errors, counts = Tally(), list[DocumentWork](), list[JobError](), JobCounts()
         reach(Failpoint.BEFORE_TX)
         async with self._writes.transaction() as transaction, transaction.connection.cursor() as cursor:
             known = await self._known(cursor, arrivals)
+            await self._lock_collections(cursor, arrivals, known)
             again: list[UUID] = []
             for arrival in arrivals:
                 transaction.goes_on()
@@ -142,7 +147,7 @@ class DocumentCommandStore:
                     if (job_id := job_of(arrival.record)) is not None:
                         again.append(UUID(job_id))
                     continue
-                found = arrival.rejection or await self._apply(cursor, arrival, texts, transaction)
+                found = arrival.rejection or await self._apply(cursor, counts, arrival, texts, transaction)
                 if isinstance(found, Rejection):
                     await _reject(cursor, arrival, found)
                     tally[Outcome.REJECTED, found.reason] += 1
@@ -150,12 +155,26 @@ class DocumentCommandStore:
                 await _note(cursor, arrival, found)
                 tally[Outcome.DUPLICATE if found.outcome == DUPLICATE else Outcome.DONE, None] += 1
                 work += [] if found.work is None else [found.work]
-                ends += [] if found.end is None else [found.end]
+                errors += [] if found.error is None else [found.error]
             if again:
                 await cursor.execute(UNBEGUN, [again])
                 work += [work_of(row) for row in await cursor.fetchall()]
+            await counts.write(cursor)
             reach(Failpoint.BEFORE_COMMIT)
-        return Applied(tally, work, ends)
+        return Applied(tally, work, counts.ended, errors)
+
+    async def _lock_collections(
+        self,
+        cursor: AsyncCursor[Any],
+        arrivals: Sequence[Arrival[Command]],
+        known: Mapping[tuple[int, int], str | None],
+    ) -> None:
+        new = (
+            arrival.record
+            for arrival in arrivals
+            if arrival.rejection is None and (arrival.raw.partition, arrival.raw.offset) not in known
+        )
+        await lock_collections(cursor, new, embedder_name=self._embedder_name)
 
     async def _known(
         self, cursor: AsyncCursor[Any], arrivals: Sequence[Arrival[Command]]
@@ -173,6 +192,7 @@ class DocumentCommandStore:
     async def _apply(
         self,
         cursor: AsyncCursor[Any],
+        counts: JobCounts,
         arrival: Arrival[Any],
         texts: Mapping[RecordPlace, GivenText],
         transaction: Transaction,
@@ -181,35 +201,37 @@ class DocumentCommandStore:
         if isinstance(command, PutDocument | DeleteDocument):
             if (found := await _repeated_job(cursor, command)) is not None:
                 return found
-            return await self._apply_to_document(cursor, arrival, texts)
+            return await self._apply_to_document(cursor, counts, arrival, texts)
         await cursor.execute(IS_REPEATED, [record_id(command)])
         if (row := await cursor.fetchone()) is not None and row[0]:
             return _Applied(DUPLICATE, "applied before")
         match command:
             case ChangeDocumentJob():
-                changed = await change(cursor, command)
+                changed = await change(cursor, counts, command)
                 outcome = STORED if changed.refusal is None else REFUSED
-                return _Applied(outcome, changed.refusal, changed.work, changed.end)
+                return _Applied(outcome, changed.refusal, changed.work)
             case DeleteCollection():
-                count = await delete_collection(cursor, arrival, goes_on=transaction.goes_on)
+                count = await delete_collection(cursor, counts, arrival, goes_on=transaction.goes_on)
                 return _Applied(STORED, f"{count} documents")
             case _:
                 refusal = await start_build(cursor, command)
                 return _Applied(STORED if refusal is None else REFUSED, refusal)
 
     async def _apply_to_document(
-        self, cursor: AsyncCursor[Any], arrival: Arrival[Any], texts: Mapping[RecordPlace, GivenText]
+        self,
+        cursor: AsyncCursor[Any],
+        counts: JobCounts,
+        arrival: Arrival[Any],
+        texts: Mapping[RecordPlace, GivenText],
     ) -> _Applied | Rejection:
         if isinstance(arrival.record, DeleteDocument):
-            end = await delete(cursor, arrival)
-            return end if isinstance(end, Rejection) else _Applied(STORED, end=end)
+            error = await delete(cursor, counts, arrival)
+            return error if isinstance(error, Rejection) else _Applied(STORED, error=error)
         given = texts[arrival.raw.place]
-        outcome: Put | Rejection = await put(
-            cursor, arrival, given, embedder_name=self._embedder_name, chunker=self._chunker
-        )
+        outcome: Put | Rejection = await put(cursor, counts, arrival, given, chunker=self._chunker)
         if isinstance(outcome, Rejection):
             return outcome
-        return _Applied(STORED, outcome.detail, outcome.work, outcome.end)
+        return _Applied(STORED, outcome.detail, outcome.work, outcome.error)
 
 
 def _is_known(arrival: Arrival[Command], known: Mapping[tuple[int, int], str | None]) -> bool:

@@ -8,7 +8,9 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -38,9 +40,20 @@ class Parsers:
     """
 
     def __init__(
-        self, *, limit: int, limits: ChildLimits | None = None, wait_s: float = WAIT_S, reader: str = READER
+        self,
+        *,
+        limit: int,
+        limits: ChildLimits | None = None,
+        wait_s: float = WAIT_S,
+        reader: str = READER,
+        busy: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """Read by the function *reader*, given as MODULE:FUNCTION."""
+        """
+        Read by the function *reader*, given as MODULE:FUNCTION.
+
+        *busy* is given the seconds of each upload, without its wait for a child to come free.
+        """
+        self._busy = busy
         self._limits = limits or ChildLimits()
         self._wait_s = wait_s
         self._reader = reader
@@ -73,10 +86,12 @@ class Parsers:
                 await self._free.acquire()
         except TimeoutError:
             return ParseFailed(reason=Reason.BUSY, detail=f"no child came free within {self._wait_s:.0f} s")
+        began_s = monotonic()
         try:
             return await self._read(Question(kind=kind, content=content, charset=_charset(content_type)))
         finally:
             self._free.release()
+            self._busy(monotonic() - began_s)
 
     async def _read(self, question: Question) -> Parsed | ParseFailed:
         try:

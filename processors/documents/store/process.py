@@ -102,10 +102,11 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
 
 
 def _counted(stored: StoredVersion, instruments: Telemetry) -> Outcome:
-    """Return the outcome of a record, and count the end of its job."""
+    """Return the outcome of a record, and count the ends of jobs that it brought."""
+    for phase, count in stored.ended.items():
+        instruments[DOCUMENTS_ENDED].labels(phase).inc(count)
     if stored.end is None or stored.phase is None:
         return Outcome.REDELIVERY if stored.again is None else Outcome.DONE
-    instruments[DOCUMENTS_ENDED].labels(stored.phase).inc()
     if stored.phase is Phase.STORED:
         instruments[DOCUMENT_LATENCY].observe(stored.end.seconds)
     if stored.error is not None:

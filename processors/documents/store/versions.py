@@ -7,6 +7,7 @@ be stored and was not deleted is the one that is live, whole, and no chunk of an
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import msgspec
 from psycopg import AsyncCursor
 
 from processors.documents.chunk_tables import chunk_tables
+from processors.documents.counts import JobCounts
 from processors.documents.moves import CHANGED, EndedJob, JobError, end_jobs, is_newest, supersede_before, work_of
 from processors.documents.store.chunks import Document, replace_chunks
 from processors.documents.store.handing_on import HandingOn
@@ -25,7 +27,7 @@ from schemas.documents.states import Failure, JobKind, Phase, Stage
 from schemas.errors import Poison
 
 COLLECTION = """
-    SELECT embedder, building, config::oid::bigint FROM document_collections
+    SELECT embedder, building, builds, config::oid::bigint FROM document_collections
     WHERE tenant_id = %s AND collection = %s FOR SHARE
 """
 LOCK_DOCUMENT = """
@@ -45,12 +47,12 @@ GO_LIVE = """
     UPDATE documents SET live_revision = %(revision)s, live_job = %(job)s, text_sha256 = %(text_sha256)s,
         parser = %(parser)s, chunker = %(chunker)s, characters = %(characters)s, chunks = %(chunks)s,
         missing = %(missing)s::jsonb, metadata = %(metadata)s::jsonb, building_revision = %(building_revision)s,
-        stored_at = clock_timestamp(), updated_at = clock_timestamp()
+        build = %(build)s, stored_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE tenant_id = %(tenant)s AND collection = %(collection)s AND document = %(document)s
 """
 DROP_TEXT = "DELETE FROM document_texts WHERE job_id = %s"
 BUILT = """
-    UPDATE documents SET building_revision = live_revision
+    UPDATE documents SET building_revision = live_revision, build = %s
     WHERE tenant_id = %s AND collection = %s AND document = %s
 """
 COUNT_CHUNKS = "UPDATE document_jobs SET chunks = %(chunks)s, chunks_done = %(chunks)s WHERE job_id = %(job)s"
@@ -75,6 +77,7 @@ class StoredVersion(NamedTuple):
     end: EndedJob | None = None
     error: JobError | None = None
     again: DocumentWork | None = None
+    ended: Mapping[Phase, int] = MappingProxyType({})  # how many jobs came to each end: older ones of the document too
 
 
 class _Collection(NamedTuple):
@@ -82,6 +85,7 @@ class _Collection(NamedTuple):
 
     active: str
     building: str | None
+    build: int  # the number of the newest
     config_oid: int
 
 
@@ -142,12 +146,16 @@ class VersionStore:
     async def _stored(self, record: DocumentEmbedded, error: JobError | None) -> StoredVersion:
         reach(Failpoint.BEFORE_TX)
         async with self._writes.transaction() as (connection, goes_on), connection.cursor() as cursor:
-            stored = await self._store(cursor, record, error)
+            counts = JobCounts()
+            stored = await self._store(cursor, counts, record, error)
+            await counts.write(cursor)
             goes_on()
             reach(Failpoint.BEFORE_COMMIT)
-        return stored
+        return stored._replace(ended=counts.ended)
 
-    async def _store(self, cursor: AsyncCursor[Any], record: DocumentEmbedded, error: JobError | None) -> StoredVersion:
+    async def _store(
+        self, cursor: AsyncCursor[Any], counts: JobCounts, record: DocumentEmbedded, error: JobError | None
+    ) -> StoredVersion:
         job_id, locked = UUID(record.job_id), await _locked(cursor, record)
         if locked is None:
             return StoredVersion()
@@ -155,49 +163,53 @@ class VersionStore:
         if job.has_ended or job.generation != record.generation:
             return await _came_before(cursor, job_id, job, record)
         if error is not None:
-            return await _ended(cursor, job_id, Phase.FAILED, error=error)
-        return await self._decide(cursor, record, locked)
+            return await _ended(cursor, counts, job_id, Phase.FAILED, error=error)
+        return await self._decide(cursor, counts, record, locked)
 
-    async def _decide(self, cursor: AsyncCursor[Any], record: DocumentEmbedded, locked: _Locked) -> StoredVersion:
+    async def _decide(
+        self, cursor: AsyncCursor[Any], counts: JobCounts, record: DocumentEmbedded, locked: _Locked
+    ) -> StoredVersion:
         job_id = UUID(record.job_id)
         collection, document, job = locked
         if _is_superseded(job, document):
-            return await _ended(cursor, job_id, Phase.SUPERSEDED)
+            return await _ended(cursor, counts, job_id, Phase.SUPERSEDED)
         by_embedder = {each.embedder: each for each in record.embeddings}
         if job.kind == JobKind.REEMBED:
             wanted, text_job = [collection.building], document.live_job
             if collection.building not in by_embedder:  # of a build that is over, or was given up
-                return await _ended(cursor, job_id, Phase.SUPERSEDED)
+                return await _ended(cursor, counts, job_id, Phase.SUPERSEDED)
         else:
             wanted, text_job = [collection.active], job_id
             if collection.active not in by_embedder:
                 return await self._again(cursor, job_id, collection)
             wanted += [collection.building] if collection.building in by_embedder else []
         embeddings = {each: by_embedder[each] for each in wanted if each is not None}
-        return await self._make_live(cursor, record, locked, embeddings, await _text(cursor, text_job))
+        return await self._make_live(cursor, counts, record, locked, embeddings, text=await _text(cursor, text_job))
 
     async def _make_live(
         self,
         cursor: AsyncCursor[Any],
+        counts: JobCounts,
         record: DocumentEmbedded,
         locked: _Locked,
         embeddings: Mapping[str, Embedding],
+        *,
         text: str | None,
     ) -> StoredVersion:
         job_id = UUID(record.job_id)
         if (error := _fault(text, record, embeddings.values())) is not None or text is None:
-            return await _ended(cursor, job_id, Phase.FAILED, error=error)
+            return await _ended(cursor, counts, job_id, Phase.FAILED, error=error)
         tables = await chunk_tables(cursor)
         named = Document(record.tenant, record.collection, record.document, locked.collection.config_oid)
         for embedder, embedding in embeddings.items():
             await replace_chunks(cursor, tables[embedder], named, text, embedding)
         if locked.job.kind == JobKind.REEMBED:
-            await cursor.execute(BUILT, named[:3])
+            await cursor.execute(BUILT, (locked.collection.build, *named[:3]))
         else:
-            await _go_live(cursor, record, locked, embeddings, text)
+            await _go_live(cursor, counts, record, locked, embeddings, text=text)
         chunks = len(next(iter(embeddings.values())).chunks)
         await cursor.execute(COUNT_CHUNKS, {"job": job_id, "chunks": chunks})
-        return await _ended(cursor, job_id, Phase.STORED)
+        return await _ended(cursor, counts, job_id, Phase.STORED)
 
     async def _again(self, cursor: AsyncCursor[Any], job_id: UUID, collection: _Collection) -> StoredVersion:
         embedders = [each for each in (collection.active, collection.building) if each is not None]
@@ -253,9 +265,11 @@ def _fault(text: str | None, record: DocumentEmbedded, embeddings: Any) -> JobEr
 
 async def _go_live(
     cursor: AsyncCursor[Any],
+    counts: JobCounts,
     record: DocumentEmbedded,
     locked: _Locked,
     embeddings: Mapping[str, Embedding],
+    *,
     text: str,
 ) -> None:
     collection, document, job = locked
@@ -276,17 +290,18 @@ async def _go_live(
             "missing": msgspec.json.encode(active.missing).decode() if active.missing else None,
             "metadata": None if job.metadata is None else msgspec.json.encode(job.metadata).decode(),
             "building_revision": job.revision if collection.building in embeddings else None,
+            "build": collection.build,
         },
     )
     if document.live_job is not None:
         await cursor.execute(DROP_TEXT, (document.live_job,))
-    await supersede_before(cursor, record.tenant, record.collection, record.document, job.revision)
+    await supersede_before(cursor, counts, record.tenant, record.collection, record.document, revision=job.revision)
 
 
 async def _ended(
-    cursor: AsyncCursor[Any], job_id: UUID, phase: Phase, *, error: JobError | None = None
+    cursor: AsyncCursor[Any], counts: JobCounts, job_id: UUID, phase: Phase, *, error: JobError | None = None
 ) -> StoredVersion:
-    ended = await end_jobs(cursor, [job_id], phase, error=error)
+    ended = await end_jobs(cursor, counts, [job_id], phase, error=error)
     return StoredVersion(phase, ended[0] if ended else None, error)
 
 

@@ -11,10 +11,11 @@ from uuid import UUID
 import msgspec
 from psycopg import AsyncCursor
 
+from processors.documents.counts import JobCounts
 from processors.documents.moves import CHANGED, EndedJob, JobError, end_jobs, is_newest, retried
 from processors.postgres.writes import PostgresWrites
 from schemas.documents.records import DocumentWork
-from schemas.documents.states import JobKind, Phase
+from schemas.documents.states import JobKind, Lane, Phase
 
 DEATHS_MAX = 3
 
@@ -45,28 +46,25 @@ FAILED_ATTEMPT = f"""
     )
     {CHANGED} FROM job
 """  # noqa: S608  the parts are literals
-# The cost of a file was an estimate. One that has ended is counted as it was.
-_COSTS: LiteralString = """
+# The cost of a file was an estimate. One that has ended stays counted as it was.
+_BEFORE: LiteralString = """
     before AS (
         SELECT tenant_id, partition, lane, cost FROM document_jobs
         WHERE job_id = %(job)s AND ended_at IS NULL
         FOR UPDATE
-    ),
-    totals AS (
-        UPDATE document_totals SET cost = document_totals.cost + %(cost)s - before.cost
-        FROM before
-        WHERE (document_totals.tenant_id, document_totals.partition, document_totals.outcome, document_totals.lane)
-            = (before.tenant_id, before.partition, 'submitted', before.lane)
     )
 """
 READ_FILE = f"""
-    WITH {_COSTS},
+    WITH {_BEFORE},
     texts AS (
         UPDATE document_texts SET text = %(text)s, source = NULL WHERE job_id = %(job)s
+    ),
+    job AS (
+        UPDATE document_jobs SET is_markdown = %(is_markdown)s, parser = %(parser)s, text_sha256 = %(text_sha256)s,
+            metadata = %(metadata)s::jsonb, cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
+        WHERE job_id = %(job)s
     )
-    UPDATE document_jobs SET is_markdown = %(is_markdown)s, parser = %(parser)s, text_sha256 = %(text_sha256)s,
-        metadata = %(metadata)s::jsonb, cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
-    WHERE job_id = %(job)s
+    SELECT tenant_id, partition, lane, cost FROM before
 """  # noqa: S608  the parts are literals
 CHUNKED = f"""
     WITH job AS (
@@ -92,11 +90,14 @@ EMBEDDED = """
     WHERE job_id = %s AND generation = %s
 """
 BECAME_PARTS = f"""
-    WITH {_COSTS},
-    texts AS (DELETE FROM document_texts WHERE job_id = %(job)s)
-    UPDATE document_jobs SET parts = %(parts)s::jsonb, parser = %(parser)s,
-        cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
-    WHERE job_id = %(job)s
+    WITH {_BEFORE},
+    texts AS (DELETE FROM document_texts WHERE job_id = %(job)s),
+    job AS (
+        UPDATE document_jobs SET parts = %(parts)s::jsonb, parser = %(parser)s,
+            cost = CASE WHEN EXISTS (SELECT FROM before) THEN %(cost)s ELSE cost END
+        WHERE job_id = %(job)s
+    )
+    SELECT tenant_id, partition, lane, cost FROM before
 """  # noqa: S608
 
 
@@ -164,7 +165,9 @@ class Journal:
     async def revive(self, work: DocumentWork) -> DocumentWork:
         """Let a failed job run again that an operator sent back; return what is to be worked on."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
-            again = await retried(cursor, UUID(work.job_id))
+            counts = JobCounts()
+            again = await retried(cursor, counts, UUID(work.job_id))
+            await counts.write(cursor)
         return work if again is None else again
 
     async def attempt_failed(self, work: DocumentWork, error: JobError) -> None:
@@ -175,7 +178,7 @@ class Journal:
     async def end(self, work: DocumentWork, phase: Phase, *, error: JobError | None = None) -> EndedJob | None:
         """End a job; return None if it had ended."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
-            return next(iter(await end_jobs(cursor, [UUID(work.job_id)], phase, error=error)), None)
+            return await _end(cursor, work, phase, error=error)
 
     async def read_file(
         self,
@@ -188,8 +191,8 @@ class Journal:
         metadata: dict[str, Any] | None,
     ) -> None:
         """Keep the text of a file in place of its bytes."""
-        async with self._writes.transaction() as (connection, _):
-            await connection.execute(
+        async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
+            await cursor.execute(
                 READ_FILE,
                 {
                     "job": UUID(work.job_id),
@@ -201,13 +204,20 @@ class Journal:
                     "metadata": None if metadata is None else msgspec.json.encode(metadata).decode(),
                 },
             )
+            counts = JobCounts()
+            await _recost(cursor, counts, len(text))
+            await counts.write(cursor)
 
     async def became_parts(self, work: DocumentWork, parts: list[dict[str, Any]], *, parser: str) -> EndedJob | None:
         """End the job of a file whose parts are documents of their own, and drop it; return None if it had ended."""
         async with self._writes.transaction() as (connection, _), connection.cursor() as cursor:
             described = {"job": UUID(work.job_id), "parts": msgspec.json.encode(parts).decode(), "parser": parser}
+            counts = JobCounts()
             await cursor.execute(BECAME_PARTS, described | {"cost": 0})  # the parts have it
-            return next(iter(await end_jobs(cursor, [UUID(work.job_id)], Phase.STORED)), None)
+            await _recost(cursor, counts, 0)
+            ended = await end_jobs(cursor, counts, [UUID(work.job_id)], Phase.STORED)
+            await counts.write(cursor)
+            return next(iter(ended), None)
 
     async def chunked(self, work: DocumentWork, chunks: int) -> None:
         """Note that a job has its chunks."""
@@ -223,6 +233,22 @@ class Journal:
 async def note_progress(cursor: AsyncCursor[Any], work: DocumentWork, done: int) -> None:
     """Note how many chunks have vectors, within the caller's transaction."""
     await cursor.execute(PROGRESS, _of(work) | {"done": done})
+
+
+async def _recost(cursor: AsyncCursor[Any], counts: JobCounts, cost: int) -> None:
+    """Count a job with *cost* from now on; the cursor has what it was counted with."""
+    if (row := await cursor.fetchone()) is not None:
+        tenant, partition, lane, before = row
+        counts.correct(tenant, partition, lane=Lane(lane), by=cost - before)
+
+
+async def _end(
+    cursor: AsyncCursor[Any], work: DocumentWork, phase: Phase, *, error: JobError | None = None
+) -> EndedJob | None:
+    counts = JobCounts()
+    ended = await end_jobs(cursor, counts, [UUID(work.job_id)], phase, error=error)
+    await counts.write(cursor)
+    return next(iter(ended), None)
 
 
 def _of(work: DocumentWork) -> dict[str, Any]:

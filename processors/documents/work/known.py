@@ -1,12 +1,13 @@
 """The embedders of this process in the tables: each has its row, its table of chunks, and vectors to compare with."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from processors.postgres.writes import PostgresWrites
 from processors.runtime.errors import Unsettled
 from schemas.documents.embedding.contract import Embedder, EmbedderAway
 from schemas.documents.embedding.fingerprints import agrees, fingerprint
-from schemas.documents.embedding.loading import Embedders
 
 CANONICAL = "SELECT canonical FROM document_embedders WHERE embedder = %s"
 ADD = "SELECT add_document_embedder(%s, %s, %s, %s)"
@@ -14,22 +15,44 @@ ADD = "SELECT add_document_embedder(%s, %s, %s, %s)"
 log = structlog.get_logger()
 
 
-async def make_known(writes: PostgresWrites, embedders: Embedders) -> None:
-    """
-    Add what is new among *embedders* to the tables, and compare the vectors of the others with those that are stored.
+class KnownEmbedders:
+    """The embedders of a process, made known one by one: one that is away at first is asked again."""
 
-    Raises:
-        Transient: Postgres is away.
-        Unsettled: an embedder gives other vectors than those that are stored; the text says what to do.
-    """
-    for embedder in embedders.all:
-        try:
-            found = await fingerprint(embedder)
-        except EmbedderAway as away:
-            # A remote one: it must not keep the others from their work.
-            log.warning("embedder is away, not compared", embedder=embedder.name, error=str(away))
-            continue
-        await _make_known(writes, embedder, found)
+    def __init__(self, writes: PostgresWrites, embedders: Sequence[Embedder]) -> None:
+        """Write by the connections of *writes*."""
+        self._writes = writes
+        self._unknown = list(embedders)
+        self._away: set[str] = set()  # ids of those that a log line has been written for
+
+    @property
+    def away(self) -> int:
+        """Return how many have not answered yet: their books wait."""
+        return len(self._unknown)
+
+    async def go_on(self) -> bool:
+        """
+        Add what is new to the tables, and compare the vectors of the others with those that are stored.
+
+        Return False, as there is no more to do at once.
+
+        Raises:
+            Transient: Postgres is away.
+            Unsettled: an embedder gives other vectors than those that are stored; the text says what to do.
+        """
+        for embedder in tuple(self._unknown):
+            try:
+                found = await fingerprint(embedder)
+            except EmbedderAway as away:
+                # A remote one: it must not keep the others from their work.
+                if embedder.id not in self._away:
+                    log.warning("embedder is away, not compared", embedder=embedder.name, error=str(away))
+                self._away.add(embedder.id)
+                continue
+            await _make_known(self._writes, embedder, found)
+            self._unknown.remove(embedder)
+            if embedder.id in self._away:
+                log.warning("embedder has answered", embedder=embedder.name)
+        return False
 
 
 async def _make_known(writes: PostgresWrites, embedder: Embedder, found: bytes) -> None:

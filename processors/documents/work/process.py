@@ -16,7 +16,7 @@ from processors.documents.work.embedding import ChunkEmbedder, Counters
 from processors.documents.work.files import Files
 from processors.documents.work.handler import Ended, Stages, WorkHandler
 from processors.documents.work.journal import Journal
-from processors.documents.work.known import make_known
+from processors.documents.work.known import KnownEmbedders
 from processors.documents.work.limits import cores_allowed
 from processors.documents.work.turns import FairTurns
 from processors.documents.work.vectors import VectorCache
@@ -38,6 +38,7 @@ from schemas.documents.telemetry import (
     CHUNKS,
     DOCUMENT_FAILURES,
     DOCUMENTS_ENDED,
+    EMBEDDERS_AWAY,
     OF_EMBED,
     STAGE_DURATION,
     TURNS_WAITING,
@@ -52,6 +53,7 @@ APPLICATION = "tidegate-documents-embed"
 CONNECTIONS_MAX = 16
 SLICE_RECORDS_MAX = 8
 DOWNSTREAM_PAUSE_S = 1.0
+EMBEDDERS_PAUSE_S = 15.0
 CHUNK_ENTRY_POINTS = "tidegate.chunk"
 
 log = structlog.get_logger()
@@ -78,8 +80,11 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         )
         await writes.check_version()
         embedders = await stack.enter_async_context(open_embedders(config.embedding))
-        await make_known(writes, embedders)
-        parsers = await stack.enter_async_context(Parsers(limit=limits.chunk_threads(cores_allowed())))
+        known = KnownEmbedders(writes, embedders.all)
+        await known.go_on()
+        instruments[EMBEDDERS_AWAY].set_function(lambda: known.away)
+        busy = instruments[STAGE_DURATION].labels(Stage.PARSE).observe
+        parsers = await stack.enter_async_context(Parsers(limit=limits.chunk_threads(cores_allowed()), busy=busy))
         cutter = None
         if config.chunking.chunk_worker:
             worker = load_worker(
@@ -105,8 +110,11 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             # One more than there are slots: a lane keeps its share while somebody waits in it whenever a turn ends.
             documents_max=_slots(limits, embedders) + limits.chunk_workers,
         )
-        loop = Loop(name="what is embedded and not stored", work=downstream.look, pause_s=DOWNSTREAM_PAUSE_S)
-        await stack.enter_async_context(running([loop]))
+        loops = (
+            Loop(name="what is embedded and not stored", work=downstream.look, pause_s=DOWNSTREAM_PAUSE_S),
+            Loop(name="embedders that are away", work=known.go_on, pause_s=EMBEDDERS_PAUSE_S),
+        )
+        await stack.enter_async_context(running(loops))
         return await run_group(
             group,
             handler.handle,

@@ -1,5 +1,7 @@
 """Reports of doctor and status on documents: what they lack, what waits, what failed, what is stuck."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from deploy.admin import document_health
@@ -67,11 +69,32 @@ def test_failures_are_counted_by_stage_and_reason() -> None:
 
 
 def test_a_collection_that_is_built_anew_is_no_problem_but_told() -> None:
-    found = BuildingCollection(
-        tenant_id="demo", collection="emma", active="minilm", building="openai", age_s=60.0, documents_missing=5
-    )
+    found = building()
     assert document_health.building_text([found]) == "demo/emma from minilm to openai, 5 documents to do since 60 s"
     assert document_health.building_text([]) == "none is being re-embedded"
+    assert list(document_health.of_building([found, building(failed=["7"])])) == []
+
+
+def test_a_collection_that_failed_documents_hold_up_is_a_problem_with_its_ways_out() -> None:
+    found = building(failed=["7", "8"], is_blocked=True)
+    assert "5 documents to do, 2 of them failed, since 60 s" in document_health.building_text([found])
+    [problem] = document_health.of_building([found])
+    assert problem.startswith("demo/emma cannot change to openai: 2 documents failed (7, 8)")
+    assert "`tidegate documents reembed emma --embedder openai --skip-failed`" in problem
+
+
+def building(*, failed: Sequence[str] = (), is_blocked: bool = False) -> BuildingCollection:
+    return BuildingCollection(
+        tenant_id="demo",
+        collection="emma",
+        active="minilm",
+        building="openai",
+        age_s=60.0,
+        documents_missing=5,
+        documents_failed=len(failed),
+        failed_documents=failed,
+        is_blocked=is_blocked,
+    )
 
 
 def test_a_postgres_that_is_away_is_not_reachable() -> None:

@@ -63,6 +63,8 @@ COLLECTION = {
     "embedder_name": "minilm",
     "building": None,
     "building_name": None,
+    "building_failed": 0,
+    "is_blocked": False,
     "language": "english",
     "documents": 3,
     "chunks": 9,
@@ -277,7 +279,22 @@ def test_a_book_is_embedded_once_more_until_its_embedder_has_changed(command: Co
     )
     said = command("documents", "reembed", "harbour", "--embedder", "openai", "--yes", "--wait")
     assert said == "harbour is searched by openai\n"
-    assert gateway.sent("POST /api/documents/collections/harbour/reembed") == [{"embedder": "openai"}]
+    assert gateway.sent("POST /api/documents/collections/harbour/reembed") == [
+        {"embedder": "openai", "skip_failed": False}
+    ]
+
+
+def test_a_change_of_embedder_that_documents_hold_up_is_not_waited_for(command: Command, gateway: Gateway) -> None:
+    blocked = {**COLLECTION, "building": "b", "building_name": "openai", "building_failed": 2, "is_blocked": True}
+    changed = {"book_slug": "harbour", "command_id": "c", "wal_ids": [], "applied": True}
+    gateway.answer("POST /api/documents/collections/harbour/reembed", (202, changed))
+    gateway.answer("GET /api/documents/collections", {"collections": [blocked], "next_cursor": None})
+    with pytest.raises(CommandFailed, match="2 documents of harbour failed and hold the change up"):
+        command("documents", "reembed", "harbour", "--embedder", "openai", "--yes", "--wait")
+    assert "openai, 2 failed (blocked)" in command("documents", "collections")
+    command("documents", "reembed", "harbour", "--embedder", "openai", "--yes", "--skip-failed")
+    asked = gateway.sent("POST /api/documents/collections/harbour/reembed")
+    assert [each["skip_failed"] for each in asked] == [False, True]
 
 
 def test_a_book_that_is_not_there_is_named(command: Command, gateway: Gateway) -> None:

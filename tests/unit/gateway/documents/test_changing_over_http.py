@@ -167,7 +167,23 @@ async def test_a_collection_gets_another_embedder(served: Served) -> None:
     assert (await ask(served, "POST", path, {"embedder": "minilm"}))[0] == 202
     [command] = commands(served.publisher)
     assert isinstance(command, ReembedCollection)
-    assert (command.embedder, command.collection) == (OTHER_EMBEDDER, "emma")
+    assert (command.embedder, command.collection, command.skips_failed) == (OTHER_EMBEDDER, "emma", False)
+
+
+@pytest.mark.parametrize(
+    ("failed", "asked", "status"),
+    [(0, {}, 409), (3, {}, 202), (0, {"skip_failed": True}, 202), (3, {"skip_failed": True}, 202)],
+)
+async def test_a_build_is_asked_for_again_to_retry_or_to_skip_what_failed(
+    served: Served, failed: int, asked: dict[str, bool], status: int
+) -> None:
+    served.documents.embedder_ids = {"minilm": OTHER_EMBEDDER}
+    view = collection_view(building=OTHER_EMBEDDER, building_name="minilm", building_failed=failed)
+    served.documents.collection_views = {builders.TENANT: [view]}
+    path = "/api/documents/collections/emma/reembed"
+    assert (await ask(served, "POST", path, {"embedder": "minilm", **asked}))[0] == status
+    skips = [command.skips_failed for command in commands(served.publisher) if isinstance(command, ReembedCollection)]
+    assert skips == ([bool(asked)] if status == 202 else [])
 
 
 async def test_what_is_stored_is_read(served: Served) -> None:

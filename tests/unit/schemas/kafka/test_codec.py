@@ -174,9 +174,9 @@ GOLDEN: list[tuple[msgspec.Struct, str]] = [
         + "02" + b"c".hex() + "02" "02" + b"k".hex(),
     ),
     (
-        ReembedCollection(tenant="demo", collection="b", command_id="c", embedder="e", by="k"),
+        ReembedCollection(tenant="demo", collection="b", command_id="c", embedder="e", skips_failed=True, by="k"),
         "00" "00000014" "08" + b"demo".hex() + "02" + b"b".hex() + "02" + b"c".hex() + "02" + b"e".hex()
-        + "02" + b"k".hex(),
+        + "01" "02" + b"k".hex(),
     ),
     (
         DocumentWork(

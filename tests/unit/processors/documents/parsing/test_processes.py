@@ -32,8 +32,10 @@ async def text_of(found: Parsers, order: str) -> str:
 
 
 async def test_a_small_page_is_read() -> None:
-    async with Parsers(limit=1) as found:
+    busy: list[float] = []
+    async with Parsers(limit=1, busy=busy.append) as found:
         outcome = await found.parse(b"<h1>One</h1><p>two", content_type="text/html; charset=utf-8")
+    assert len(busy) == 1
     assert isinstance(outcome, Parsed)
     assert outcome.parts[0].text == "# One\n\ntwo"
 
