@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from processors.outbound.breaker import Breaker
-from processors.runtime.cluster import check_connection, topic_id, topic_names
+from processors.runtime.cluster import CommittedOffsets, check_connection, topic_id, topic_names
 from processors.runtime.dead_letters import LogWriter
 from processors.runtime.errors import Unsettled
 from processors.runtime.gathering import Bounds
@@ -33,7 +33,7 @@ from schemas.runs import validity as of_runs
 from schemas.runs.codec import RUN_CODEC
 from schemas.sinks import sinks_file
 from schemas.sinks.telemetry import OF_SINK, SINK_BREAKER_CLOSED, SINK_HELD
-from schemas.sinks.topics import SINK
+from schemas.sinks.topics import SINK, skipping
 
 log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         wanted,
         GuardedSink(sink, timeout_s=wanted.timeout_s),
         breaker=breaker,
+        skip_until=CommittedOffsets(config.kafka, skipping(live)) if replay is None else _no_order,
         instruments=instruments,
     )
     instruments[SINK_BREAKER_CLOSED].labels(name).set_function(lambda: breaker.is_closed)
@@ -101,6 +102,10 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
         await close(sink)
     await writer.close()
     return code
+
+
+async def _no_order(_partition: int) -> int:
+    return 0
 
 
 def _reading(group: Group) -> tuple[Any, Any]:

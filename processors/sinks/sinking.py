@@ -9,9 +9,11 @@ them is the sink, or a person.
 import random
 from asyncio import CancelledError
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
+
+import structlog
 
 from processors.outbound.breaker import Breaker
 from processors.runtime.contract import Arrival, FailedRecord, Outcome, Settled, Tally
@@ -35,8 +37,19 @@ from schemas.sinks.telemetry import SINK_BATCHES, SINK_DURATION
 
 REMEMBERED_MAX = 50_000  # records of batches that wait
 
+SkipUntil = Callable[[int], Awaitable[int]]
+"""
+Return up to which offset of a partition a person has ordered to skip what fails; 0 without an order.
+
+Raises:
+    Transient: that cannot be looked up now.
+"""
+
 Place = tuple[int, int, int]  # partition, offset, attempt
 End = tuple[Outcome, Reason | None]  # as a tally counts it
+
+
+log = structlog.get_logger()
 
 
 class _Pending(NamedTuple):
@@ -66,16 +79,18 @@ class Sinking:
         sink: GuardedSink,
         *,
         breaker: Breaker,
+        skip_until: SkipUntil,
         instruments: Telemetry,
         clock_s: Callable[[], float] = monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Write what *settings* ask for to *sink*."""
+        """Write what *settings* ask for to *sink*; of what fails, what precedes *skip_until* is given up."""
         self.held_for: str | None = None  # why a person must look at the sink; None: nobody must
         self._address = address
         self._settings = settings
         self._sink = sink
         self._breaker = breaker
+        self._skip_until = skip_until
         self._batches = instruments[SINK_BATCHES]
         self._duration = instruments[SINK_DURATION].labels(address.name)
         self._clock_s = clock_s
@@ -87,7 +102,11 @@ class Sinking:
     async def write(self, arrivals: Sequence[Arrival[SourceRecord]]) -> Settled[SourceRecord]:
         """See `Handler`."""
         while pending := self._pending(arrivals):
-            await self._write(self._next(pending))
+            try:
+                await self._write(self._next(pending))
+            except Transient:
+                if not await self._skip(pending):
+                    raise
         ends = [self._settled.pop(_place(arrival)) for arrival in arrivals]
         return Settled(
             Tally(end for end in ends if not isinstance(end, FailedRecord)),
@@ -152,6 +171,20 @@ class Sinking:
         else:
             reach(Failpoint.AFTER_WRITE)
             self._settle_answered(batch, pending, answered)
+
+    async def _skip(self, pending: Sequence[_Pending]) -> bool:
+        """Give up those of *pending* that a person has ordered to skip; return True if there are any."""
+        try:
+            end = await self._skip_until(pending[0].arrival.raw.partition)
+        except Transient:  # Kafka is away, and with it the order
+            return False
+        skipped = [each.arrival for each in pending if not each.arrival.raw.attempt and each.record.place.offset < end]
+        for arrival in skipped:
+            self._settle(arrival, (Outcome.SKIPPED, None))
+        if skipped:
+            first, last = skipped[0].raw.place.wal_id, skipped[-1].raw.offset
+            log.warning("skipped, as ordered", sink=self._address.name, first=first, last=last, count=len(skipped))
+        return bool(skipped)
 
     def _batch(self, pending: Sequence[_Pending]) -> SinkBatch:
         raw = pending[0].arrival.raw

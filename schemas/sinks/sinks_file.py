@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -120,9 +121,9 @@ class SinksSettings:
     file: Path | None = setting("TIDEGATE_SINKS", None, help="File of sinks (TOML, mode 0600 if it holds secrets)")
 
 
-def parse(text: str) -> Sinks:
+def parse(text: str, *, beside: Path = Path()) -> Sinks:
     """
-    Read the file's text.
+    Read the file's text; a relative path in it begins at the folder *beside* which the file is.
 
     Raises:
         SinksInvalid: no TOML, an unknown field, or a value that cannot be used; says which.
@@ -134,10 +135,11 @@ def parse(text: str) -> Sinks:
     for name, sink in read.sinks.items():
         if fault := _fault(sink):
             raise SinksInvalid(f"sink {name}: {fault}")
-    folders = [str(Path(sink.folder)) for sink in read.sinks.values() if isinstance(sink, JsonlSink)]
+    sinks = {name: _placed(sink, beside) for name, sink in read.sinks.items()}
+    folders = [sink.folder for sink in sinks.values() if isinstance(sink, JsonlSink)]
     if shared := {folder for folder in folders if folders.count(folder) > 1}:
         raise SinksInvalid(f"folder {min(shared)} is that of two sinks: each needs one of its own")
-    return read
+    return Sinks(sinks=sinks)
 
 
 def watch(settings: SinksSettings) -> Callable[[], Sinks]:
@@ -151,8 +153,8 @@ def watch(settings: SinksSettings) -> Callable[[], Sinks]:
     if path is None:
         return Sinks
     try:
-        is_secret = _holds_secrets(parse(path.read_text(encoding="utf-8")))
-        watched = WatchedFile(path, parse, secret=is_secret)
+        read = partial(parse, beside=path.absolute().parent)
+        watched = WatchedFile(path, read, secret=_holds_secrets(read(path.read_text(encoding="utf-8"))))
     except SecretFileExposed as error:
         raise SettingsInvalid(f"TIDEGATE_SINKS: {error}") from error
     except (OSError, ValueError) as error:  # not UTF-8 too
@@ -168,6 +170,10 @@ def group_of(name: str, sink: Sink) -> Group:
 def groups(sinks: Sinks) -> tuple[Group, ...]:
     """Return the group of each sink."""
     return tuple(group_of(name, sink) for name, sink in sinks.sinks.items())
+
+
+def _placed(sink: AnySink, beside: Path) -> AnySink:
+    return msgspec.structs.replace(sink, folder=str(beside / sink.folder)) if isinstance(sink, JsonlSink) else sink
 
 
 def _holds_secrets(sinks: Sinks) -> bool:

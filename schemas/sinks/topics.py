@@ -1,5 +1,7 @@
 """The consumer groups of sinks; their topics are those of user events and of runs."""
 
+from dataclasses import replace
+
 from schemas.events.topics import USER_EVENTS
 from schemas.kafka.topics import Domain, Group, GroupFamily
 from schemas.runs.topics import RUN_EVENTS
@@ -12,6 +14,11 @@ SINK = GroupFamily(
 """A group for each sink: every record of its source is owed to it."""
 
 DOMAIN = Domain(name="sinks", topics=(), groups=(), families=(SINK,))
+
+
+def skipping(group: Group) -> Group:
+    """Return the group whose offsets are orders to a sink's *group*: what precedes them is skipped if it fails."""
+    return replace(group, name=f"{group.name}.skip")
 
 
 def sink_of(group: Group) -> str | None:

@@ -48,6 +48,7 @@ class Loop:
         self.letters: list[tuple[int, str, str]] = []  # offset, reason, detail
         self.health = Health(joined=True)
         self.instruments = Telemetry(OF_SINK)
+        self.skip_until = 0
         self.given: dict[int, Arrival[SourceRecord]] = {}
         self.breaker = Breaker(changed=lambda _state, _why: None)
         self.sinking = Sinking(
@@ -55,6 +56,7 @@ class Loop:
             JsonlSink(folder="unused", retry=RETRY, **settings),  # type: ignore[arg-type]  # as the file has them
             GuardedSink(self.sink, timeout_s=5.0),
             breaker=self.breaker,
+            skip_until=self._ordered,
             instruments=self.instruments,
             clock_s=lambda: self.now_s,
             jitter=lambda: 0.0,
@@ -83,6 +85,9 @@ class Loop:
             values = [by_name[name] for name in (headers.ORIGINAL_OFFSET, headers.ERROR_CLASS, headers.ERROR_MESSAGE)]
             offset, reason, detail = (value.decode() if isinstance(value, bytes) else value for value in values)
             self.letters.append((int(offset), reason, detail))
+
+    async def _ordered(self, _partition: int) -> int:
+        return self.skip_until
 
     async def _sleep(self, seconds: float) -> None:
         self.pauses_s.append(seconds)
@@ -288,6 +293,29 @@ async def test_a_batch_that_was_cancelled_comes_again_whole() -> None:
     await asyncio.wait([task])
     assert task.cancelled()
     loop.sinking._sink = GuardedSink(loop.sink, timeout_s=60.0)
+    await loop.deliver(*records(0, 1))
+    assert loop.sink.taken == [0, 1]
+
+
+async def test_what_fails_is_skipped_where_a_person_has_ordered_it() -> None:
+    """Nothing else ends the attempts; what does not fail is written, whatever was ordered."""
+    loop = Loop(lambda batch: _away(batch, until=2))
+    loop.skip_until = 2
+    await loop.deliver(*records(0, 1, 2, 3))
+    assert loop.tokens == ["0-3", "2-3"]
+    assert (loop.count(Outcome.SKIPPED), loop.count(Outcome.DONE), loop.letters) == (2, 2, [])
+    await loop.deliver(arrival(1, attempt=1, type="paid"))
+    assert loop.tokens[-1] == "1-1+1"
+
+
+def _away(batch: SinkBatch, *, until: int) -> None:
+    if batch.first < until and not batch.attempt:
+        raise Transient("down")
+
+
+async def test_what_a_person_has_ordered_to_skip_is_written_if_it_can_be() -> None:
+    loop = Loop()
+    loop.skip_until = 100
     await loop.deliver(*records(0, 1))
     assert loop.sink.taken == [0, 1]
 
