@@ -21,7 +21,7 @@ from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, FailedRecord, Handler, Outcome, Reader, Reading, Settled, Tally
 from processors.runtime.dead_letters import DeadLetters, OutgoingRecord, cut_letter, dead_letter, deferral
-from processors.runtime.errors import Held, RecordRefused, Transient
+from processors.runtime.errors import Misconfigured, RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, DeadLetterRatio
@@ -246,7 +246,7 @@ class Delivery(Generic[R]):
                 return answer
 
     def _note_wait(self, partition: Partition, reason: Transient, *, is_first: bool) -> None:
-        if not isinstance(reason, Held):
+        if not isinstance(reason, Misconfigured):
             self._health.mark_waiting(partition, str(reason))
             if is_first:
                 log.warning("partition waits", partition=partition.partition, error=str(reason))

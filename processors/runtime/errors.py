@@ -7,12 +7,12 @@ class Transient(Exception):
     """A dependency of the effect is unavailable. Wait with backoff and retry the same slice; drop nothing."""
 
     def __init__(self, reason: str = "", *, retry_after_s: float | None = None) -> None:
-        """Say what is away in *reason*; wait for *retry_after_s*, or as long as the loop's own backoff says."""
+        """Name in *reason* what is away; wait for *retry_after_s*, or for as long as the backoff of the loop says."""
         super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 
-class Held(Transient):
+class Misconfigured(Transient):
     """Only a person can mend what is in the way, such as a wrong setting. Report the partition as halted, and retry."""
 
 

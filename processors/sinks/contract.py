@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from processors.runtime.errors import Held, Transient
+from processors.runtime.errors import Misconfigured, Transient
 from schemas.kafka.places import RecordPlace
 
 __all__ = [
     "BatchRefused",
     "BatchTooLarge",
-    "Held",
+    "Misconfigured",
     "Refused",
     "Sink",
     "SinkBatch",
@@ -132,7 +132,7 @@ class Sink(Protocol):
         Raises:
             Transient: nothing is known to be taken. The batch comes again, after `retry_after_s` if it says so.
             BatchRefused, BatchTooLarge: nothing was taken; see there.
-            Held: a setting is wrong, such as a password. The batch comes again, and a person is called.
+            Misconfigured: a setting is wrong, such as a password. The batch comes again, and a person is called.
         """
 
     async def close(self) -> None:

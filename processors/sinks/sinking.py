@@ -21,7 +21,7 @@ from processors.runtime.failpoints import Failpoint, reach
 from processors.sinks.contract import (
     BatchRefused,
     BatchTooLarge,
-    Held,
+    Misconfigured,
     Refused,
     SinkBatch,
     SinkRecord,
@@ -150,7 +150,7 @@ class Sinking:
         batch = self._batch(pending)
         if not self._breaker.admits(self._clock_s(), who=batch.partition):
             waiting = f"sink {self._address.name}: its breaker is {self._breaker.state}: {self._breaker.reason}"
-            raise Transient(waiting) if self.held_for is None else Held(self.held_for)
+            raise Transient(waiting) if self.held_for is None else Misconfigured(self.held_for)
         reach(Failpoint.BEFORE_WRITE)
         try:
             with self._duration.time():
@@ -225,13 +225,13 @@ class Sinking:
 
     def _failed(self, batch: SinkBatch, reason: Transient) -> Transient:
         """Return what the lane is told of a write that failed with *reason*."""
-        is_held = isinstance(reason, Held)
+        is_held = isinstance(reason, Misconfigured)
         self._batches.labels(self._address.name, "held" if is_held else "transient").inc()
         text = self._named(str(reason))
         self._breaker.failed(self._clock_s(), text, who=batch.partition, open_s=self._settings.breaker_open_s)
         self.held_for = text if is_held else None
         pause_s = self._pause_s(batch.partition, reason.retry_after_s)
-        return (Held if is_held else Transient)(text, retry_after_s=pause_s)
+        return (Misconfigured if is_held else Transient)(text, retry_after_s=pause_s)
 
     def _named(self, reason: str) -> str:
         return f"sink {self._address.name}: {reason}"

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from psycopg import sql
 
 from processors.outbound.sending import Poster
-from processors.runtime.errors import Held, Transient
+from processors.runtime.errors import Misconfigured, Transient
 from processors.sinks.checking import CHECKS, Samples
 from processors.sinks.contract import BatchRefused, Sink
 from processors.sinks.guarding import GuardedSink
@@ -165,13 +165,13 @@ async def _writer(dsn: str, table: str) -> AsyncIterator[PostgresWriter]:
 async def test_a_database_that_lets_nobody_in_holds_the_sink(stack: RunningStack) -> None:
     wrong = psycopg.conninfo.make_conninfo(stack.addresses.postgres, dbname=f"no_{token_hex(4)}")
     async with _writer(wrong, "events") as writer:
-        with pytest.raises(Held, match="does not exist"):
+        with pytest.raises(Misconfigured, match="does not exist"):
             await writer.write(batch(0))
 
 
 async def test_a_table_of_another_kind_holds_the_sink(stack: RunningStack) -> None:
     async with _writer(stack.addresses.postgres, "trace_events") as writer:
-        with pytest.raises(Held, match="42"):
+        with pytest.raises(Misconfigured, match="42"):
             await writer.write(batch(0))
 
 
@@ -179,7 +179,7 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
     async with _writer("postgresql://127.0.0.1:1/none", "events") as writer:
         with pytest.raises(Transient) as raised:
             await writer.write(batch(0))
-    assert not isinstance(raised.value, Held)
+    assert not isinstance(raised.value, Misconfigured)
 
 
 async def test_what_a_column_of_the_table_refuses_is_refused(stack: RunningStack) -> None:

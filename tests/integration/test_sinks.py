@@ -77,7 +77,7 @@ def test_a_receiver_gets_each_event_in_order_and_the_same_batches_again_after_a_
 ) -> None:
     with own_sink(stack, tmp_path, kind="http", url=receiver.url, **QUICK) as sink:
         sent = send(stack, sink, 800)
-        with sink.running(stack, tmp_path, TIDEGATE_FAILPOINT="after_write:3") as process:
+        with sink.started(stack, tmp_path, TIDEGATE_FAILPOINT="after_write:3") as process:
             process.wait_end()
         with sink.running(stack, tmp_path):
             wait_until(lambda: len(set(receiver.ids())) >= 800, timeout_s=WITHIN_S, what="all events at the receiver")

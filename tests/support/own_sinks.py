@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +14,7 @@ import tomlkit
 from confluent_kafka.admin import AdminClient
 
 from deploy.admin import topics
+from processors.sinks.kinds.jsonl_files import zstd
 from schemas.catalogue import all_topics
 from schemas.events.topics import USER_EVENTS
 from schemas.kafka.topics import Group, Topic
@@ -97,9 +98,13 @@ class OwnSink:
     @contextmanager
     def running(self, stack: RunningStack, folder: Path, **environ: str) -> Iterator[OwnProcess]:
         """Run its process, ready when this is entered."""
-        with own_process(stack, folder, "sink", "--name", self.name, environ={**self.environ, **environ}) as process:
+        with self.started(stack, folder, **environ) as process:
             process.wait_ready()
             yield process
+
+    def started(self, stack: RunningStack, folder: Path, **environ: str) -> AbstractContextManager[OwnProcess]:
+        """Run its process, which may end before it is ready."""
+        return own_process(stack, folder, "sink", "--name", self.name, environ={**self.environ, **environ})
 
     def committed(self, stack: RunningStack) -> Sequence[int]:
         """Return the group's offset in each partition of its source."""
@@ -108,14 +113,14 @@ class OwnSink:
 
 @contextmanager
 def own_sink(
-    stack: RunningStack, folder: Path, *, source: Topic = USER_EVENTS, wanted: str | None = None, **options: Any
+    stack: RunningStack, beside: Path, /, *, source: Topic = USER_EVENTS, wanted: str | None = None, **options: Any
 ) -> Iterator[OwnSink]:
     """Make a sink with topics of its own, gone again afterwards; *options* as in the sinks file."""
     name = f"t{token_hex(4)}"
     sink = OwnSink(
         name=name,
         type=wanted or f"sink_{token_hex(6)}",
-        file=folder / f"{name}.toml",
+        file=beside / f"{name}.toml",
         group=SINK.group(name, source=source),
     )
     sink.file.touch(mode=0o600)
@@ -135,6 +140,22 @@ def file_events(folder: Path) -> Mapping[str, list[dict[str, Any]]]:
     """Return the events in the files of a sink by partition, in the order of the files."""
     found: dict[str, list[dict[str, Any]]] = {}
     for partition in sorted(folder.glob("*@*/*")):
-        files = sorted(partition.glob("*.jsonl")) + sorted(partition.glob("*.open"))
-        found[partition.name] = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+        found[partition.name] = [json.loads(line) for line in _content(partition).splitlines()]
     return found
+
+
+def _content(partition: Path) -> bytes:
+    """Return what the files of a partition have; one that is closed while it is read is read again."""
+    while True:
+        closed = sorted(partition.glob("*.jsonl*"))
+        files = [path for path in closed if path.suffix != ".part"] + sorted(partition.glob("*.open"))
+        try:
+            return b"".join(_whole_lines(path) for path in files)
+        except FileNotFoundError:
+            continue
+
+
+def _whole_lines(path: Path) -> bytes:
+    content = path.read_bytes()
+    whole = zstd.decompress(content) if path.suffix == ".zst" else content
+    return whole[: whole.rfind(b"\n") + 1]  # the rest is being written

@@ -25,7 +25,7 @@ from processors.outbound.sending import LATER, AddressWrong, Poster, Received, R
 from processors.sinks.contract import (
     BatchRefused,
     BatchTooLarge,
-    Held,
+    Misconfigured,
     Refused,
     SinkBatch,
     Transient,
@@ -80,7 +80,7 @@ class HttpWriter:
                 answer_bytes_max=ANSWER_BYTES_MAX,
             )
         except AddressWrong as error:
-            raise Held(str(error)) from error
+            raise Misconfigured(str(error)) from error
         except ReceiverAway as error:
             raise Transient(str(error)) from error
         return _meaning(received)
@@ -125,7 +125,7 @@ def _meaning(received: Received) -> Sequence[Refused | TryAgain]:
         raise BatchTooLarge(detail)
     if status in LATER or status >= 500:  # noqa: PLR2004
         raise Transient(detail, retry_after_s=received.retry_after_s)
-    raise Held(detail)
+    raise Misconfigured(detail)
 
 
 def _results(received: Received) -> Sequence[Refused | TryAgain]:

@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 class _Placed(msgspec.Struct):
-    """What a line says of its place."""
+    """The place that a line names."""
 
     place: str
 

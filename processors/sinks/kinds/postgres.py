@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from processors.runtime.failpoints import Failpoint, reach
-from processors.sinks.contract import BatchRefused, Held, SinkBatch, Transient
+from processors.sinks.contract import BatchRefused, Misconfigured, SinkBatch, Transient
 from schemas.process.postgres import BoundedConnection
 from schemas.process.settings import SettingsInvalid
 from schemas.sinks.sinks_file import PostgresSink
@@ -132,5 +132,5 @@ def _meaning(error: psycopg.Error) -> Exception:
     if state in _REFUSED_CLASSES:
         return BatchRefused(text)
     if state in _HELD_CLASSES or (error.sqlstate is None and any(each in str(error) for each in _HELD_TEXTS)):
-        return Held(text)
+        return Misconfigured(text)
     return Transient(text)

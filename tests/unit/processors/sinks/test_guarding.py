@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from processors.sinks.contract import BatchRefused, BatchTooLarge, Held, Refused, SinkBatch, Transient, TryAgain
+from processors.sinks.contract import (
+    BatchRefused,
+    BatchTooLarge,
+    Misconfigured,
+    Refused,
+    SinkBatch,
+    Transient,
+    TryAgain,
+)
 from processors.sinks.guarding import GuardedSink
 from tests.support.sinks import Answer, RecordingSink, batch
 
@@ -63,7 +71,7 @@ async def test_an_exception_is_a_failure_for_now_with_its_text(error: BaseExcept
 
 
 @pytest.mark.parametrize(
-    "error", [Transient("later", retry_after_s=3.0), Held("401"), BatchRefused("a"), BatchTooLarge("b")]
+    "error", [Transient("later", retry_after_s=3.0), Misconfigured("401"), BatchRefused("a"), BatchTooLarge("b")]
 )
 async def test_what_the_contract_names_is_handed_on(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:

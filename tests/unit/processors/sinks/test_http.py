@@ -18,7 +18,15 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import Webhook
 
 from processors.outbound.sending import Poster
-from processors.sinks.contract import BatchRefused, BatchTooLarge, Held, Refused, SinkBatch, Transient, TryAgain
+from processors.sinks.contract import (
+    BatchRefused,
+    BatchTooLarge,
+    Misconfigured,
+    Refused,
+    SinkBatch,
+    Transient,
+    TryAgain,
+)
 from processors.sinks.kinds.http import ANSWER_BYTES_MAX, HttpWriter
 from schemas.outbound.connector import connector, outward_socket
 from schemas.runs.endpoints import new_secret
@@ -142,7 +150,7 @@ async def test_a_replay_says_so() -> None:
         *((status, BatchRefused) for status in (400, 422)),
         (413, BatchTooLarge),
         *((status, Transient) for status in (408, 409, 425, 429, 500, 501, 502, 503, 504, 529)),
-        *((status, Held) for status in (301, 302, 307, 401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 451)),
+        *((status, Misconfigured) for status in (301, 302, 307, 401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 451)),
     ],
 )
 async def test_the_status_says_what_became_of_it(status: int, error: type[Exception] | None) -> None:
@@ -255,7 +263,7 @@ class Resolver(AbstractResolver):
 
 async def test_an_unknown_name_is_a_wrong_setting() -> None:
     nowhere = aiohttp.TCPConnector(resolver=Resolver(None))
-    with pytest.raises(Held, match="no such name"):
+    with pytest.raises(Misconfigured, match="no such name"):
         await write("http://shelf.example/", own_connector=nowhere)
 
 
@@ -263,7 +271,7 @@ async def test_a_name_of_an_internal_address_is_sent_nothing() -> None:
     receiver = Receiver()
     async with serving(receiver):
         inward = aiohttp.TCPConnector(resolver=Resolver("127.0.0.1"), socket_factory=outward_socket)
-        with pytest.raises(Held, match="internal address"):
+        with pytest.raises(Misconfigured, match="internal address"):
             await write("https://shelf.example/", own_connector=inward, internal_allowed=False)
     assert receiver.requests == []
 
@@ -272,13 +280,13 @@ async def test_a_name_of_an_internal_address_is_sent_nothing() -> None:
     "url", ["http://shelf.example/", "https://shelf.example:99/", "https://user:pw@shelf.example/"]
 )
 async def test_an_address_that_may_not_be_sent_to_is_a_wrong_setting(url: str) -> None:
-    with pytest.raises(Held, match="its URL cannot be sent to"):
+    with pytest.raises(Misconfigured, match="its URL cannot be sent to"):
         await write(url, internal_allowed=False)
 
 
 async def test_a_redirect_is_not_followed() -> None:
     receiver = Receiver()
     async with serving(receiver) as target, serving(Receiver(307, headers={"Location": target})) as url:
-        with pytest.raises(Held, match="HTTP 307"):
+        with pytest.raises(Misconfigured, match="HTTP 307"):
             await write(url)
     assert receiver.requests == []

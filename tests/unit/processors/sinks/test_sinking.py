@@ -12,7 +12,7 @@ from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, Outcome, Reading
 from processors.runtime.dead_letters import OutgoingRecord
 from processors.runtime.delivery import Delivery
-from processors.runtime.errors import Held, Transient
+from processors.runtime.errors import Misconfigured, Transient
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit
 from processors.sinks.contract import BatchRefused, BatchTooLarge, Refused, SinkBatch, TryAgain
@@ -246,7 +246,7 @@ async def test_a_wrong_setting_holds_the_sink_and_calls_a_person() -> None:
     def behave(_batch: SinkBatch) -> Answer:
         seen.append((SOURCE in loop.health.halted, loop.sinking.held_for))
         if len(seen) < 4:
-            raise Held("HTTP 401")
+            raise Misconfigured("HTTP 401")
         return None
 
     loop.sink.behaviour = behave
@@ -257,7 +257,7 @@ async def test_a_wrong_setting_holds_the_sink_and_calls_a_person() -> None:
 
 
 async def test_a_held_sink_stays_held_while_its_breaker_is_open() -> None:
-    loop = Loop(Answers(*[Held("HTTP 401")] * IN_A_ROW_MAX), breaker_open_s=60.0)
+    loop = Loop(Answers(*[Misconfigured("HTTP 401")] * IN_A_ROW_MAX), breaker_open_s=60.0)
     await loop.deliver(*records(0))
     assert all(loop.halted_in_pauses)
     assert len(loop.halted_in_pauses) > IN_A_ROW_MAX
@@ -335,7 +335,7 @@ def test_whatever_a_sink_answers_each_record_comes_in_order_or_is_a_dead_letter(
             case "transient":
                 raise Transient("later")
             case "held":
-                raise Held("HTTP 403")
+                raise Misconfigured("HTTP 403")
             case "too large" if len(batch.records) > 1:
                 raise BatchTooLarge("HTTP 413")
             case "refused" if bad & set(offsets(batch)):
