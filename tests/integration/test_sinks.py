@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.local.settings_file import credentials_path
 from schemas.process import telemetry
 from schemas.runs.topics import RUN_EVENTS
 from schemas.sinks.telemetry import SINK_BATCHES, SINK_HELD
@@ -198,7 +199,8 @@ def test_the_records_of_runs_go_to_a_sink_and_are_replayed(stack: RunningStack, 
         assert {"sink": sink.name, "source": "run.events"}.items() <= next(
             each for each in listed if each["sink"] == sink.name
         ).items()
-        environ = {**os.environ, **sink.environ}
+        credentials = str(credentials_path(stack.folder, {}))
+        environ = {**os.environ, **sink.environ, "TIDEGATE_CREDENTIALS": credentials}
         tidegate("replay", sink.group.name, "--from-start", "--yes", "--dir", str(stack.folder), environ=environ)
         [replayed] = (folder / "replays").iterdir()
         assert lines(replayed) == [shown]

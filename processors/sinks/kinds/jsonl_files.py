@@ -46,7 +46,7 @@ class _Placed(msgspec.Struct):
 
 
 class _Written(NamedTuple):
-    """What of the partition is on disk."""
+    """The part of the partition that is on disk."""
 
     next_offset: int  # records before it are there
     file: OpenFile | None  # None: the next record begins one
