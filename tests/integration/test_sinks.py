@@ -17,7 +17,7 @@ from schemas.sinks.telemetry import SINK_BATCHES, SINK_HELD
 from tests.faults.processes import own_process
 from tests.support.builders import event
 from tests.support.own_sinks import BatchReceiver, OwnSink, file_events, own_sink
-from tests.support.stack import RunningStack, tidegate, wait_until
+from tests.support.stack import RunningStack, TidegateFailed, tidegate, wait_until
 from tests.support.user_events import UserEventClient
 
 WITHIN_S = 90.0
@@ -165,8 +165,10 @@ def test_a_person_lets_a_sink_skip_what_it_never_takes(
         wait_until(lambda: receiver.asked != [], timeout_s=WITHIN_S, what="an attempt")
         place, _, offsets = receiver.asked[0].rpartition("/")
         partition, end = place.rpartition("/")[2], int(offsets.partition("-")[0]) + 1
-        order = ("--partition", partition, "--to-offset", str(end), "--yes", "--dir", str(stack.folder))
-        tidegate("sinks", "skip", sink.name, *order)
+        of_partition = ("--partition", partition, "--yes", "--dir", str(stack.folder), "--to-offset")
+        with pytest.raises(TidegateFailed, match="not among those that wait"):
+            tidegate("sinks", "skip", sink.name, *of_partition, str(end + 1_000_000))
+        tidegate("sinks", "skip", sink.name, *of_partition, str(end))
         wait_until(lambda: sink.committed(stack)[int(partition)] >= end, timeout_s=WITHIN_S, what="the offset behind")
         skipped = process.metric(telemetry.RECORDS.name, group=sink.group.name, outcome="skipped")
     assert (skipped, receiver.taken) == (1, [])
