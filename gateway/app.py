@@ -55,7 +55,6 @@ from gateway.status.monitor import StatusMonitor
 from gateway.status.parts import StatusParts
 from gateway.status.receipts import Receipts
 from schemas.runs.records import EndpointState
-from schemas.runs.topics import endpoint_of
 
 CHAPTERS: tuple[Chapter[Any], ...] = (
     runs.CHAPTER,
@@ -97,7 +96,7 @@ def features(
     waiting = Waiting(
         shared.followers,
         log=shared.log,
-        is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal),
+        is_seen=views.is_seen,
     )
     facts = {**FACT_READERS, **FACTS_OF_USER_EVENTS, **FACTS_OF_JOBS, **FACTS_OF_DOCUMENTS}
     receipts = Receipts(

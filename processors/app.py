@@ -14,6 +14,7 @@ from processors.runs.evaluation import process as evaluation
 from processors.runs.persistence import process as persistence
 from processors.runs.retention import process as retention
 from processors.runtime.process import Process
+from processors.sinks import process as sink
 
 PROCESSES: Mapping[str, Process] = {
     "persistence": persistence.PROCESS,
@@ -21,6 +22,7 @@ PROCESSES: Mapping[str, Process] = {
     "processing": processing.PROCESS,
     "fanout": fanout.PROCESS,
     "evaluation": evaluation.PROCESS,
+    "sink": sink.PROCESS,
     "maintenance": retention.PROCESS,
     "documents-intake": documents_intake.PROCESS,
     "documents-embed": documents_embed.PROCESS,

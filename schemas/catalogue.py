@@ -14,8 +14,9 @@ from schemas.jobs import topics as jobs
 from schemas.kafka.codec import Codec
 from schemas.kafka.topics import Domain, Group, Topic
 from schemas.runs import topics as runs
+from schemas.sinks import topics as sinks
 
-DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, documents.DOMAIN, jobs.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, documents.DOMAIN, jobs.DOMAIN, sinks.DOMAIN)
 
 CODEC: Codec[msgspec.Struct] = Codec(
     record for domain in DOMAINS for topic in domain.topics for record in topic.records

@@ -58,7 +58,7 @@ class Reason(StrEnum):
     DELIVERY_FAILED = "delivery_failed"  # an endpoint did not take it, this time
     ROW_MISSING = "row_missing"  # its event was not stored, and the group that stores events is past it
     PROCESSING_FAILED = "processing_failed"  # its function raised, or was too slow
-    DELIVERY_REFUSED = "delivery_refused"  # an endpoint said that it never will
+    DELIVERY_REFUSED = "delivery_refused"  # an endpoint or a sink said that it never will take it
     EMBEDDER_AWAY = "embedder_away"  # an embedder did not answer, this time
     CRASHED = "crashed"  # each process that began it died
 

@@ -26,3 +26,9 @@ def exceeds(text: str, bytes_max: int) -> bool:
 def holds_nul(encoded: bytes) -> bool:
     """Return True if a text in encoded JSON holds a NUL character, which Postgres keeps in no text."""
     return _NUL.search(encoded) is not None
+
+
+def printable(text: str, *, characters_max: int) -> str:
+    """Return a stranger's *text* for logs and headers: what cannot be printed is escaped, and its length bounded."""
+    escaped = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text[:characters_max])
+    return escaped[:characters_max]

@@ -30,6 +30,7 @@ LAYERS = (
     ("schemas.process", "schemas.outbound", "schemas.structs"),
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
     ("schemas.runs", "schemas.events", "schemas.documents", "schemas.jobs"),
+    ("schemas.sinks",),
     ("schemas.catalogue",),
     ("gateway.errors",),
     ("gateway.onethread",),
@@ -50,7 +51,7 @@ LAYERS = (
     ("processors.jobs.tasks", "processors.jobs.children", "processors.jobs.moves", "processors.documents"),
     (
         *("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention"),
-        *("processors.fanout", "processors.events.rows", "processors.events.processing"),
+        *("processors.fanout", "processors.events.rows", "processors.events.processing", "processors.sinks"),
         *("processors.jobs.intake", "processors.jobs.executor"),
         *("processors.documents.intake", "processors.documents.work", "processors.documents.store"),
         "processors.documents",
@@ -65,7 +66,7 @@ KIT = {
     *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects", "gateway.postgres"),
     "gateway.tokens",
 }
-DOMAINS = ("runs", "events", "documents", "jobs")
+DOMAINS = ("runs", "events", "documents", "jobs", "sinks")
 # How no docstring begins: it starts with a noun phrase, or with a verb where it documents a function.
 QUESTIONING = re.compile(r"(What|Whether|Who|Whose|Whom|How|Where|When|Why|Say|Says)\b")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")
@@ -168,6 +169,7 @@ def test_modules_know_only_the_packages_that_are_theirs() -> None:
             ),
             "processors/runs/retention/session.py",
             "processors/jobs/",
+            "processors/sinks/kinds/postgres.py",
             *(f"processors/documents/{name}" for name in ("chunk_tables.py", "counts.py", "moves.py")),
             *(f"processors/documents/{name}" for name in ("intake/", "work/", "store/")),
             "schemas/process/postgres.py",

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
             ),
             *(
                 "endpoints",
+                "sinks",
                 "retention",
                 "topics",
                 "schemas",

@@ -11,7 +11,7 @@ import typer
 
 from deploy.admin import lag, problems, topics
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
+from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, existing_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
 from deploy.cli.tail import read_credentials
 from deploy.errors import CommandFailed
@@ -65,7 +65,8 @@ def list_letters(
     as_json: Json = False,
 ) -> None:
     """Count the dead letters that wait by reason, and show the oldest."""
-    of, kafka = known_group(group), addresses.kafka(folder)
+    kafka = addresses.kafka(folder)
+    of = existing_group(group, kafka)
     counter = _Counter(kafka, of, _selection(places, reason, run_id, since, until))
     shown: list[dict[str, object]] = []
     for letter in counter.letters():
@@ -91,7 +92,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter whole: why it is one, its headers, and what it says, decoded and verified."""
-    letter = next(waiting(addresses.kafka(folder), known_group(group), Selection(places=frozenset([place]))), None)
+    kafka = addresses.kafka(folder)
+    letter = next(waiting(kafka, existing_group(group, kafka), Selection(places=frozenset([place]))), None)
     if letter is None:
         raise CommandFailed(f"no dead letter of {group} waits at {place}; `tidegate dlq list` names them")
     document = decoded(letter.raw, read_credentials(folder)).document()
@@ -126,9 +128,8 @@ def redrive(
     One is sent back at most three times. Interrupted, the same command goes on with those that still wait.
     """
     selection = _selection(places, reason, run_id, since, until, everything=everything)
-    order = _Order(
-        kafka=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.REDRIVEN
-    )
+    kafka = addresses.kafka(folder)
+    order = _Order(kafka=kafka, group=existing_group(group, kafka), selection=selection, settlement=Settlement.REDRIVEN)
     done = order.carry_out(question="Send {} dead letters back?", dry_run=dry_run, yes=yes, as_json=as_json)
     lag_records = _wait_passed(order, shown=not as_json) if done and wait and not dry_run else None
     order.report(done, dry_run=dry_run, as_json=as_json, lag_records=lag_records)
@@ -150,9 +151,8 @@ def drop(
 ) -> None:
     """Put dead letters aside for good: they are listed no more. Their bytes stay until the topic lets go of them."""
     selection = _selection(places, reason, run_id, since, until, everything=everything)
-    order = _Order(
-        kafka=addresses.kafka(folder), group=known_group(group), selection=selection, settlement=Settlement.DROPPED
-    )
+    kafka = addresses.kafka(folder)
+    order = _Order(kafka=kafka, group=existing_group(group, kafka), selection=selection, settlement=Settlement.DROPPED)
     done = order.carry_out(question="Put {} dead letters aside for good?", dry_run=dry_run, yes=yes, as_json=as_json)
     order.report(done, dry_run=dry_run, as_json=as_json)
 

@@ -12,7 +12,7 @@ import typer
 
 from deploy.admin import replays
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, known_group
+from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, existing_group, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar
 from deploy.errors import CommandFailed
 from deploy.local import folders, logs, settings_file
@@ -22,7 +22,6 @@ from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.replays import Replay
 from schemas.process.interpreter import module_command, module_environment
 from schemas.process.settings import as_environ
-from schemas.runs.topics import endpoint_of
 
 POLL_S = 0.5
 STOP_S = 30.0
@@ -66,8 +65,9 @@ def replay(
             "that writes them, such as documents.intake"
         )
     kafka = known.need_kafka()
+    group = existing_group(name, kafka)
     servers = as_environ(kafka)
-    if endpoint_of(group) is None:
+    if group.member is None:
         # With the operator's login: a replay may delete rows, which the live group may not.
         servers["TIDEGATE_POSTGRES"] = known.need("postgres")
     if resume is not None:
@@ -91,7 +91,7 @@ def replay(
 def _carry_out(
     folder: Path, wanted: Replay, kafka: KafkaSettings, servers: Mapping[str, str], *, as_json: bool
 ) -> None:
-    group = known_group(wanted.group)
+    group = existing_group(wanted.group, kafka)
     total = sum(wanted.ends.values()) - sum(wanted.starts.values())
     log = logs.path(folder, f"replay-{wanted.id}")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -175,8 +175,8 @@ def _parsed(text: str, *, of: str) -> Start:
 
 
 def _processor(wanted: Replay) -> str:
-    endpoint = endpoint_of(known_group(wanted.group))
-    return wanted.group.replace(".", "-") if endpoint is None else wanted.group.partition(".")[0]
+    group = known_group(wanted.group)
+    return wanted.group.replace(".", "-") if group.family is None else group.family
 
 
 def _settings(folder: Path, wanted: Replay) -> Mapping[str, str]:

@@ -16,6 +16,8 @@ from schemas.catalogue import GROUPS, all_topics, find_topic, groups_among
 from schemas.kafka.lookups import admin_client
 from schemas.process.settings import load
 from schemas.runs.endpoints import EndpointsSettings, groups, watch
+from schemas.sinks import sinks_file
+from schemas.sinks.sinks_file import SinksSettings
 
 SHOWN_CONFIG = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
 
@@ -60,12 +62,13 @@ def create(
     """
     Create the topics that are missing and commit each group's first offset where it has none.
 
-    Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are. Those of
-    processing, if TIDEGATE_EVENT_TYPES names functions.
+    Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are. Those of sinks,
+    which TIDEGATE_SINKS names. Those of processing, if TIDEGATE_EVENT_TYPES names functions.
     """
     kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()
-    wanted = (*GROUPS, *topics.optional_groups(os.environ), *groups(endpoints))
+    sinks = sinks_file.watch(load(SinksSettings, os.environ))()
+    wanted = (*GROUPS, *topics.optional_groups(os.environ), *groups(endpoints), *sinks_file.groups(sinks))
     created = topics.create(kafka, wanted, partitions=partitions, replication=replication)
     offsets = topics.commit_first_offsets(kafka, wanted)
     if as_json:

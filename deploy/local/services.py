@@ -14,6 +14,7 @@ from schemas.process.specs import PROCESSES, ProcessSpec
 
 ENGINE = "engine"
 EVALUATION = "evaluation"
+SINK = "sink"
 EXECUTOR = "executor"
 
 GATEWAY_PORT = 8080
@@ -26,13 +27,17 @@ EXECUTOR_DRAIN_S = "5"  # who stops a stack on a developer's machine waits for i
 EXECUTOR_MARGIN_S = 15.0  # after the drain, for tasks that do not stop by themselves
 
 
-def services(endpoints: Iterable[str], *, optional: Container[str] = ()) -> tuple[ProcessSpec, ...]:
-    """Return the processes of a stack with these webhook endpoints; of *optional* ones those that are named."""
+def services(
+    endpoints: Iterable[str], *, sinks: Iterable[str] = (), optional: Container[str] = ()
+) -> tuple[ProcessSpec, ...]:
+    """Return the processes of a stack with these webhook endpoints and sinks; of *optional* ones those named."""
     names = list(endpoints)
     found: list[ProcessSpec] = []
     for spec in PROCESSES:
-        if spec.is_per_endpoint:
-            found += [spec.of_endpoint(name, is_only=len(names) == 1) for name in names]
+        if spec.name == EVALUATION:
+            found += [spec.of_member(name, is_only=len(names) == 1) for name in names]
+        elif spec.name == SINK:
+            found += [spec.of_member(name) for name in sinks]
         elif not spec.is_optional or spec.name in optional:
             found.append(spec)
     return tuple(found)
@@ -52,7 +57,7 @@ KAFKA_SETTINGS = tuple(each.metadata["env"] for each in declarations(KafkaSettin
 
 # Files and folders: a process may be started with another working directory.
 PATHS = (
-    *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS"),
+    *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS", "TIDEGATE_SINKS"),
     documents.MINILM_JAR,
 )
 
@@ -88,6 +93,8 @@ def settings(
         "TIDEGATE_MANAGEMENT_HOST": HOST,
         "TIDEGATE_FANOUT_ORIGINS": ",".join(origins),
         "TIDEGATE_EVALUATION_INTERNAL": "true",
+        "TIDEGATE_SINKS": "",
+        "TIDEGATE_SINKS_INTERNAL": "true",
         "TIDEGATE_JWKS_INTERNAL": "true",
         "TIDEGATE_PLAIN_DOOR_TENANT": development.TENANT,
         "TIDEGATE_PROBE_TARGETS": f"gateway={url(HOST, gateway_port)}/openapi.json",

@@ -40,6 +40,8 @@ from schemas.process.specs import DOCUMENTS, ProcessSpec
 from schemas.runs import endpoints
 from schemas.runs.endpoints import DEFAULT, EndpointsSettings
 from schemas.runs.topics import EVALUATION
+from schemas.sinks import sinks_file
+from schemas.sinks.sinks_file import SinksSettings
 
 START_TIMEOUT_S = 120.0
 KAFKA_PORTS = {"kafka": 9092, "kafka controller": 9093}
@@ -73,14 +75,16 @@ class Supervisor:
         Services named in *without* are not started.
 
         Raises:
-            SettingsInvalid: the endpoints, the event types or a port that *environ* names cannot be used.
+            SettingsInvalid: the endpoints, the sinks, the event types or a port that *environ* names cannot be used.
         """
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
         has_own_engine = not self._endpoints_given.endpoints
         self._optional_groups = topics.optional_groups(environ)
+        self._sinks = sinks_file.watch(load(SinksSettings, environ))()
         declared = services.services(
             [DEFAULT] if has_own_engine else self._endpoints_given.endpoints,
+            sinks=self._sinks.sinks,
             optional=[group.name for group in self._optional_groups],
         )
         wanted = [service for service in declared if service.name not in without]
@@ -186,7 +190,7 @@ class Supervisor:
             )
             await self._child(program, keep_open).start(timeout_s=START_TIMEOUT_S)
         of_endpoints = (EVALUATION.group(DEFAULT),) if self._has_engine else endpoints.groups(self._endpoints_given)
-        groups = (*GROUPS, *self._optional_groups, *of_endpoints)
+        groups = (*GROUPS, *self._optional_groups, *of_endpoints, *sinks_file.groups(self._sinks))
         await asyncio.to_thread(topics.create, connection, groups)
         await asyncio.to_thread(topics.commit_first_offsets, connection, groups)
         self._say(f"kafka is ready at {connection}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.events.store import UserEventStore
-from gateway.kafka.effect import NOTHING_KNOWN, Effect, EffectFinder
+from gateway.kafka.effect import EXPIRED, NOTHING_KNOWN, Effect, EffectFinder
 from gateway.kafka.reader import LogRecord
 from schemas.access.credentials import Principal
 from schemas.errors import Poison
@@ -11,11 +11,17 @@ from schemas.events.codec import EVENT_CODEC
 from schemas.events.topics import EVENTS, PROCESSING
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.topics import Group
+from schemas.sinks.topics import SINK
+
+# What a sink asks for stands in its file alone.
+_TAKEN_OR_NOT_ASKED_FOR = Effect(
+    outcome="unknown", detail="the sink took it, does not ask for it, or was ordered to skip it"
+)
 
 
 def effect_finders(store: UserEventStore) -> Mapping[str, EffectFinder]:
-    """Return the finders of the groups of user events, by the name of the group."""
-    return {EVENTS.name: RowEffects(store), PROCESSING.name: ProcessingEffects(store)}
+    """Return the finders of the groups of user events, by the name of a group or of its family."""
+    return {EVENTS.name: RowEffects(store), PROCESSING.name: ProcessingEffects(store), SINK.prefix: SinkEffects()}
 
 
 class RowEffects:
@@ -46,6 +52,18 @@ class ProcessingEffects:
     def presumed(self, _group: Group, _place: RecordPlace, _record: LogRecord | None) -> Effect:
         """See `EffectFinder.presumed`."""
         return NOTHING_KNOWN
+
+
+class SinkEffects:
+    """`EffectFinder` of the groups of sinks, which store nothing with us."""
+
+    async def stored(self, _place: RecordPlace, _record: LogRecord | None, _principal: Principal) -> Effect | None:
+        """See `EffectFinder.stored`."""
+        return None
+
+    def presumed(self, _group: Group, _place: RecordPlace, record: LogRecord | None) -> Effect:
+        """See `EffectFinder.presumed`."""
+        return EXPIRED if record is None else _TAKEN_OR_NOT_ASKED_FOR
 
 
 def _digest(record: LogRecord | None) -> bytes | None:

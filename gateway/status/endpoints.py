@@ -1,12 +1,15 @@
-"""The view of webhook endpoints in the status and in receipts, and who may see it."""
+"""The view of webhook endpoints in the status and in receipts, and who may see their groups and those of sinks."""
 
 from collections.abc import Mapping
 
 from gateway.status.views import EndpointStatus
 from schemas.access.credentials import Principal, Right
 from schemas.kafka.places import RecordPlace
+from schemas.kafka.topics import Group
 from schemas.runs.endpoints import is_wanted
 from schemas.runs.records import EndpointState, RunRecord
+from schemas.runs.topics import endpoint_of
+from schemas.sinks.topics import sink_of
 
 
 class EndpointViews:
@@ -16,10 +19,14 @@ class EndpointViews:
         """Look at *states*, by endpoint, which change."""
         self._states = states
 
-    def are_seen(self, endpoint: str | None, principal: Principal) -> bool:
+    def is_seen(self, group: Group, principal: Principal) -> bool:
         """
-        Return True if *principal* may see *endpoint*: not one of another tenant. None is the group of no endpoint.
+        Return True if *principal* may see *group*: not that of another tenant's endpoint, nor of a sink, which is the
+        deployment's own, without the right to administer.
         """
+        if sink_of(group) is not None:
+            return Right.ADMIN in principal.rights
+        endpoint = endpoint_of(group)
         if endpoint is None:
             return True
         state = self._states.get(endpoint)

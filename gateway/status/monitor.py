@@ -73,15 +73,13 @@ class StatusMonitor:
         hidden = [
             follower.group
             for follower in list(self._followers.values())
-            if not self._endpoints.are_seen(endpoint_of(follower.group), principal)
+            if not self._endpoints.is_seen(follower.group, principal)
         ]
         return status if not hidden else _without(status, hidden)
 
     async def _measure(self) -> WalStatus:
-        # One that does not answer while the log does has lost its topics: an endpoint that was removed.
-        followers = [
-            each for each in list(self._followers.values()) if endpoint_of(each.group) is None or each.is_answered
-        ]
+        # One that does not answer while the log does has lost its topics: an endpoint or a sink that was removed.
+        followers = [each for each in list(self._followers.values()) if each.group.family is None or each.is_answered]
         topics = all_topics(follower.group for follower in followers)
         edges = {topic.name: await self._log.edges(topic.name) for topic in topics}
         written = {name: sum(each.end for each in partitions.values()) for name, partitions in edges.items()}

@@ -23,7 +23,6 @@ from schemas.access.credentials import Principal
 from schemas.kafka.partitioner import KEY_BYTES_MAX, partition_of
 from schemas.kafka.places import RecordPlace
 from schemas.kafka.positions import EXPLANATIONS
-from schemas.runs.topics import endpoint_of
 
 
 class Receipts:
@@ -72,7 +71,7 @@ class Receipts:
         groups = [
             await self._group(follower, place, entry.record, record, principal)
             for follower in followers
-            if self._endpoints.are_seen(endpoint_of(follower.group), principal)
+            if self._endpoints.is_seen(follower.group, principal)
         ]
         if record is None and all(group.effect in (NOTHING_KNOWN, EXPIRED) for group in groups):
             return None

@@ -18,6 +18,7 @@ from schemas.kafka.topics import Group
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState
 from schemas.runs.topics import endpoint_of
+from schemas.sinks.topics import sink_of
 
 EVERY_S = 1.0
 STATUS_FRESH_S = 5.0  # how long the groups' state is shown while Kafka does not tell a newer one
@@ -48,7 +49,7 @@ class SystemStatus:
     endpoints: Mapping[str, EndpointState]
 
     def groups_of(self, tenant: str) -> Sequence[GroupStatus]:
-        """Return those that *tenant* may hear of: not those of another tenant's endpoints."""
+        """Return those that *tenant* may hear of: not those of another tenant's endpoints, nor of sinks."""
         return [each for each in self.groups if self._is_seen(find_group(each.group), tenant)]
 
     def endpoints_of(self, tenant: str) -> Sequence[EndpointStatus]:
@@ -60,6 +61,8 @@ class SystemStatus:
         ]
 
     def _is_seen(self, group: Group | None, tenant: str) -> bool:
+        if group is not None and sink_of(group) is not None:
+            return False  # the deployment's own
         if group is None or (endpoint := endpoint_of(group)) is None:
             return True
         state = self.endpoints.get(endpoint)  # None: whose it is, its worker has not said

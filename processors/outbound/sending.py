@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
 
 from schemas.outbound.addresses import url_fault
+from schemas.outbound.connector import AddressRefused
 from schemas.outbound.retry_after import retry_after_s
+from schemas.texts import printable
 
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_CHARACTERS_MAX = 200
 
 # Says "later", though it is a 4xx (RFC 9110, RFC 8470, RFC 6585).
-_LATER = frozenset({408, 409, 425, 429})
+LATER = frozenset({408, 409, 425, 429})
 _GONE = 410
 
 
@@ -33,6 +36,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     verdict: AttemptResult
     detail: str = ""
     retry_after_s: float | None = None
+
+
+class Received(NamedTuple):
+    """The whole answer of a receiver, as far as we read it."""
+
+    status: int
+    body: bytes
+    is_cut: bool  # the body is longer than what was asked for
+    retry_after_s: float | None
+
+
+class ReceiverAway(Exception):
+    """The receiver gave no whole answer. Try again later; whether it did what was asked is unknown."""
+
+
+class AddressWrong(Exception):
+    """Nothing can be sent to the address as it is: its name is unknown, it is internal, or its certificate is bad."""
 
 
 class Poster:
@@ -58,8 +78,29 @@ class Poster:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Answer:
         """Make one attempt within *timeout_s*; whatever goes wrong is an answer, not an exception."""
+        try:
+            return self._answer(await self.exchange(url, body, headers, timeout_s=timeout_s))
+        except (ReceiverAway, AddressWrong) as failure:
+            return Answer(verdict=AttemptResult.FAILED, detail=str(failure))
+
+    async def exchange(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Received:
+        """
+        Make one attempt within *timeout_s*; return the answer, of its body *answer_bytes_max* at most.
+
+        Raises:
+            ReceiverAway: no whole answer came.
+            AddressWrong: nothing can be sent to *url*.
+        """
         if fault := url_fault(url, internal_allowed=self._internal_allowed):
-            return Answer(verdict=AttemptResult.FAILED, detail=f"its URL cannot be sent to: {fault}")
+            raise AddressWrong(f"its URL cannot be sent to: {fault}")
         try:
             async with self._session.post(
                 url,
@@ -68,36 +109,43 @@ class Poster:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
-                await _read_some(response)
-                return self._answer(response)
-        except TimeoutError:
-            return Answer(verdict=AttemptResult.FAILED, detail=f"no whole answer within {timeout_s:g} s")
+                answered = await _read_some(response, answer_bytes_max + 1)
+                asked = retry_after_s(response.headers.get("Retry-After", ""), now=self._clock())
+                return Received(response.status, answered[:answer_bytes_max], len(answered) > answer_bytes_max, asked)
+        except TimeoutError as error:
+            raise ReceiverAway(f"no whole answer within {timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return failed_attempt(error)
+            raise (AddressWrong if _is_of_address(error) else ReceiverAway)(_detail(error)) from error
 
-    def _answer(self, response: aiohttp.ClientResponse) -> Answer:
-        detail = f"HTTP {response.status}"
-        if 200 <= response.status < 300:  # noqa: PLR2004  the classes of RFC 9110
+    def _answer(self, received: Received) -> Answer:
+        detail = f"HTTP {received.status}"
+        if 200 <= received.status < 300:  # noqa: PLR2004  the classes of RFC 9110
             return Answer(verdict=AttemptResult.TAKEN, detail=detail)
-        if response.status == _GONE:
+        if received.status == _GONE:
             return Answer(verdict=AttemptResult.GONE, detail=detail)
-        if 400 <= response.status < 500 and response.status not in _LATER:  # noqa: PLR2004
+        if 400 <= received.status < 500 and received.status not in LATER:  # noqa: PLR2004
             return Answer(verdict=AttemptResult.REFUSED, detail=detail)
-        retry_after = response.headers.get("Retry-After", "")
-        return Answer(
-            verdict=AttemptResult.FAILED, detail=detail, retry_after_s=retry_after_s(retry_after, now=self._clock())
-        )
+        return Answer(verdict=AttemptResult.FAILED, detail=detail, retry_after_s=received.retry_after_s)
 
 
 def failed_attempt(error: Exception) -> Answer:
     """Return the answer for an attempt that ended with *error*; its detail is printable, whatever the receiver sent."""
-    text = f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS_MAX]
-    printable = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-    return Answer(verdict=AttemptResult.FAILED, detail=printable[:DETAIL_CHARACTERS_MAX])
+    return Answer(verdict=AttemptResult.FAILED, detail=_detail(error))
 
 
-async def _read_some(response: aiohttp.ClientResponse) -> None:
+def _detail(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}", characters_max=DETAIL_CHARACTERS_MAX)
+
+
+def _is_of_address(error: Exception) -> bool:
+    if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError | aiohttp.InvalidURL):
+        return True
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused)
+
+
+async def _read_some(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     # Read to its end a connection serves again; what is longer is left, and its connection closed.
-    left = ANSWER_BYTES_MAX
-    while left > 0 and (chunk := await response.content.read(left)):
-        left -= len(chunk)
+    read = bytearray()
+    while len(read) < bytes_max and (chunk := await response.content.read(bytes_max - len(read))):
+        read += chunk
+    return bytes(read)

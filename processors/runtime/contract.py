@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     REDELIVERY = "redelivery"  # this very place was handled before
     REJECTED = "rejected"  # breaks a rule; persistence keeps it with its bytes and the reason
     FILTERED = "filtered"  # not asked for
+    SKIPPED = "skipped"  # a person said that it is not to be handled
     DEFERRED = "deferred"  # waits in a delay tier to be tried again
     DEAD_LETTER = "dead_letter"  # can never be handled; its bytes are in the dead-letter topic
 

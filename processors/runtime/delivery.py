@@ -21,7 +21,7 @@ from processors.runtime.backoff import delay_s
 from processors.runtime.batch import Batch, RawRecord
 from processors.runtime.contract import Arrival, FailedRecord, Handler, Outcome, Reader, Reading, Settled, Tally
 from processors.runtime.dead_letters import DeadLetters, OutgoingRecord, cut_letter, dead_letter, deferral
-from processors.runtime.errors import RecordRefused, Transient
+from processors.runtime.errors import Misconfigured, RecordRefused, Transient
 from processors.runtime.failpoints import Failpoint, reach
 from processors.runtime.health import Health
 from processors.runtime.limit import DeadLetterLimit, DeadLetterRatio
@@ -236,15 +236,24 @@ class Delivery(Generic[R]):
             except Transient as reason:
                 failures += 1
                 self._retries.labels(self._group.name, type(reason.__cause__ or reason).__name__).inc()
-                self._health.mark_waiting(partition, str(reason))
-                if failures == 1:
-                    log.warning("partition waits", partition=partition.partition, error=str(reason))
-                await self._rest(partition, delay_s(failures, jitter=random.random()))  # noqa: S311 - spreads load, keeps no secret
+                self._note_wait(partition, reason, is_first=failures == 1)
+                own_s = delay_s(failures, jitter=random.random())  # noqa: S311 - spreads load, keeps no secret
+                await self._rest(partition, own_s if reason.retry_after_s is None else reason.retry_after_s)
             else:
                 if failures:
                     self._health.mark_resumed(partition)
                     log.warning("partition resumed", partition=partition.partition, attempts=failures + 1)
                 return answer
+
+    def _note_wait(self, partition: Partition, reason: Transient, *, is_first: bool) -> None:
+        if not isinstance(reason, Misconfigured):
+            self._health.mark_waiting(partition, str(reason))
+            if is_first:
+                log.warning("partition waits", partition=partition.partition, error=str(reason))
+            return
+        if partition not in self._health.halted:
+            log.critical("partition halted", partition=partition.partition, error=str(reason))
+        self._health.mark_halted(partition, str(reason))
 
     async def _rest(self, partition: Partition, seconds: float) -> None:
         self.asleep.add(partition)

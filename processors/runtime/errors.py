@@ -6,6 +6,15 @@ The reasons why a slice was not settled, named after the loop's next step. `sche
 class Transient(Exception):
     """A dependency of the effect is unavailable. Wait with backoff and retry the same slice; drop nothing."""
 
+    def __init__(self, reason: str = "", *, retry_after_s: float | None = None) -> None:
+        """Name in *reason* what is away; wait for *retry_after_s*, or for as long as the backoff of the loop says."""
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class Misconfigured(Transient):
+    """Only a person can mend what is in the way, such as a wrong setting. Report the partition as halted, and retry."""
+
 
 class Unsettled(Exception):
     """Nothing here can settle it: a bug, or a state of the log that a person must look at. End the process."""

@@ -4,6 +4,9 @@ Batches that are gathered across slices, for effects that cost about as much for
 A lane gathers what is fetched until a bound is reached, or until some time after the batch's first record came, for
 which no further record is needed. A gathered batch is worked, and then finished, as one. It never exceeds the bounds,
 but for a single record that does: slices that exceed them are cut into parts when they are fetched.
+
+No batch crosses an offset that is a multiple of the number of records that it may have. So the full batches of a
+partition are the same ones whatever came before: after a crash they are cut where they were cut before.
 """
 
 import asyncio
@@ -20,7 +23,11 @@ from schemas.kafka.places import Partition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The bounds of a batch: the number of records, the bytes of values, and the time since its first record came."""
+    """
+    The bounds of a batch: the number of records, the bytes of values, and the time since its first record came.
+
+    The offsets from one multiple of `records_max` to the next are a window; a batch has records of one window.
+    """
 
     records_max: int
     bytes_max: int
@@ -36,20 +43,26 @@ class Bounds:
         parts, part = list[Slice](), Slice()
         for record in records:
             size_bytes = len(record.value or b"")
-            if part and not self.hold(len(part) + 1, part.size_bytes + size_bytes):
+            if part and not (
+                self.share_window(part[-1].offset, record.offset) and self.hold(part.size_bytes + size_bytes)
+            ):
                 parts.append(part)
                 part = Slice()
             part.append(record)
             part.size_bytes += size_bytes
         return [*parts, part]
 
-    def hold(self, records: int, size_bytes: int) -> bool:
-        """Return True if a batch may have so many records and bytes."""
-        return records <= self.records_max and size_bytes <= self.bytes_max
+    def hold(self, size_bytes: int) -> bool:
+        """Return True if a batch may have so many bytes."""
+        return size_bytes <= self.bytes_max
 
-    def are_reached(self, records: int, size_bytes: int) -> bool:
-        """Return True if nothing can join a batch of so many records and bytes."""
-        return records >= self.records_max or size_bytes >= self.bytes_max
+    def share_window(self, first: int, second: int) -> bool:
+        """Return True if records at these two offsets may be in one batch, which bounds their number too."""
+        return first // self.records_max == second // self.records_max
+
+    def are_reached(self, end_offset: int, size_bytes: int) -> bool:
+        """Return True if nothing can join a batch of so many bytes that ends before *end_offset*."""
+        return end_offset % self.records_max == 0 or size_bytes >= self.bytes_max
 
 
 def _is_of_one_leader(before: Batch, following: Batch) -> bool:
@@ -98,19 +111,23 @@ class GatheringLanes(Lanes):
     async def _next(self, lane: Lane) -> Batch:
         assert isinstance(lane, GatheringLane)
         gathered: list[Batch] = []
-        records = size_bytes = 0
+        size_bytes = 0
         while (following := await self._following(lane, gathered)) is not None:
-            records += len(following.records)
             size_bytes += following.size_bytes
-            if gathered and not (_is_of_one_leader(gathered[-1], following) and self._bounds.hold(records, size_bytes)):
+            if gathered and not (self._follow(gathered[-1], following) and self._bounds.hold(size_bytes)):
                 lane.put_back = following
                 break
             gathered.append(following)
             reach(Failpoint.AFTER_GATHER)
-            if self._bounds.are_reached(records, size_bytes):
+            if self._bounds.are_reached(following.end_offset, size_bytes):
                 break
         reach(Failpoint.AFTER_CUT)
         return gathered[0] if len(gathered) == 1 else Batch.of(gathered)
+
+    def _follow(self, before: Batch, following: Batch) -> bool:
+        return _is_of_one_leader(before, following) and self._bounds.share_window(
+            before.records[-1].offset, following.records[0].offset
+        )
 
     async def _following(self, lane: GatheringLane, gathered: Sequence[Batch]) -> Batch | None:
         """Return the slice that follows *gathered*; None if the batch must be cut, never for its first slice."""

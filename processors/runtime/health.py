@@ -17,17 +17,18 @@ class Health:
     partitions: int | None = None  # how many it has given us; None: the process has no group
     problem: str | None = None  # why nothing can be consumed at all
     waiting: dict[Partition | str, str] = field(default_factory=dict)  # why each partition or periodic task waits
-    # Stopped by the dead-letter limit or by a log that was cut off.
+    # Stopped by the dead-letter limit, by a log that was cut off, or by a setting that is wrong.
     halted: set[Partition | str] = field(default_factory=set)
 
     def mark_waiting(self, partition: Partition | str, reason: str) -> None:
-        """Note that the lane of *partition* waits."""
+        """Note that the lane of *partition* waits, for nobody."""
+        self.halted.discard(partition)
         self.waiting[partition] = reason
 
     def mark_halted(self, partition: Partition | str, reason: str) -> None:
         """Note that the lane of *partition* waits for a person."""
-        self.halted.add(partition)
         self.mark_waiting(partition, reason)
+        self.halted.add(partition)
 
     def mark_resumed(self, partition: Partition | str) -> None:
         """Note that the lane of *partition* works again."""

@@ -12,7 +12,7 @@ class ProcessSpec:
     name: str
     command: tuple[str, ...]  # of `python -m`
     database_role: str | None  # None: it has no business in Postgres, and is not told where it is
-    is_per_endpoint: bool = False  # there is one for each webhook endpoint
+    member_option: str | None = None  # there is one for each member of a family of groups, which this option names
     is_optional: bool = False  # it runs where a deployment has work for it
     has_log: bool = True  # False: it has no business in Kafka, and is given neither its address nor credentials
     extra: str | None = None  # of our package: without its modules the process cannot run
@@ -22,10 +22,11 @@ class ProcessSpec:
         """Return its login role in Postgres."""
         return f"tidegate_{self.name.replace('-', '_')}"
 
-    def of_endpoint(self, endpoint: str, *, is_only: bool) -> "ProcessSpec":
-        """Return the process of one webhook *endpoint*; it has the endpoint's name unless it *is_only*."""
-        name = self.name if is_only else f"{self.name}.{endpoint}"
-        return replace(self, name=name, command=(*self.command, "--endpoint", endpoint), is_per_endpoint=False)
+    def of_member(self, member: str, *, is_only: bool = False) -> "ProcessSpec":
+        """Return the process of one *member*; it has the member's name too unless it *is_only*."""
+        assert self.member_option is not None
+        name = self.name if is_only else f"{self.name}.{member}"
+        return replace(self, name=name, command=(*self.command, self.member_option, member), member_option=None)
 
 
 PROCESSES = (
@@ -33,11 +34,14 @@ PROCESSES = (
     ProcessSpec(name="persistence", command=("processors", "persistence"), database_role="tidegate_write"),
     ProcessSpec(name="fanout", command=("processors", "fanout"), database_role=None),
     ProcessSpec(name="maintenance", command=("processors", "maintenance"), database_role="tidegate_maintain"),
-    ProcessSpec(name="evaluation", command=("processors", "evaluation"), database_role=None, is_per_endpoint=True),
+    ProcessSpec(
+        name="evaluation", command=("processors", "evaluation"), database_role=None, member_option="--endpoint"
+    ),
     ProcessSpec(name="events", command=("processors", "events"), database_role="tidegate_write"),
     ProcessSpec(
         name="processing", command=("processors", "processing"), database_role="tidegate_write", is_optional=True
     ),
+    ProcessSpec(name="sink", command=("processors", "sink"), database_role=None, member_option="--name"),
     ProcessSpec(name="jobs-intake", command=("processors", "jobs-intake"), database_role="tidegate_jobs"),
     ProcessSpec(name="executor", command=("processors", "executor"), database_role="tidegate_jobs", has_log=False),
     *(

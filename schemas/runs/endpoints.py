@@ -11,7 +11,7 @@ import binascii
 import re
 import secrets
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -151,7 +151,12 @@ def matches(kind: str, pattern: str) -> bool:
 
 
 def _fault(endpoint: Endpoint) -> str | None:
-    for number, secret in enumerate(endpoint.secrets):
+    return secrets_fault(endpoint.secrets) or headers_fault(endpoint.headers)
+
+
+def secrets_fault(secrets: Sequence[str]) -> str | None:
+    """Return why one of *secrets* cannot sign webhooks; None if each can."""
+    for number, secret in enumerate(secrets):
         if fault := secret_fault(secret.removeprefix(SECRET_PREFIX)):
             return f"secrets[{number}] {fault}: write a random one there (`echo whsec_$(openssl rand -base64 32)`)"
         try:
@@ -160,7 +165,12 @@ def _fault(endpoint: Endpoint) -> str | None:
             key = b""
         if len(key) < SECRET_BYTES_MIN:
             return f"a secret is {SECRET_PREFIX} and base64 of at least {SECRET_BYTES_MIN} bytes"
-    for name, value in endpoint.headers.items():
+    return None
+
+
+def headers_fault(headers: Mapping[str, str]) -> str | None:
+    """Return why one of *headers* cannot be set on a webhook; None if each can."""
+    for name, value in headers.items():
         if not _HEADER_NAME.match(name) or _RESERVED_HEADERS.match(name):
             return f"header {name!r} may not be set"
         if not _HEADER_VALUE.match(value):

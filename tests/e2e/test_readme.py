@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import tomlkit
 
 from processors.runs.evaluation.webhook import Body, EventData
 from processors.runs.retention.policy import parse_retention
 from schemas.runs import endpoints
 from schemas.runs.pushed import RUN_FINALIZED
+from schemas.sinks import sinks_file
 from tests.faults.processes import own_process
 from tests.golden.surface import settings_table
 from tests.support.stack import RunningStack, TidegateFailed, tidegate
@@ -28,6 +30,7 @@ GUIDES = sorted((ROOT / "deploy" / "docs").glob("*.md"))
 PAGES = {path: path.read_text() for path in (README, *GUIDES)}
 README_BYTES_MAX = 10_000
 TASK_TYPE_LINES_MAX = 15
+SINK_CLASS_LINES_MAX = 20
 # What other tests run: the demo, the suite itself, the stack's own start; and what needs a Docker engine.
 ELSEWHERE = ("make ", "tidegate up", "docker compose")
 
@@ -52,7 +55,7 @@ def commands() -> Iterator[str]:
 
 def test_there_are_commands_to_check() -> None:
     assert len(list(commands())) > 10
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5
 
 
 @pytest.fixture
@@ -135,6 +138,28 @@ def test_the_example_of_a_task_type_works(stack: RunningStack, tmp_path: Path) -
         assert json.loads(said)["result"] == {"prices": [5.0, 10.0]}
         with pytest.raises(TidegateFailed, match="/parameters/percent"):
             tidegate("jobs", "submit", "shop/discount", "-p", '{"prices": [], "percent": "x"}', environ=known)
+
+
+def test_the_example_of_a_class_of_sinks_holds_its_contract(stack: RunningStack, tmp_path: Path) -> None:
+    program = blocks("python")[4]
+    assert len([line for line in program.splitlines() if line.strip()]) < SINK_CLASS_LINES_MAX
+    (tmp_path / "shelf.py").write_text(program)
+    settings = {"path": str(tmp_path / "shelf.txt")}
+    file = tmp_path / "sinks.toml"
+    file.touch(mode=0o600)
+    file.write_text(
+        tomlkit.dumps({"sinks": {"shelf": {"kind": "class", "class": "shelf:Shelf", "settings": settings}}})
+    )
+    known = {**os.environ, "TIDEGATE_SINKS": str(file), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    said = json.loads(tidegate("sinks", "check", "shelf", "--json", "--dir", str(stack.folder), environ=known))
+    assert {each["result"] for each in said["checks"]} == {"ok"}
+    assert "check_0_0" in (tmp_path / "shelf.txt").read_text()
+
+
+def test_the_example_of_sinks_is_one() -> None:
+    [example] = [each for each in blocks("toml") if each.startswith("[sinks.")]
+    sinks = sinks_file.parse(example.replace("whsec_...", endpoints.new_secret())).sinks
+    assert list(sinks) == ["warehouse", "files", "table", "shelf"]
 
 
 def test_the_example_of_an_endpoint_is_one() -> None:

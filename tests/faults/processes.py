@@ -26,6 +26,7 @@ PROGRAMS = {
     "persistence": ("processors", "persistence"),
     "fanout": ("processors", "fanout"),
     "evaluation": ("processors", "evaluation"),
+    "sink": ("processors", "sink"),
     "maintenance": ("processors", "maintenance"),
     "events": ("processors", "events"),
     "processing": ("processors", "processing"),
@@ -108,7 +109,7 @@ def own_process(
     told = {
         "TIDEGATE_MANAGEMENT_HOST": LOOPBACK,
         "TIDEGATE_GATEWAY_HOST": LOOPBACK,
-        **settings[service],
+        **settings.get(service, settings["fanout"]),  # what the stack does not run has no business in Postgres
         "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
         "TIDEGATE_GATEWAY_PORT": str(free_port()),
         "TIDEGATE_FANOUT_PORT": str(free_port()),

@@ -30,6 +30,7 @@ from processors.jobs.tasks.http_probe import ProbeSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
+from processors.sinks.config import SinkProcessSettings
 from schemas.catalogue import GROUPS, all_topics
 from schemas.documents import telemetry as documents
 from schemas.events.telemetry import OF_EVENTS
@@ -38,9 +39,12 @@ from schemas.process import telemetry
 from schemas.process.settings import declarations
 from schemas.runs.telemetry import OF_EVALUATION, OF_MAINTENANCE, OF_PERSISTENCE
 from schemas.runs.topics import EVALUATION
+from schemas.sinks.telemetry import OF_SINK
+from schemas.sinks.topics import SINK
 
 FOLDER = Path(__file__).parent
 HELP_COLUMNS = 120
+EXAMPLES = (EVALUATION.group("example"), SINK.group("example"))
 SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("gateway", Settings),
     ("persistence", PersistenceSettings),
@@ -48,6 +52,7 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("processing", ProcessingSettings),
     ("fanout", FanoutSettings),
     ("evaluation", EvaluationSettings),
+    ("sink", SinkProcessSettings),
     ("maintenance", MaintenanceSettings),
     ("jobs-intake", IntakeSettings),
     ("executor", ExecutorSettings),
@@ -63,6 +68,7 @@ METRICS = {
     "processing": telemetry.OF_PROCESSORS,
     "fanout": telemetry.OF_FANOUT,
     "evaluation": OF_EVALUATION,
+    "sink": OF_SINK,
     "maintenance": OF_MAINTENANCE,
     "jobs-intake": OF_INTAKE,
     "executor": OF_EXECUTORS,
@@ -90,9 +96,9 @@ def openapi() -> str:
 
 
 def topics() -> str:
-    """Return a line for each topic, with an endpoint `example` among the groups."""
+    """Return a line for each topic, with an endpoint and a sink `example` among the groups."""
     lines = []
-    for topic in all_topics((*GROUPS, EVALUATION.group("example"))):
+    for topic in all_topics((*GROUPS, *EXAMPLES)):
         records = ",".join(record.cls.__name__ for record in topic.records)
         partitions = "setting" if topic.partitions is None else topic.partitions
         config = " ".join(f"{name}={value}" for name, value in topic.broker_config().items())
@@ -103,7 +109,7 @@ def topics() -> str:
 def groups() -> str:
     """Return a line for each consumer group and for a replay of each."""
     lines = []
-    for group in (*GROUPS, EVALUATION.group("example")):
+    for group in (*GROUPS, *EXAMPLES):
         sources = ",".join(topic.name for topic in group.sources)
         tiers = ",".join(f"{tier.topic.name}={tier.delay_s}s" for tier in group.tiers)
         lines.append(f"{group.id}: name={group.name} start={group.start} sources={sources} tiers={tiers}")

@@ -200,6 +200,8 @@ class Worker:
         if self._gathering is not None and len(batch.records) > 1:
             assert len(batch.records) <= self._gathering.records_max, "bounds: more records than a batch may have"
             assert batch.size_bytes <= self._gathering.bytes_max, "bounds: more bytes than a batch may have"
+            windows = {record.offset // self._gathering.records_max for record in batch.records}
+            assert len(windows) == 1, "bounds: a batch beyond a multiple of its size"
         await self._deliver(batch)
 
     async def _sleep(self, _seconds: float) -> None:

@@ -19,7 +19,7 @@ RUN_BY_THE_IMAGE = ("gateway",)  # when it is given no command
 
 @pytest.mark.parametrize("spec", PROCESSES, ids=lambda spec: spec.name)
 def test_compose_runs_it(spec: ProcessSpec) -> None:
-    wanted = spec.of_endpoint("default", is_only=True) if spec.is_per_endpoint else spec
+    wanted = spec if spec.member_option is None else spec.of_member("default")
     service = services(COMPOSE, {})[spec.name]
     command = ("python", "-m", *RUN_BY_THE_IMAGE) if service.command is None else tuple(service.command)
     assert command == ("python", "-m", *wanted.command)

@@ -12,7 +12,7 @@ from gateway.status.endpoints import EndpointViews
 from schemas.access.credentials import Principal, Right
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState
-from schemas.runs.topics import EVALUATION, PERSISTENCE, endpoint_of
+from schemas.runs.topics import EVALUATION, PERSISTENCE
 from tests.support.builders import TENANT
 from tests.support.fakes import MemoryLog
 
@@ -30,9 +30,7 @@ def read(name: str) -> Any:
     }
     followers: Any = {group.name: SimpleNamespace(group=group) for group in GROUPS}
     views = EndpointViews(states)
-    waiting = Waiting(
-        followers, log=MemoryLog(), is_seen=lambda group, principal: views.are_seen(endpoint_of(group), principal)
-    )
+    waiting = Waiting(followers, log=MemoryLog(), is_seen=views.is_seen)
     call: Any = SimpleNamespace(
         request=SimpleNamespace(query_string=f"wait={name}", query={"wait": name}),
         principal=Principal(key_id="k", tenant=TENANT, rights=frozenset([Right.INGEST]), agents=None),

@@ -28,7 +28,8 @@ from schemas.kafka.topics import Group
 from schemas.kafka.transactions import OpenTransaction
 from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState, EnvironmentCaptured, TraceRecord, event_id
-from schemas.runs.topics import EVALUATION, PERSISTENCE
+from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
+from schemas.sinks.topics import SINK
 from tests.support import builders
 from tests.support.fakes import InForce, MemoryCommitted, MemoryLog, MemoryRunStore
 from tests.unit.gateway.conftest import NOW
@@ -303,6 +304,13 @@ async def test_an_expired_record_that_nothing_tells_of_is_nobodys() -> None:
 
 async def test_an_endpoint_of_another_tenant_is_not_told_of() -> None:
     receipt = await receipt_of(sealed(), group=SCORER, endpoints=endpoint(tenant="other"))
+    assert receipt is not None
+    assert receipt.groups == []
+
+
+async def test_a_sink_is_not_told_of_to_a_tenant() -> None:
+    """Its name is the deployment's own."""
+    receipt = await receipt_of(sealed(), group=SINK.group("files", source=RUN_EVENTS))
     assert receipt is not None
     assert receipt.groups == []
 

@@ -370,11 +370,21 @@ class WorksTheLastSlice(GatheringLanes):
 class GathersWithoutBound(Bounds):
     """Lets every slice join."""
 
-    def hold(self, records: int, size_bytes: int) -> bool:
+    def hold(self, size_bytes: int) -> bool:
         return True
 
-    def are_reached(self, records: int, size_bytes: int) -> bool:
+    def share_window(self, first: int, second: int) -> bool:
+        return True
+
+    def are_reached(self, end_offset: int, size_bytes: int) -> bool:
         return False
+
+
+class GathersAcrossWindows(Bounds):
+    """Lets a batch go on beyond a multiple of its size."""
+
+    def share_window(self, first: int, second: int) -> bool:
+        return True
 
 
 class PutsBackNothing(GatheringLanes):
@@ -423,6 +433,7 @@ MUTATIONS: dict[str, tuple[Parts, str]] = {
     "finish what is gathered": (gathering(FinishesWhatIsGathered), "P5"),
     "work the last slice of a batch": (gathering(WorksTheLastSlice), "P6"),
     "gather without a bound": (gathering(bounds=GathersWithoutBound(**asdict(BOUNDS))), "bounds"),
+    "gather across a multiple of the size": (gathering(bounds=GathersAcrossWindows(**asdict(BOUNDS))), "bounds"),
     "drop the slice that does not fit": (gathering(PutsBackNothing), "P"),
 }
 

@@ -1,0 +1,1 @@
+"""Sinks: where records are sent in batches, one consumer group a sink."""
