@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
             *(
                 "endpoints",
                 "retention",
+                "archive",
                 "topics",
                 "schemas",
                 "tenants",
