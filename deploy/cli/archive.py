@@ -67,7 +67,8 @@ def ls(
                 rows.append(_row(branch, objects, link))
     if duckdb:
         if not names:
-            raise CommandFailed("no archived object is in the range")
+            console.print("-- no archived object is in the range")
+            return
         console.out(queries.read_json(reading.location(folder, os.environ), names), highlight=False)
         return
     print_rows(rows, as_json=as_json)
@@ -88,8 +89,11 @@ def cat(
     selection = Selection(first=first, end=end, since=moment(since), until=moment(until))
     storage = reading.storage(folder, os.environ)
     found = _of_one_id(_found(storage, _known(topic), partition), topic_id)
-    for objects in found.values():
+    for branch, objects in found.items():
         reading.demand_readable(objects)
+        for gap in objects.chain.gaps:
+            if gap.next > first and (end is None or gap.first < end):
+                raise CommandFailed(f"{branch} lacks {gap.first} to {gap.next - 1}; see `tidegate archive verify`")
         for link in objects.chain.links:
             for text in lines(storage, link, selection) if selection.may_be_in(link) else ():
                 sys.stdout.buffer.write(text)

@@ -61,7 +61,7 @@ def create(
     Create the topics that are missing and commit each group's first offset where it has none.
 
     Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are. Those of
-    processing, if TIDEGATE_EVENT_TYPES names functions.
+    processing, if TIDEGATE_EVENT_TYPES names functions, and of the archive, if TIDEGATE_ARCHIVE_TOPICS names topics.
     """
     kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()

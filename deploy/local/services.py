@@ -26,13 +26,19 @@ EXECUTOR_DRAIN_S = "5"  # who stops a stack on a developer's machine waits for i
 EXECUTOR_MARGIN_S = 15.0  # after the drain, for tasks that do not stop by themselves
 
 
-def services(endpoints: Iterable[str], *, optional: Container[str] = ()) -> tuple[ProcessSpec, ...]:
-    """Return the processes of a stack with these webhook endpoints; of *optional* ones those that are named."""
-    names = list(endpoints)
+def services(
+    endpoints: Iterable[str], *, archived: Iterable[str] = (), optional: Container[str] = ()
+) -> tuple[ProcessSpec, ...]:
+    """
+    Return the processes of a stack with these webhook endpoints and *archived* topics; of *optional* ones those named.
+    """
+    names, topics = list(endpoints), list(archived)
     found: list[ProcessSpec] = []
     for spec in PROCESSES:
         if spec.is_per_endpoint:
             found += [spec.of_endpoint(name, is_only=len(names) == 1) for name in names]
+        elif spec.is_per_topic:
+            found += [spec.of_topic(topic) for topic in topics]
         elif not spec.is_optional or spec.name in optional:
             found.append(spec)
     return tuple(found)
@@ -52,7 +58,7 @@ KAFKA_SETTINGS = tuple(each.metadata["env"] for each in declarations(KafkaSettin
 
 # Files and folders: a process may be started with another working directory.
 PATHS = (
-    *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS"),
+    *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS", "TIDEGATE_ARCHIVE_SPOOL"),
     documents.MINILM_JAR,
 )
 

@@ -13,6 +13,7 @@ class ProcessSpec:
     command: tuple[str, ...]  # of `python -m`
     database_role: str | None  # None: it has no business in Postgres, and is not told where it is
     is_per_endpoint: bool = False  # there is one for each webhook endpoint
+    is_per_topic: bool = False  # there is one for each topic that is archived
     is_optional: bool = False  # it runs where a deployment has work for it
     has_log: bool = True  # False: it has no business in Kafka, and is given neither its address nor credentials
     extra: str | None = None  # of our package: without its modules the process cannot run
@@ -26,6 +27,10 @@ class ProcessSpec:
         """Return the process of one webhook *endpoint*; it has the endpoint's name unless it *is_only*."""
         name = self.name if is_only else f"{self.name}.{endpoint}"
         return replace(self, name=name, command=(*self.command, "--endpoint", endpoint), is_per_endpoint=False)
+
+    def of_topic(self, topic: str) -> "ProcessSpec":
+        """Return the process of one archived *topic*; it has the name of its group."""
+        return replace(self, name=f"{self.name}.{topic}", command=(*self.command, "--topic", topic), is_per_topic=False)
 
 
 PROCESSES = (
@@ -49,5 +54,6 @@ PROCESSES = (
         )
         for stage in ("intake", "embed", "store")
     ),
+    ProcessSpec(name="archive", command=("processors", "archive"), database_role=None, is_per_topic=True),
 )
 """In the order in which they start."""

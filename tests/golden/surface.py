@@ -18,6 +18,7 @@ from deploy.cli.app import build
 from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
+from processors.archive.config import ArchiveSettings
 from processors.documents.intake.config import DocumentsIntakeSettings
 from processors.documents.store.config import StoreSettings
 from processors.documents.work.config import EmbedSettings
@@ -30,6 +31,9 @@ from processors.jobs.tasks.http_probe import ProbeSettings
 from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
+from schemas.archive.settings import ArchivedTopicsSettings
+from schemas.archive.telemetry import OF_ARCHIVE
+from schemas.archive.topics import ARCHIVE
 from schemas.catalogue import GROUPS, all_topics
 from schemas.documents import telemetry as documents
 from schemas.events.telemetry import OF_EVENTS
@@ -55,6 +59,8 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("documents-intake", DocumentsIntakeSettings),
     ("documents-embed", EmbedSettings),
     ("documents-store", StoreSettings),
+    ("archive", ArchiveSettings),
+    ("topics", ArchivedTopicsSettings),
 )
 METRICS = {
     "gateway": (*telemetry.OF_GATEWAY, *documents.OF_SEARCH),
@@ -69,6 +75,7 @@ METRICS = {
     "documents-intake": documents.OF_INTAKE,
     "documents-embed": documents.OF_EMBED,
     "documents-store": documents.OF_STORE,
+    "archive": OF_ARCHIVE,
 }
 
 
@@ -90,9 +97,9 @@ def openapi() -> str:
 
 
 def topics() -> str:
-    """Return a line for each topic, with an endpoint `example` among the groups."""
+    """Return a line for each topic, with an endpoint `example` and an archive among the groups."""
     lines = []
-    for topic in all_topics((*GROUPS, EVALUATION.group("example"))):
+    for topic in all_topics((*GROUPS, EVALUATION.group("example"), ARCHIVE.group("user.events"))):
         records = ",".join(record.cls.__name__ for record in topic.records)
         partitions = "setting" if topic.partitions is None else topic.partitions
         config = " ".join(f"{name}={value}" for name, value in topic.broker_config().items())
@@ -103,7 +110,7 @@ def topics() -> str:
 def groups() -> str:
     """Return a line for each consumer group and for a replay of each."""
     lines = []
-    for group in (*GROUPS, EVALUATION.group("example")):
+    for group in (*GROUPS, EVALUATION.group("example"), ARCHIVE.group("user.events")):
         sources = ",".join(topic.name for topic in group.sources)
         tiers = ",".join(f"{tier.topic.name}={tier.delay_s}s" for tier in group.tiers)
         lines.append(f"{group.id}: name={group.name} start={group.start} sources={sources} tiers={tiers}")

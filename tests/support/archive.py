@@ -1,13 +1,15 @@
 """Archived objects for tests: in memory, and in whatever way a storage may fail."""
 
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
+from schemas.archive import lines
 from schemas.archive.footer import Footer, FooterInvalid, from_tail
 from schemas.archive.lines import Line
 from schemas.archive.names import Branch, ObjectName
-from schemas.archive.objects import ObjectDamaged, check_name, read_object
+from schemas.archive.objects import ObjectDamaged, ObjectWriter, check_name, read_object
 from schemas.archive.storage import ArchiveStorage, ObjectMissing, StorageAway, StoredArchive
 
 
@@ -83,3 +85,25 @@ def archived(storage: ArchiveStorage, branch: Branch) -> dict[int, list[Line]]:
     """Return the records of a partition's objects, each object by the offset in its name; all of them are proven."""
     found = sorted(storage.list(branch.prefix), key=lambda each: each.name.first)
     return {each.name.first: [line for _, line in read_object(storage.chunks(each.name), each.name)] for each in found}
+
+
+def put(
+    storage: ArchiveStorage, name: ObjectName, offsets: Sequence[int], *, timestamp_ms: int = 0, key: bytes = b"k"
+) -> None:
+    """Put the object of records at *offsets*, each a millisecond after the one before."""
+    out = io.BytesIO()
+    writer = ObjectWriter(out, name)
+    for number, offset in enumerate(offsets):
+        line = lines.write(
+            topic=name.branch.topic,
+            partition=name.branch.partition,
+            offset=offset,
+            timestamp=timestamp_ms + number,
+            key=key,
+            headers=[("tenant", b"demo"), ("attempt", b"9")],
+            record=None,
+            value=b"value %d" % offset,
+        )
+        writer.add(line, offset=offset, timestamp=timestamp_ms + number)
+    writer.end()
+    assert storage.create(name, out)

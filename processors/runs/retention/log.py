@@ -18,6 +18,7 @@ from processors.runs.retention.letters import letters, object_of, origin
 from processors.runs.retention.rules import CommittedFloors, has_passed
 from processors.runtime.cluster import REQUEST_S, edges_of, partitions_of
 from processors.runtime.errors import Transient
+from schemas.archive.topics import archived_topic
 from schemas.catalogue import groups_among
 from schemas.kafka import lookups
 from schemas.kafka.clients import looking_config
@@ -98,7 +99,8 @@ class KafkaProgress:
 
     def _of_groups_now(self, ask: Callable[[], Answer]) -> Answer:
         groups = groups_among(self._topic_names()) if self._groups is None else self._groups
-        wanted = {group for group in groups if group.source.name == self._source.name}
+        # The archive may be an hour behind, and neither rows nor objects are of any use to it.
+        wanted = {group for group in groups if group.source.name == self._source.name and archived_topic(group) is None}
         for gone in self._consumers.keys() - wanted:
             self._consumers.pop(gone).close()
         for new in wanted - self._consumers.keys():

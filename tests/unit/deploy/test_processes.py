@@ -20,6 +20,7 @@ RUN_BY_THE_IMAGE = ("gateway",)  # when it is given no command
 @pytest.mark.parametrize("spec", PROCESSES, ids=lambda spec: spec.name)
 def test_compose_runs_it(spec: ProcessSpec) -> None:
     wanted = spec.of_endpoint("default", is_only=True) if spec.is_per_endpoint else spec
+    wanted = spec.of_topic("user.events") if spec.is_per_topic else wanted
     service = services(COMPOSE, {})[spec.name]
     command = ("python", "-m", *RUN_BY_THE_IMAGE) if service.command is None else tuple(service.command)
     assert command == ("python", "-m", *wanted.command)

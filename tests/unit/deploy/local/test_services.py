@@ -13,6 +13,7 @@ import pytest
 from deploy.errors import CommandFailed
 from deploy.local import development, given, services
 from gateway.config import Settings
+from processors.archive.config import ArchiveSettings
 from processors.documents.intake.config import DocumentsIntakeSettings
 from processors.documents.store.config import StoreSettings
 from processors.documents.work.config import EmbedSettings
@@ -29,7 +30,7 @@ from schemas.process.settings import SettingsInvalid
 
 SECTIONS = (
     *(Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings, IntakeSettings),
-    *(ExecutorSettings, ProbeSettings, DocumentsIntakeSettings, EmbedSettings, StoreSettings),
+    *(ExecutorSettings, ProbeSettings, DocumentsIntakeSettings, EmbedSettings, StoreSettings, ArchiveSettings),
 )
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.
 DECIDED = {
