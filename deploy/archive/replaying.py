@@ -29,7 +29,7 @@ ALL_PARTS = "value key headers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedRange:
-    """What is brought back of one partition."""
+    """The part of one partition that is brought back."""
 
     branch: Branch
     start: int

@@ -13,7 +13,7 @@ from schemas.archive.storage import ArchiveStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class ArchiveSelection:
     """The records that are meant; None is no bound."""
 
     first: int = 0
@@ -41,7 +41,7 @@ class Selection:
         )
 
 
-def lines(storage: ArchiveStorage, link: Link, selection: Selection) -> Iterator[bytes]:
+def lines(storage: ArchiveStorage, link: Link, selection: ArchiveSelection) -> Iterator[bytes]:
     """
     Yield those lines of an object that *selection* means.
 

@@ -11,7 +11,7 @@ import typer
 from deploy.admin import topics
 from deploy.archive import queries, reading
 from deploy.archive.reading import BranchObjects
-from deploy.archive.selecting import Selection, lines
+from deploy.archive.selecting import ArchiveSelection, lines
 from deploy.archive.verifying import FaultKind, Proof, verify
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, moment
@@ -55,7 +55,7 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List the archived objects: which offsets each covers, and from when to when its records were written."""
-    selection = Selection(since=moment(since), until=moment(until))
+    selection = ArchiveSelection(since=moment(since), until=moment(until))
     storage = reading.storage(folder, os.environ)
     rows: list[dict[str, object]] = []
     names = []
@@ -86,7 +86,7 @@ def cat(
     until: Until = None,
 ) -> None:
     """Print archived records, a JSON object a line, in the order of their offsets by partition."""
-    selection = Selection(first=first, end=end, since=moment(since), until=moment(until))
+    selection = ArchiveSelection(first=first, end=end, since=moment(since), until=moment(until))
     storage = reading.storage(folder, os.environ)
     found = _of_one_id(_found(storage, _known(topic), partition), topic_id)
     for branch, objects in found.items():

@@ -11,14 +11,15 @@ import binascii
 import hashlib
 import hmac
 import struct
+import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 SKIPPABLE_MAGIC = 0x184D2A50
-SKIPPABLE_MASK = 0xFFFFFFF0  # sixteen magic numbers are skippable
 FRAME_HEAD = struct.Struct("<II")  # magic number, length of what follows
-_TRAILER = struct.Struct("<I4s")  # length of the JSON document, mark
+_TRAILER = struct.Struct("<II4s")  # CRC-32 of the JSON document, its length, mark
 _MARK = b"TGA1"
 FOOTER_BYTES_MAX = 16 * 1024 * 1024
 TAIL_BYTES = 64 * 1024  # the end of an object that holds most footers whole
@@ -48,6 +49,7 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     count: int
     size_bytes: int  # of the lines' text
     sha256: str  # of the lines' text
+    packed_sha256: str  # of the frames as they are stored
     first_ms: int  # the smallest timestamp of a record
     last_ms: int  # the largest
     subjects: str = ""  # digests of the users in it, sorted, without separators, as base64
@@ -58,6 +60,7 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return any(digests[at : at + SUBJECT_BYTES] == subject for at in range(0, len(digests), SUBJECT_BYTES))
 
 
+@lru_cache(maxsize=10_000)  # an object has several records of most users
 def subject_of(topic_id: str, *, tenant: str, user_id: str) -> bytes:
     """
     Return the digest by which footers of that topic know a user.
@@ -76,7 +79,7 @@ def subjects_text(subjects: Iterable[bytes]) -> str:
 def frame(footer: Footer) -> bytes:
     """Return the frame that ends an object."""
     document = msgspec.json.encode(footer)
-    content = document + _TRAILER.pack(len(document), _MARK)
+    content = document + _TRAILER.pack(zlib.crc32(document), len(document), _MARK)
     return FRAME_HEAD.pack(SKIPPABLE_MAGIC, len(content)) + content
 
 
@@ -88,8 +91,10 @@ def from_content(content: bytes) -> Footer:
         FooterInvalid: it holds none.
     """
     document, trailer = content[: -_TRAILER.size], content[-_TRAILER.size :]
-    if len(trailer) != _TRAILER.size or _TRAILER.unpack(trailer) != (len(document), _MARK):
+    if len(trailer) != _TRAILER.size or _TRAILER.unpack(trailer)[1:] != (len(document), _MARK):
         raise FooterInvalid("the object does not end with a footer")
+    if _TRAILER.unpack(trailer)[0] != zlib.crc32(document):
+        raise FooterInvalid("the footer is damaged: its checksum differs")
     try:
         footer = msgspec.json.decode(document, type=Footer)
         base64.b64decode(footer.subjects, validate=True)
@@ -110,7 +115,7 @@ def from_tail(tail: bytes) -> Footer:
     """
     if len(tail) < _TRAILER.size:
         raise FooterInvalid("the object does not end with a footer")
-    length, mark = _TRAILER.unpack(tail[-_TRAILER.size :])
+    _, length, mark = _TRAILER.unpack(tail[-_TRAILER.size :])
     if mark != _MARK or length > FOOTER_BYTES_MAX:
         raise FooterInvalid("the object does not end with a footer")
     size_bytes = FRAME_HEAD.size + length + _TRAILER.size

@@ -13,7 +13,6 @@ from schemas.archive import lines
 from schemas.archive.footer import (
     FRAME_HEAD,
     SKIPPABLE_MAGIC,
-    SKIPPABLE_MASK,
     Footer,
     FooterInvalid,
     frame,
@@ -48,6 +47,7 @@ class ObjectWriter:
         self._pending_bytes = 0
         self._text_bytes = 0
         self._digest = hashlib.sha256()
+        self._packed_digest = hashlib.sha256()
         self._subjects: set[bytes] = set()
         self._first_ms: int | None = None
         self._last_ms = 0
@@ -57,14 +57,16 @@ class ObjectWriter:
 
     def add(self, line: bytes, *, offset: int, timestamp: int, subject: bytes | None = None) -> None:
         """Append the *line* of the record at *offset*, which follows those before; *subject* is its user's digest."""
-        self._digest.update(line)
         self._pending.append(line)
         self._pending_bytes += len(line)
-        self._text_bytes += len(line)
         self.count += 1
         self.next = offset + 1
-        self._first_ms = timestamp if self._first_ms is None else min(self._first_ms, timestamp)
-        self._last_ms = timestamp if self.count == 1 else max(self._last_ms, timestamp)
+        if self._first_ms is None:
+            self._first_ms = self._last_ms = timestamp
+        elif timestamp < self._first_ms:
+            self._first_ms = timestamp
+        elif timestamp > self._last_ms:
+            self._last_ms = timestamp
         if subject is not None:
             self._subjects.add(subject)
         if self._pending_bytes >= FRAME_TEXT_BYTES:
@@ -83,6 +85,7 @@ class ObjectWriter:
             count=self.count,
             size_bytes=self._text_bytes,
             sha256=self._digest.hexdigest(),
+            packed_sha256=self._packed_digest.hexdigest(),
             first_ms=self._first_ms or 0,
             last_ms=self._last_ms,
             subjects=subjects_text(self._subjects),
@@ -92,7 +95,12 @@ class ObjectWriter:
 
     def _end_frame(self) -> None:
         if self._pending:
-            self._write(zstd.compress(b"".join(self._pending), LEVEL))
+            text = b"".join(self._pending)
+            self._digest.update(text)
+            self._text_bytes += len(text)
+            packed = zstd.compress(text, LEVEL)
+            self._packed_digest.update(packed)
+            self._write(packed)
             self._pending, self._pending_bytes = [], 0
 
     def _write(self, content: bytes) -> None:
@@ -110,8 +118,8 @@ def read_object(chunks: Iterable[bytes], name: ObjectName) -> Iterator[tuple[byt
         ObjectDamaged: the object is not whole, not what was written, or of another name.
     """
     digest, count, size_bytes, before = hashlib.sha256(), 0, 0, name.first - 1
-    footer = None
-    for found in _texts(chunks):
+    footer, source = None, _Source(chunks)
+    for found in _texts(source):
         if isinstance(found, Footer):
             footer = found
             continue
@@ -129,6 +137,8 @@ def read_object(chunks: Iterable[bytes], name: ObjectName) -> Iterator[tuple[byt
     check_name(footer, name)
     if before >= footer.next:
         raise ObjectDamaged(f"offset {before} lies behind what the footer says it covers: {footer.next}")
+    if source.digest.hexdigest() != footer.packed_sha256:
+        raise ObjectDamaged("its frames are not those that were written: the digests differ")
     if (count, size_bytes, digest.hexdigest()) != (footer.count, footer.size_bytes, footer.sha256):
         raise ObjectDamaged(f"its {count} lines are not the {footer.count} that were written: the digests differ")
 
@@ -150,10 +160,10 @@ def _line(text: bytes) -> Line:
         raise ObjectDamaged(f"a line is damaged: {error}") from error
 
 
-def _texts(chunks: Iterable[bytes]) -> Iterator[list[bytes] | Footer]:
+def _texts(source: "_Source") -> Iterator[list[bytes] | Footer]:
     """Yield whole lines, and then the footer."""
     rest = b""
-    for found in _frames(chunks):
+    for found in _frames(source):
         if isinstance(found, Footer):
             if rest:
                 raise ObjectDamaged("its last line is cut off")
@@ -165,15 +175,14 @@ def _texts(chunks: Iterable[bytes]) -> Iterator[list[bytes] | Footer]:
         raise ObjectDamaged("its last line is cut off")
 
 
-def _frames(chunks: Iterable[bytes]) -> Iterator[bytes | Footer]:
+def _frames(source: "_Source") -> Iterator[bytes | Footer]:
     """Yield the text of zstd frames in pieces, and the footer as what it is."""
-    source = _Source(chunks)
     has_footer = False
     while head := source.head():
         if has_footer:
             raise ObjectDamaged("bytes follow its footer")
         magic, length = FRAME_HEAD.unpack(head)
-        if magic & SKIPPABLE_MASK == SKIPPABLE_MAGIC:
+        if magic == SKIPPABLE_MAGIC:
             yield _footer(source.take(FRAME_HEAD.size + length)[FRAME_HEAD.size :])
             has_footer = True
         else:
@@ -182,15 +191,20 @@ def _frames(chunks: Iterable[bytes]) -> Iterator[bytes | Footer]:
 
 def _unpacked(source: "_Source") -> Iterator[bytes]:
     """Yield the text of the frame that *source* goes on with, in pieces."""
-    frame_text = zstd.ZstdDecompressor()
+    frame_text, packed = zstd.ZstdDecompressor(), b""
     try:
         while not frame_text.eof:
-            packed = source.some() if frame_text.needs_input else b""
-            if piece := frame_text.decompress(packed, _PIECE_BYTES):
+            given = b""
+            if frame_text.needs_input:
+                source.digest.update(packed)
+                given = packed = source.some()
+            if piece := frame_text.decompress(given, _PIECE_BYTES):
                 yield piece
     except zstd.ZstdError as error:
         raise ObjectDamaged(f"a frame is damaged: {error}") from error
-    source.put_back(frame_text.unused_data)
+    rest = frame_text.unused_data  # of what it was given last
+    source.digest.update(packed[: len(packed) - len(rest)])
+    source.put_back(rest)
 
 
 def _footer(content: bytes) -> Footer:
@@ -206,6 +220,7 @@ class _Source:
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._held = b""
+        self.digest = hashlib.sha256()  # of the zstd frames so far
 
     def head(self) -> bytes | None:
         """Return the head of the next frame, which is not taken; None at the end."""

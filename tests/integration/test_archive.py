@@ -97,10 +97,12 @@ def test_each_fault_is_found_and_named(stack: RunningStack, fault: str) -> None:
 
 
 def test_records_come_back_at_their_own_places(stack: RunningStack) -> None:
-    wait_until_handled(stack, EVENTS)
+    stack.command("send", "--events", "--burst", "200")
+    for group in (EVENTS, GROUP):
+        wait_until_handled(stack, group)
     with psycopg.connect(stack.addresses.postgres, autocommit=True) as database:
         before = database.execute(ROWS).fetchall()
-        assert before
+        assert len(before) >= 200
         database.execute("DELETE FROM events")
         said = json.loads(stack.command("replay", EVENTS.name, "--from-archive", "--from-start", "--yes", "--json"))
         assert said["records"] == len([line for of in lines(stack).values() for each in of.values() for line in each])

@@ -7,7 +7,7 @@ does not come in time, that is an error, and nothing is deleted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -66,6 +66,15 @@ async def everything_passed(
     return False
 
 
+def groups_that_hold(groups: Iterable[Group], source: Topic) -> set[Group]:
+    """
+    Return those of *groups* whose offsets hold back what was stored of *source*.
+
+    The archive does not: it may be an hour behind, and looks at neither rows nor objects.
+    """
+    return {group for group in groups if group.source.name == source.name and archived_topic(group) is None}
+
+
 class KafkaProgress:
     """`GroupsProgress` through a consumer for each group, none of which joins it."""
 
@@ -99,8 +108,7 @@ class KafkaProgress:
 
     def _of_groups_now(self, ask: Callable[[], Answer]) -> Answer:
         groups = groups_among(self._topic_names()) if self._groups is None else self._groups
-        # The archive may be an hour behind, and neither rows nor objects are of any use to it.
-        wanted = {group for group in groups if group.source.name == self._source.name and archived_topic(group) is None}
+        wanted = groups_that_hold(groups, self._source)
         for gone in self._consumers.keys() - wanted:
             self._consumers.pop(gone).close()
         for new in wanted - self._consumers.keys():

@@ -198,3 +198,11 @@ class TestCredentialsOfAnotherPlace:
         environ = {"TIDEGATE_CREDENTIALS": str(folder / development.CREDENTIALS)}
         made = development.prepare(folder, logins=[], now=NOW, environ=environ)
         assert made.credentials == folder / development.CREDENTIALS
+
+
+def test_each_archived_topic_has_a_process_behind_all_others() -> None:
+    """So the known ports of the others stay what they are."""
+    without, archiving = services.services(["default"]), services.services(["default"], archived=["user.events"])
+    assert archiving[:-1] == without
+    assert archiving[-1].name == "archive.user.events"
+    assert archiving[-1].command == ("processors", "archive", "--topic", "user.events")

@@ -16,7 +16,7 @@ BRANCH = Branch(topic="user.events", topic_id="abc", partition=0)
 def link(first: int, end: int) -> Link:
     footer = Footer(
         topic="user.events", topic_id="abc", partition=0, first=first, next=end, count=1, size_bytes=1, sha256="",
-        first_ms=0, last_ms=0,
+        packed_sha256="", first_ms=0, last_ms=0,
     )  # fmt: skip
     return Link(name=ObjectName(branch=BRANCH, first=first), footer=footer)
 
