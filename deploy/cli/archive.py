@@ -15,9 +15,10 @@ from deploy.archive.selecting import ArchiveSelection, lines
 from deploy.archive.verifying import FaultKind, Proof, verify
 from deploy.cli import addresses
 from deploy.cli.options import DEFAULT_DIR, Dir, Json, moment
-from deploy.cli.output import console, print_json, print_rows
+from deploy.cli.output import console, plain, print_json, print_rows, shown
 from deploy.errors import CommandFailed
 from schemas.archive.chain import Link
+from schemas.archive.lines import read as read_line
 from schemas.archive.names import Branch
 from schemas.archive.storage import ArchiveStorage, prefix_of
 from schemas.archive.topics import ARCHIVABLE, archived_topic
@@ -84,8 +85,9 @@ def cat(
     end: Annotated[int | None, typer.Option("--to-offset", min=0, help="Up to, not including.")] = None,
     since: Since = None,
     until: Until = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as they are archived.")] = False,
 ) -> None:
-    """Print archived records, a JSON object a line, in the order of their offsets by partition."""
+    """Print archived records, one a line, in the order of their offsets by partition."""
     selection = ArchiveSelection(first=first, end=end, since=moment(since), until=moment(until))
     storage = reading.storage(folder, os.environ)
     found = _of_one_id(_found(storage, _known(topic), partition), topic_id)
@@ -96,7 +98,7 @@ def cat(
                 raise CommandFailed(f"{branch} lacks {gap.first} to {gap.next - 1}; see `tidegate archive verify`")
         for link in objects.chain.links:
             for text in lines(storage, link, selection) if selection.may_be_in(link) else ():
-                sys.stdout.buffer.write(text)
+                sys.stdout.buffer.write(text if as_json else _shown(text))
     sys.stdout.flush()
 
 
@@ -147,6 +149,15 @@ def _of_one_id(found: Mapping[Branch, BranchObjects], topic_id: str | None) -> M
     if topic_id is None and len(ids) > 1:
         raise CommandFailed(f"the topic was created more than once: name one of {', '.join(ids)} by --topic-id")
     return {branch: each for branch, each in found.items() if topic_id in (None, branch.topic_id)}
+
+
+def _shown(text: bytes) -> bytes:
+    """Return a line for people: where the record was, when it was written, and what it says."""
+    line = read_line(text)
+    record = bytes(line.record).decode()
+    said = record if record != "null" else f"not decoded: {len(line.value_bytes or b'')} bytes"
+    place = f"{line.topic}/{line.partition}/{line.offset}"
+    return f"{place}  {shown(moment_of(line.timestamp))}  {plain(said)}\n".encode()
 
 
 def _row(branch: Branch, objects: BranchObjects, link: Link) -> dict[str, object]:

@@ -53,7 +53,9 @@ def test_objects_are_listed_and_printed(stack: RunningStack) -> None:
         assert before["next"] == after["first"]
     first, end = of_partition[0]["first"] + 1, of_partition[-1]["next"] - 1
     bounds = ("--partition", str(partition), "--from-offset", str(first), "--to-offset", str(end))
-    printed = [json.loads(line) for line in stack.command("archive", "cat", "user.events", *bounds).splitlines()]
+    printed = [
+        json.loads(line) for line in stack.command("archive", "cat", "user.events", *bounds, "--json").splitlines()
+    ]
     stored = [line.offset for of_object in lines(stack)[partition].values() for line in of_object]
     assert [each["offset"] for each in printed] == [each for each in stored if first <= each < end]
     assert stack.command("archive", "cat", "user.events", "--until", "2020-01-01T00:00:00Z") == ""

@@ -54,8 +54,15 @@ def test_records_are_printed_of_one_topic_id(command: Command) -> None:
     with pytest.raises(CommandFailed, match="abc, old"):
         command("archive", "cat", "user.events")
     bounds = ("--topic-id", "abc", "--from-offset", "8", "--to-offset", "12")
-    printed = [json.loads(line) for line in command("archive", "cat", "user.events", *bounds).splitlines()]
+    printed = [json.loads(line) for line in command("archive", "cat", "user.events", *bounds, "--json").splitlines()]
     assert [(each["offset"], each["value"]) for each in printed] == [(at, f"value {at}") for at in range(8, 12)]
+
+
+@pytest.mark.usefixtures("location")
+def test_people_are_shown_what_was_decoded(command: Command) -> None:
+    said = command("archive", "cat", "user.events", "--topic-id", "abc", "--to-offset", "1")
+    assert said.startswith("user.events/3/0  1970-01-01 ")
+    assert said.endswith("  not decoded: 7 bytes\n")
 
 
 def test_faults_end_the_command(command: Command, location: Path) -> None:
