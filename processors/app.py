@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from processors.archive import process as archive
 from processors.documents.intake import process as documents_intake
 from processors.documents.store import process as documents_store
 from processors.documents.work import process as documents_embed
@@ -23,6 +24,7 @@ PROCESSES: Mapping[str, Process] = {
     "fanout": fanout.PROCESS,
     "evaluation": evaluation.PROCESS,
     "sink": sink.PROCESS,
+    "archive": archive.PROCESS,
     "maintenance": retention.PROCESS,
     "documents-intake": documents_intake.PROCESS,
     "documents-embed": documents_embed.PROCESS,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from schemas.archive import topics as archive
 from schemas.documents import topics as documents
 from schemas.events import topics as events
 from schemas.jobs import topics as jobs
@@ -16,7 +17,10 @@ from schemas.kafka.topics import Domain, Group, Topic
 from schemas.runs import topics as runs
 from schemas.sinks import topics as sinks
 
-DOMAINS: tuple[Domain, ...] = (runs.DOMAIN, events.DOMAIN, documents.DOMAIN, jobs.DOMAIN, sinks.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (
+    *(runs.DOMAIN, events.DOMAIN, documents.DOMAIN, jobs.DOMAIN),
+    *(sinks.DOMAIN, archive.DOMAIN),
+)
 
 CODEC: Codec[msgspec.Struct] = Codec(
     record for domain in DOMAINS for topic in domain.topics for record in topic.records

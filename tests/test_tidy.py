@@ -31,6 +31,7 @@ LAYERS = (
     ("schemas.kafka", "schemas.access", "schemas.objects", "schemas.pacing"),
     ("schemas.runs", "schemas.events", "schemas.documents", "schemas.jobs"),
     ("schemas.sinks",),
+    ("schemas.archive",),
     ("schemas.catalogue",),
     ("gateway.errors",),
     ("gateway.onethread",),
@@ -52,7 +53,7 @@ LAYERS = (
     (
         *("processors.runs.persistence", "processors.runs.evaluation", "processors.runs.retention"),
         *("processors.fanout", "processors.events.rows", "processors.events.processing", "processors.sinks"),
-        *("processors.jobs.intake", "processors.jobs.executor"),
+        *("processors.jobs.intake", "processors.jobs.executor", "processors.archive"),
         *("processors.documents.intake", "processors.documents.work", "processors.documents.store"),
         "processors.documents",
     ),
@@ -66,7 +67,7 @@ KIT = {
     *("gateway.http", "gateway.kafka", "gateway.limits", "gateway.objects", "gateway.postgres"),
     "gateway.tokens",
 }
-DOMAINS = ("runs", "events", "documents", "jobs", "sinks")
+DOMAINS = ("runs", "events", "documents", "jobs", "sinks", "archive")
 # How no docstring begins: it starts with a noun phrase, or with a verb where it documents a function.
 QUESTIONING = re.compile(r"(What|Whether|Who|Whose|Whom|How|Where|When|Why|Say|Says)\b")
 VAGUE = re.compile(r"(^|_)(utils?|common|helpers?|managers?|misc|base)(_|$)")

@@ -1,4 +1,4 @@
-"""Problems of the log, the groups and the webhook endpoints, each with its remedy."""
+"""Problems of the log, the groups, the archive and the webhook endpoints, each with its remedy."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from deploy.admin.lag import PartitionLag
 from deploy.errors import CommandFailed
 from deploy.log.dead_letters import Selection, waiting
+from schemas.archive.topics import archived_topic
+from schemas.catalogue import find_group
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.places import Partition
 from schemas.kafka.positions import EXPLANATIONS, WAY_ON
@@ -15,6 +17,7 @@ from schemas.pacing.breaker import BreakerState
 from schemas.runs.records import EndpointState
 
 TIMEOUT_S = 3.0
+DAY_S = 86_400
 
 
 def of_positions(lags: Iterable[PartitionLag]) -> Iterator[str]:
@@ -29,6 +32,20 @@ def of_positions(lags: Iterable[PartitionLag]) -> Iterator[str]:
             yield (
                 f"{each.expired} records of {place} expired before {each.group} handled them, so it is stopped: reset "
                 "its offset with Kafka's tools once you know what is lost"
+            )
+
+
+def of_archive(lags: Iterable[PartitionLag]) -> Iterator[str]:
+    """Return partitions whose archive is behind by more than half of the time for which the log keeps records."""
+    for each in lags:
+        group = find_group(each.group)
+        if group is None or archived_topic(group) != each.topic or group.source.retention_ms is None:
+            continue
+        kept_s = group.source.retention_ms / 1000
+        if each.seconds is not None and each.seconds > kept_s / 2:
+            yield (
+                f"{each.group} is {each.seconds / DAY_S:.1f} days behind in {each.topic}/{each.partition}, and the log "
+                f"keeps records for {kept_s / DAY_S:.0f}: see `tidegate logs {each.group}`"
             )
 
 

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec, TopicMetada
 
 from deploy.admin.reach import kafka_error
 from deploy.errors import CommandFailed, NotReachable
+from schemas.archive.settings import ArchivedTopicsSettings, archive_groups
 from schemas.catalogue import GROUPS, all_topics, groups_among
 from schemas.events import types_file
 from schemas.events.topics import PROCESSING
@@ -132,12 +133,13 @@ def _copies(topic: TopicMetadata | None) -> int:
 
 def optional_groups(environ: Mapping[str, str]) -> tuple[Group, ...]:
     """
-    Return the optional groups that a deployment with these settings has.
+    Return the optional groups that a deployment with these settings has, and those of archived topics.
 
     Raises:
-        SettingsInvalid: the file of event types cannot be used.
+        SettingsInvalid: the file of event types cannot be used, or a topic cannot be archived.
     """
-    return (PROCESSING,) if types_file.read(load(EventTypesSettings, environ)).functions else ()
+    processing = (PROCESSING,) if types_file.read(load(EventTypesSettings, environ)).functions else ()
+    return (*processing, *archive_groups(load(ArchivedTopicsSettings, environ)))
 
 
 def groups_of(kafka: KafkaSettings) -> tuple[Group, ...]:

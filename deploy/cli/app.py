@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
                 "endpoints",
                 "sinks",
                 "retention",
+                "archive",
                 "topics",
                 "schemas",
                 "tenants",

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from time import monotonic, sleep
 from typing import Annotated, cast
 
@@ -11,7 +10,7 @@ import typer
 
 from deploy.admin import lag, problems, topics
 from deploy.cli import addresses
-from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, existing_group
+from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, existing_group, moment
 from deploy.cli.output import console, print_json, print_rows, progress_bar, table
 from deploy.cli.tail import read_credentials
 from deploy.errors import CommandFailed
@@ -305,17 +304,5 @@ def _selection(
     if not everything and not any((places, reason, run_id, since, until)):
         raise typer.BadParameter("name dead letters, give a filter, or say --all")
     return Selection(
-        places=frozenset(places or ()), reason=reason, run_id=run_id, since=_moment(since), until=_moment(until)
+        places=frozenset(places or ()), reason=reason, run_id=run_id, since=moment(since), until=moment(until)
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text} is no RFC 3339 time") from error
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text} lacks its offset from UTC, such as Z or +02:00")
-    return moment

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 DEFAULT_DIR = Path(".tidegate")
-GROUP_NAMES = ", ".join([*(group.name for group in (*GROUPS, *OPTIONAL_GROUPS)), "evaluation.ENDPOINT", "sink.NAME"])
+GROUP_NAMES = ", ".join(
+    [*(group.name for group in (*GROUPS, *OPTIONAL_GROUPS)), "evaluation.ENDPOINT", "sink.NAME", "archive.TOPIC"]
+)
 
 
 def known_group(name: str) -> Group:
@@ -44,3 +47,21 @@ def existing_group(name: str, kafka: KafkaSettings) -> Group:
     if sink_of(group) is None:
         return group
     return next((each for each in topics.groups_of(kafka) if each.name == group.name), group)
+
+
+def moment(text: str | None) -> datetime | None:
+    """
+    Return the time that an option names; None if it was not given.
+
+    Raises:
+        typer.BadParameter: it is no RFC 3339 time with its offset from UTC.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no RFC 3339 time") from error
+    if found.tzinfo is None:
+        raise typer.BadParameter(f"{text} lacks its offset from UTC, such as Z or +02:00")
+    return found

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from deploy.admin import replays
-from deploy.cli import addresses
+from deploy.cli import addresses, archive_replay
 from deploy.cli.options import DEFAULT_DIR, GROUP_NAMES, Dir, Json, Yes, existing_group, known_group
 from deploy.cli.output import console, print_json, print_rows, progress_bar
 from deploy.errors import CommandFailed
 from deploy.local import folders, logs, settings_file
 from deploy.log.reading import Edge, Start, parse_start
+from schemas.archive.topics import archived_topic
 from schemas.kafka import replays as plans
 from schemas.kafka.connection import KafkaSettings
 from schemas.kafka.replays import Replay
@@ -29,6 +30,7 @@ STOP_S = 30.0
 OVERWRITE_HELP = (
     "Write stored rows again; none is removed. Without it what is missing is added, and nothing else changes."
 )
+FROM_ARCHIVE_HELP = "Take the records from the archive, and give them to the live group."
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +51,7 @@ def replay(
     to: Annotated[str, typer.Option(help="Up to, not including: end, an offset or a time.")] = Edge.END.value,
     resume: Annotated[str | None, typer.Option(help="Go on with a replay that was interrupted: its id.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)] = False,
+    from_archive: Annotated[bool, typer.Option("--from-archive", help=FROM_ARCHIVE_HELP)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -59,6 +62,22 @@ def replay(
     It counts first, and refuses when part of the range has expired. Ctrl-C stops it; --resume goes on.
     """
     known, group = addresses.read(folder, os.environ), known_group(name)
+    if archived_topic(group) is not None:
+        raise CommandFailed(f"{group.name} is not replayed: what is archived stays as it is")
+    if from_archive:
+        if resume is not None or overwrite:
+            raise typer.BadParameter("--from-archive goes with neither --resume nor --overwrite")
+        archive_replay.replay(
+            known,
+            group,
+            start=_start(from_start=from_start, from_time=from_time, from_offset=from_offset, run_id=run_id),
+            end=_end(to),
+            run_id=run_id,
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+        )
+        return
     if group.beside:
         raise CommandFailed(
             f"{group.name} reads the same records from several topics, of which a replay repeats one: replay the group "

@@ -124,6 +124,7 @@ def _of_processes(states: Sequence[tuple[RunningProcess, Readiness]]) -> Sequenc
 def _of_log(kafka: KafkaSettings, lags: Sequence[PartitionLag]) -> Sequence[str]:
     return [
         *problems.of_positions(lags),
+        *problems.of_archive(lags),
         *problems.of_transactions(kafka, lags),
         *problems.of_dead_letters(kafka, topics.groups_of(kafka)),
         *problems.of_endpoints(endpoint_states(kafka)),

@@ -63,7 +63,8 @@ def create(
     Create the topics that are missing and commit each group's first offset where it has none.
 
     Those of webhook endpoints too: TIDEGATE_ENDPOINTS or TIDEGATE_EVALUATION_URL says which there are. Those of sinks,
-    which TIDEGATE_SINKS names. Those of processing, if TIDEGATE_EVENT_TYPES names functions.
+    which TIDEGATE_SINKS names. Those of processing, if TIDEGATE_EVENT_TYPES names functions, and of the archive, if
+    TIDEGATE_ARCHIVE_TOPICS names topics.
     """
     kafka = addresses.kafka(folder)
     endpoints = watch(load(EndpointsSettings, os.environ))()

@@ -21,6 +21,7 @@ from deploy.errors import CommandFailed
 from deploy.local import documents, folders, jars, java, ports, settings_file, stack_file
 from deploy.local.supervisor import DEFAULT_PORTS
 from deploy.log.endpoints import endpoint_states
+from schemas.archive.topics import archived_topic
 from schemas.catalogue import all_topics, groups_among
 from schemas.documents.telemetry import EMBEDDERS_AWAY
 from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
@@ -92,6 +93,7 @@ def examine(
             "positions": partial(_attempt, "positions", kafka, _positions),
             "open transactions": partial(_attempt, "open transactions", kafka, _transactions),
             "dead letters": partial(_attempt, "dead letters", kafka, _dead_letters),
+            "archive": partial(_attempt, "archive", kafka, _archive),
             "webhook endpoints": partial(_attempt, "webhook endpoints", kafka, _endpoints),
             "Postgres and its tables": partial(_attempt, "Postgres and its tables", postgres, _tables),
             "intake of jobs": partial(_attempt, "intake of jobs", kafka, _intake),
@@ -196,6 +198,12 @@ def _transactions(kafka: KafkaSettings) -> str:
 
 def _dead_letters(kafka: KafkaSettings) -> str:
     return problems.demand_none(problems.of_dead_letters(kafka, topics.groups_of(kafka)), "none waits")
+
+
+def _archive(kafka: KafkaSettings) -> str:
+    archived = [topic for group in topics.groups_of(kafka) if (topic := archived_topic(group)) is not None]
+    otherwise = f"of {', '.join(archived)}" if archived else "no topic is archived"
+    return problems.demand_none(problems.of_archive(lag.measure(kafka)) if archived else (), otherwise)
 
 
 def _endpoints(kafka: KafkaSettings) -> str:

@@ -15,6 +15,7 @@ from schemas.process.specs import PROCESSES, ProcessSpec
 ENGINE = "engine"
 EVALUATION = "evaluation"
 SINK = "sink"
+ARCHIVE = "archive"
 EXECUTOR = "executor"
 
 GATEWAY_PORT = 8080
@@ -28,9 +29,16 @@ EXECUTOR_MARGIN_S = 15.0  # after the drain, for tasks that do not stop by thems
 
 
 def services(
-    endpoints: Iterable[str], *, sinks: Iterable[str] = (), optional: Container[str] = ()
+    endpoints: Iterable[str],
+    *,
+    sinks: Iterable[str] = (),
+    archived: Iterable[str] = (),
+    optional: Container[str] = (),
 ) -> tuple[ProcessSpec, ...]:
-    """Return the processes of a stack with these webhook endpoints and sinks; of *optional* ones those named."""
+    """
+    Return the processes of a stack with these webhook endpoints, *sinks* and *archived* topics; of *optional* ones
+    those named.
+    """
     names = list(endpoints)
     found: list[ProcessSpec] = []
     for spec in PROCESSES:
@@ -38,6 +46,8 @@ def services(
             found += [spec.of_member(name, is_only=len(names) == 1) for name in names]
         elif spec.name == SINK:
             found += [spec.of_member(name) for name in sinks]
+        elif spec.name == ARCHIVE:
+            found += [spec.of_member(topic) for topic in archived]
         elif not spec.is_optional or spec.name in optional:
             found.append(spec)
     return tuple(found)
@@ -58,6 +68,7 @@ KAFKA_SETTINGS = tuple(each.metadata["env"] for each in declarations(KafkaSettin
 # Files and folders: a process may be started with another working directory.
 PATHS = (
     *("TIDEGATE_EVENT_TYPES", "TIDEGATE_LIMITS", "TIDEGATE_RETENTION", "TIDEGATE_OBJECTS", "TIDEGATE_SINKS"),
+    "TIDEGATE_ARCHIVE_SPOOL",
     documents.MINILM_JAR,
 )
 

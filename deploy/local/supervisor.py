@@ -33,6 +33,7 @@ from deploy.local.development import Development
 from deploy.local.ports import HOST, Choice
 from deploy.local.program import Program
 from deploy.local.stack_file import RunningProcess, Stack
+from schemas.archive.topics import archived_topic
 from schemas.catalogue import GROUPS
 from schemas.kafka.connection import KafkaSettings
 from schemas.process.settings import load
@@ -75,7 +76,8 @@ class Supervisor:
         Services named in *without* are not started.
 
         Raises:
-            SettingsInvalid: the endpoints, the sinks, the event types or a port that *environ* names cannot be used.
+            SettingsInvalid: the endpoints, sinks, event types, archived topics or a port that *environ* names cannot be
+                used.
         """
         self._folder = folder.absolute()
         self._endpoints_given = endpoints.watch(load(EndpointsSettings, environ))()
@@ -85,6 +87,7 @@ class Supervisor:
         declared = services.services(
             [DEFAULT] if has_own_engine else self._endpoints_given.endpoints,
             sinks=self._sinks.sinks,
+            archived=[topic for group in self._optional_groups if (topic := archived_topic(group)) is not None],
             optional=[group.name for group in self._optional_groups],
         )
         wanted = [service for service in declared if service.name not in without]

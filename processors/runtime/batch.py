@@ -79,6 +79,12 @@ class Batch:
         batch._gathered = slices
         return batch
 
+    def join(self, batch: "Batch") -> None:
+        """Take *batch* in, which follows, or is the same; the records of both are dropped."""
+        self.end_offset, self.mark = batch.end_offset, batch.mark or self.mark
+        for each in (self, batch):
+            each.records, each.size_bytes = (), 0
+
     @property
     def slices(self) -> Sequence["Batch"]:
         """Return the slices that it was gathered from; itself if it is one."""

@@ -13,7 +13,7 @@ EXIT_KILLED = 137  # what a shell reports after SIGKILL
 
 
 class Failpoint(StrEnum):
-    """The steps between fetch and commit, those of an executor, and those of documents, in their order."""
+    """The steps between fetch and commit, those of an executor, of documents and of the archive, in their order."""
 
     AFTER_POLL = "after_poll"
     AFTER_GATHER = "after_gather"
@@ -36,6 +36,8 @@ class Failpoint(StrEnum):
     AFTER_ROWS = "after_rows"
     AFTER_CACHED = "after_cached"
     AFTER_PARTS = "after_parts"
+    BEFORE_PUT = "before_put"
+    AFTER_PUT = "after_put"
 
 
 _hits_left: dict[Failpoint, int] = {}

@@ -10,7 +10,7 @@ partition are the same ones whatever came before: after a crash they are cut whe
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -100,13 +100,9 @@ class GatheringLanes(Lanes):
         batch.came_s = asyncio.get_running_loop().time()
         super().dispatch(batch)
 
-    async def drain(self, partitions: Iterable[Partition], *, timeout_s: float) -> bool:
-        """Cut what is gathered, and wait; see `Lanes.drain`."""
-        given_up = list(partitions)
-        for each in given_up:
-            if each in self._queues:
-                self._queues[each].put_nowait(None)
-        return await super().drain(given_up, timeout_s=timeout_s)
+    def _give_up(self, lane: Lane) -> None:
+        """Let *lane* cut what is gathered."""
+        lane.put_nowait(None)
 
     async def _next(self, lane: Lane) -> Batch:
         assert isinstance(lane, GatheringLane)

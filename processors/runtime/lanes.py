@@ -11,7 +11,7 @@ from processors.runtime.batch import Batch
 from schemas.kafka.places import Partition
 
 Work = Callable[[Batch], Awaitable[None]]
-Lane = asyncio.Queue[Batch | None]  # None is a mark of the lanes that gather
+Lane = asyncio.Queue[Batch | None]  # None tells a lane that gathers that its partition is given up
 
 POLL_INTERVAL_S = 0.1  # at whether a lane that is waited for has fallen asleep
 
@@ -54,6 +54,10 @@ class Lanes:
 
     async def drain(self, partitions: Iterable[Partition], *, timeout_s: float) -> bool:
         """Wait until the lanes of *partitions* have worked off what they hold, or sleep; False if time ran out."""
+        partitions = list(partitions)
+        for each in partitions:
+            if each in self._queues:
+                self._give_up(self._queues[each])
         waits = {asyncio.ensure_future(self._queues[each].join()): each for each in partitions if each in self._queues}
         busy, left_s = set(waits), timeout_s
         while busy and left_s > 0:
@@ -73,6 +77,9 @@ class Lanes:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _give_up(self, lane: Lane) -> None:
+        """Tell *lane* that its partition is given up."""
 
     async def _run(self, lane: Lane) -> None:
         while True:

@@ -33,6 +33,7 @@ class _Assigned:
     records: int = 0
     size_bytes: int = 0
     pending_commit: int | None = None  # end of the finished prefix, not yet committed; None: nothing new
+    finished_to: int = -1  # the largest end of a finished prefix
 
     @property
     def is_settled(self) -> bool:
@@ -48,13 +49,17 @@ class _Assigned:
 class OffsetTracker:
     """The partitions that this worker holds."""
 
-    def __init__(self, *, commits: bool = True, in_flight: InFlightBounds = InFlightBounds()) -> None:
+    def __init__(
+        self, *, commits: bool = True, skips: bool = True, in_flight: InFlightBounds = InFlightBounds()
+    ) -> None:
         """
         Hold nothing; each partition may have *in_flight*.
 
-        Unless it *commits*, what is finished is settled, and nothing is ever to be committed.
+        Unless it *commits*, what is finished is settled, and nothing is ever to be committed. Unless it *skips*, only
+        the ends of finished batches are: offsets that hold nothing count with the next batch.
         """
         self._commits = commits
+        self._skips = skips
         self._in_flight = in_flight
         self.left_work = False  # whether something begun was not finished or not committed in what was dropped last
         self._assigned: dict[Partition, _Assigned] = {}
@@ -97,6 +102,21 @@ class OffsetTracker:
         self._size_bytes += batch.size_bytes
         return True
 
+    def join(self, gathered: Batch, batch: Batch) -> None:
+        """
+        Note that *batch* will be finished with *gathered*, the oldest that is open, and that its records leave memory.
+
+        *batch* is the one that follows *gathered*, or the same. Its own figures are still those with which it came.
+        """
+        held = self._assigned.get(batch.partition)
+        if held is None or not held.batches or held.batches[0] is not gathered:
+            return
+        held.records -= len(batch.records)
+        held.size_bytes -= batch.size_bytes
+        self._size_bytes -= batch.size_bytes
+        if batch is not gathered:
+            held.batches.remove(batch)
+
     def finish(self, batch: Batch) -> None:
         """Note that every effect of *batch* is durable."""
         batch.finished = True
@@ -108,8 +128,8 @@ class OffsetTracker:
             held.records -= len(done.records)
             held.size_bytes -= done.size_bytes
             self._size_bytes -= done.size_bytes
-            if self._commits:
-                held.pending_commit = done.end_offset
+            if self._commits and done.end_offset > held.finished_to:
+                held.pending_commit = held.finished_to = done.end_offset
 
     def skip_to(self, partition: Partition, position: int, committed: int | None) -> None:
         """
@@ -118,7 +138,7 @@ class OffsetTracker:
         Only for a partition with no batch open; else the prefix decides.
         """
         held = self._assigned.get(partition)
-        if held is None or held.batches or not self._commits:
+        if held is None or held.batches or not (self._commits and self._skips):
             return
         if position > max(committed or 0, held.pending_commit or 0):
             held.pending_commit = position

@@ -95,6 +95,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self.transport.tracker.finish(batch)
         self._room.set()
 
+    def joined(self, gathered: Batch, batch: Batch) -> None:
+        """Note that *batch* will be finished with *gathered*, and wake the fetch loop: its records leave memory."""
+        self.transport.tracker.join(gathered, batch)
+        self._room.set()
+
     # Fetching
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 - Faust's

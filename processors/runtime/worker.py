@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from time import time
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -30,6 +31,7 @@ from processors.runtime.lanes import Lanes, Work
 from processors.runtime.management import management_runner
 from processors.runtime.offset_tracker import InFlightBounds, OffsetTracker
 from processors.runtime.positions import KafkaPositions
+from processors.runtime.spooling import Spool, SpoolingLanes
 from processors.runtime.transport import BatchTransport, Observer
 from processors.runtime.watchdog import Watchdog
 from schemas.kafka.connection import KafkaSettings, tls_context
@@ -109,6 +111,7 @@ class Worker:
         asleep: Container[Partition] = frozenset(),
         fetch_records_max: int = FETCH_RECORDS_MAX,
         gathering: Bounds | None = None,
+        spool: Spool | None = None,
         starts: Callable[[Partition], int] | None = None,
     ) -> None:
         """
@@ -117,7 +120,8 @@ class Worker:
         Partitions with one of *ends* are read up to there; when all are, the worker stops. With *starts* the group
         never commits: whenever a partition is assigned, the first time or after a rebalance, it is read from the
         offset that *starts* names at that moment, which is to be the end of what *work* has done so far. Partitions
-        that are *asleep* have no work under way. With *gathering*, *work* is given batches of several slices.
+        that are *asleep* have no work under way. With *gathering*, *work* is given batches of several slices. With a
+        *spool*, whose `add` is the *work*, slices are finished when it has been put; it commits nothing else.
         """
         self._group = group
         self._stop_asked = asyncio.Event()
@@ -126,7 +130,9 @@ class Worker:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.app = _faust_app(group, kafka, fetch_records_max=fetch_records_max)
         self._tracker = OffsetTracker(
-            commits=starts is None, in_flight=InFlightBounds() if gathering is None else gathering.in_flight
+            commits=starts is None,
+            skips=spool is None,
+            in_flight=InFlightBounds() if gathering is None else gathering.in_flight,
         )
         self._positions = KafkaPositions(kafka, group.id)
         self._continuity = Continuity(
@@ -139,7 +145,11 @@ class Worker:
         self._watchdog = Watchdog(STUCK_S, fatal=_end_stuck)
         instruments[telemetry.GROUP_HEALTHY].labels(group.name).set_function(lambda: health.status() == "ready")
         instruments[telemetry.GROUP_HALTED_LANES].labels(group.name).set_function(lambda: len(health.halted))
-        lanes = Lanes if gathering is None else partial(GatheringLanes, bounds=gathering)
+        lanes: Callable[..., Lanes] = Lanes
+        if gathering is not None:
+            lanes = partial(GatheringLanes, bounds=gathering)
+        elif spool is not None:
+            lanes = partial(SpoolingLanes, spool=spool, joined=self._joined, clock_s=time)
         self._lanes = lanes(
             self._admit_and_work,
             finished=self._finished,
@@ -269,6 +279,9 @@ class Worker:
         self._continuity.finished(batch)
         for each in batch.slices:
             self.app.consumer.finished(each)
+
+    def _joined(self, gathered: Batch, batch: Batch) -> None:
+        self.app.consumer.joined(gathered, batch)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():

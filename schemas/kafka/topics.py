@@ -139,7 +139,7 @@ class Group:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupFamily:
     """
-    Groups that a deployment adds as it needs them: one for each webhook endpoint.
+    Groups that a deployment adds as it needs them: one for each webhook endpoint, one for each archived topic.
 
     Which members there are, and which delays each has, a cluster's topics say (`members_among`): so only the command
     that makes topics and the member's own worker need its settings, which may hold secrets.
@@ -152,10 +152,11 @@ class GroupFamily:
     start: Start = Start.OLDEST
 
     def group(self, member: str, *, source: Topic | None = None, delays: Iterable[str] | None = None) -> Group:
-        """Return the group of *member*; without *source* it consumes the first of the family's sources."""
+        """Return the group of *member*; without *source* it consumes the one of its name, or the family's first."""
+        own = next((each for each in self.sources if each.name == member), self.sources[0])
         return Group(
             name=f"{self.prefix}.{member}",
-            source=self.sources[0] if source is None else source,
+            source=own if source is None else source,
             delays=tuple(sorted(self.delays if delays is None else delays, key=delay_s)),
             start=self.start,
             family=self.prefix,

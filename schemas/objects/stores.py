@@ -1,15 +1,17 @@
 """
-The storage of large payloads, as `TIDEGATE_OBJECTS` names it: a folder of this machine, or an S3-compatible bucket.
+The storage of large payloads and of archived records, as `TIDEGATE_OBJECTS` names it: a folder, or a bucket.
 
-Endpoint, region and credentials are AWS's usual environment variables, which the library obstore reads by itself
-(AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...; AWS_ALLOW_HTTP=true admits an endpoint without TLS). It does so
-only while no client options are given here; the callers bound the waits.
+A folder is one of this machine, a bucket any that is S3-compatible. Endpoint, region and credentials are AWS's usual
+environment variables, which the library obstore reads by itself (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...;
+AWS_ALLOW_HTTP=true admits an endpoint without TLS). It does so only while no client options are given here; the callers
+bound the waits.
 """
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
 
 from schemas.process.settings import SettingsInvalid
@@ -20,6 +22,8 @@ BACKOFF_MAX = timedelta(seconds=1)
 
 # What the library raises, by its documentation. FileNotFoundError is among them, also where the bucket is missing.
 ERRORS = (BaseError, OSError, ValueError)
+# Among them, of a put that only creates: an object of the name exists, or S3 has told of a conflict (its 409).
+EXISTS = AlreadyExistsError
 
 
 def open_store(
@@ -47,6 +51,20 @@ def is_no_object(error: FileNotFoundError) -> bool:
 def is_away(store: LocalStore | S3Store) -> bool:
     """Return True if *store* is a folder that is not there, such as one that is not mounted: it misses every object."""
     return isinstance(store, LocalStore) and store.prefix is not None and not Path(store.prefix).is_dir()
+
+
+def sync(store: LocalStore | S3Store, key: str) -> None:
+    """Let an object of a folder outlive a loss of power, which the library does not see to. Raises OSError."""
+    if not isinstance(store, LocalStore) or store.prefix is None:
+        return
+    root = Path(store.prefix)
+    path = root / key
+    for each in (path, *(folder for folder in path.parents if folder.is_relative_to(root))):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _bucket(location: str, *, retries_max: int, retry_s: float) -> S3Store:

@@ -53,5 +53,6 @@ PROCESSES = (
         )
         for stage in ("intake", "embed", "store")
     ),
+    ProcessSpec(name="archive", command=("processors", "archive"), database_role=None, member_option="--topic"),
 )
 """In the order in which they start."""

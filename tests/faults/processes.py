@@ -35,6 +35,7 @@ PROGRAMS = {
     "documents-intake": ("processors", "documents-intake"),
     "documents-embed": ("processors", "documents-embed"),
     "documents-store": ("processors", "documents-store"),
+    "archive": ("processors", "archive"),
 }
 END_S = 30.0
 LOG_SHOWN_CHARACTERS = 5000
@@ -98,18 +99,21 @@ def own_process(
     variant: str | None = None,
     environ: Mapping[str, str] | None = None,
     within: Sequence[str] = (),
+    settings_of: str | None = None,
 ) -> Iterator[OwnProcess]:
     """
     Run *service* once more, with the stack's settings under *environ*, or a *variant* of it; see `variants`.
 
-    *within* is a command that runs the one behind it, somewhere else.
+    *within* is a command that runs the one behind it, somewhere else. The settings are those of the service, or
+    *settings_of* another name of it.
     """
     settings = settings_file.read(stack.folder)
     assert settings
     told = {
         "TIDEGATE_MANAGEMENT_HOST": LOOPBACK,
         "TIDEGATE_GATEWAY_HOST": LOOPBACK,
-        **settings.get(service, settings["fanout"]),  # what the stack does not run has no business in Postgres
+        # What the stack does not run has no business in Postgres.
+        **settings.get(settings_of or service, settings["fanout"]),
         "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
         "TIDEGATE_GATEWAY_PORT": str(free_port()),
         "TIDEGATE_FANOUT_PORT": str(free_port()),

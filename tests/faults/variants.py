@@ -7,13 +7,14 @@ changes one name of the product before it starts.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from time import sleep
-from typing import Any
+from typing import IO, Any
 
 from gateway import __main__ as gateway_main
 from gateway.kafka import publisher
@@ -32,6 +33,8 @@ from processors.runtime.gathering import Bounds
 from processors.runtime.health import Health
 from processors.runtime.lanes import Lanes, Work
 from processors.runtime.offset_tracker import OffsetTracker
+from schemas.archive.names import ObjectName
+from schemas.archive.storage import ObstoreArchive
 from schemas.kafka import registry
 from schemas.kafka.clients import producer_config
 from schemas.kafka.codec import Codec, RecordType
@@ -278,6 +281,31 @@ def no_beats_in_drain() -> None:
     change(executor.Executor, "_beat", beat_before)
 
 
+def stops_before_its_put() -> None:
+    """Let the archive's first put wait until somebody continues the process."""
+    _stop_in_first_put(before=True)
+
+
+def stops_after_its_put() -> None:
+    """Let the archive's first put be done, and its answer wait until somebody continues the process."""
+    _stop_in_first_put(before=False)
+
+
+def _stop_in_first_put(*, before: bool) -> None:
+    create, hits = ObstoreArchive.create, count()
+
+    def stopping(self: ObstoreArchive, name: ObjectName, content: IO[bytes]) -> bool:
+        is_first = next(hits) == 0
+        if is_first and before:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        is_created = create(self, name, content)
+        if is_first and not before:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return is_created
+
+    change(ObstoreArchive, "create", stopping)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -299,6 +327,8 @@ VARIANTS: dict[str, Callable[[], None]] = {
         retention_without_offsets,
         retention_without_references,
         no_beats_in_drain,
+        stops_before_its_put,
+        stops_after_its_put,
     )
 }
 MAINS = {"gateway": gateway_main.main, "processors": processors_main.main}

@@ -18,6 +18,7 @@ from deploy.cli.app import build
 from gateway.app import CHAPTERS
 from gateway.config import Settings
 from gateway.http.openapi import openapi_document
+from processors.archive.config import ArchiveSettings
 from processors.documents.intake.config import DocumentsIntakeSettings
 from processors.documents.store.config import StoreSettings
 from processors.documents.work.config import EmbedSettings
@@ -31,6 +32,9 @@ from processors.runs.evaluation.config import EvaluationSettings
 from processors.runs.persistence.config import PersistenceSettings
 from processors.runs.retention.config import MaintenanceSettings
 from processors.sinks.config import SinkProcessSettings
+from schemas.archive.settings import ArchivedTopicsSettings
+from schemas.archive.telemetry import OF_ARCHIVE
+from schemas.archive.topics import ARCHIVE
 from schemas.catalogue import GROUPS, all_topics
 from schemas.documents import telemetry as documents
 from schemas.events.telemetry import OF_EVENTS
@@ -44,7 +48,7 @@ from schemas.sinks.topics import SINK
 
 FOLDER = Path(__file__).parent
 HELP_COLUMNS = 120
-EXAMPLES = (EVALUATION.group("example"), SINK.group("example"))
+EXAMPLES = (EVALUATION.group("example"), SINK.group("example"), ARCHIVE.group("user.events"))
 SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("gateway", Settings),
     ("persistence", PersistenceSettings),
@@ -60,6 +64,8 @@ SETTINGS: tuple[tuple[str, type[Any]], ...] = (
     ("documents-intake", DocumentsIntakeSettings),
     ("documents-embed", EmbedSettings),
     ("documents-store", StoreSettings),
+    ("archive", ArchiveSettings),
+    ("topics", ArchivedTopicsSettings),
 )
 METRICS = {
     "gateway": (*telemetry.OF_GATEWAY, *documents.OF_SEARCH),
@@ -75,6 +81,7 @@ METRICS = {
     "documents-intake": documents.OF_INTAKE,
     "documents-embed": documents.OF_EMBED,
     "documents-store": documents.OF_STORE,
+    "archive": OF_ARCHIVE,
 }
 
 
@@ -96,7 +103,7 @@ def openapi() -> str:
 
 
 def topics() -> str:
-    """Return a line for each topic, with an endpoint and a sink `example` among the groups."""
+    """Return a line for each topic, with an endpoint, a sink and an archive among the groups."""
     lines = []
     for topic in all_topics((*GROUPS, *EXAMPLES)):
         records = ",".join(record.cls.__name__ for record in topic.records)

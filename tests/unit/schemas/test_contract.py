@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas.archive.settings import ArchivedTopicsSettings, archive_groups
+from schemas.archive.topics import ARCHIVABLE, ARCHIVE, archived_topic
 from schemas.catalogue import all_topics, find_group, find_topic, groups_among
 from schemas.documents.topics import EMBED, STORE
 from schemas.documents.topics import INTAKE as DOCUMENTS_INTAKE
@@ -71,6 +73,23 @@ def test_an_endpoint_has_a_group_with_topics_of_its_own() -> None:
     assert [tier.delay_s for tier in group.tiers] == [30, 300]
 
 
+def test_each_topic_that_is_archived_has_a_group_of_its_name() -> None:
+    for topic in ARCHIVABLE:
+        group = find_group(f"archive.{topic.name}")
+        assert group is not None
+        assert (group.source, archived_topic(group)) == (topic, topic.name)
+    assert archived_topic(EVALUATION.group("run.events")) is None
+    assert RUN_TRACES not in ARCHIVABLE, "a compacted topic has offsets without records, and is kept for ever"
+
+
+def test_the_setting_names_the_topics_that_are_archived() -> None:
+    found = archive_groups(ArchivedTopicsSettings(topics=" user.events, jobs.commands,user.events "))
+    assert [group.name for group in found] == ["archive.user.events", "archive.jobs.commands"]
+    assert archive_groups(ArchivedTopicsSettings()) == ()
+    with pytest.raises(SettingsInvalid, match=r"run\.traces, nothing cannot be archived"):
+        archive_groups(ArchivedTopicsSettings(topics="run.traces,nothing"))
+
+
 def test_the_lanes_of_documents_are_consumed_by_one_group() -> None:
     assert EMBED.id == "tidegate.documents.embed"
     assert [topic.name for topic in EMBED.sources] == [
@@ -87,7 +106,8 @@ def test_the_lanes_of_documents_are_consumed_by_one_group() -> None:
 
 def test_a_clusters_topics_say_which_endpoints_it_has() -> None:
     endpoints = EVALUATION.group("a"), EVALUATION.group("b-2", delays=["1s", "10s"])
-    declared = (PERSISTENCE, EVENTS, DOCUMENTS_INTAKE, EMBED, STORE, INTAKE, PROCESSING, *endpoints)
+    archives = ARCHIVE.group("run.events"), ARCHIVE.group("user.events")
+    declared = (PERSISTENCE, EVENTS, DOCUMENTS_INTAKE, EMBED, STORE, INTAKE, PROCESSING, *endpoints, *archives)
     names = [topic.name for topic in all_topics(declared)] + ["other", "run.events.evaluation.UPPER.dlq"]
     assert groups_among(names) == declared
 

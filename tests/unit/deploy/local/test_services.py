@@ -13,6 +13,7 @@ import pytest
 from deploy.errors import CommandFailed
 from deploy.local import development, given, services
 from gateway.config import Settings
+from processors.archive.config import ArchiveSettings
 from processors.documents.intake.config import DocumentsIntakeSettings
 from processors.documents.store.config import StoreSettings
 from processors.documents.work.config import EmbedSettings
@@ -29,7 +30,7 @@ from schemas.process.settings import SettingsInvalid
 
 SECTIONS = (
     *(Settings, PersistenceSettings, FanoutSettings, EvaluationSettings, MaintenanceSettings, IntakeSettings),
-    *(ExecutorSettings, ProbeSettings, DocumentsIntakeSettings, EmbedSettings, StoreSettings),
+    *(ExecutorSettings, ProbeSettings, DocumentsIntakeSettings, EmbedSettings, StoreSettings, ArchiveSettings),
 )
 # Decided before the settings are put together, each with a test below or in tests/integration/test_stack.py.
 DECIDED = {
@@ -197,3 +198,11 @@ class TestCredentialsOfAnotherPlace:
         environ = {"TIDEGATE_CREDENTIALS": str(folder / development.CREDENTIALS)}
         made = development.prepare(folder, logins=[], now=NOW, environ=environ)
         assert made.credentials == folder / development.CREDENTIALS
+
+
+def test_each_archived_topic_has_a_process_behind_all_others() -> None:
+    """So the known ports of the others stay what they are."""
+    without, archiving = services.services(["default"]), services.services(["default"], archived=["user.events"])
+    assert archiving[:-1] == without
+    assert archiving[-1].name == "archive.user.events"
+    assert archiving[-1].command == ("processors", "archive", "--topic", "user.events")

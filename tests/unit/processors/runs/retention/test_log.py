@@ -1,7 +1,10 @@
 """What the consumer groups have passed."""
 
-from processors.runs.retention.log import everything_passed
+from processors.runs.retention.log import everything_passed, groups_that_hold
 from processors.runs.retention.rules import CommittedFloors
+from schemas.archive.topics import ARCHIVE
+from schemas.events.topics import EVENTS
+from schemas.runs.topics import EVALUATION, PERSISTENCE, RUN_EVENTS
 
 
 class Climbing:
@@ -31,3 +34,8 @@ async def test_groups_are_waited_for_but_not_for_ever() -> None:
     assert len(waited) == 4
     assert not await everything_passed(Climbing(end=10_000), sleep=sleep)
     assert sum(waited) < 12
+
+
+def test_an_archive_that_is_behind_holds_nothing() -> None:
+    groups = [PERSISTENCE, EVENTS, EVALUATION.group("a"), ARCHIVE.group("run.events")]
+    assert groups_that_hold(groups, RUN_EVENTS) == {PERSISTENCE, EVALUATION.group("a")}
