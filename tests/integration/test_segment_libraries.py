@@ -5,6 +5,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from tests.support.tools import need
 from tests.support.user_events import UserEventClient
 
 SOURCES = Path(__file__).parent.parent / "segment_libraries"
+MOMENT = datetime(2026, 11, 20, 10, tzinfo=UTC)  # at which a user is identified
 
 
 def new_user() -> str:
@@ -57,7 +59,7 @@ def test_libraries_for_python_send_every_type_of_call(stack: RunningStack, tmp_p
     for name in ("segment", "rudder"):
         assert f"{name}-refused" not in events
         assert events[f"{name}-identify"]["payload"] == {"plan": "pro"}
-        assert events[f"{name}-identify"]["occurred_at"] == "2026-11-20T10:00:00+00:00"
+        assert datetime.fromisoformat(events[f"{name}-identify"]["occurred_at"]) == MOMENT
         assert events[f"{name}-group"]["context"]["groupId"] == "g-1"
         assert (events[f"{name}-page"]["type"], events[f"{name}-page"]["name"]) == ("page", "Home")
         assert (events[f"{name}-screen"]["type"], events[f"{name}-screen"]["name"]) == ("screen", "Cart")

@@ -116,7 +116,7 @@ def _translate(body: bytes, *, expected: CallType | None) -> Offer:
     name = None if name_member is None else members.get(name_member) or None
     if call_type is CallType.TRACK and name is None:
         raise Invalid([Fault(pointer="/event", detail="required")])
-    payload = members.get(payload_member)
+    payload, payload_text = _payload(document, call_type)
     context, context_text = _context(document, {*_MAPPED, payload_member, name_member})
     return Offer(
         fields={
@@ -128,8 +128,8 @@ def _translate(body: bytes, *, expected: CallType | None) -> Offer:
             "anonymous_id": _id(members.get("anonymousId")),
             "occurred_at": members.get("timestamp"),
         },
-        payload={} if payload is None else payload,
-        payload_text=NO_PAYLOAD if payload is None else document.text(payload_member),
+        payload=payload,
+        payload_text=payload_text,
         context=context,
         context_text=context_text,
         names=_NAMES | {"payload": payload_member} | ({} if name_member is None else {"name": name_member}),
@@ -151,6 +151,17 @@ def _id(given: object) -> object:
     return None if given == "" else given
 
 
+def _payload(document: Document, call_type: CallType) -> tuple[object, str]:
+    """Return the payload of a call, and its JSON text."""
+    member, context = _PAYLOAD_MEMBERS[call_type], document.members.get("context")
+    if (payload := document.members.get(member)) is not None:
+        return payload, document.text(member)
+    if call_type is CallType.IDENTIFY and isinstance(context, dict) and context.get(member) is not None:
+        # RudderStack's libraries have the traits of a user in the context alone.
+        return context[member], _json(context[member])
+    return {}, NO_PAYLOAD
+
+
 def _context(document: Document, taken: set[str | None]) -> tuple[object, str | None]:
     """Return the context of a call with the members beside it that are not *taken*, and its JSON text."""
     given = document.members.get("context")
@@ -158,4 +169,8 @@ def _context(document: Document, taken: set[str | None]) -> tuple[object, str | 
     if not others or not isinstance(given, dict | None):
         return given, None if given is None else document.text("context")
     context = {**(given or {}), **others}
-    return context, json.dumps(context, ensure_ascii=False, separators=(",", ":"))
+    return context, _json(context)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -63,6 +63,7 @@ async def test_a_track_call_is_an_event_of_its_user(served: Served) -> None:
     ("call", "name", "payload", "context"),
     [
         ({"type": "identify", "traits": {"plan": "pro"}}, None, {"plan": "pro"}, None),
+        ({"type": "identify", "context": {"traits": {"a": 1}}}, None, {"a": 1}, {"traits": {"a": 1}}),
         (
             {"type": "page", "name": "Home", "category": "docs", "properties": {"url": "/"}},
             "Home",
