@@ -270,6 +270,8 @@ class Problem:
     faults: Sequence[Fault] = ()
     headers: Sequence[tuple[str, str]] = ()
     expected_seq: int | None = None
+    error: str | None = None  # the detail once more, for clients of another dialect: of POST /events
+    message: str | None = None  # of Segment's protocol
 
 
 def problem_of(error: Exception, *, of_toon: bool = False) -> Problem:

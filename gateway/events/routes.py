@@ -4,13 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from gateway.events.handlers import api, plain, reading
+from gateway.events.handlers import api, plain, reading, segment
 from gateway.events.parameters import PAGE_SIZE_DEFAULT, PAGES_MAX
 from gateway.events.parsing.api import Label, UserEventBody
 from gateway.events.parsing.plain import PlainEventBody
+from gateway.events.parsing.segment import CallType, SegmentBatch, SegmentCall
 from gateway.events.parts import UserEventParts
 from gateway.events.views import (
     PlainEventAccepted,
+    SegmentAnswer,
     TaskView,
     UnprocessedView,
     UserBatchAnswer,
@@ -35,6 +37,16 @@ _NAMES = tuple(group.name for group in DOMAIN.groups)
 _WORD = Annotated[str, Meta(pattern=WORD_PATTERN)]
 _TIME = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 _WAIT = (wait_parameter(_NAMES),)
+
+_SEGMENT_REFUSALS = (
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.BAD_REQUEST,
+    ErrorCode.REQUEST_TIMEOUT,
+    ErrorCode.RATE_LIMIT_EXCEEDED,
+    ErrorCode.BACKPRESSURE,
+    ErrorCode.LOG_UNAVAILABLE,
+)
 
 ROUTES: tuple[Route[UserEventParts], ...] = (
     Route(
@@ -136,8 +148,31 @@ ROUTES: tuple[Route[UserEventParts], ...] = (
         right=Right.INGEST,
         body=BodySpec(type=PlainEventBody, bytes_max=REQUEST_BYTES_MAX, media_types=plain.TAKEN),
         refusals=WRITES,
-        error_text=plain.error_text,
+        dialect=plain.as_plain,
         takes_anyone=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/batch",
+        handler=segment.accept_segment_batch,
+        answer=SegmentAnswer,
+        right=Right.INGEST,
+        takes_basic=True,
+        body=BodySpec(type=SegmentBatch, bytes_max=REQUEST_BYTES_MAX, media_types=segment.TAKEN),
+        refusals=_SEGMENT_REFUSALS,
+        dialect=segment.as_segment,
+    ),
+    Route(
+        method="POST",
+        path="/v1/{call_type}",
+        handler=segment.accept_segment_call,
+        answer=SegmentAnswer,
+        right=Right.INGEST,
+        takes_basic=True,
+        patterns={"call_type": f"^({'|'.join(CallType)})$"},
+        body=BodySpec(type=SegmentCall, bytes_max=ONE_BYTES_MAX, media_types=segment.TAKEN),
+        refusals=(*_SEGMENT_REFUSALS, ErrorCode.NOT_FOUND),
+        dialect=segment.as_segment,
     ),
 )
 

@@ -66,6 +66,23 @@ class UserBatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     waited: Waited | UnsetType = UNSET
 
 
+class SegmentRefusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that is not in the log, and never will be as it is."""
+
+    index: Annotated[int, Meta(description="Its place in the batch, from 0")]
+    code: ErrorCode
+    detail: str | None
+    errors: Sequence[Fault] = ()
+
+
+class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All events but the refused ones are in the log."""
+
+    success: Literal[True] = True
+    task_id: TaskId
+    refused: Sequence[SegmentRefusal]
+
+
 class UserEventView(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a user."""
 

@@ -1,5 +1,6 @@
 """Authentication of requests, and the agents for which a key may speak."""
 
+import base64
 from datetime import datetime
 
 from multidict import CIMultiDictProxy
@@ -10,16 +11,23 @@ from schemas.access.credentials import Agent, Credentials, CurrentCredentials, K
 from schemas.access.credentials import authenticate as of_key
 
 BEARER = "Bearer "
+BASIC = "Basic "
 KEY_PREFIX = "tg_"  # of our own keys, and of no token
 
 
 def authenticate(
-    headers: CIMultiDictProxy[str], credentials: CurrentCredentials, tokens: TokenVerifier, *, now: datetime
+    headers: CIMultiDictProxy[str],
+    credentials: CurrentCredentials,
+    tokens: TokenVerifier,
+    *,
+    now: datetime,
+    takes_basic: bool = False,
 ) -> tuple[Principal, Credentials]:
     """
     Return the sender of a request, and the credentials that authenticate it.
 
-    The sender is the owner of the key in `X-API-Key` or in the bearer token, or the user whose JWT is the bearer token.
+    The sender is the owner of the key in `X-API-Key` or in the bearer token, or the user whose JWT is the bearer token;
+    with *takes_basic*, also the owner of the key that is the user name of Basic authentication.
 
     Raises:
         KeyRefused: neither, or none that is valid.
@@ -31,6 +39,8 @@ def authenticate(
     if presented is not None:
         return of_key(presented, credentials, now=now)
     authorizations = headers.getall("Authorization", ())
+    if takes_basic and len(authorizations) == 1 and authorizations[0][: len(BASIC)].lower() == BASIC.lower():
+        return of_key(_user_name(authorizations[0][len(BASIC) :].strip()), credentials, now=now)
     if len(authorizations) != 1 or authorizations[0][: len(BEARER)].lower() != BEARER.lower():
         raise KeyRefused("an API key is needed, in X-API-Key or as a bearer token")
     presented = authorizations[0][len(BEARER) :].strip()
@@ -42,6 +52,14 @@ def authenticate(
         if (newer := credentials.newer(used)) is None:
             raise
     return tokens.authenticate(presented, newer, now=now), newer
+
+
+def _user_name(encoded: str) -> str:
+    """Return the user name in Basic credentials (RFC 7617). Raises KeyRefused: they are not readable."""
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[0]
+    except ValueError:
+        raise KeyRefused("the credentials of Basic authentication are not base64 of an API key and a colon") from None
 
 
 def shows_key(headers: CIMultiDictProxy[str]) -> bool:

@@ -95,7 +95,9 @@ class Edge:
             if route.takes_anyone and shared.tenant_of_anyone is not None and not shows_key(request.headers):
                 principal, credentials = anyone(shared.tenant_of_anyone), shared.credentials()
             else:
-                principal, credentials = authenticate(request.headers, shared.credentials, shared.tokens, now=now)
+                principal, credentials = authenticate(
+                    request.headers, shared.credentials, shared.tokens, now=now, takes_basic=route.takes_basic
+                )
             shared.throttle.charge_key(principal.name)
             require(principal, route.right, takes_tokens=route.takes_tokens)
         else:
@@ -120,8 +122,9 @@ class Edge:
             log.error("request failed", trace_id=trace_id, method=request.method, path=path, exc_info=error)
         if request.method in ("POST", "PUT"):
             self._shared.telemetry[EVENTS_REFUSED].labels(problem.code.value).inc()
-        text = None if route is None or route.error_text is None else route.error_text(problem)
-        response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id, error=text)
+        if route is not None and route.dialect is not None:
+            problem = route.dialect(problem)
+        response = problem_response(problem, instance=request.rel_url.raw_path, trace_id=trace_id)
         if isinstance(error, Malformed):
             response.force_close()
         return response

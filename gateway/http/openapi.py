@@ -66,6 +66,7 @@ def openapi_document(chapters: Sequence[Chapter[Any]], *, version: str) -> bytes
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The API key as user name, no password"},
             },
         },
     }
@@ -83,7 +84,12 @@ def _operation(route: Route[Any], tag: str, schemas: dict[str, Any]) -> dict[str
         "responses": {**_answers(route, schemas), **_problems(route.refusals), **_mistakes(route)},
     }
     if route.right is not None:
-        operation["security"] = [{"apiKey": []}, {"bearer": []}, *([{}] if route.takes_anyone else [])]
+        operation["security"] = [
+            {"apiKey": []},
+            {"bearer": []},
+            *([{"basic": []}] if route.takes_basic else []),
+            *([{}] if route.takes_anyone else []),
+        ]
         who = "a key or a user's token" if route.takes_tokens else "a key"
         unless = ", unless the deployment names a tenant for requests without one" if route.takes_anyone else ""
         operation["description"] = f"Needs {who} with the right `{route.right.value}`{unless}."

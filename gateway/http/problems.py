@@ -22,10 +22,11 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     errors: Sequence[Fault] = ()
     expected_seq: int | None = None  # with SEQUENCE_ERROR
     error: str | None = None  # of POST /events: the detail once more, as its clients expect it
+    message: str | None = None  # of Segment's protocol: the same
 
 
-def problem_response(problem: Problem, *, instance: str, trace_id: str, error: str | None = None) -> web.Response:
-    """Return the answer that shows *problem*; with *error*, a text for clients of another dialect."""
+def problem_response(problem: Problem, *, instance: str, trace_id: str) -> web.Response:
+    """Return the answer that shows *problem*."""
     document = ProblemDocument(
         type=f"/docs#{problem.code.value}",
         title=STATUS[problem.code][1],
@@ -36,7 +37,8 @@ def problem_response(problem: Problem, *, instance: str, trace_id: str, error: s
         trace_id=trace_id,
         errors=problem.faults,
         expected_seq=problem.expected_seq,
-        error=error,
+        error=problem.error,
+        message=problem.message,
     )
     headers = {"Content-Type": "application/problem+json", **dict(problem.headers)}
     return web.Response(body=msgspec.json.encode(document), status=problem.status, headers=headers)

@@ -50,6 +50,7 @@ class Route(Generic[P]):
     also: Mapping[int, str] = field(default_factory=dict)  # answers of the same form under another status, and when
     right: Right | None = None  # None: no key is needed
     takes_tokens: bool = False  # whether a user's token opens it; if not, only keys do
+    takes_basic: bool = False  # whether a key may be the user name of Basic authentication (RFC 7617)
     takes_anyone: bool = False  # whether it is open without a key where the deployment names a tenant for that
     body: BodySpec | None = None
     patterns: Mapping[str, str] = field(default_factory=dict)  # of the names in the path that are no ids
@@ -59,7 +60,7 @@ class Route(Generic[P]):
     media_type: str = "application/json"  # of the answer
     mistakes: Mapping[int, str] = field(default_factory=dict)  # errors in a form of the route's own: status, and when
     mistake: Any = None  # the type of that form
-    error_text: Callable[[Problem], str] | None = None  # what a refusal has as `error`, for clients of another dialect
+    dialect: Callable[[Problem], Problem] | None = None  # returns a refusal as clients of another dialect expect it
 
     @property
     def is_for_users(self) -> bool:

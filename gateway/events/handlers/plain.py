@@ -1,5 +1,7 @@
 """The plain door, `POST /events`: an event as a bare document, or CloudEvents in three modes."""
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from gateway.errors import Problem
@@ -30,9 +32,10 @@ async def accept_plain(parts: UserEventParts, call: Call) -> web.Response:
     return limited(answer(accepted, status=202), charge)
 
 
-def error_text(problem: Problem) -> str:
-    """Return the text of a refusal's `error`."""
-    return QUEUE_FULL if problem.status == web.HTTPTooManyRequests.status_code else problem.detail
+def as_plain(problem: Problem) -> Problem:
+    """Return a refusal with the text that clients of this door read in `error`."""
+    is_full = problem.status == web.HTTPTooManyRequests.status_code
+    return replace(problem, error=QUEUE_FULL if is_full else problem.detail)
 
 
 async def _task(parts: UserEventParts, call: Call) -> ParseUserEvent | ParseUserEvents | ParseBinaryEvent:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.errors import RETRYABLE, HttpError, problem_of
 from gateway.events.parsing.prepared import PreparedUserEvent, PreparedUserEvents, UserEventOrigin
-from gateway.events.parsing.tasks import ParseBinaryEvent, ParseUserEvent, ParseUserEvents
+from gateway.events.parsing.tasks import ParseBinaryEvent, ParseSegmentCalls, ParseUserEvent, ParseUserEvents
 from gateway.events.parts import UserEventParts
 from gateway.events.views import UserEventResult
 from gateway.http.bodies import MediaType
@@ -43,7 +43,7 @@ async def submit_one(
 
 
 async def submit_all(
-    parts: UserEventParts, call: Call, task: ParseUserEvents
+    parts: UserEventParts, call: Call, task: ParseUserEvents | ParseSegmentCalls, *, is_whole: bool = False
 ) -> tuple[Sequence[UserEventResult], Sequence[RecordPlace], Charge]:
     """
     Return the result of each event of *task*, the places of those in the log, and what was charged.
@@ -51,7 +51,8 @@ async def submit_all(
     All are validated before the first is written.
 
     Raises:
-        HttpError, Invalid, NotJson: none is accepted, for a reason that all share.
+        HttpError, Invalid, NotJson: none is accepted, for a reason that all share; or, where the request *is_whole*,
+            one of them has to be sent again.
     """
     parts.intake.throttle.check_admission(BATCH_EVENTS_MAX)
     batch: PreparedUserEvents = await parse_body(task, call.credentials, parser=parts.shared.parser)
@@ -62,8 +63,9 @@ async def submit_all(
         _refused(each.refusal.error()) if each.refusal is not None else _result(*next(submitted))
         for each in batch.events
     ]
-    if all(result.status == "retry" for result in results) and isinstance(outcomes[0], HttpError):
-        raise outcomes[0]
+    later = [outcome for outcome in outcomes if isinstance(outcome, RETRYABLE)]
+    if later and (is_whole or len(later) == len(results)):
+        raise later[0]
     return results, [each for each in outcomes if isinstance(each, RecordPlace)], charge
 
 

@@ -1,4 +1,4 @@
-"""Parsing tasks for events in our own form, in the plain form of `POST /events`, and as CloudEvents."""
+"""Parsing tasks for events in our own form, in the plain form of `POST /events`, as CloudEvents, or as calls."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.events.parsing import api, cloudevents, plain
+from gateway.events.parsing import api, cloudevents, plain, segment
 from gateway.events.parsing.prepared import (
     PreparedUserEvent,
     PreparedUserEvents,
@@ -82,9 +82,22 @@ class ParseUserEvents(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return prepare_all(bodies, _TRANSLATORS[self.form], self.origin)
 
 
+class ParseSegmentCalls(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A task that parses Segment's calls: a batch, or one of the type that its address names."""
+
+    body: Body
+    call_type: segment.CallType | None  # None: a batch
+    origin: UserEventOrigin
+
+    def result(self, text: bytes, _credentials: Credentials) -> PreparedUserEvents:
+        """Return the events. Raises as `segment.calls_in`."""
+        return prepare_all(segment.calls_in(text, self.call_type), segment.translator(self.call_type), self.origin)
+
+
 BODY_TASKS: Mapping[type[Any], type[Any]] = {
     ParseUserEvent: PreparedUserEvent,
     ParseBinaryEvent: PreparedUserEvent,
     ParseUserEvents: PreparedUserEvents,
+    ParseSegmentCalls: PreparedUserEvents,
 }
 """The type of each task, and that of its result."""

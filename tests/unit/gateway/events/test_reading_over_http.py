@@ -167,7 +167,7 @@ async def test_a_users_token_opens_what_is_meant_for_users(served: Served, route
     path = route.path.format(
         run_id="run-1", event_id="e-1", task_id=TASK, topic="user.events", partition="0", offset="0",
         subject="x", version="1", id="1", family="a", name="b", queue="default", schedule_id=TASK,
-        operation_id=TASK, job_id=TASK, book="emma", chapter="7",
+        operation_id=TASK, job_id=TASK, book="emma", chapter="7", call_type="track",
     )  # fmt: skip
     headers = bearer(served) | {"Content-Type": "application/json"}
     body = None if route.body is None else b"{}"

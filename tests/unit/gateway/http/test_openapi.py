@@ -161,7 +161,7 @@ def test_what_may_be_left_out_is_optional_and_the_rest_is_not(document: dict[str
     schemas = document["components"]["schemas"]
     for name, optional in (
         ("FinalizationBody", {"event_count"}),
-        ("ProblemDocument", {"errors", "expected_seq", "error"}),
+        ("ProblemDocument", {"errors", "expected_seq", "error", "message"}),
         ("Accepted", {"sequence", "waited"}),
         ("RunView", set()),
         ("Alive", set()),
