@@ -161,6 +161,7 @@ ROUTES: tuple[Route[UserEventParts], ...] = (
         body=BodySpec(type=SegmentBatch, bytes_max=REQUEST_BYTES_MAX, media_types=segment.TAKEN),
         refusals=_SEGMENT_REFUSALS,
         dialect=segment.as_segment,
+        ignores_query=True,  # a refusal would make a library drop the batch
     ),
     Route(
         method="POST",
@@ -173,6 +174,7 @@ ROUTES: tuple[Route[UserEventParts], ...] = (
         body=BodySpec(type=SegmentCall, bytes_max=ONE_BYTES_MAX, media_types=segment.TAKEN),
         refusals=(*_SEGMENT_REFUSALS, ErrorCode.NOT_FOUND),
         dialect=segment.as_segment,
+        ignores_query=True,
     ),
 )
 

@@ -45,6 +45,12 @@ def blocks(language: str) -> list[str]:
     return [text for named, text in fenced if named == language]
 
 
+def program_with(text: str) -> str:
+    """Return the one example in Python that has *text*."""
+    [found] = [each for each in blocks("python") if text in each]
+    return found
+
+
 def commands() -> Iterator[str]:
     """Yield every command of the pages; one may go over several lines."""
     for block in blocks(""):
@@ -55,7 +61,7 @@ def commands() -> Iterator[str]:
 
 def test_there_are_commands_to_check() -> None:
     assert len(list(commands())) > 10
-    assert len(blocks("python")) == 5
+    assert len(blocks("python")) == 6
 
 
 @pytest.fixture
@@ -109,11 +115,11 @@ def test_every_command_works(folder: Path, environment: dict[str, str]) -> None:
             assert "202 Accepted" in done.stdout
 
 
-@pytest.mark.parametrize("place", [0, 2], ids=["runs", "documents"])
-def test_the_client_example_works(stack: RunningStack, folder: Path, place: int) -> None:
+@pytest.mark.parametrize("client", ["TidegateClient(", "TidegateDocuments("], ids=["runs", "documents"])
+def test_the_client_example_works(stack: RunningStack, folder: Path, client: str) -> None:
     known = stack.addresses
     given = f"url, key, secret = {known.gateway!r}, {known.api_key!r}, {known.agent_secret!r}"
-    imports, body = blocks("python")[place].split("\n\n", 1)
+    imports, body = program_with(client).split("\n\n", 1)
     program = (
         f"import asyncio\n{imports}\n{given}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
     )
@@ -122,7 +128,7 @@ def test_the_client_example_works(stack: RunningStack, folder: Path, place: int)
 
 def test_the_example_of_a_task_type_works(stack: RunningStack, tmp_path: Path) -> None:
     """Processes that know its module take its jobs and run them; the stack's own do not."""
-    program = blocks("python")[3]
+    program = program_with("DISCOUNT")
     assert len([line for line in program.splitlines() if line.strip()]) <= TASK_TYPE_LINES_MAX
     (tmp_path / "shop_tasks.py").write_text(program)
     environ = {"TIDEGATE_JOB_TYPES": "shop_tasks:DISCOUNT", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
@@ -141,7 +147,7 @@ def test_the_example_of_a_task_type_works(stack: RunningStack, tmp_path: Path) -
 
 
 def test_the_example_of_a_class_of_sinks_holds_its_contract(stack: RunningStack, tmp_path: Path) -> None:
-    program = blocks("python")[4]
+    program = program_with("class Shelf")
     assert len([line for line in program.splitlines() if line.strip()]) < SINK_CLASS_LINES_MAX
     (tmp_path / "shelf.py").write_text(program)
     settings = {"path": str(tmp_path / "shelf.txt")}

@@ -1,6 +1,7 @@
 """Libraries of others that speak Segment's protocol, on the running stack: only their host and write key change."""
 
 import json
+import re
 import secrets
 import shutil
 import sys
@@ -16,8 +17,17 @@ from tests.support.stack import RunningStack, wait_until
 from tests.support.tools import need
 from tests.support.user_events import UserEventClient
 
-SOURCES = Path(__file__).parent.parent / "segment_libraries"
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "tests" / "segment_libraries"
+GUIDE = ROOT / "deploy" / "docs" / "events.md"
+GUIDES_USER = "auth0|5f7c"
 MOMENT = datetime(2026, 11, 20, 10, tzinfo=UTC)  # at which a user is identified
+
+
+def guide() -> str:
+    """Return the program of the guide."""
+    [program] = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    return str(program)
 
 
 def new_user() -> str:
@@ -50,7 +60,10 @@ def test_libraries_for_python_send_every_type_of_call(stack: RunningStack, tmp_p
     run([sys.executable, "-m", "venv", venv], tmp_path, {})
     requirements = SOURCES / "requirements.txt"
     run([venv / "bin" / "pip", "install", "--quiet", "--require-hashes", "-r", requirements], tmp_path, {})
-    told = run([venv / "bin" / "python", SOURCES / "send.py"], tmp_path, settings(stack, user))
+    python = venv / "bin" / "python"
+    run([python, "-c", guide()], tmp_path, {"GATEWAY": stack.addresses.gateway, "KEY": stack.addresses.api_key})
+    stored(stack, GUIDES_USER, count=1)
+    told = run([python, SOURCES / "send.py"], tmp_path, settings(stack, user))
     errors = json.loads(told.splitlines()[0])
     assert len(errors) == 2, errors
     assert all("UNAUTHENTICATED" in error for error in errors)

@@ -21,7 +21,7 @@ def name(route: Route) -> str:
 
 def url(route: Route) -> str:
     path = route.path.replace("{run_id}", builders.RUN).replace("{event_id}", "e-1")
-    path = path.replace("{book}", "emma").replace("{chapter}", "7")
+    path = path.replace("{book}", "emma").replace("{chapter}", "7").replace("{call_type}", "track")
     for name_of_id in ("{task_id}", "{schedule_id}", "{operation_id}", "{job_id}"):
         path = path.replace(name_of_id, TASK)
     return path.replace("{topic}/{partition}/{offset}", "run.events/0/0")
@@ -32,7 +32,7 @@ def url(route: Route) -> str:
 async def test_without_a_valid_key_it_is_401(served: Served, route: Route, headers: dict[str, str]) -> None:
     async with served.client.request(route.method, url(route), headers=headers) as answer:
         assert (answer.status, (await answer.json())["code"]) == (401, "UNAUTHENTICATED")
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.headers["WWW-Authenticate"] == ('Basic realm="tidegate"' if route.takes_basic else "Bearer")
 
 
 @pytest.mark.parametrize("route", KEYED, ids=name)
