@@ -37,6 +37,11 @@ class ObstorePayloads:
 
     async def fetch(self, reference: PayloadRef) -> Kept:
         """See `Payloads.fetch`."""
+        found = await self._fetch(reference)
+        # A folder may have come back between the read that failed and the look at it: the second read is sure.
+        return await self._fetch(reference) if found is PayloadProblem.MISSING else found
+
+    async def _fetch(self, reference: PayloadRef) -> Kept:
         try:
             async with asyncio.timeout(FETCH_S):
                 found = await self._store.get_async(reference.key)

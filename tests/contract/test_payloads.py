@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,24 @@ async def test_a_folder_that_is_away_is_not_one_without_the_object(tmp_path: Pat
         await found.fetch(reference(b"1"))
     (tmp_path / "away").rename(folder)
     assert await found.fetch(reference(b"1")) == b"1"
+
+
+async def test_a_folder_that_is_back_before_it_is_looked_at_has_what_it_kept(tmp_path: Path) -> None:
+    kept, found = ObstoreStorage(str(tmp_path)), ObstorePayloads(str(tmp_path))
+    await kept.put(reference(b"1").key, b"1")
+    found._store = AwayAtFirst(found._store)  # type: ignore[assignment]
+    assert await found.fetch(reference(b"1")) == b"1"
+
+
+class AwayAtFirst:
+    """A store that misses an object at the first read of it."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._is_away = True
+
+    async def get_async(self, key: str) -> Any:
+        if self._is_away:
+            self._is_away = False
+            raise FileNotFoundError(key)
+        return await self._store.get_async(key)

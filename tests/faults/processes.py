@@ -113,7 +113,7 @@ def own_process(
         "TIDEGATE_MANAGEMENT_HOST": LOOPBACK,
         "TIDEGATE_GATEWAY_HOST": LOOPBACK,
         # What the stack does not run has no business in Postgres.
-        **settings.get(settings_of or service, settings["fanout"]),
+        **(settings.get(settings_of or service) or settings["fanout"]),
         "TIDEGATE_MANAGEMENT_PORT": str(free_port()),
         "TIDEGATE_GATEWAY_PORT": str(free_port()),
         "TIDEGATE_FANOUT_PORT": str(free_port()),
