@@ -17,7 +17,8 @@ def zipped(files: Mapping[str, str | bytes], *, level: int = 6) -> bytes:
     target = BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            # Without the time of day: the bytes become names of tests, which all workers of a run must agree on.
+            archive.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED, compresslevel=level)
     return target.getvalue()
 
 
