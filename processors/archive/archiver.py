@@ -70,6 +70,7 @@ class Archiver:
     instruments: telemetry.Telemetry
     object_bytes: int
     seconds_max: float
+    clock_s: Callable[[], float]
     folder: Path | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     asleep: set[Partition] = field(default_factory=set)  # partitions that wait and have nothing under way

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from time import time
 
 import structlog
 
@@ -68,6 +69,7 @@ async def run(environ: Mapping[str, str], options: argparse.Namespace) -> int:
             instruments=instruments,
             object_bytes=config.object_bytes,
             seconds_max=config.object_age_s,
+            clock_s=time,
             folder=config.spool,
         )
         worker = Worker(

@@ -28,6 +28,10 @@ class Spool(Protocol):
 
     seconds_max: float  # from when the first record came to when it is put
 
+    @property
+    def clock_s(self) -> Callable[[], float]:
+        """Return the clock that tells the time of day."""
+
     async def add(self, batch: Batch) -> None:
         """Gather *batch*, which follows what was added before."""
 
@@ -66,18 +70,16 @@ class SpoolingLanes(Lanes):
         joined: Callable[[Batch, Batch], None],
         finished: Callable[[Batch], None],
         fatal: Callable[[BaseException], None],
-        clock_s: Callable[[], float],
         is_asleep: Callable[[Partition], bool] = lambda _partition: False,
     ) -> None:
         """
         Add each slice to *spool* by *work*; see `Lanes` for the rest.
 
-        *joined* is given what is gathered and a slice that has joined it; *clock_s* is the time of day.
+        *joined* is given what is gathered and a slice that has joined it.
         """
         super().__init__(work, finished=finished, fatal=fatal, is_asleep=is_asleep)
         self._spool = spool
         self._joined = joined
-        self._clock_s = clock_s
 
     def _give_up(self, lane: Lane) -> None:
         lane.put_nowait(None)
@@ -115,7 +117,7 @@ class SpoolingLanes(Lanes):
                 self._spool.drop(partition)
 
     def _deadline_s(self, batch: Batch) -> float:
-        age_s = self._clock_s() - batch.records[0].timestamp / 1000
+        age_s = self._spool.clock_s() - batch.records[0].timestamp / 1000
         return asyncio.get_running_loop().time() + seconds_left(self._spool.seconds_max, age_s=age_s)
 
     def _with(self, gathered: Batch | None, batch: Batch) -> Batch:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from time import time
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -149,7 +148,7 @@ class Worker:
         if gathering is not None:
             lanes = partial(GatheringLanes, bounds=gathering)
         elif spool is not None:
-            lanes = partial(SpoolingLanes, spool=spool, joined=self._joined, clock_s=time)
+            lanes = partial(SpoolingLanes, spool=spool, joined=self._joined)
         self._lanes = lanes(
             self._admit_and_work,
             finished=self._finished,

@@ -23,6 +23,7 @@ MAY_READ = {
     *(f"processors/{each}/process.py" for each in ("runs/persistence", "runs/evaluation", "runs/retention", "fanout")),
     *(f"processors/{each}/process.py" for each in ("events/rows", "events/processing", "jobs/intake")),
     *(f"processors/documents/{each}/process.py" for each in ("intake", "work", "store")),
+    *("processors/archive/process.py", "processors/sinks/process.py", "processors/sinks/loading.py"),
     # What is shown, or bounds a request: whatever decides about a job goes by Postgres's clock.
     *(f"processors/jobs/{each}.py" for each in ("executor/attempts", "executor/executor", "children/output")),
     *("processors/jobs/intake/store.py", "gateway/jobs/postgres.py"),

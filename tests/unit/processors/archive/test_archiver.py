@@ -60,6 +60,7 @@ def archiver(storage: MemoryArchive, committed: Committed, *, object_bytes: int 
         instruments=telemetry.Telemetry(OF_ARCHIVE),
         object_bytes=object_bytes,
         seconds_max=3600.0,
+        clock_s=lambda: 0.0,
         sleep=no_pause,
     )
 

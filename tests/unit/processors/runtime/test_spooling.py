@@ -31,6 +31,7 @@ class MemorySpool:
 
     def __init__(self) -> None:
         self.seconds_max = SECONDS_MAX
+        self.clock_s = lambda: NOW_S
         self.held: list[int] = []
         self.puts: list[list[int]] = []
         self.dropped = 0
@@ -73,7 +74,6 @@ class Lane:
             joined=self.tracker.join,
             finished=self.tracker.finish,
             fatal=self.failures.append,
-            clock_s=lambda: NOW_S,
         )
 
     def dispatch(self, *slices: Batch) -> None:
