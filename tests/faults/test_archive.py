@@ -25,7 +25,7 @@ STEPS = [
     Failpoint.AFTER_OFFSET,
 ]
 GIVEN_UP_S = 15.0  # above the session timeout of a worker that is stopped
-DRAINED_S = 30.0
+DRAINED_S = 90.0
 
 
 @pytest.fixture(scope="module")
