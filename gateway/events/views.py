@@ -78,7 +78,7 @@ class SegmentRefusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class SegmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All events but the refused ones are in the log."""
 
-    success: Literal[True] = True
+    success: bool = True
     task_id: TaskId
     refused: Sequence[SegmentRefusal]
 
